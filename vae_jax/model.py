@@ -1,0 +1,136 @@
+"""What a model is: a tuple of pure functions. The train step, the loop and the commands know nothing else.
+
+`params` is a dict whose top-level keys are the optimizer groups (`{"vae": ...}`, later also `critic`, `dual`);
+`state` holds what is not trained by gradient (running variances, codebooks). Both are plain pytrees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+Params = dict[str, Any]
+State = dict[str, Any]
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class Context(NamedTuple):
+    """What a loss may know besides its arguments. Built inside the step; it never crosses a jit boundary.
+
+    Attributes:
+      step: int32 scalar, the number of updates made so far.
+      index: int32 [b], index of each example in the global batch; per-example noise is keyed by it.
+      hyper: traced float scalars that may be swept (`beta`, ...), by name.
+      train: True in training (noise in, running statistics move).
+      axis_name: mapped axis of `pmap`/`shard_map`; None in the global view.
+    """
+
+    step: jax.Array
+    index: jax.Array
+    hyper: Mapping[str, jax.Array]
+    train: bool = True
+    axis_name: str | None = None
+
+
+class Aux(NamedTuple):
+    """What a loss returns besides its value: the new `state`, and metrics as means over this batch shard."""
+
+    state: State
+    metrics: Metrics
+
+
+class Likelihood(Protocol):
+    """A decoded p(x|z): a pytree of parameters. All results are float32."""
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Returns log p(x|z) in nats [B], summed over pixels and channels."""
+        ...
+
+    def mean(self) -> jax.Array:
+        """Returns E[x|z], [B, H, W, C]."""
+        ...
+
+    def mode(self) -> jax.Array:
+        """Returns the most probable x, [B, H, W, C]."""
+        ...
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns x ~ p(x|z), [B, H, W, C], from one key an example."""
+        ...
+
+
+class Encoding(NamedTuple):
+    """z [B, D] and the distribution it came from (None for a deterministic code)."""
+
+    z: jax.Array
+    posterior: Any = None
+
+
+class InitFn(Protocol):
+    def __call__(self, key: jax.Array, batch: Batch) -> tuple[Params, State]: ...
+
+
+class LossFn(Protocol):
+    def __call__(
+        self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context
+    ) -> tuple[jax.Array, Aux]: ...
+
+
+class TermsFn(Protocol):
+    def __call__(self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics: ...
+
+
+class EncodeFn(Protocol):
+    def __call__(self, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding: ...
+
+
+class DecodeFn(Protocol):
+    def __call__(self, params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any: ...
+
+
+class SampleFn(Protocol):
+    def __call__(
+        self,
+        params: Params,
+        state: State,
+        key: jax.Array,
+        n: int,
+        *,
+        cond: jax.Array | None = None,
+        temperature: float = 1.0,
+    ) -> Any: ...
+
+
+class BoundFn(Protocol):
+    def __call__(
+        self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int
+    ) -> jax.Array: ...
+
+
+class Model(NamedTuple):
+    """The pure functions of one model.
+
+    Attributes:
+      init: `(key, batch) -> (params, state)`.
+      loss: `(params, state, key, batch, ctx) -> (scalar, Aux)`; the only place that takes the batch mean.
+      terms: `(params, state, key, batch, ctx) -> {name: [B] or [B, D]}`, per-example values in nats, never weighted
+        by beta: `distortion`, `rate`, `elbo`, `kl_per_dim` where they exist, `mse` always.
+      encode: `(params, state, keys or None, batch) -> Encoding`; None gives the mean (mode).
+      decode: `(params, state, z, cond=None) -> Likelihood`.
+      sample: `(params, state, key, n, cond=None, temperature=1.0) -> Likelihood` with z ~ prior; None if the model
+        has no prior.
+      log_prob_bound: `(params, state, key, batch, ctx, k) -> [B]`, importance-weighted bound on log p(x) in nats.
+      hyper: scalars of the objective that are traced, by name, with their configured values.
+    """
+
+    init: InitFn
+    loss: LossFn
+    terms: TermsFn
+    encode: EncodeFn
+    decode: DecodeFn
+    sample: SampleFn | None = None
+    log_prob_bound: BoundFn | None = None
+    hyper: Mapping[str, float] = {}
