@@ -1,1 +1,27 @@
-""""""
+"""Distributions over codes and over images."""
+
+from vae_jax.distributions.gaussian import DiagGaussian, kl
+from vae_jax.distributions.likelihoods import BernoulliPixels, GaussianPixels
+from vae_jax.distributions.pixels import (
+    LIKELIHOODS,
+    Bernoulli,
+    Gaussian,
+    GaussianLearned,
+    GaussianOptimal,
+    GaussianPixelwise,
+    PixelLikelihood,
+)
+
+__all__ = [
+    "LIKELIHOODS",
+    "Bernoulli",
+    "BernoulliPixels",
+    "DiagGaussian",
+    "Gaussian",
+    "GaussianLearned",
+    "GaussianOptimal",
+    "GaussianPixels",
+    "GaussianPixelwise",
+    "PixelLikelihood",
+    "kl",
+]

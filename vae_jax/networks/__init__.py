@@ -1,1 +1,16 @@
-""""""
+"""Encoders and decoders."""
+
+from vae_jax.networks.base import Network
+from vae_jax.networks.conv import Conv64, DeepConv, LeNet, PooledConv
+from vae_jax.networks.mlp import MLP, Linear
+
+NETWORKS = {
+    "mlp": MLP,
+    "linear": Linear,
+    "lenet": LeNet,
+    "pooled-conv": PooledConv,
+    "conv64": Conv64,
+    "deep-conv": DeepConv,
+}
+
+__all__ = ["MLP", "NETWORKS", "Conv64", "DeepConv", "LeNet", "Linear", "Network", "PooledConv"]

@@ -1,1 +1,7 @@
-""""""
+"""Priors over codes."""
+
+from vae_jax.priors.normal import Normal
+
+PRIORS = {"normal": Normal}
+
+__all__ = ["PRIORS", "Normal"]

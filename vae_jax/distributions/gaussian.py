@@ -1,0 +1,44 @@
+"""The diagonal Gaussian: posterior, prior and noise model of most VAEs."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import prng
+
+LOG_2PI = math.log(2.0 * math.pi)
+
+
+class DiagGaussian(NamedTuple):
+    """N(mean, diag(exp(log_var))) over the last axis. `mean` and `log_var`: [..., D], float32."""
+
+    mean: jax.Array
+    log_var: jax.Array
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns the reparameterised draw z = mean + exp(log_var / 2) * eps, [B, D], from one key an example."""
+        noise = prng.normal(keys, self.mean.shape[1:])
+        return self.mean + jnp.exp(0.5 * self.log_var) * noise
+
+    def log_prob(self, z: jax.Array) -> jax.Array:
+        """Returns log N(z; mean, var) in nats, summed over the last axis: [...]."""
+        squared = jnp.square(z - self.mean) * jnp.exp(-self.log_var)
+        return -0.5 * jnp.sum(squared + self.log_var + LOG_2PI, axis=-1)
+
+    def mode(self) -> jax.Array:
+        """Returns the mean, which is the mode."""
+        return self.mean
+
+
+def kl(q: DiagGaussian, p: DiagGaussian) -> jax.Array:
+    """Returns KL(q || p) of each dimension in nats, [..., D]; sum over the last axis for the rate.
+
+    KL = 1/2 [ (mu_q - mu_p)^2 / s_p^2 + (r - 1 - ln r) ],  r = s_q^2 / s_p^2.
+    `expm1` keeps the bracket exact when r is close to 1, where r - 1 - ln r would cancel (arXiv:1312.6114, app. B).
+    """
+    log_ratio = q.log_var - p.log_var
+    return 0.5 * (jnp.square(q.mean - p.mean) * jnp.exp(-p.log_var) + jnp.expm1(log_ratio) - log_ratio)

@@ -1,0 +1,69 @@
+"""Decoded distributions p(x|z). Each is a pytree of decoder outputs with `log_prob`, `mean`, `mode`, `sample`.
+
+`log_prob` sums over every axis but the first and is float32; `data_shape` is always [B, H, W, C].
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vae_jax import prng
+from vae_jax.distributions.gaussian import LOG_2PI
+
+
+def _sum_pixels(x: jax.Array) -> jax.Array:
+    return jnp.sum(x, axis=tuple(range(1, x.ndim)))
+
+
+class BernoulliPixels(NamedTuple):
+    """Independent Bernoulli pixels. `logits`: [B, H, W, C].
+
+    For x in (0, 1) the value is the cross entropy of grey levels (the usual "grey-level MNIST" bound), a bound on
+    no density: compare it only with numbers of the same protocol.
+    """
+
+    logits: jax.Array
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Returns sum x log p + (1 - x) log(1 - p) in nats [B]; finite at any finite logits."""
+        return -_sum_pixels(optax.sigmoid_binary_cross_entropy(self.logits, x))
+
+    def mean(self) -> jax.Array:
+        """Returns the pixel probabilities [B, H, W, C]."""
+        return jax.nn.sigmoid(self.logits)
+
+    def mode(self) -> jax.Array:
+        """Returns the more probable of 0 and 1 at each pixel [B, H, W, C]."""
+        return (self.logits > 0).astype(jnp.float32)
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns binary images [B, H, W, C], from one key an example."""
+        return (prng.uniform(keys, self.logits.shape[1:]) < self.mean()).astype(jnp.float32)
+
+
+class GaussianPixels(NamedTuple):
+    """Independent Gaussian pixels. `loc`: [B, H, W, C]; `log_std` broadcasts against it."""
+
+    loc: jax.Array
+    log_std: jax.Array
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Returns log N(x; loc, std^2) in nats [B], a density: positive values are normal for small std."""
+        scaled = (x - self.loc) * jnp.exp(-self.log_std)
+        return -_sum_pixels(0.5 * jnp.square(scaled) + self.log_std + 0.5 * LOG_2PI)
+
+    def mean(self) -> jax.Array:
+        """Returns loc [B, H, W, C]."""
+        return self.loc
+
+    def mode(self) -> jax.Array:
+        """Returns loc [B, H, W, C]."""
+        return self.loc
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns loc + std * eps [B, H, W, C], from one key an example."""
+        return self.loc + jnp.exp(self.log_std) * prng.normal(keys, self.loc.shape[1:])

@@ -1,0 +1,51 @@
+"""Annealing schedules of the KL weight: multiplicative factors in [0, 1] as functions of the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Always 1."""
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Returns 1.0 at every step."""
+        return jnp.ones_like(step, jnp.float32)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """From `start` to 1 in `steps` steps, then 1 (KL warm-up, arXiv:1511.06349)."""
+
+    steps: int = 10_000
+    """Length of the warm-up, in steps."""
+    start: float = 0.0
+    """Factor at step 0. A start above 1 anneals downwards."""
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Returns start + (1 - start) * min(step / steps, 1)."""
+        return self.start + (1.0 - self.start) * jnp.clip(step / self.steps, 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Cyclical:
+    """`cycles` ramps from 0 to 1 over `steps` steps, each rising for `ratio` of its period (arXiv:1903.10145)."""
+
+    steps: int = 40_000
+    """Length of all cycles together, in steps; afterwards the factor stays 1."""
+    cycles: int = 4
+    """Number of cycles (M)."""
+    ratio: float = 0.5
+    """Share of a cycle in which the factor rises (R)."""
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Returns min(tau / ratio, 1) with tau the position inside the cycle, in [0, 1)."""
+        tau = jnp.mod(step / self.steps * self.cycles, 1.0)
+        return jnp.where(step < self.steps, jnp.minimum(tau / self.ratio, 1.0), 1.0)
+
+
+SCHEDULES = {"constant": Constant, "linear": Linear, "cyclical": Cyclical}
