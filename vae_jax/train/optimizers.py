@@ -1,0 +1,100 @@
+"""Optimizer configs to optax: one branch a parameter group, each with its own clipping, decay and schedule.
+
+A clip over all groups would couple them (a critic's gradient would shrink the decoder's), so everything lives inside
+the branch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import jax
+import optax
+
+Schedule = Literal["constant", "cosine", "warmup-cosine", "step"]
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """How the learning rate moves over the run."""
+
+    kind: Schedule = "constant"
+    """constant; cosine decay to `final`; linear warm-up, then cosine; or a factor at each milestone."""
+    warmup_steps: int = 0
+    """Linear warm-up from 0, in steps (any kind)."""
+    final: float = 0.0
+    """Learning rate at the end of a cosine, as a share of the peak."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which `step` multiplies the rate by `factor`."""
+    factor: float = 0.1
+    """Factor applied at each milestone."""
+
+    def build(self, peak: float, steps: int) -> optax.Schedule:
+        """Returns step -> learning rate."""
+        after = max(steps - self.warmup_steps, 1)
+        if self.kind in ("cosine", "warmup-cosine"):
+            main = optax.cosine_decay_schedule(peak, after, self.final)
+        elif self.kind == "step":
+            # Milestones count from the start of the run; join_schedules restarts the count after the warm-up.
+            main = optax.piecewise_constant_schedule(
+                peak, {max(m - self.warmup_steps, 0): self.factor for m in self.milestones}
+            )
+        else:
+            main = optax.constant_schedule(peak)
+        if not self.warmup_steps:
+            return main
+        return optax.join_schedules([optax.linear_schedule(0.0, peak, self.warmup_steps), main], [self.warmup_steps])
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Optimizer of one parameter group."""
+
+    name: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
+    """Update rule. adamw is adam with decoupled weight decay."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    schedule: LearningRate = field(default_factory=LearningRate)
+    """Learning-rate schedule."""
+    clip: float = 0.0
+    """Clip the group's gradient to this global norm; 0 never clips."""
+    weight_decay: float = 0.0
+    """Weight decay on arrays of rank 2 and more: decoupled for adamw, added to the gradient (L2) otherwise."""
+    b1: float = 0.9
+    """First-moment decay (momentum for sgd and rmsprop: 0 switches it off)."""
+    b2: float = 0.999
+    """Second-moment decay."""
+    eps: float = 1e-8
+    """Added to the denominator."""
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        """Returns the chain clip -> L2 -> rule -> decoupled decay -> -lr(step)."""
+        rule = {
+            "adam": lambda: optax.scale_by_adam(self.b1, self.b2, self.eps),
+            "adamw": lambda: optax.scale_by_adam(self.b1, self.b2, self.eps),
+            "adamax": lambda: optax.scale_by_adamax(self.b1, self.b2, self.eps),
+            "rmsprop": lambda: optax.chain(optax.scale_by_rms(self.b2, self.eps), optax.trace(self.b1)),
+            "sgd": lambda: optax.trace(self.b1) if self.b1 else optax.identity(),
+        }[self.name]()
+        decay = optax.add_decayed_weights(self.weight_decay, mask=decay_mask) if self.weight_decay else None
+        parts = [optax.clip_by_global_norm(self.clip)] if self.clip else []
+        parts += [decay] if decay is not None and self.name != "adamw" else []
+        parts += [rule]
+        parts += [decay] if decay is not None and self.name == "adamw" else []
+        return optax.chain(*parts, optax.scale_by_learning_rate(self.schedule.build(self.lr, steps)))
+
+
+def decay_mask(params: Any) -> Any:
+    """Returns True for weight matrices and kernels, False for biases, scales and scalars."""
+    return jax.tree.map(lambda x: x.ndim >= 2, params)
+
+
+def make_optimizer(groups: dict[str, Optimizer], steps: int) -> optax.GradientTransformation:
+    """Returns the optimizer of `{group: params}`: each top-level key is updated by its own branch."""
+    branches = {name: config.build(steps) for name, config in groups.items()}
+
+    def labels(params: Any) -> Any:
+        return {name: jax.tree.map(lambda _, n=name: n, tree) for name, tree in params.items()}
+
+    return optax.partition(branches, labels)

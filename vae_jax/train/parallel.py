@@ -1,0 +1,63 @@
+"""Two wrappers around the same pure step: jit over a mesh (the runner's) and pmap (supported, data-parallel)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from vae_jax.model import Batch, Model
+from vae_jax.train import sharding
+from vae_jax.train.state import TrainState, make_init
+from vae_jax.train.step import TrainStep, make_multi_step, make_train_step
+
+
+def init_state(
+    model: Model, tx: optax.GradientTransformation, key: jax.Array, batch: Batch, *, mesh: Mesh, ema: bool = False
+) -> TrainState:
+    """Returns a fresh state, made in place on the mesh (no device ever holds more than its shard)."""
+    init = make_init(model, tx, ema=ema)
+    placed = sharding.infer_sharding(jax.eval_shape(init, key, batch), mesh)
+    return jax.jit(init, out_shardings=placed)(key, batch)
+
+
+def jit_step(step: TrainStep, state: TrainState, mesh: Mesh) -> TrainStep:
+    """Returns the step jitted over the mesh; the old state's buffers are donated."""
+    placed = jax.tree.map(lambda x: x.sharding, state)
+    return jax.jit(
+        step,
+        in_shardings=(placed, sharding.batch_sharding(mesh)),
+        out_shardings=(placed, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def jit_multi_step(
+    step: TrainStep, batch_fn: Callable[[Any, jax.Array, jax.Array], Batch], state: TrainState, mesh: Mesh
+) -> Callable:
+    """Returns `run(state, arrays, n)` (see `make_multi_step`) jitted over the mesh."""
+    placed = jax.tree.map(lambda x: x.sharding, state)
+    everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+
+    def sharded_batch(arrays: Any, key: jax.Array, step: jax.Array) -> Batch:
+        return jax.lax.with_sharding_constraint(batch_fn(arrays, key, step), split)
+
+    return jax.jit(
+        make_multi_step(step, sharded_batch),
+        in_shardings=(placed, everywhere, everywhere),
+        out_shardings=(placed, everywhere, everywhere),
+        donate_argnums=0,
+    )
+
+
+def pmap_step(model: Model, tx: optax.GradientTransformation, *, axis_name: str = "data", **options: Any) -> Callable:
+    """Returns the step under `jax.pmap`: (state, batch [devices, b, ...]) -> (state, metrics).
+
+    The state goes in and comes out unstacked (`in_axes=None`); noise is keyed by the global example index, so the
+    result equals one device's on the whole batch to float tolerance. Options are those of `make_train_step`.
+    """
+    step = make_train_step(model, tx, axis_name=axis_name, **options)
+    return jax.pmap(step, axis_name=axis_name, in_axes=(None, 0), out_axes=(None, None))  # type: ignore[arg-type]

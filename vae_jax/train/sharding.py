@@ -1,0 +1,83 @@
+"""Where arrays live: a (data, fsdp) mesh, and NamedShardings for every leaf of a state."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from vae_jax.errors import InputError
+
+# Rules are tried in order on the leaf's path ("params/vae/encoder/out/kernel"); the first match decides.
+# "fsdp": the largest dimension that divides is split; "replicate": every device has all of it.
+RULES: tuple[tuple[str, str], ...] = ((r"(^|/)(step|key|hyper)(/|$)", "replicate"), (r".*", "fsdp"))
+MIN_SHARDED_SIZE = 2**14
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Device mesh. The batch is split over both axes, parameters over `fsdp`."""
+
+    data: int = -1
+    """Devices that only split the batch; -1 takes all that fsdp leaves."""
+    fsdp: int = 1
+    """Devices that also split parameters, moments and moving averages."""
+
+
+def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
+    """Returns the ("data", "fsdp") mesh.
+
+    Raises:
+      InputError: the axes do not multiply to the number of devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    if config.fsdp < 1 or (config.data < 1 and config.data != -1):
+        raise InputError(f"mesh: data={config.data}, fsdp={config.fsdp} must be positive (data may be -1 for all)")
+    data = len(devices) // config.fsdp if config.data == -1 else config.data
+    if data * config.fsdp > len(devices) or data == 0 or (config.data == -1 and len(devices) % config.fsdp):
+        raise InputError(
+            f"mesh: data={config.data} x fsdp={config.fsdp} does not fit {len(devices)} device(s); "
+            "lower --mesh.fsdp or --mesh.data"
+        )
+    # Auto axes: linen layers cannot state output shardings, which the default (Explicit) asks for.
+    return jax.make_mesh(
+        (data, config.fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices[: data * config.fsdp]
+    )
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding of a batch: axis 0 over all devices."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Returns the sharding that puts everything everywhere."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] = RULES) -> Any:
+    """Returns a tree of NamedShardings for a tree of shapes (of `jax.eval_shape`).
+
+    Moments, averages and codebooks have their parameter's shape, so they land where it does.
+    """
+
+    def place(path: tuple, leaf: Any) -> NamedSharding:
+        name = "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+        kind = next(kind for pattern, kind in rules if re.search(pattern, name))
+        if kind == "replicate" or math.prod(leaf.shape) < MIN_SHARDED_SIZE:
+            return replicated(mesh)
+        return NamedSharding(mesh, _largest_axis(leaf.shape, mesh.shape["fsdp"]))
+
+    return jax.tree_util.tree_map_with_path(place, shapes)
+
+
+def _largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    candidates = [(n, i) for i, n in enumerate(shape) if n % parts == 0]
+    if parts == 1 or not candidates:
+        return PartitionSpec()
+    axis = max(candidates)[1]
+    return PartitionSpec(*(None,) * axis, "fsdp")
