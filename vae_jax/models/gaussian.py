@@ -104,6 +104,9 @@ def vae(config: VAE, image_shape: tuple[int, int, int]) -> Model:
             "distortion": jnp.mean(terms.distortion),
             "rate": jnp.mean(terms.rate),
             "kl_per_dim": jnp.mean(terms.kl_per_dim, 0),
+            # Moments of E[z|x], from which the log counts active units.
+            "code_mean": jnp.mean(terms.posterior.mode(), 0),
+            "code_square": jnp.mean(jnp.square(terms.posterior.mode()), 0),
             **extra,
         }
         return value, Aux(new_state, metrics)

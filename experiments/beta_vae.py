@@ -1,0 +1,24 @@
+"""beta-VAE on procedural 32x32 sprites: position and scale each in a latent dimension of their own.
+
+Command:    make train EXP=beta_vae      (or: vae-jax train beta_vae)
+Reference:  Higgins et al. 2017; network after arXiv:1811.12359.
+"""
+
+from vae_jax.config import Config, Logging
+from vae_jax.data.config import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import Conv64
+from vae_jax.objectives import Beta
+
+
+def get_config() -> Config:
+    return Config(
+        steps=6000,
+        data=DataConfig("sprites", batch_size=64),
+        model=VAE(
+            latent_dim=10,
+            network=Conv64(channels=(32, 32, 64), kernels=(4, 4, 4)),
+            objective=Beta(beta=4.0),
+        ),
+        logging=Logging(figures_minutes=1.0),
+    )

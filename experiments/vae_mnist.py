@@ -1,0 +1,18 @@
+"""VAE with an MLP 784-512-512-20 on grey-level MNIST, 50 epochs.
+
+Command:    make train EXP=vae_mnist
+Reference:  Kingma & Welling, arXiv:1312.6114.
+"""
+
+from vae_jax.config import Config
+from vae_jax.data.config import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=23_438,  # 50 epochs of 60,000 images in batches of 128
+        data=DataConfig("mnist", batch_size=128),
+        model=VAE(latent_dim=20, network=MLP((512, 512))),
+    )

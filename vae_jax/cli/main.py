@@ -1,0 +1,84 @@
+"""The command table and the exit codes: 0 done, 2 bad input, 1 failure, 130/143 after a signal."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+from vae_jax.errors import InputError, nearest
+
+# name -> (module:Class or module:function, one line for --help). Modules load when their command runs.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "list": ("vae_jax.cli.listing:List", "experiments, models, networks, objectives, priors, data, metrics"),
+    "train": ("vae_jax.cli.train:train", "train an experiment into a run folder"),
+    "eval": ("vae_jax.cli.evaluate:Evaluate", "measure a run: ELBO, rate, distortion, IW bounds, reconstruction"),
+    "sample": ("vae_jax.cli.look:Sample", "images from the prior"),
+    "reconstruct": ("vae_jax.cli.look:Reconstruct", "images beside their reconstructions"),
+    "interpolate": ("vae_jax.cli.look:Interpolate", "paths between the codes of two images"),
+    "traverse": ("vae_jax.cli.look:Traverse", "one latent dimension moved at a time"),
+    "encode": ("vae_jax.cli.codes:Encode", "images to codes (.npz)"),
+    "decode": ("vae_jax.cli.codes:Decode", "codes to images"),
+    "compare": ("vae_jax.cli.compare:Compare", "runs side by side: options, metrics, curves"),
+    "data": ("vae_jax.cli.listing:data", "list data sets, or prepare one (array_record)"),
+}
+
+
+def usage() -> str:
+    """Returns the text of `vae-jax --help`."""
+    width = max(map(len, COMMANDS))
+    rows = "\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items())
+    return (
+        "usage: vae-jax COMMAND [OPTIONS]\n\n"
+        "Variational autoencoders in JAX: train, evaluate and look.\n\n"
+        f"commands:\n{rows}\n\n"
+        "start with:\n"
+        "  vae-jax train beta_vae            about 3 minutes on a laptop CPU, no download\n"
+        "  vae-jax traverse runs/beta_vae    what each latent dimension means\n\n"
+        "`vae-jax COMMAND --help` shows a command's options."
+    )
+
+
+def run(argv: list[str]) -> int:
+    """Runs one command line and returns its exit code; prints one line on stderr for bad input."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"vae-jax {version('vae_jax')}")
+        return 0
+    name, rest = argv[0], argv[1:]
+    try:
+        if name not in COMMANDS:
+            raise InputError(f"{name}: no such command; {nearest(name, COMMANDS)}")
+        return _call(name, rest) or 0
+    except InputError as error:
+        print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        print("vae-jax: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe went away (`vae-jax list | head`): nobody is left to tell.
+        sys.stderr.close()
+        return 141
+    except Exception as error:
+        code = getattr(error, "exit_code", 1)
+        if code == 1 and not getattr(error, "is_expected", False):
+            traceback.print_exc()
+        print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        return code
+
+
+def _call(name: str, argv: list[str]) -> int | None:
+    module, _, attribute = COMMANDS[name][0].partition(":")
+    target = getattr(importlib.import_module(module), attribute)
+    if isinstance(target, type):
+        from vae_jax.cli.options import parse
+
+        return parse(target, argv, f"vae-jax {name}")()
+    return target(argv)

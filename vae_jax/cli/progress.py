@@ -1,0 +1,68 @@
+"""What a person sees while a run trains: a live bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+SHOWN = ("elbo", "rate", "distortion", "mse")
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Shows step, ELBO, rate, distortion, images/s and the time left."""
+
+    def __init__(self, steps: int, *, quiet: bool = False):
+        self.steps, self.quiet = steps, quiet
+        self.console = Console(quiet=quiet)
+        self._live = self.console.is_terminal and not quiet
+        self._bar: RichProgress | None = None
+        self._task: Any = None
+        self._start = self._last = time.monotonic()
+        self._first_step: int | None = None
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def say(self, text: str) -> None:
+        """Prints a sentence above the bar."""
+        self.console.print(text, highlight=False, soft_wrap=True)
+
+    def report(self, step: int, metrics: dict[str, Any]) -> None:
+        """Shows the newest metrics."""
+        if self._first_step is None:
+            self._first_step = step
+        text = "  ".join(f"{name} {metrics[name]:.2f}" for name in SHOWN if isinstance(metrics.get(name), float))
+        speed = metrics.get("images_per_s", 0.0)
+        if self._live:
+            self._update_bar(step, text, speed)
+        elif time.monotonic() - self._last >= LINE_SECONDS or step == self.steps:
+            self._last = time.monotonic()
+            done = step - self._first_step
+            left = (self._last - self._start) / done * (self.steps - step) if done else 0.0
+            self.say(f"step {step:>7,}/{self.steps:,}  {text}  {speed:,.0f} images/s  {left:.0f} s left")
+
+    def _update_bar(self, step: int, text: str, speed: float) -> None:
+        if self._bar is None:
+            columns = (
+                TextColumn("step"),
+                MofNCompleteColumn(),
+                BarColumn(bar_width=None),
+                TextColumn("{task.description}"),
+                TextColumn("{task.fields[speed]}"),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
+            self._bar = RichProgress(*columns, console=self.console, expand=True)
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.steps, speed="", completed=step)
+        self._bar.update(self._task, completed=step, description=text, speed=f"{speed:,.0f} images/s")
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,305 @@
+"""The configuration of a run: frozen dataclasses, and their exact JSON form.
+
+Every component (network, likelihood, prior, objective, schedule, model) is chosen by the name it has in a literal
+registry; its options are the fields of its dataclass. `config.json` stores both, so a run can be rebuilt from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from vae_jax.data.config import DataConfig
+from vae_jax.distributions import LIKELIHOODS
+from vae_jax.errors import InputError, nearest
+from vae_jax.models import MODELS, VAE, Autoencoder
+from vae_jax.networks import NETWORKS
+from vae_jax.objectives import OBJECTIVES
+from vae_jax.priors import PRIORS
+from vae_jax.schedules import SCHEDULES
+from vae_jax.train import MeshConfig, Optimizer
+
+# The option whose value names a component -> the components it can name.
+REGISTRIES: dict[str, dict[str, type]] = {
+    "model": MODELS,
+    "model.network": NETWORKS,
+    "model.likelihood": LIKELIHOODS,
+    "model.prior": PRIORS,
+    "model.objective": OBJECTIVES,
+    "model.objective.schedule": SCHEDULES,
+}
+
+
+@dataclass(frozen=True)
+class Logging:
+    """What a run writes, and how often."""
+
+    log_every: int = 200
+    """Steps between lines of metrics.jsonl (each is the mean over these steps)."""
+    checkpoint_every: int = 2000
+    """Steps between checkpoints."""
+    keep: int = 3
+    """Checkpoints kept on disk."""
+    eval_every: int = 0
+    """Steps between evaluations on held-out data; 0 evaluates at the end only."""
+    figures_minutes: float = 2.0
+    """Minutes between figures; 0 makes them at the end only."""
+    tensorboard: bool = True
+    """Also write TensorBoard event files."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The evaluation that ends a run, and that `vae-jax eval` repeats."""
+
+    split: Literal["train", "validation", "test"] = "test"
+    """Split that is evaluated."""
+    batch_size: int = 500
+    """Examples evaluated at a time; the last batch is smaller, never dropped."""
+    k: tuple[int, ...] = ()
+    """Importance samples of the IW bounds on log p(x), one bound each; empty for none."""
+    limit: int = 0
+    """Evaluate only the first examples of the split; 0 for all. The number used is written to eval.json."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One experiment, complete."""
+
+    steps: int = 10_000
+    """Updates to make."""
+    seed: int = 0
+    """Seed of everything random: initialisation, data order, noise."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Data set, batch and binarisation."""
+    model: VAE | Autoencoder = field(default_factory=VAE)
+    """Model."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    """Optimizer."""
+    ema_decay: float = 0.0
+    """Decay of the moving average of weights that evaluation then uses; 0 keeps none."""
+    accumulate: int = 1
+    """Microbatches a step: gradients are averaged over them, memory falls by about this factor."""
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    """Device mesh."""
+    logging: Logging = field(default_factory=Logging)
+    """What is written, and how often."""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    """Final evaluation."""
+    expected: dict[str, tuple[float, float, str]] = field(default_factory=dict)
+    """Metrics that this experiment should reach: name -> (value, tolerance, source)."""
+
+    def shrink(self) -> Config:
+        """Returns the two-step version that the test suite runs (`--smoke`): same code, almost no work."""
+        return dataclasses.replace(
+            self,
+            steps=2,
+            data=dataclasses.replace(self.data, batch_size=min(self.data.batch_size, 8)),
+            logging=dataclasses.replace(self.logging, log_every=1, checkpoint_every=2, eval_every=0),
+            evaluation=dataclasses.replace(
+                self.evaluation, batch_size=8, limit=16, k=tuple(min(k, 2) for k in self.evaluation.k[:1])
+            ),
+            accumulate=1,
+        )
+
+
+def check(config: Config) -> Config:
+    """Returns the config unchanged if its numbers make sense.
+
+    Raises:
+      InputError: the first value out of range, with its option, its value and what it may be.
+    """
+    for option, ok, rule in _rules(config):
+        value = get(config, option)
+        if isinstance(value, float) and math.isnan(value):
+            raise InputError(f"{option}: nan is not a number that can be used; {option} must be {rule}")
+        if not ok(value):
+            raise InputError(f"{option}: {_show(value)} is out of range; it must be {rule}")
+    if config.data.batch_size % config.accumulate:
+        raise InputError(
+            f"accumulate: {config.accumulate} microbatches do not divide data.batch_size {config.data.batch_size}; "
+            "choose a divisor"
+        )
+    return config
+
+
+def _show(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _rules(config: Config):
+    """Yields (option, test, words) for every option of this config that has a range."""
+    positive = (lambda v: v > 0, "positive")
+    not_negative = (lambda v: v >= 0, "zero or more")
+    at_least_one = (lambda v: v >= 1, "1 or more")
+    share = (lambda v: 0 <= v < 1, "in [0, 1)")
+    sizes = (lambda v: all(n >= 1 for n in v), "a list of sizes of 1 or more")
+    table = {
+        "steps": at_least_one,
+        "seed": (lambda v: 0 <= v < 2**31, "in [0, 2^31)"),
+        "data.batch_size": at_least_one,
+        "model.latent_dim": at_least_one,
+        "model.prior.std": positive,
+        "model.likelihood.std": positive,
+        "model.likelihood.init_std": positive,
+        "model.likelihood.decay": share,
+        "model.objective.beta": not_negative,
+        "model.objective.schedule.steps": at_least_one,
+        "model.objective.schedule.cycles": at_least_one,
+        "model.objective.schedule.ratio": (lambda v: 0 < v <= 1, "in (0, 1]"),
+        "model.objective.schedule.start": not_negative,
+        "model.corruption_level": not_negative,
+        "model.network.hidden": sizes,
+        "model.network.channels": (lambda v: v and all(n >= 1 for n in v), "a list of one or more sizes of 1 or more"),
+        "model.network.kernels": sizes,
+        "model.network.dense": sizes,
+        "model.network.kernel": at_least_one,
+        "model.network.up_kernel": at_least_one,
+        "optimizer.lr": positive,
+        "optimizer.clip": not_negative,
+        "optimizer.weight_decay": not_negative,
+        "optimizer.eps": positive,
+        "optimizer.b1": share,
+        "optimizer.b2": share,
+        "optimizer.schedule.warmup_steps": not_negative,
+        "optimizer.schedule.factor": positive,
+        "optimizer.schedule.final": not_negative,
+        "ema_decay": share,
+        "accumulate": at_least_one,
+        "logging.log_every": at_least_one,
+        "logging.checkpoint_every": at_least_one,
+        "logging.keep": at_least_one,
+        "logging.eval_every": not_negative,
+        "logging.figures_minutes": not_negative,
+        "evaluation.batch_size": at_least_one,
+        "evaluation.limit": not_negative,
+        "evaluation.k": sizes,
+    }
+    known = flatten(config)
+    return [(option, *rule) for option, rule in table.items() if option in known]
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns {dotted option: value} for every leaf field of a config."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value, name = getattr(config, f.name), prefix + f.name
+        if dataclasses.is_dataclass(value):
+            found |= flatten(value, name + ".")
+        else:
+            found[name] = value
+    return found
+
+
+def get(config: Any, option: str) -> Any:
+    """Returns the value of a dotted option."""
+    for part in option.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def put(config: Any, option: str, value: Any) -> Any:
+    """Returns a copy of the config with one dotted option replaced."""
+    head, _, rest = option.partition(".")
+    return dataclasses.replace(config, **{head: put(getattr(config, head), rest, value) if rest else value})
+
+
+def kind(option: str, component: Any) -> str:
+    """Returns the registry name of the component at `option`."""
+    return next(name for name, cls in REGISTRIES[option].items() if cls is type(component))
+
+
+def choose(config: Config, option: str, name: str) -> Config:
+    """Returns the config with the component at `option` replaced by the one called `name`.
+
+    Options that both components have (a `schedule`, say) keep their values; the others start at their defaults.
+
+    Raises:
+      InputError: no component of that name.
+    """
+    registry = REGISTRIES[option]
+    if name not in registry:
+        raise InputError(f"--{option} {name}: no such {option.rpartition('.')[2]}; {nearest(name, registry)}")
+    old, cls = get(config, option), registry[name]
+    if type(old) is cls:
+        return config
+    shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
+    default, old_default = cls(), type(old)()
+    kept = {n: getattr(old, n) for n in shared if getattr(old, n) != getattr(old_default, n)}
+    return put(config, option, dataclasses.replace(default, **kept))
+
+
+def to_dict(config: Any, option: str = "") -> dict[str, Any]:
+    """Returns the JSON form; a component carries its registry name under `kind`."""
+    out: dict[str, Any] = {"kind": kind(option, config)} if option in REGISTRIES else {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        child = f"{option}.{f.name}" if option else f.name
+        out[f.name] = to_dict(value, child) if dataclasses.is_dataclass(value) else value
+    return out
+
+
+def to_json(config: Config) -> str:
+    """Returns the JSON text of a config."""
+    return json.dumps(to_dict(config), indent=2) + "\n"
+
+
+def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "") -> Any:
+    """Returns the config that `to_dict` wrote.
+
+    Raises:
+      InputError: an unknown key or component.
+    """
+    if option in REGISTRIES:
+        name = values.get("kind", "")
+        if name not in REGISTRIES[option]:
+            raise InputError(f"config.json: {option}.kind is {name!r}; {nearest(name, REGISTRIES[option])}")
+        cls = REGISTRIES[option][name]
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}
+    kwargs = {}
+    for key, value in values.items():
+        child = f"{option}.{key}" if option else key
+        if key == "kind":
+            continue
+        if key not in known:
+            raise InputError(f"config.json: unknown key {child!r}; {nearest(key, known)}")
+        hint = hints[key]
+        if isinstance(value, dict) and (child in REGISTRIES or dataclasses.is_dataclass(hint)):
+            kwargs[key] = from_dict(value, hint, child)
+        elif key == "expected":
+            kwargs[key] = {name: tuple(target) for name, target in value.items()}
+        else:
+            kwargs[key] = tuple(value) if isinstance(value, list) and _is_tuple(hint) else value
+    return cls(**kwargs)
+
+
+def _is_tuple(hint: Any) -> bool:
+    if isinstance(hint, types.UnionType):
+        return any(_is_tuple(h) for h in typing.get_args(hint))
+    return hint is tuple or typing.get_origin(hint) is tuple
+
+
+def diff(a: Config, b: Config) -> list[str]:
+    """Returns the options whose values differ, components included, as `option: a -> b`."""
+    flat_a, flat_b = _with_kinds(a), _with_kinds(b)
+    return [
+        f"{name}: {flat_a.get(name, '-')} -> {flat_b.get(name, '-')}"
+        for name in dict.fromkeys([*flat_a, *flat_b])
+        if flat_a.get(name) != flat_b.get(name)
+    ]
+
+
+def _with_kinds(config: Config) -> dict[str, Any]:
+    flat = flatten(config)
+    for option in REGISTRIES:
+        try:
+            flat[option] = kind(option, get(config, option))
+        except AttributeError:
+            continue
+    return flat

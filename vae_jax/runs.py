@@ -1,0 +1,201 @@
+"""Run folders: made once, never overwritten, and enough to rebuild everything from."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import config as configs
+from vae_jax import data, train
+from vae_jax.config import Config
+from vae_jax.data import Source
+from vae_jax.data.pipeline import eval_batches
+from vae_jax.errors import InputError
+from vae_jax.model import Model
+from vae_jax.train import TrainState
+from vae_jax.train.checkpoint import Checkpoints
+
+PACKAGES = ("vae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder.
+
+    Attributes:
+      path: the folder.
+      experiment: name of the experiment it came from.
+      config: its complete configuration.
+      image_shape: (H, W, C) of the data it was made for.
+    """
+
+    path: Path
+    experiment: str
+    config: Config
+    image_shape: tuple[int, int, int]
+
+    @classmethod
+    def create(cls, path: Path, experiment: str, config: Config, image_shape: tuple[int, int, int]) -> Run:
+        """Makes the folder with `config.json` and `env.json`.
+
+        Raises:
+          InputError: it exists and is not empty, or cannot be written.
+        """
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise InputError(f"{path}: already there; continue it with --resume, or choose another --workdir")
+        run = cls(path, experiment, config, image_shape)
+        try:
+            (path / "figures").mkdir(parents=True, exist_ok=True)
+            values = {"experiment": experiment, "image_shape": list(image_shape), **configs.to_dict(config)}
+            _write(path / "env.json", environment())
+            _write(path / "config.json", values)
+        except OSError as error:
+            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+        return run
+
+    @classmethod
+    def load(cls, path: Path | str) -> Run:
+        """Opens an existing run.
+
+        Raises:
+          InputError: it is no run folder, or its `config.json` cannot be read.
+        """
+        path = Path(path)
+        file = path / "config.json"
+        if not file.is_file():
+            what = "no such folder" if not path.exists() else "no config.json in it"
+            raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
+        try:
+            values = json.loads(file.read_text())
+            experiment, shape = values.pop("experiment"), values.pop("image_shape")
+        except (json.JSONDecodeError, KeyError, OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); restore it, or train again") from error
+        height, width, channels = shape
+        return cls(path, experiment, configs.from_dict(values), (height, width, channels))
+
+    @functools.cached_property
+    def model(self) -> Model:
+        """The model's pure functions."""
+        return self.config.model.build(self.image_shape)
+
+    @functools.cached_property
+    def optimizer(self) -> Any:
+        """The optax transformation of the run."""
+        shapes = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.example_batch()))[0]
+        return train.make_optimizer({group: self.config.optimizer for group in shapes}, self.config.steps)
+
+    @functools.cached_property
+    def mesh(self) -> jax.sharding.Mesh:
+        """The device mesh of the run's config."""
+        return train.make_mesh(self.config.mesh)
+
+    def example_batch(self) -> dict[str, jax.Array]:
+        """Returns a batch of one blank image, for shapes."""
+        return {"image": jnp.zeros((1, *self.image_shape))}
+
+    def init(self, mesh: jax.sharding.Mesh | None = None) -> TrainState:
+        """Returns the state at step 0, placed on the mesh."""
+        key = jax.random.key(self.config.seed)
+        ema = self.config.ema_decay > 0
+        mesh = mesh or self.mesh
+        return train.init_state(self.model, self.optimizer, key, self.example_batch(), mesh=mesh, ema=ema)
+
+    def checkpoints(self, *, create: bool = False) -> Checkpoints:
+        """Returns the checkpoints of the run."""
+        return Checkpoints(self.path / "checkpoints", keep=self.config.logging.keep, create=create)
+
+    def restore(self, step: int | None = None) -> TrainState:
+        """Returns the state of a checkpoint, on this machine's first device (whatever mesh made it).
+
+        Raises:
+          InputError: no checkpoint, or none that can be read.
+        """
+        single = train.make_mesh(train.MeshConfig(data=1, fsdp=1))
+        checkpoints = self.checkpoints()
+        try:
+            return checkpoints.restore(self.init(single), step)[0]
+        finally:
+            checkpoints.close()
+
+    @functools.cache  # noqa: B019 - a Run is small, immutable and lives as long as the process that looks at it
+    def source(self, split: str) -> Source:
+        """Returns one split of the run's data."""
+        return data.load(self.config.data, split)
+
+    def batches(self, split: str, batch_size: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yields the split once, as the model saw it in training; the last batch is smaller, never dropped."""
+        return eval_batches(self.source(split), self.config.data, batch_size)
+
+    def __hash__(self) -> int:
+        return hash(str(self.path))
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(values, indent=2) + "\n")
+    os.replace(temporary, path)
+
+
+def environment() -> dict[str, Any]:
+    """Returns what a number depends on besides the config: versions, devices, commit."""
+
+    def version(name: str) -> str | None:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],
+        "commit": commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()
+
+
+def commit() -> str | None:
+    """Returns the git commit of the source tree, with `+changes` if it is not clean; None outside git."""
+    here = Path(__file__).resolve().parent
+
+    def git(*args: str) -> str:
+        return subprocess.run(["git", "-C", str(here), *args], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != here.parent:
+            return None  # installed inside somebody else's repository
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def data_range(source: Source, limit: int = 10_000) -> tuple[float, float]:
+    """Returns the (min, max) of the first images of a split that is in memory; (0, 1) where it is not."""
+    images = source.arrays.get("image")
+    if images is None:
+        return (0.0, 1.0)
+    part = np.asarray(images[:limit])
+    scale = 255.0 if part.dtype == np.uint8 else 1.0
+    return float(part.min()) / scale, float(part.max()) / scale

@@ -1,0 +1,115 @@
+"""Two ways to feed the step, one interface: `advance(state, n)` makes n updates.
+
+`DeviceFeed` makes every batch on the device inside one dispatch; `StreamFeed` takes host batches from an iterator that
+reads ahead. Neither knows where the data comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from vae_jax import prng
+from vae_jax.model import Batch, Metrics
+from vae_jax.train import sharding
+from vae_jax.train.parallel import jit_multi_step
+from vae_jax.train.state import TrainState
+from vae_jax.train.step import TrainStep, all_finite
+
+
+class Advance(NamedTuple):
+    """What a chunk of steps leaves behind. If `finite` is False, `state.step` counts the bad step as made."""
+
+    state: TrainState
+    metrics: Metrics
+    finite: jax.Array
+
+
+class Feed(Protocol):
+    """The loop's view of the data."""
+
+    def advance(self, state: TrainState, n: int) -> Advance:
+        """Makes n updates; the given state's buffers are donated."""
+        ...
+
+    def position(self) -> dict[str, Any]:
+        """Returns what a checkpoint must hold, besides the state, to continue bit for bit (JSON)."""
+        ...
+
+    def seek(self, position: dict[str, Any]) -> None:
+        """Continues from a saved position."""
+        ...
+
+
+class DeviceFeed:
+    """Data on the device; n steps are one dispatch, and the data position is the step counter itself."""
+
+    def __init__(self, step: TrainStep, batch_fn: Callable, arrays: Any, state: TrainState, mesh: Mesh):
+        self._arrays = jax.device_put(arrays, sharding.replicated(mesh))
+        self._run = jit_multi_step(step, batch_fn, state, mesh)
+
+    def advance(self, state: TrainState, n: int) -> Advance:
+        return Advance(*self._run(state, self._arrays, jnp.asarray(n, jnp.int32)))
+
+    def position(self) -> dict[str, Any]:
+        return {}
+
+    def seek(self, position: dict[str, Any]) -> None:
+        del position
+
+
+class HostStream(Protocol):
+    """An iterator of host batches that can say where it is."""
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+    def __next__(self) -> dict[str, Any]: ...
+    def get_state(self) -> dict[str, Any]: ...
+    def set_state(self, state: dict[str, Any]) -> None: ...
+
+
+class StreamFeed:
+    """Host batches, one dispatch a step; pixels are prepared (`transform`) on the device inside the step."""
+
+    def __init__(
+        self,
+        step: TrainStep,
+        transform: Callable[[jax.Array, Batch], Batch],
+        stream: HostStream,
+        state: TrainState,
+        mesh: Mesh,
+    ):
+        self._stream, self._split = stream, sharding.batch_sharding(mesh)
+        placed = jax.tree.map(lambda x: x.sharding, state)
+
+        def one(state: TrainState, total: Any, bad: jax.Array, batch: Batch) -> tuple:
+            # The same key path as the device feed: data -> transform, so that both draw the same noise.
+            key = prng.site_key(prng.site_key(state.key, "data"), "transform")
+            state, metrics = step(state, transform(key, batch))
+            finite = all_finite(metrics)
+            first = jnp.where((bad < 0) & ~finite, state.step, bad)
+            if total is not None:
+                metrics = jax.tree.map(jnp.add, total, metrics)
+            return state, metrics, first
+
+        self._one = jax.jit(one, donate_argnums=(0, 1), out_shardings=(placed, None, None))
+
+    def advance(self, state: TrainState, n: int) -> Advance:
+        total, bad = None, jnp.full((), -1, jnp.int32)
+        for _ in range(n):
+            batch = jax.device_put(next(self._stream), self._split)
+            state, total, bad = self._one(state, total, bad, batch)
+        finite = bad < 0
+        metrics = jax.tree.map(lambda t: t / n, total)
+        if not bool(finite):
+            state = TrainState(**{**vars(state), "step": bad})
+        return Advance(state, metrics, finite)
+
+    def position(self) -> dict[str, Any]:
+        return self._stream.get_state()
+
+    def seek(self, position: dict[str, Any]) -> None:
+        self._stream.set_state(position)

@@ -1,0 +1,136 @@
+"""The loop: advance to the next event, run what is due, stop cleanly. It knows no model and no data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from vae_jax.train.checkpoint import Checkpoints
+from vae_jax.train.feed import Feed
+from vae_jax.train.metrics import MetricsWriter, not_finite, to_host
+from vae_jax.train.signals import Interrupted, SignalFlag
+from vae_jax.train.state import TrainState
+
+CHUNK_SECONDS = 0.5  # longest wait between a signal and the loop's notice of it
+
+
+class NonFinite(RuntimeError):
+    """A loss, metric or gradient became NaN or Inf."""
+
+    def __init__(self, step: int, names: list[str], last_good: int | None):
+        self.step, self.names, self.last_good = step, names, last_good
+        where = f"the last good checkpoint is step {last_good}" if last_good is not None else "no checkpoint was saved"
+        super().__init__(f"{' and '.join(names)} became NaN or Inf at step {step}; {where}")
+
+
+@dataclass
+class Event:
+    """Something that happens every `every` steps, or every `minutes`, and at the end if `final`."""
+
+    run: Callable[[TrainState, int], None]
+    every: int = 0
+    minutes: float = 0.0
+    final: bool = True
+    _last: float = field(default_factory=time.monotonic)
+
+    def due(self, step: int, now: float) -> bool:
+        """Returns whether it is time; `every` counts steps, `minutes` wall time since the last run."""
+        by_step = self.every > 0 and step % self.every == 0
+        by_time = self.minutes > 0 and now - self._last >= 60 * self.minutes
+        return by_step or by_time
+
+    def fire(self, state: TrainState, step: int) -> None:
+        """Runs it."""
+        self.run(state, step)
+        self._last = time.monotonic()
+
+
+def fit(
+    feed: Feed,
+    state: TrainState,
+    *,
+    steps: int,
+    batch_size: int,
+    log_every: int,
+    writer: MetricsWriter,
+    checkpoints: Checkpoints,
+    checkpoint_every: int,
+    events: Sequence[Event] = (),
+    report: Callable[[int, dict[str, Any]], None] = lambda step, metrics: None,
+) -> TrainState:
+    """Trains to `steps` updates and returns the state.
+
+    Args:
+      feed: makes updates.
+      state: where to start (fresh, or restored).
+      steps: total updates of the run.
+      batch_size: examples an update, for images/s.
+      log_every: updates between metric lines.
+      writer: takes the lines.
+      checkpoints: saved every `checkpoint_every` updates, at the end, and on a signal.
+      checkpoint_every: updates between checkpoints.
+      events: evaluation, figures, ...
+      report: progress, called after every chunk with the step and the chunk's metrics.
+
+    Raises:
+      NonFinite: a loss, metric or gradient is NaN or Inf.
+      Interrupted: SIGTERM or SIGINT came; the checkpoint is saved.
+      OSError: a checkpoint could not be written; older ones are untouched.
+    """
+    step, rate, window = int(state.step), 0.0, _Window()
+    last_good = max(checkpoints.steps(), default=None)
+    compiled = False
+    with SignalFlag() as flag:
+        while step < steps:
+            every = [n for n in (log_every, checkpoint_every, *(event.every for event in events)) if n]
+            n = min(steps - step, max(1, int(rate * CHUNK_SECONDS)), *(k - step % k for k in every))
+            start = time.perf_counter()
+            state, metrics, finite = feed.advance(state, n)
+            if not bool(finite):
+                raise NonFinite(int(state.step), not_finite(metrics) or ["loss"], last_good)
+            seconds, step = time.perf_counter() - start, step + n
+            window.add(metrics, n, seconds if compiled else 0.0)
+            if compiled:
+                rate = n / seconds if not rate else 0.7 * rate + 0.3 * n / seconds
+            # The first chunk, of one step, holds the compilation: it must not count as speed.
+            compiled = True
+            line = {**window.mean(), "images_per_s": window.images_per_s(batch_size)}
+            report(step, line)
+            if step % log_every == 0 or step == steps:
+                writer.write(step, "train", line)
+                window = _Window()
+            if step % checkpoint_every == 0 or step == steps:
+                last_good = checkpoints.save(state, feed.position())
+            now = time.monotonic()
+            for event in events:
+                if event.due(step, now) or (step == steps and event.final):
+                    event.fire(state, step)
+            if flag.signum is not None and step < steps:
+                checkpoints.save(state, feed.position())
+                raise Interrupted(flag.signum, step)
+    return state
+
+
+class _Window:
+    """Weighted mean of the metrics since the last line."""
+
+    def __init__(self) -> None:
+        self._total: dict[str, Any] = {}
+        self._count, self._timed, self._seconds = 0, 0, 0.0
+
+    def add(self, metrics: dict[str, Any], n: int, seconds: float) -> None:
+        for name, value in metrics.items():
+            self._total[name] = self._total.get(name, 0.0) + n * np.asarray(value, np.float64)
+        self._count += n
+        self._timed += n if seconds else 0
+        self._seconds += seconds
+
+    def mean(self) -> dict[str, Any]:
+        return to_host({name: value / self._count for name, value in self._total.items()})
+
+    def images_per_s(self, batch_size: int) -> float:
+        return self._timed * batch_size / self._seconds if self._seconds else 0.0

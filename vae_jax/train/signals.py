@@ -1,0 +1,43 @@
+"""SIGTERM and SIGINT as a flag that the loop reads between dispatches."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import TracebackType
+
+
+class Interrupted(Exception):
+    """A signal stopped the run after its checkpoint was saved; `exit_code` is 128 + signal (130, 143)."""
+
+    def __init__(self, signum: int, step: int):
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; continue with --resume")
+        self.signum, self.step, self.exit_code = signum, step, 128 + signum
+
+
+class SignalFlag:
+    """Context manager: the first SIGTERM/SIGINT sets `signum`; a second one acts as it would have without us."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._old: dict[int, object] = {}
+
+    def __enter__(self) -> SignalFlag:
+        # Python delivers signals to the main thread only; elsewhere (notebook workers) there is nothing to catch.
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGTERM, signal.SIGINT):
+                self._old[signum] = signal.signal(signum, self._set)
+        return self
+
+    def _set(self, signum: int, frame: object) -> None:
+        del frame
+        self.signum = signum
+        self._restore()
+
+    def _restore(self) -> None:
+        for signum, handler in self._old.items():
+            signal.signal(signum, handler)  # type: ignore[arg-type]
+        self._old = {}
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._restore()

@@ -1,0 +1,235 @@
+"""From a config to a trained run folder: the wiring of data, model, loop, figures and evaluation."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vae_jax import config as configs
+from vae_jax import data, figures, train
+from vae_jax.config import Config
+from vae_jax.data import Source
+from vae_jax.data.pipeline import make_batch_fn, transform
+from vae_jax.errors import InputError
+from vae_jax.runs import Run, data_range
+from vae_jax.train import TrainState
+from vae_jax.train.checkpoint import Checkpoints
+from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
+from vae_jax.train.loop import Event, fit
+from vae_jax.train.metrics import MetricsWriter
+
+logger = logging.getLogger(__name__)
+Report = Callable[[int, dict[str, Any]], None]
+
+
+def free_folder(experiment: str, base: Path = Path("runs")) -> Path:
+    """Returns runs/EXP, or runs/EXP-2, -3, ... if that is taken: a new run never touches an old one."""
+    path, number = base / experiment, 2
+    while path.exists():
+        path, number = base / f"{experiment}-{number}", number + 1
+    return path
+
+
+def newest_folder(experiment: str, base: Path = Path("runs")) -> Path:
+    """Returns the newest of runs/EXP, runs/EXP-2, ...
+
+    Raises:
+      InputError: there is none.
+    """
+    numbered = (p for p in base.glob(f"{experiment}-*") if p.name.removeprefix(f"{experiment}-").isdigit())
+    found = [p for p in (base / experiment, *numbered) if (p / "config.json").is_file()]
+    if not found:
+        raise InputError(f"{base / experiment}: no run to resume; train without --resume, or name one with --workdir")
+    return max(found, key=lambda p: (p / "config.json").stat().st_mtime)
+
+
+def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
+    """Loads the training split and checks that data, model and devices fit together; writes nothing.
+
+    Raises:
+      InputError: they do not.
+    """
+    configs.check(config)
+    source = data.load(config.data, "train")
+    shape = source.info.image_shape
+    config.model.build(shape)
+    mesh = train.make_mesh(config.mesh)
+    micro = config.data.batch_size // config.accumulate
+    if micro % mesh.size:
+        raise InputError(
+            f"data.batch_size: {config.data.batch_size} in {config.accumulate} microbatch(es) does not divide over "
+            f"{mesh.size} devices; choose a multiple of {mesh.size * config.accumulate}"
+        )
+    low, high = config.model.likelihood.support
+    seen = data_range(source)
+    if seen[0] < low or seen[1] > high:
+        raise InputError(
+            f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {configs.kind('model.likelihood', config.model.likelihood)} "
+            f"likelihood takes [{low:g}, {high:g}]; rescale the data, or use --model.likelihood gaussian"
+        )
+    return source, shape
+
+
+def open_run(config: Config, experiment: str, path: Path, shape: tuple[int, int, int], resume: bool) -> Run:
+    """Returns a new run, or the existing one with the stored config checked against this one.
+
+    Raises:
+      InputError: the folder exists (new) or does not (resume), or what may not change did.
+    """
+    if not resume:
+        return Run.create(path, experiment, config, shape)
+    old = Run.load(path)
+    changed = [d for d in configs.diff(old.config, config) if not d.startswith(FREE_ON_RESUME)]
+    if changed:
+        raise InputError(f"{path}: cannot resume with a changed config ({'; '.join(changed)}); start a new run")
+    if tuple(old.image_shape) != tuple(shape):
+        raise InputError(f"{path}: was trained on images {old.image_shape}, the data now gives {shape}; start a new run")
+    return Run(path, old.experiment, config, shape)
+
+
+# What may differ when a run is continued: none of these changes the next update.
+FREE_ON_RESUME = (
+    "steps:",
+    "logging.",
+    "evaluation.",
+    "mesh.",
+    "expected:",
+    "data.source:",
+    "data.workers:",
+)
+
+
+def make_feed(run: Run, source: Source, state: TrainState) -> Feed:
+    """Returns the device feed for data in memory, the stream feed for data on disk."""
+    c = run.config
+    step = train.make_train_step(
+        run.model, run.optimizer, ema_decay=c.ema_decay or None, accumulate=c.accumulate
+    )
+    if source.pipeline == "device":
+        return DeviceFeed(step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
+    from vae_jax.data.stream import GrainStream
+
+    stream = GrainStream(source, c.data, seed=c.seed)
+    return StreamFeed(step, transform(c.data, train=True, split="train"), stream, state, run.mesh)
+
+
+def train_run(
+    config: Config,
+    experiment: str = "custom",
+    workdir: Path | str | None = None,
+    *,
+    resume: bool = False,
+    report: Report = lambda step, metrics: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Trains a config into a run folder and evaluates it.
+
+    Args:
+      config: what to train.
+      experiment: its name, written into the folder.
+      workdir: the folder; None takes `runs/EXPERIMENT`, or the next free number after it.
+      resume: continue the run in `workdir` (None: the newest of this experiment) from its last good checkpoint.
+      report: called with (step, metrics) a few times a second.
+      say: called with sentences for people.
+
+    Returns:
+      the run.
+
+    Raises:
+      InputError: bad input; nothing was written.
+      NonFinite: training diverged.
+      Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
+    """
+    source, shape = prepare(config)
+    path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
+    run = open_run(config, experiment, path, shape, resume)
+    with _log_to(run.path / "log.txt"):
+        checkpoints = run.checkpoints(create=True)
+        try:
+            return _train(run, source, checkpoints, resume, report, say)
+        except BaseException as error:
+            # A full disk or a signal needs no traceback on the terminal, but the log keeps it.
+            logger.exception("stopped: %s", error)
+            raise
+        finally:
+            checkpoints.close()
+
+
+def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, report: Report, say) -> Run:
+    c = run.config
+    state = run.init()
+    feed = make_feed(run, source, state)
+    if resume and checkpoints.steps():
+        newest = checkpoints.steps()[-1]
+        state, position = checkpoints.restore(state)
+        feed.seek(position)
+        if int(state.step) != newest:
+            say(f"checkpoint of step {newest} cannot be read; falling back to step {int(state.step)}")
+        say(f"resuming {run.path} at step {int(state.step)}")
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    say(f"{run.experiment}: {count:,} parameters, {source.size:,} training images {run.image_shape}, run folder {run.path}")
+    writer = MetricsWriter(run.path, resume_step=int(state.step), tensorboard=c.logging.tensorboard)
+    events = [Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes)]
+    held_out = "validation" if "validation" in source.info.sizes else c.evaluation.split
+    if c.logging.eval_every:
+        events.append(Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False))
+    start = time.perf_counter()
+    try:
+        state = fit(
+            feed,
+            state,
+            steps=c.steps,
+            batch_size=c.data.batch_size,
+            log_every=c.logging.log_every,
+            writer=writer,
+            checkpoints=checkpoints,
+            checkpoint_every=c.logging.checkpoint_every,
+            events=events,
+            report=report,
+        )
+    finally:
+        writer.close()
+    say(f"trained to step {int(state.step)} in {time.perf_counter() - start:.0f} s")
+    return run
+
+
+def _figures(run: Run, state: TrainState, step: int) -> None:
+    batch = next(iter(run.batches(_split_to_show(run), 64)))
+    try:
+        figures.write_all(run.path, run.model, state, batch, f"{run.experiment}, step {step:,}")
+    except Exception:  # a picture must never cost the run; the log says why it is missing
+        logger.exception("figures at step %d failed", step)
+
+
+def _split_to_show(run: Run) -> str:
+    sizes = run.source("train").info.sizes
+    return run.config.evaluation.split if run.config.evaluation.split in sizes else "train"
+
+
+def _evaluate(run: Run, state: TrainState, step: int, split: str, writer: MetricsWriter) -> None:
+    from vae_jax.evaluation import evaluate
+
+    e = run.config.evaluation
+    result = evaluate(run.model, state, run.batches(split, e.batch_size), key=jax.random.key(0), limit=e.limit)
+    writer.write(step, split, {name: estimate.value for name, estimate in result.metrics.items()})
+
+
+class _log_to:  # noqa: N801 - reads as a verb in `with`
+    """Sends this package's log records to a file while the block runs."""
+
+    def __init__(self, path: Path):
+        self._handler = logging.FileHandler(path)
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+
+    def __enter__(self) -> None:
+        logging.getLogger("vae_jax").addHandler(self._handler)
+        logging.getLogger("vae_jax").setLevel(logging.INFO)
+
+    def __exit__(self, *exc: object) -> None:
+        logging.getLogger("vae_jax").removeHandler(self._handler)
+        self._handler.close()
