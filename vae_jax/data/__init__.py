@@ -1,0 +1,122 @@
+"""Data sets, split protocols and batches: `load(config, split) -> Source`, then `make_batch_fn` or `eval_batches`.
+
+`DATASETS` names what there is. Importing this package loads neither TensorFlow nor any reader library.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from vae_jax.data import config as config_lib
+from vae_jax.data import digits, mnist, sprites
+from vae_jax.data.config import DataConfig
+from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
+from vae_jax.data.source import SPLITS, Batch, Info, Source, limited, no_validation
+from vae_jax.errors import InputError, nearest
+
+__all__ = [
+    "DATASETS",
+    "Batch",
+    "DataConfig",
+    "Entry",
+    "Info",
+    "Source",
+    "eval_batches",
+    "load",
+    "make_batch_fn",
+    "make_transform",
+    "permute",
+    "train_indices",
+    "transform",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One row of the registry.
+
+    Attributes:
+      summary: one line for `vae-jax data list`.
+      reference: where the data set comes from.
+      protocols: one sentence a protocol, by name.
+      load: `(config, split) -> Source`.
+      validated: protocols with a validation split; None where it depends on the user's files.
+      resizable: whether `image_size` means something.
+    """
+
+    summary: str
+    reference: str
+    protocols: Mapping[str, str]
+    load: Callable[[DataConfig, str], Source]
+    validated: tuple[str, ...] | None = None
+    resizable: bool = False
+
+
+DATASETS: dict[str, Entry] = {
+    "sprites": Entry(
+        "binary shapes on the factor grid of dSprites, rendered from their factors (computed, 32x32 or 64x64)",
+        "own; grid of Matthey et al. 2017, dSprites",
+        sprites.PROTOCOLS,
+        sprites.load,
+        ("standard",),
+        resizable=True,
+    ),
+    "digits": Entry(
+        "1,797 real handwritten digits, 8x8 (embedded in scikit-learn)",
+        "Alpaydin and Kaynak 1998, UCI Optical Recognition of Handwritten Digits",
+        digits.PROTOCOLS,
+        digits.load,
+        ("standard",),
+    ),
+    "mnist": Entry(
+        "70,000 handwritten digits, 28x28 grey",
+        "LeCun et al. 1998, Gradient-based learning applied to document recognition",
+        {name: protocol.text for name, protocol in mnist.PROTOCOLS["mnist"].items()},
+        mnist.load,
+        mnist.validated("mnist"),
+    ),
+    "fashion_mnist": Entry(
+        "70,000 articles of clothing, 28x28 grey",
+        "Xiao et al. 2017, arXiv:1708.07747",
+        {name: protocol.text for name, protocol in mnist.PROTOCOLS["fashion_mnist"].items()},
+        mnist.load,
+        mnist.validated("fashion_mnist"),
+    ),
+}
+
+
+def load(config: DataConfig, split: str = "train") -> Source:
+    """Returns one split of a data set, checked.
+
+    Args:
+      config: what to load.
+      split: "train", "validation" or "test".
+
+    Raises:
+      InputError: an unknown name, protocol or split, data that are missing or damaged, or a batch larger than the
+        training split.
+    """
+    config_lib.check(config)
+    if config.name not in DATASETS:
+        raise InputError(f"data.name: unknown data set {config.name!r}; {nearest(config.name, DATASETS)}")
+    entry = DATASETS[config.name]
+    if config.protocol not in entry.protocols:
+        raise InputError(
+            f"data.protocol: {config.name!r} has no protocol {config.protocol!r}; "
+            f"{nearest(config.protocol, entry.protocols)}"
+        )
+    if split not in SPLITS:
+        raise InputError(f"data split: unknown split {split!r}; {nearest(split, SPLITS)}")
+    if split == "validation" and entry.validated is not None and config.protocol not in entry.validated:
+        raise no_validation(config.name, config.protocol, entry.validated)
+    if config.image_size is not None and not entry.resizable:
+        raise InputError(f"data.image_size: the images of {config.name!r} have a fixed size; leave it unset")
+    source = limited(entry.load(config, split), config.limit)
+    training = source.info.sizes["train"]
+    if config.batch_size > training:
+        raise InputError(
+            f"data.batch_size: {config.batch_size} is larger than the {training} training examples of "
+            f"{config.name!r}; use --data.batch-size {training} or less"
+        )
+    return source

@@ -1,0 +1,56 @@
+"""The options of a data set: one frozen dataclass that the command line is generated from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vae_jax.errors import InputError
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data, which split protocol, and what is done to a pixel before the model sees it."""
+
+    name: str = "sprites"
+    """Data set: sprites, digits (embedded), mnist, fashion_mnist, npz, image_folder; see `vae-jax data list`."""
+    source: str | None = None
+    """Folder or file with the data; needed for npz and image_folder, else looked up (see `vae-jax data list`)."""
+    batch_size: int = 64
+    """Examples a training step, over all devices."""
+    protocol: str = "standard"
+    """Named train/validation/test split of the data set; see `vae-jax data list`."""
+    binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
+    """Grey to binary: none; dynamic = a fresh draw each visit; static = one draw an image; threshold = above 0.5."""
+    dequantize: bool = False
+    """Add uniform noise of one grey level, x = (v + u) / 256: for densities over real pixels."""
+    image_size: int | None = None
+    """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the centre."""
+    limit: int | None = None
+    """Keep only the first N examples of the training split; None keeps all."""
+    pipeline: Literal["auto", "device", "grain"] = "auto"
+    """device = whole split in device memory; grain = read by the host with prefetch; auto = device up to 1 GiB."""
+    workers: int = 0
+    """Reader processes of the grain pipeline; 0 reads with threads of this process."""
+
+
+def check(config: DataConfig) -> None:
+    """Raises `InputError` for values that are wrong whatever the data set."""
+    if config.batch_size < 1:
+        raise InputError(f"data.batch_size: {config.batch_size} is not positive; use 1 or more")
+    if config.limit is not None and config.limit < 1:
+        raise InputError(f"data.limit: {config.limit} is not positive; use 1 or more, or none for all examples")
+    if config.workers < 0:
+        raise InputError(f"data.workers: {config.workers} is negative; use 0 (threads of this process) or more")
+    if config.image_size is not None and config.image_size < 1:
+        raise InputError(f"data.image_size: {config.image_size} is not positive; use the side in pixels")
+    for field, known in (
+        ("binarize", ("none", "dynamic", "static", "threshold")),
+        ("pipeline", ("auto", "device", "grain")),
+    ):
+        if getattr(config, field) not in known:  # a config built in Python is not checked by tyro
+            raise InputError(f"data.{field}: {getattr(config, field)!r} is unknown; use one of {', '.join(known)}")
+    if config.dequantize and config.binarize != "none":
+        raise InputError(
+            f"data.dequantize: it adds noise to grey levels, but data.binarize is {config.binarize!r}; use one of them"
+        )

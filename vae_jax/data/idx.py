@@ -1,0 +1,128 @@
+"""IDX files (MNIST's format): read with numpy, checked against pinned SHA-256 sums, found or downloaded.
+
+The pinned sums are of the uncompressed bytes, so any gzip of the same data passes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import struct
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.errors import InputError
+
+
+def read_bytes(path: Path) -> bytes:
+    """Returns the uncompressed bytes of a raw or gzipped file; gzip is recognised by its first two bytes."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions or copy it again") from None
+    if not data.startswith(b"\x1f\x8b"):
+        return data
+    try:
+        return gzip.decompress(data)
+    except (EOFError, OSError, zlib.error) as error:
+        raise InputError(f"{path}: the gzip data is damaged or cut off ({error}); copy the file again") from None
+
+
+def parse(data: bytes, path: Path | str) -> np.ndarray:
+    """Returns the uint8 array that IDX bytes hold; `path` is for the message. Read-only, no copy."""
+    if len(data) < 4 or data[:3] != b"\x00\x00\x08" or not 1 <= data[3] <= 4:
+        raise InputError(f"{path}: not an IDX file of bytes (starts with {data[:4].hex() or 'nothing'}); copy it again")
+    rank = data[3]
+    offset = 4 + 4 * rank
+    if len(data) < offset:
+        raise InputError(f"{path}: the IDX header is cut off at {len(data)} bytes; copy the file again")
+    shape = struct.unpack(f">{rank}I", data[4:offset])
+    want = offset + int(np.prod(shape, dtype=np.int64))
+    if len(data) != want:
+        raise InputError(f"{path}: {len(data)} bytes, but its IDX header {shape} means {want}; copy the file again")
+    return np.frombuffer(data, np.uint8, offset=offset).reshape(shape)
+
+
+def to_bytes(array: np.ndarray) -> bytes:
+    """Returns the IDX file of a uint8 array; the inverse of `parse`."""
+    return b"\x00\x00\x08" + bytes([array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+def verify(data: bytes, expected: str, path: Path | str) -> None:
+    """Raises `InputError` unless the SHA-256 of `data` is `expected`."""
+    got = hashlib.sha256(data).hexdigest()
+    if got != expected:
+        raise InputError(
+            f"{path}: wrong checksum of the uncompressed bytes, expected {expected}, got {got}; copy the file again"
+        )
+
+
+def read_verified(path: Path, expected: str) -> np.ndarray:
+    """Returns the array of an IDX file after its format and its checksum were checked."""
+    data = read_bytes(path)
+    array = parse(data, path)
+    verify(data, expected, path)
+    return array
+
+
+def candidates(folder: Path, stem: str) -> list[Path]:
+    """Returns the names under which the file `stem` (train-images-idx3-ubyte) may lie in `folder`."""
+    dotted = stem.replace("-idx", ".idx")  # as some mirrors unpack it
+    return [folder / name for name in (f"{stem}.gz", stem, f"{dotted}.gz", dotted)]
+
+
+def find(folders: list[Path], stem: str) -> Path | None:
+    """Returns the first existing file for `stem` in `folders`."""
+    return next((path for folder in folders for path in candidates(folder, stem) if path.is_file()), None)
+
+
+def cache_folder() -> Path:
+    """Returns where downloads are kept: `$VAE_JAX_DATA`, else the user's cache folder."""
+    if root := os.environ.get("VAE_JAX_DATA"):
+        return Path(root)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_jax"
+
+
+def download(url: str, target: Path, expected: str, *, timeout: float = 20.0) -> None:
+    """Fetches `url` to `target`; the file appears only when it is whole and its checksum is right.
+
+    Raises:
+      OSError: no network, or the folder cannot be written.
+      InputError: what came is not the pinned file.
+    """
+    with urllib.request.urlopen(url, timeout=timeout) as response:
+        data = response.read()
+    try:
+        raw = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    except (EOFError, OSError, zlib.error):
+        raw = b""
+    verify(raw, expected, url)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(data)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def fetch_missing(name: str, stem: str, urls: Mapping[str, str] | str, expected: str, looked: list[Path]) -> Path:
+    """Downloads one missing file, or raises the line that says where it was looked for and how to provide it."""
+    base = urls if isinstance(urls, str) else urls[stem]
+    target = cache_folder() / name / f"{stem}.gz"
+    try:
+        download(f"{base}/{stem}.gz", target, expected)
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error.strerror or error
+        places = ", ".join(str(folder) for folder in looked) or "no folder is set"
+        raise InputError(
+            f"data '{name}': {stem}[.gz] not found (looked in {places}) and the download failed ({reason}); put the "
+            f"four IDX files into $VAE_JAX_DATA/{name}/ or name their folder with --data.source"
+        ) from None
+    return target

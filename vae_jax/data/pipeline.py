@@ -1,0 +1,102 @@
+"""Batches for training and evaluation from a `Source`; all noise and order follow from a key and a step."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.data.config import DataConfig
+from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
+from vae_jax.data.source import Arrays, Batch, Source
+from vae_jax.data.transform import transform
+
+__all__ = ["eval_batches", "make_batch_fn", "make_transform", "permute", "read", "train_indices", "transform"]
+
+_EVAL_SEED = 777  # evaluation noise (dynamic binarisation of a test image) is the same in every run
+_EVAL_FNS: "weakref.WeakKeyDictionary[Source, dict[DataConfig, Callable]]" = weakref.WeakKeyDictionary()
+
+
+def make_transform(source: Source, config: DataConfig, train: bool = True) -> Callable[[jax.Array, Batch], Batch]:
+    """Returns `(key, batch) -> batch`, the transform of `make_batch_fn` alone, for batches of a `GrainStream`.
+
+    With the same `key` (the run's data key) it draws the same noise as `make_batch_fn` does.
+    """
+    apply = transform(config, train=train, split=source.split)
+    return lambda key, batch: apply(prng.site_key(key, "transform"), batch)
+
+
+def make_batch_fn(
+    source: Source, config: DataConfig, train: bool = True
+) -> Callable[[Arrays, jax.Array, jax.Array], Batch]:
+    """Returns the pure function that makes the batch of one step, for the scanned multi-step.
+
+    Args:
+      source: a split whose `pipeline` is "device".
+      config: gives `batch_size` B and the transform.
+      train: True shuffles, epoch after epoch; False goes through the split in order, over and over.
+
+    Returns:
+      `(arrays, key, step) -> {"image": float32 [B, H, W, C], "index": int32 [B], "visit": uint32 [B], ...}`; `arrays`
+      are `source.arrays` (put them on the device once), `key` is the run's data key, the same at every step, and
+      `visit` is the example's number in the run (its low 32 bits).
+    """
+    apply = make_transform(source, config, train)
+    batch_size, size, fetch = config.batch_size, source.size, source.fetch
+
+    def batch_fn(arrays: Arrays, key: jax.Array, step: jax.Array) -> Batch:
+        epoch, position = epoch_and_position(step, batch_size, size)
+        index = permute(prng.site_key(key, "shuffle"), position, size, epoch) if train else position
+        visit = epoch * np.uint32(size) + position.astype(jnp.uint32)
+        return apply(key, fetch(arrays, index) | {"visit": visit})
+
+    return batch_fn
+
+
+def eval_batches(
+    source: Source, config: DataConfig, batch_size: int | None = None, *, key: jax.Array | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yields the whole split once, in its own order; the last batch is smaller when the size does not divide.
+
+    Args:
+      source: any split, in memory or not.
+      config: gives the transform; `batch_size` is used when the argument is None.
+      batch_size: B; more than the split holds gives one batch.
+      key: of the noise in dynamic binarisation; None is a fixed key. An example's noise does not depend on B.
+
+    Yields:
+      `{"image": float32 [B, H, W, C], "index": int32 [B], "label"?, "factors"?}` on the device.
+    """
+    batch_size = batch_size or config.batch_size
+    key = jax.random.key(_EVAL_SEED) if key is None else key
+    cache = _EVAL_FNS.setdefault(source, {})
+    if config not in cache:  # compiled once a split and config, however often the split is evaluated
+        cache[config] = _eval_fn(source, config)
+    for start in range(0, source.size, batch_size):
+        index = np.arange(start, min(start + batch_size, source.size), dtype=np.int32)
+        yield cache[config](key, index if is_computed(source) else read(source, index))
+
+
+def is_computed(source: Source) -> bool:
+    """Says whether the examples are computed from their index, so that there is nothing to read."""
+    return source.pipeline == "device" and not source.arrays
+
+
+def _eval_fn(source: Source, config: DataConfig) -> Callable[[jax.Array, Any], Batch]:
+    apply, fetch = make_transform(source, config, train=False), source.fetch  # no reference to the source itself
+    if is_computed(source):
+        return jax.jit(lambda key, index: apply(key, fetch({}, index)))
+    return jax.jit(apply)
+
+
+def read(source: Source, index: np.ndarray) -> Batch:
+    """Returns the stored examples `index` int32 [B] of a split as host arrays, whichever way it is held."""
+    if source.arrays:
+        return {name: value[index] for name, value in source.arrays.items()} | {"index": index}
+    rows = [source.records[int(i)] for i in index]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]} | {"index": index}

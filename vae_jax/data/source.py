@@ -1,0 +1,157 @@
+"""What a loaded split is: facts, arrays, and a pure function that fetches a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.errors import InputError
+
+Arrays = Mapping[str, Any]
+Batch = dict[str, Any]
+DEVICE_BYTES = 1 << 30  # `pipeline="auto"` keeps a split on the device up to this size
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Info:
+    """Facts about a data set under one protocol; everything here is JSON.
+
+    Attributes:
+      name: registry name.
+      image_shape: (H, W, C).
+      sizes: examples in each split that the protocol has, after `limit`.
+      protocol: the protocol's name.
+      protocol_text: one sentence that says what the splits are.
+      num_classes: number of labels, None without labels.
+      label_names: one name a label, or ().
+      factor_names: names of the generative factors, or ().
+      factor_sizes: number of values of each factor, or ().
+      values: "grey" (uint8, v / 255), "binary" (uint8, only 0 and 255) or "float" (float32 in [0, 1]).
+      where: where the data came from.
+      checksums: SHA-256 by file name, of the uncompressed bytes.
+    """
+
+    name: str
+    image_shape: tuple[int, int, int]
+    sizes: Mapping[str, int]
+    protocol: str
+    protocol_text: str
+    num_classes: int | None = None
+    label_names: tuple[str, ...] = ()
+    factor_names: tuple[str, ...] = ()
+    factor_sizes: tuple[int, ...] = ()
+    values: Literal["grey", "binary", "float"] = "grey"
+    where: str = "embedded"
+    checksums: Mapping[str, str] = field(default_factory=dict)
+
+
+class Records(Protocol):
+    """Random access on the host: what grain reads. It must be picklable for reader processes."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Batch: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One split of a data set.
+
+    Attributes:
+      info: facts about the data set.
+      split: "train", "validation" or "test".
+      size: number of examples in this split.
+      arrays: host arrays, `image` uint8 (or float32) [N, H, W, C], `label` int32 [N], `factors` int32 [N, F];
+        {} where examples are computed or stay on disk. Put them on the device once and pass them to `fetch`.
+      fetch: `(arrays, index int32 [B]) -> {"image": [B, H, W, C], "index": [B], "label"?: [B], "factors"?: [B, F]}`,
+        pure, so that it runs inside the scanned train step. Raises for a split that is not in memory.
+      records: the same examples by random access on the host.
+      pipeline: "device" or "grain", resolved from the config.
+    """
+
+    info: Info
+    split: str
+    size: int
+    arrays: Arrays
+    fetch: Callable[[Arrays, jax.Array], Batch]
+    records: Records
+    pipeline: Literal["device", "grain"] = "device"
+
+
+def take(arrays: Arrays, index: jax.Array) -> Batch:
+    """Returns the rows `index` int32 [B] of every array; `index` must be in range."""
+    index = jnp.asarray(index, jnp.int32)
+    rows = {name: jnp.asarray(value).at[index].get(mode="promise_in_bounds") for name, value in arrays.items()}
+    return rows | {"index": index}
+
+
+def not_in_memory(arrays: Arrays, index: jax.Array) -> Batch:
+    """Stands for `fetch` where the split is read from disk: use `GrainStream` or `eval_batches`."""
+    raise TypeError("this split is not in memory (pipeline 'grain'): iterate GrainStream or eval_batches")
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayRecords:
+    """`Records` over arrays in host memory."""
+
+    arrays: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.arrays["image"])
+
+    def __getitem__(self, index: int) -> Batch:
+        return {name: value[index] for name, value in self.arrays.items()}
+
+
+def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeline: str = "auto") -> Source:
+    """Returns a `Source` over host arrays; `pipeline` "auto" picks the device up to `DEVICE_BYTES`."""
+    size = len(arrays["image"])
+    on_device = pipeline == "device" or (pipeline == "auto" and arrays["image"].nbytes <= DEVICE_BYTES)
+    records = ArrayRecords(arrays)
+    if on_device:
+        return Source(info, split, size, arrays, take, records, "device")
+    return Source(info, split, size, {}, not_in_memory, records, "grain")
+
+
+@dataclass(frozen=True)
+class _Prefix:
+    """The first `size` records of `records`."""
+
+    records: Records
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Batch:
+        return self.records[index]
+
+
+def limited(source: Source, limit: int | None) -> Source:
+    """Returns the source with only the first `limit` examples of the training split; other splits keep all."""
+    if limit is None:
+        return source
+    training = source.info.sizes["train"]
+    if limit > training:
+        raise InputError(
+            f"data.limit: {limit} is more than the {training} training examples of {source.info.name!r}; "
+            f"use --data.limit {training} or less"
+        )
+    info = replace(source.info, sizes={**source.info.sizes, "train": limit})
+    if source.split != "train":
+        return replace(source, info=info)
+    arrays = {name: value[:limit] for name, value in source.arrays.items()}
+    return replace(source, info=info, size=limit, arrays=arrays, records=_Prefix(source.records, limit))
+
+
+def no_validation(name: str, protocol: str, having: Sequence[str]) -> InputError:
+    """Returns the error for a validation split that the protocol does not have."""
+    mend = f"use --data.protocol {' or '.join(having)}" if having else "use the test split"
+    return InputError(f"data.protocol: {name!r} has no validation split under protocol {protocol!r}; {mend}")

@@ -1,0 +1,184 @@
+"""Binary shapes on the factor grid of dSprites, rendered from their factors by a pure function.
+
+3 shapes x 6 scales x 40 orientations x 32 x 32 positions = 737,280 images, each fixed by its factors. The grid and
+the order of the factors are those of dSprites (https://github.com/google-deepmind/dsprites-dataset); the images are
+our own and not equal to its. Everything is int32 arithmetic, so numpy, every device and every compiler option agree
+on every pixel.
+
+Lengths are in half pixels of the 64 x 64 image. A pixel is on when its centre is inside the shape (no anti-aliasing).
+At 32 x 32 the same scene is sampled at half the density, so one position step is half a pixel there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.data.config import DataConfig
+from vae_jax.data.shuffle import permute, permute_host
+from vae_jax.data.source import Batch, Info, Source
+from vae_jax.errors import InputError
+
+FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
+FACTOR_SIZES = (3, 6, 40, 32, 32)
+SHAPES = ("square", "ellipse", "heart")
+SIZE = math.prod(FACTOR_SIZES)
+HELD_OUT = 7_373  # 1 % of the grid, for each of validation and test
+PROTOCOLS = {
+    "standard": f"a fixed pseudo-random split of the 737,280 images: {SIZE - 2 * HELD_OUT:,} train, "
+    f"{HELD_OUT:,} validation, {HELD_OUT:,} test",
+    "full": "all 737,280 images for training, and the same images as the test split (no validation split), as the "
+    "disentanglement literature does",
+}
+
+_UNIT = 512  # fixed point of sines and of lengths in the shape's frame
+_REACH = 31  # half pixels: pixels beyond are outside every shape; keeps u*u + 4*v*v under 2**31
+_SIDE = 36  # side of the square at scale 1; the other shapes have its area
+_AREA = _SIDE**2
+
+
+def _tables() -> dict[str, np.ndarray]:
+    """Returns int32 tables: sine and cosine [40], and lengths by scale [6] in units of half pixel / 512."""
+    # Half a step is added to the angle so that no edge lies along the rows: an upright square that moves by half a
+    # pixel at 32 x 32 would often cross no pixel centre, and then two positions would look the same.
+    angle = (np.arange(40) + 0.5) * (2 * np.pi / 40)
+    scale = np.linspace(0.5, 1.0, 6) * _UNIT
+    # A heart is a square that stands on its tip, with a half disc on each of its two upper sides.
+    heart = math.sqrt(_AREA / (1 + np.pi / 4))
+    diagonal = heart * math.sqrt(2)
+    centroid = 0.9286435352515321 * heart  # from the tip, along the axis
+    lengths = {
+        "half": _SIDE / 2,
+        "long": math.sqrt(2 * _AREA / np.pi),  # the ellipse's axes are 2 : 1
+        "tip": centroid,
+        "notch": diagonal,
+        "disc_along": 0.75 * diagonal - centroid,
+        "disc_aside": 0.25 * diagonal,
+        "disc_radius": heart / 2,
+    }
+    tables = {"cos": np.cos(angle) * _UNIT, "sin": np.sin(angle) * _UNIT}
+    tables |= {name: scale * length for name, length in lengths.items()}
+    return {name: np.rint(value).astype(np.int32) for name, value in tables.items()}
+
+
+_TABLES = _tables()
+
+
+def factors_of(index: Any, xp: Any = jnp) -> Any:
+    """Returns the factors int32 [..., 5] of flat indices [...]; the last factor, y, varies fastest."""
+    index = xp.asarray(index, dtype=np.int32)
+    digits = []
+    for size in reversed(FACTOR_SIZES):
+        digits.append(index % np.int32(size))
+        index = index // np.int32(size)
+    return xp.stack(digits[::-1], axis=-1)
+
+
+def index_of(factors: Any, xp: Any = jnp) -> Any:
+    """Returns the flat indices int32 [...] of factors [..., 5]; the inverse of `factors_of`."""
+    factors = xp.asarray(factors, dtype=np.int32)
+    index = factors[..., 0]
+    for i in range(1, 5):
+        index = index * np.int32(FACTOR_SIZES[i]) + factors[..., i]
+    return index
+
+
+def render(factors: Any, image_size: int = 32, xp: Any = jnp) -> Any:
+    """Returns the images of factors; pure, and jittable with `xp` = jax.numpy.
+
+    Position x is the column of the shape's centre, from left to right, and y its row, from top to bottom: in the
+    64 x 64 image the centre is at pixel 16.5 + x, 16.5 + y, and every shape is wholly inside the image.
+
+    Args:
+      factors: int32 [B, 5] in the order of `FACTOR_NAMES`, each in [0, FACTOR_SIZES).
+      image_size: S, 32 or 64.
+      xp: jax.numpy, or numpy for the host.
+
+    Returns:
+      uint8 [B, S, S, 1], 0 or 255.
+    """
+    shape, scale, orientation, x, y = (xp.asarray(factors, dtype=np.int32)[:, i, None, None] for i in range(5))
+    table = {name: xp.asarray(value) for name, value in _TABLES.items()}
+    length = {name: table[name][scale] for name in table if name not in ("cos", "sin")}
+    cos, sin = table["cos"][orientation], table["sin"][orientation]
+
+    pixel = xp.asarray((128 // image_size) * np.arange(image_size, dtype=np.int32) + 64 // image_size)
+    dx = xp.clip(pixel[None, None, :] - (33 + 2 * x), -_REACH, _REACH)  # [B, 1, S]
+    dy = xp.clip(pixel[None, :, None] - (33 + 2 * y), -_REACH, _REACH)  # [B, S, 1]
+    u, v = cos * dx + sin * dy, cos * dy - sin * dx  # in the shape's frame, [B, S, S]
+    aside = abs(u)
+
+    square = xp.maximum(aside, abs(v)) <= length["half"]
+    ellipse = u * u + 4 * v * v <= length["long"] ** 2
+    from_tip = length["tip"] - v
+    diamond = (aside <= from_tip) & (aside + from_tip <= length["notch"])
+    disc = (v + length["disc_along"]) ** 2 + (aside - length["disc_aside"]) ** 2 <= length["disc_radius"] ** 2
+    inside = xp.where(shape == 0, square, xp.where(shape == 1, ellipse, diamond | disc))
+    return (inside[..., None] * np.uint8(255)).astype(np.uint8)
+
+
+# The split is the permutation of the grid under this key: its last positions are the test set. Never change it.
+_SPLIT_WORDS = np.array([0x1804, 0x03599], np.uint32)
+
+
+def _grid_index(position: Any, first: int | None, xp: Any = jnp) -> Any:
+    """Returns flat indices int32 [B]: of positions [B] counted from `first` in the permuted grid; None is no split."""
+    position = xp.asarray(position, dtype=np.int32)
+    if first is None:
+        return position
+    if xp is np:
+        return permute_host(_SPLIT_WORDS, position + first, SIZE, np.zeros_like(position))
+    return permute(jax.random.wrap_key_data(jnp.asarray(_SPLIT_WORDS)), position + first, SIZE)
+
+
+@dataclass(frozen=True)
+class _Records:
+    """The images of one split by random access, in numpy for grain's readers."""
+
+    first: int | None
+    size: int
+    image_size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Batch:
+        factors = factors_of(_grid_index([index], self.first, np), np)
+        return {"image": render(factors, self.image_size, np)[0], "label": factors[0, 0], "factors": factors[0]}
+
+
+def load(config: DataConfig, split: str) -> Source:
+    """Returns a split of the sprites; nothing is stored, `fetch` renders on the device."""
+    image_size = config.image_size or 32
+    if image_size not in (32, 64):
+        raise InputError(f"data.image_size: 'sprites' cannot be rendered at {image_size}; use 32 or 64")
+    sizes = {"train": SIZE - 2 * HELD_OUT, "validation": HELD_OUT, "test": HELD_OUT}
+    first: int | None = {"train": 0, "validation": SIZE - 2 * HELD_OUT, "test": SIZE - HELD_OUT}[split]
+    if config.protocol == "full":
+        sizes, first = {"train": SIZE, "test": SIZE}, None
+    info = Info(
+        "sprites",
+        (image_size, image_size, 1),
+        sizes,
+        config.protocol,
+        PROTOCOLS[config.protocol],
+        num_classes=3,
+        label_names=SHAPES,
+        factor_names=FACTOR_NAMES,
+        factor_sizes=FACTOR_SIZES,
+        values="binary",
+        where="computed",
+    )
+
+    def fetch(arrays: Any, index: jax.Array) -> Batch:
+        index = jnp.asarray(index, jnp.int32)
+        factors = factors_of(_grid_index(index, first))
+        return {"image": render(factors, image_size), "index": index, "label": factors[:, 0], "factors": factors}
+
+    pipeline = "grain" if config.pipeline == "grain" else "device"
+    return Source(info, split, sizes[split], {}, fetch, _Records(first, sizes[split], image_size), pipeline)
