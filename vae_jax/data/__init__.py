@@ -9,10 +9,12 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from vae_jax.data import config as config_lib
-from vae_jax.data import digits, mnist, sprites
+from vae_jax.data import digits, folder, mnist, npz, sprites
+from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, limited, no_validation
+from vae_jax.data.stream import GrainStream
 from vae_jax.errors import InputError, nearest
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "Batch",
     "DataConfig",
     "Entry",
+    "GrainStream",
     "Info",
     "Source",
     "eval_batches",
@@ -82,6 +85,19 @@ DATASETS: dict[str, Entry] = {
         {name: protocol.text for name, protocol in mnist.PROTOCOLS["fashion_mnist"].items()},
         mnist.load,
         mnist.validated("fashion_mnist"),
+    ),
+    "npz": Entry(
+        "your own arrays: a .npz with images (and labels, factors), or a .npy; name it with --data.source",
+        "yours",
+        split_lib.PROTOCOLS,
+        npz.load,
+    ),
+    "image_folder": Entry(
+        "your own folder of .png or .jpg images, class folders as labels; name it with --data.source",
+        "yours",
+        split_lib.PROTOCOLS,
+        folder.load,
+        resizable=True,
     ),
 }
 

@@ -1,0 +1,112 @@
+"""Batches read on the host by grain, ahead of the train step; the same order as the device pipeline."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.data.config import DataConfig
+from vae_jax.data.shuffle import key_words, permute_host
+from vae_jax.data.source import ArrayRecords, Batch, Records, Source
+
+_STEPS = 2**31 - 1  # length of the endless data set, in batches
+
+
+@dataclass(frozen=True)
+class _Batches:
+    """Random access to whole batches by step, so that readers work on batches in parallel; picklable."""
+
+    records: Records
+    batch_size: int
+    words: tuple[int, ...] | None  # of the shuffle key; None keeps the split's order
+
+    def __len__(self) -> int:
+        return _STEPS
+
+    def __getitem__(self, index: int) -> Batch:
+        size = len(self.records)
+        visit = np.arange(index * self.batch_size, (index + 1) * self.batch_size, dtype=np.int64)
+        epoch, rows = visit // size, visit % size
+        if self.words is not None:
+            rows = permute_host(np.array(self.words, np.uint32), rows, size, epoch)
+        return read_records(self.records, rows) | {
+            "index": rows.astype(np.int32),
+            "visit": visit.astype(np.uint32),
+        }
+
+
+def read_records(records: Records, index: np.ndarray) -> Batch:
+    """Returns the stacked records `index` [B] as host arrays."""
+    if isinstance(records, ArrayRecords):
+        return {name: value[index] for name, value in records.arrays.items()}
+    rows = [records[int(i)] for i in index]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+class GrainStream(Iterator[Batch]):
+    """Endless host batches with prefetch: `{"image": uint8 [B, H, W, C], "index", "visit", "label"?, ...}`.
+
+    Epochs follow each other without a gap and nothing is dropped. The batch of step k is a pure function of the key
+    and k, and equals the one that `make_batch_fn` fetches; so the state is k, and resume is exact whatever the number
+    of workers. Apply `make_transform(source, config)` on the device.
+
+    Args:
+      source: any split; `source.records` is read.
+      config: gives `batch_size` and `workers`.
+      key: the run's data key.
+      step: the first step.
+      shuffle: False goes through the split in order.
+    """
+
+    def __init__(self, source: Source, config: DataConfig, key: jax.Array, *, step: int = 0, shuffle: bool = True):
+        words = np.asarray(key_words(prng.site_key(key, "shuffle"))) if shuffle else None
+        frozen = None if words is None else tuple(int(word) for word in words)
+        self._batches = _Batches(source.records, config.batch_size, frozen)
+        self._workers = config.workers
+        self._step = step
+        self._iterator: Any = None
+
+    def __iter__(self) -> GrainStream:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._iterator = self._start()
+        batch = next(self._iterator)
+        self._step += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """Returns the position as JSON: `{"step": k}`, k the step of the next batch."""
+        return {"step": self._step}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes to a position that `get_state` returned; what was read ahead is thrown away."""
+        self.close()
+        self._step = int(state["step"])
+
+    def close(self) -> None:
+        """Stops the readers; the next batch starts them again."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None and hasattr(iterator, "close"):
+            iterator.close()
+
+    def _start(self) -> Any:
+        import grain
+
+        threads = min(8, os.cpu_count() or 1)
+        read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+        dataset = grain.MapDataset.source(self._batches)[self._step :].to_iter_dataset(read)
+        if self._workers:
+            from absl import flags
+
+            if not flags.FLAGS.is_parsed():  # grain reads its own options when it starts a process
+                flags.FLAGS.mark_as_parsed()
+            dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(self._workers, per_worker_buffer_size=2))
+        return iter(dataset)
