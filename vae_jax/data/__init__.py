@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+from vae_jax.data import catalog, digits, folder, mnist, npz, prepared, sprites
 from vae_jax.data import config as config_lib
-from vae_jax.data import digits, folder, mnist, npz, sprites
 from vae_jax.data import split as split_lib
+from vae_jax.data.catalog import Report
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, limited, no_validation
@@ -24,12 +25,15 @@ __all__ = [
     "Entry",
     "GrainStream",
     "Info",
+    "Report",
     "Source",
+    "describe",
     "eval_batches",
     "load",
     "make_batch_fn",
     "make_transform",
     "permute",
+    "prepare",
     "train_indices",
     "transform",
 ]
@@ -54,6 +58,16 @@ class Entry:
     load: Callable[[DataConfig, str], Source]
     validated: tuple[str, ...] | None = None
     resizable: bool = False
+
+
+def _prepared_or(load_raw: Callable[[DataConfig, str], Source]) -> Callable[[DataConfig, str], Source]:
+    """Returns a loader that also takes a prepared TFDS folder as `source`."""
+
+    def load_either(config: DataConfig, split: str) -> Source:
+        found = prepared.find(config.name, config.source) if config.source else None
+        return load_raw(config, split) if found is None else prepared.load(config, split, found)
+
+    return load_either
 
 
 DATASETS: dict[str, Entry] = {
@@ -90,13 +104,13 @@ DATASETS: dict[str, Entry] = {
         "your own arrays: a .npz with images (and labels, factors), or a .npy; name it with --data.source",
         "yours",
         split_lib.PROTOCOLS,
-        npz.load,
+        _prepared_or(npz.load),
     ),
     "image_folder": Entry(
         "your own folder of .png or .jpg images, class folders as labels; name it with --data.source",
         "yours",
         split_lib.PROTOCOLS,
-        folder.load,
+        _prepared_or(folder.load),
         resizable=True,
     ),
 }
@@ -114,9 +128,7 @@ def load(config: DataConfig, split: str = "train") -> Source:
         training split.
     """
     config_lib.check(config)
-    if config.name not in DATASETS:
-        raise InputError(f"data.name: unknown data set {config.name!r}; {nearest(config.name, DATASETS)}")
-    entry = DATASETS[config.name]
+    entry = _entry(config.name)
     if config.protocol not in entry.protocols:
         raise InputError(
             f"data.protocol: {config.name!r} has no protocol {config.protocol!r}; "
@@ -136,3 +148,31 @@ def load(config: DataConfig, split: str = "train") -> Source:
             f"{config.name!r}; use --data.batch-size {training} or less"
         )
     return source
+
+
+def describe() -> list[dict[str, str]]:
+    """Returns one row a data set for `vae-jax data list`: name, summary, reference, protocols, where."""
+    return [
+        {
+            "name": name,
+            "summary": entry.summary,
+            "reference": entry.reference,
+            "protocols": ", ".join(entry.protocols),
+            "where": catalog.where(name),
+        }
+        for name, entry in DATASETS.items()
+    ]
+
+
+def prepare(
+    name: str, from_dir: str | None = None, data_dir: str | None = None, *, image_size: int | None = None
+) -> Report:
+    """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`."""
+    _entry(name)
+    return catalog.prepare(name, from_dir, data_dir, image_size)
+
+
+def _entry(name: str) -> Entry:
+    if name not in DATASETS:
+        raise InputError(f"data.name: unknown data set {name!r}; {nearest(name, DATASETS)}")
+    return DATASETS[name]

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
-from vae_jax.data.source import DEVICE_BYTES, SPLITS, Batch, Info, Source, from_arrays, no_validation, not_in_memory
+from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
@@ -35,10 +35,10 @@ class FolderRecords:
     def __len__(self) -> int:
         return len(self.files.paths)
 
-    def __getitem__(self, index: int) -> Batch:
-        image = decode(self.files.paths[index], self.image_shape, self.resize)
-        label = self.files.labels[index]
-        return {"image": image} if label is None else {"image": image, "label": np.int32(label)}
+    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        out = {"image": np.stack([decode(self.files.paths[i], self.image_shape, self.resize) for i in index])}
+        labels = [self.files.labels[i] for i in index]
+        return out if None in labels else out | {"label": np.array(labels, np.int32)}
 
 
 def load(config: DataConfig, split: str) -> Source:
@@ -48,13 +48,25 @@ def load(config: DataConfig, split: str) -> Source:
     All images have one size, unless `image_size` is given: then the short side is resized to it (bicubic with
     anti-aliasing) and the centre is cropped. Up to 1 GiB is decoded into memory; more is read while training.
     """
-    parts, names, root = scan(config.source, config.protocol)
+    parts, info = describe(config)
     if split not in parts:
         if split == "validation":
             raise no_validation("image_folder", config.protocol, ())
-        raise InputError(f"{root}: has no folder {split}; add it")
+        raise InputError(f"{info.where}: has no folder {split}; add it")
+    records = FolderRecords(parts[split], info.image_shape, config.image_size is not None)
+    in_memory = config.pipeline == "device" or (
+        config.pipeline == "auto" and len(records) * int(np.prod(info.image_shape)) <= DEVICE_BYTES
+    )
+    if in_memory:
+        return from_arrays(info, split, records.rows(np.arange(len(records))), "device")
+    return Source(info, split, len(records), {}, not_in_memory, records, "grain")
+
+
+def describe(config: DataConfig) -> tuple[dict[str, Files], Info]:
+    """Returns the files of each split and the facts about them; reads the headers of all images."""
+    parts, names, root = scan(config.source, config.protocol)
     shape = image_shape([path for files in parts.values() for path in files.paths], root, config.image_size)
-    info = Info(
+    return parts, Info(
         "image_folder",
         shape,
         {part: len(files.paths) for part, files in parts.items()},
@@ -64,17 +76,6 @@ def load(config: DataConfig, split: str) -> Source:
         label_names=names,
         where=str(root),
     )
-    files = parts[split]
-    records = FolderRecords(files, shape, config.image_size is not None)
-    in_memory = config.pipeline == "device" or (
-        config.pipeline == "auto" and len(records) * int(np.prod(shape)) <= DEVICE_BYTES
-    )
-    if not in_memory:
-        return Source(info, split, len(records), {}, not_in_memory, records, "grain")
-    arrays = {"image": np.stack([records[i]["image"] for i in range(len(records))])}
-    if names:
-        arrays["label"] = np.array(files.labels, np.int32)
-    return from_arrays(info, split, arrays, "device")
 
 
 def scan(source: str | None, protocol: str) -> tuple[dict[str, Files], tuple[str, ...], Path]:

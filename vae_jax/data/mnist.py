@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ _STEMS = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
     "test": ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
 }
-_COUNT = {"train": 60_000, "test": 10_000}
+_TEST_SIZE = 10_000
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,16 @@ def read_file(config: DataConfig, file: str) -> tuple[np.ndarray, np.ndarray, st
     if folder is None:
         images, labels, where = read_raw(config.name, file, config.source)
         return images, labels, str(where)
+    return *read_prepared(config.name, folder, file), str(folder)
+
+
+def read_prepared(name: str, folder: Path, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns images and labels of a prepared folder, verified: put back into IDX form they have the pinned sums."""
     arrays = prepared.read(folder, file)
     images, labels = arrays["image"][..., 0], arrays["label"].astype(np.uint8)
     for stem, array in zip(_STEMS[file], (images, labels), strict=True):
-        idx.verify(idx.to_bytes(array), EDITIONS[config.name].sha256[stem], f"{folder} ({stem})")
-    return images, labels, str(folder)
+        idx.verify(idx.to_bytes(array), EDITIONS[name].sha256[stem], f"{folder} ({stem})")
+    return images, labels
 
 
 def draw_once(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
@@ -173,27 +178,28 @@ def load(config: DataConfig, split: str) -> Source:
         images = images[_rows(protocol, split)]
     if split != "test":
         labels = labels[_rows(protocol, split)]
-    info = Info(
-        config.name,
-        (28, 28, 1),
-        sizes(config.name, config.protocol),
-        config.protocol,
-        protocol.text,
-        num_classes=10,
-        label_names=EDITIONS[config.name].labels,
-        values="binary" if protocol.drawn_once and split != "train" else "grey",
-        where=where,
-        checksums=EDITIONS[config.name].sha256,
-    )
+    info = describe(config.name, config.protocol, where)
+    if protocol.drawn_once and split != "train":
+        info = replace(info, values="binary")
     arrays = {"image": np.ascontiguousarray(images)[..., None], "label": labels.astype(np.int32)}
     return from_arrays(info, split, arrays, config.pipeline)
 
 
-def sizes(name: str, protocol: str) -> dict[str, int]:
-    """Returns the number of examples in each split of a protocol."""
+def describe(name: str, protocol: str, where: str) -> Info:
+    """Returns the facts about a data set under a protocol."""
     rows = PROTOCOLS[name][protocol]
-    parts = {"train": rows.train, "validation": rows.validation, "test": _COUNT["test"]}
-    return {split: size for split, size in parts.items() if size}
+    sizes = {"train": rows.train, "validation": rows.validation, "test": _TEST_SIZE}
+    return Info(
+        name,
+        (28, 28, 1),
+        {split: size for split, size in sizes.items() if size},
+        protocol,
+        rows.text,
+        num_classes=10,
+        label_names=EDITIONS[name].labels,
+        where=where,
+        checksums=EDITIONS[name].sha256,
+    )
 
 
 def _rows(protocol: Protocol, split: str) -> slice:

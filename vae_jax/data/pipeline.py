@@ -14,7 +14,6 @@ from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
 from vae_jax.data.source import Arrays, Batch, Source
-from vae_jax.data.stream import read_records
 from vae_jax.data.transform import transform
 
 __all__ = ["eval_batches", "make_batch_fn", "make_transform", "permute", "read", "train_indices", "transform"]
@@ -97,6 +96,4 @@ def _eval_fn(source: Source, config: DataConfig) -> Callable[[jax.Array, Any], B
 
 def read(source: Source, index: np.ndarray) -> Batch:
     """Returns the stored examples `index` int32 [B] of a split as host arrays, whichever way it is held."""
-    if source.arrays:
-        return {name: value[index] for name, value in source.arrays.items()} | {"index": index}
-    return read_records(source.records, index) | {"index": index}
+    return source.records.rows(index) | {"index": index}

@@ -57,7 +57,9 @@ class Records(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> Batch: ...
+    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        """Returns the examples `index` int [B], stacked: `image` [B, H, W, C], `label`?, `factors`?."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +108,7 @@ class ArrayRecords:
     def __len__(self) -> int:
         return len(self.arrays["image"])
 
-    def __getitem__(self, index: int) -> Batch:
+    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
         return {name: value[index] for name, value in self.arrays.items()}
 
 
@@ -130,8 +132,8 @@ class _Prefix:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> Batch:
-        return self.records[index]
+    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        return self.records.rows(index)
 
 
 def limited(source: Source, limit: int | None) -> Source:

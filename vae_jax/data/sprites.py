@@ -147,9 +147,9 @@ class _Records:
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> Batch:
-        factors = factors_of(_grid_index([index], self.first, np), np)
-        return {"image": render(factors, self.image_size, np)[0], "label": factors[0, 0], "factors": factors[0]}
+    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        factors = factors_of(_grid_index(index, self.first, np), np)
+        return {"image": render(factors, self.image_size, np), "label": factors[:, 0], "factors": factors}
 
 
 def load(config: DataConfig, split: str) -> Source:

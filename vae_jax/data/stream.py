@@ -13,7 +13,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import key_words, permute_host
-from vae_jax.data.source import ArrayRecords, Batch, Records, Source
+from vae_jax.data.source import Batch, Records, Source
 
 _STEPS = 2**31 - 1  # length of the endless data set, in batches
 
@@ -35,18 +35,10 @@ class _Batches:
         epoch, rows = visit // size, visit % size
         if self.words is not None:
             rows = permute_host(np.array(self.words, np.uint32), rows, size, epoch)
-        return read_records(self.records, rows) | {
+        return self.records.rows(rows) | {
             "index": rows.astype(np.int32),
             "visit": visit.astype(np.uint32),
         }
-
-
-def read_records(records: Records, index: np.ndarray) -> Batch:
-    """Returns the stacked records `index` [B] as host arrays."""
-    if isinstance(records, ArrayRecords):
-        return {name: value[index] for name, value in records.arrays.items()}
-    rows = [records[int(i)] for i in index]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
 
 class GrainStream(Iterator[Batch]):

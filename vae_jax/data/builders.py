@@ -1,0 +1,202 @@
+"""TFDS builders of ours: they write array_record files without TensorFlow and keep the order of the examples.
+
+Importing this module loads tensorflow_datasets; only `prepare` does. The stock `mnist` and `fashion_mnist` builders
+need TensorFlow to unpack their files, and shuffle the examples; ours read IDX files, arrays and images with numpy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from etils import epath
+
+from vae_jax.data import digits, folder, mnist, npz, prepared, sprites
+from vae_jax.data.config import DataConfig
+from vae_jax.data.source import ArrayRecords, Info, Records
+from vae_jax.errors import InputError
+
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a builder writes: facts, and the records of each split in order."""
+
+    info: Info
+    splits: dict[str, Records]
+
+    @cached_property
+    def checksums(self) -> dict[str, str]:
+        """SHA-256 of all pixels of each split, in order; it reads every example, so damage shows before writing."""
+        sums = {}
+        for split, records in self.splits.items():
+            pixels = hashlib.sha256()
+            for _, rows in _chunks(records):
+                pixels.update(np.ascontiguousarray(rows["image"]).tobytes())
+            sums[f"{split}/image"] = pixels.hexdigest()
+        return sums
+
+
+class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Writes a `Content`; `tfds.builder_from_directory` or `vae_jax.data.load` read it."""
+
+    VERSION = tfds.core.Version(prepared.VERSION)
+    # TFDS looks beside the code for download checksums and descriptions; there are none, and its search for the
+    # package fails for some editable installs.
+    code_path = None
+    pkg_dir_path = epath.Path(__file__).parent
+
+    def __init__(self, *, content: Content, **kwargs: Any):
+        self._content = content  # before the base class asks for the features
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        info = self._content.info
+        pixels = np.float32 if info.values == "float" else np.uint8
+        sample = next(iter(self._content.splits.values())).rows(np.arange(1))
+        features: dict[str, Any] = {
+            "image": tfds.features.Tensor(shape=info.image_shape, dtype=pixels, encoding="bytes")
+        }
+        if "label" in sample:
+            features["label"] = tfds.features.Scalar(dtype=np.int32)
+        if "factors" in sample:
+            features["factors"] = tfds.features.Tensor(shape=(len(info.factor_sizes),), dtype=np.int32)
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=f"{info.name} for vae_jax: {info.protocol_text}. From {info.where}.",
+            features=tfds.features.FeaturesDict(features),
+            metadata=tfds.core.MetadataDict(
+                image_shape=list(info.image_shape),
+                sizes={split: len(records) for split, records in self._content.splits.items()},
+                num_classes=info.num_classes,
+                label_names=list(info.label_names),
+                factor_names=list(info.factor_names),
+                factor_sizes=list(info.factor_sizes),
+                values=info.values,
+                where=info.where,
+                checksums=self._content.checksums,
+            ),
+            disable_shuffling=True,  # the order is part of the split protocols and of the checksums
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        del dl_manager
+        return {split: self._generate_examples(split) for split in self._content.splits}
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for start, rows in _chunks(self._content.splits[split]):
+            for i in range(len(rows["image"])):
+                yield start + i, {name: int(v[i]) if v.ndim == 1 else v[i] for name, v in rows.items()}
+
+
+def _chunks(records: Records) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    for start in range(0, len(records), _CHUNK):
+        yield start, records.rows(np.arange(start, min(start + _CHUNK, len(records))))
+
+
+class VaeJaxMnist(Builder, skip_registration=True):
+    """MNIST from IDX files: splits train (60,000) and test (10,000)."""
+
+    name = "vae_jax_mnist"
+
+
+class VaeJaxFashionMnist(Builder, skip_registration=True):
+    """Fashion-MNIST from IDX files: splits train (60,000) and test (10,000)."""
+
+    name = "vae_jax_fashion_mnist"
+
+
+class VaeJaxDigits(Builder, skip_registration=True):
+    """scikit-learn's digits: one split, train (1,797)."""
+
+    name = "vae_jax_digits"
+
+
+class VaeJaxSprites(Builder, skip_registration=True):
+    """The whole sprites grid in its order: one split, train (737,280)."""
+
+    name = "vae_jax_sprites"
+
+
+class VaeJaxNpz(Builder, skip_registration=True):
+    """The user's arrays, split by protocol standard."""
+
+    name = "vae_jax_npz"
+
+
+class VaeJaxImageFolder(Builder, skip_registration=True):
+    """The user's images, split by protocol standard, all of one size."""
+
+    name = "vae_jax_image_folder"
+
+
+BUILDERS: dict[str, type[Builder]] = {
+    "mnist": VaeJaxMnist,
+    "fashion_mnist": VaeJaxFashionMnist,
+    "digits": VaeJaxDigits,
+    "sprites": VaeJaxSprites,
+    "npz": VaeJaxNpz,
+    "image_folder": VaeJaxImageFolder,
+}
+
+
+def content(name: str, source: str | None, image_size: int | None) -> Content:
+    """Returns what is to be written, read from its raw form and checked.
+
+    The embedded and the original files are written whole (protocols split them when they are loaded); the user's own
+    data are split by protocol "standard" now.
+    """
+    config = DataConfig(name, source, image_size=image_size)
+    whole = dataclasses.replace(config, protocol="full")
+    if name in mnist.EDITIONS:
+        raw = {file: mnist.read_raw(name, file, source) for file in ("train", "test")}
+        info = mnist.describe(name, "standard", str(raw["train"][2]))
+        arrays = {file: {"image": x[..., None], "label": y.astype(np.int32)} for file, (x, y, _) in raw.items()}
+        return Content(info, {file: ArrayRecords(value) for file, value in arrays.items()})
+    if name in ("digits", "sprites"):
+        source_of_all = (digits if name == "digits" else sprites).load(whole, "train")
+        return Content(source_of_all.info, {"train": source_of_all.records})
+    if name == "npz":
+        path = npz.find(source)
+        parts = npz.read(path, "standard")
+        info = npz.describe(name, parts, "standard", str(path))
+        return Content(info, {split: ArrayRecords(value) for split, value in parts.items()})
+    files, info = folder.describe(config)
+    resize = image_size is not None
+    return Content(info, {split: folder.FolderRecords(f, info.image_shape, resize) for split, f in files.items()})
+
+
+def prepare(name: str, source: str | None, data_dir: Path, image_size: int | None) -> tuple[Path, bool]:
+    """Writes a data set under `data_dir` unless it is there; returns its folder and whether it was there."""
+    data = content(name, source, image_size)
+    options: dict[str, Any] = {}
+    if name in ("npz", "image_folder"):  # several of these may lie side by side
+        stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(data.info.where).resolve().stem)
+        options["config"] = tfds.core.BuilderConfig(name=stem)
+    elif name == "sprites":
+        options["config"] = tfds.core.BuilderConfig(name=f"{data.info.image_shape[0]}x{data.info.image_shape[1]}")
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
+        builder = BUILDERS[name](content=data, data_dir=data_dir, file_format="array_record", **options)
+        target = Path(builder.data_path)
+        if prepared.is_prepared(target):
+            stored = prepared.metadata(target)["checksums"]
+            if stored != data.checksums:
+                raise InputError(f"data prepare: {target} holds other data; remove it, or choose another --data-dir")
+            return target, True
+        builder.download_and_prepare(
+            download_dir=downloads, download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
+    return target, False
