@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import logging
 import re
 import tempfile
 from collections.abc import Iterator
@@ -39,14 +40,13 @@ class Content:
 
     @cached_property
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of all pixels of each split, in order; it reads every example, so damage shows before writing."""
-        sums = {}
+        """SHA-256 of each array of each split ("train/image"); reads all examples, so damage shows before writing."""
+        sums: dict[str, Any] = {}
         for split, records in self.splits.items():
-            pixels = hashlib.sha256()
             for _, rows in _chunks(records):
-                pixels.update(np.ascontiguousarray(rows["image"]).tobytes())
-            sums[f"{split}/image"] = pixels.hexdigest()
-        return sums
+                for name, value in rows.items():
+                    sums.setdefault(f"{split}/{name}", hashlib.sha256()).update(np.ascontiguousarray(value).data)
+        return {name: value.hexdigest() for name, value in sums.items()}
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -178,6 +178,19 @@ def content(name: str, source: str | None, image_size: int | None) -> Content:
     return Content(info, {split: folder.FolderRecords(f, info.image_shape, resize) for split, f in files.items()})
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TFDS from printing: it reports on stdout and through absl's logger, whatever the caller shows."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def prepare(name: str, source: str | None, data_dir: Path, image_size: int | None) -> tuple[Path, bool]:
     """Writes a data set under `data_dir` unless it is there; returns its folder and whether it was there."""
     data = content(name, source, image_size)
@@ -188,7 +201,7 @@ def prepare(name: str, source: str | None, data_dir: Path, image_size: int | Non
     elif name == "sprites":
         options["config"] = tfds.core.BuilderConfig(name=f"{data.info.image_shape[0]}x{data.info.image_shape[1]}")
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as downloads:
+    with _quiet(), tempfile.TemporaryDirectory() as downloads:
         builder = BUILDERS[name](content=data, data_dir=data_dir, file_format="array_record", **options)
         target = Path(builder.data_path)
         if prepared.is_prepared(target):

@@ -13,14 +13,14 @@ from vae_jax.errors import InputError
 
 @dataclass(frozen=True)
 class Report:
-    """What `prepare` found and wrote; JSON apart from nothing.
+    """What `prepare` found and wrote.
 
     Attributes:
       name: registry name.
       folder: the TFDS folder; name it with `--data.source`, or set TFDS_DATA_DIR for mnist and fashion_mnist.
       where: where the raw data were found.
       sizes: examples in each split written.
-      checksums: SHA-256 of the uncompressed IDX files, or of all pixels of each split in order.
+      checksums: SHA-256 of the uncompressed IDX files, or of each array of each split ("train/image").
       existed: True if the folder was there already and nothing was written.
     """
 

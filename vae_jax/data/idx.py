@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
 import struct
-import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +82,7 @@ def find(folders: list[Path], stem: str) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Returns where downloads are kept: `$VAE_JAX_DATA`, else the user's cache folder."""
-    if root := os.environ.get("VAE_JAX_DATA"):
-        return Path(root)
+    """Returns the user's cache folder, where downloads are kept when $VAE_JAX_DATA is unset or read-only."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_jax"
 
 
@@ -112,14 +109,15 @@ def download(url: str, target: Path, expected: str, *, timeout: float = 20.0) ->
         partial.unlink(missing_ok=True)
 
 
-def fetch_missing(name: str, stem: str, urls: Mapping[str, str] | str, expected: str, looked: list[Path]) -> Path:
+def fetch_missing(name: str, stem: str, base: str, expected: str, looked: list[Path]) -> Path:
     """Downloads one missing file, or raises the line that says where it was looked for and how to provide it."""
-    base = urls if isinstance(urls, str) else urls[stem]
-    target = cache_folder() / name / f"{stem}.gz"
+    shared = os.environ.get("VAE_JAX_DATA")
+    root = Path(shared) if shared and os.access(shared, os.W_OK) else cache_folder()
+    target = root / name / f"{stem}.gz"
     try:
         download(f"{base}/{stem}.gz", target, expected)
-    except OSError as error:
-        reason = getattr(error, "reason", None) or error.strerror or error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
         places = ", ".join(str(folder) for folder in looked) or "no folder is set"
         raise InputError(
             f"data '{name}': {stem}[.gz] not found (looked in {places}) and the download failed ({reason}); put the "

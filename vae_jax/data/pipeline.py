@@ -12,9 +12,9 @@ import numpy as np
 
 from vae_jax import prng
 from vae_jax.data.config import DataConfig
+from vae_jax.data.pixels import transform
 from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
 from vae_jax.data.source import Arrays, Batch, Source
-from vae_jax.data.transform import transform
 
 __all__ = ["eval_batches", "make_batch_fn", "make_transform", "permute", "read", "train_indices", "transform"]
 

@@ -6,6 +6,7 @@ about a second (TFDS's own decoding takes four) and the pinned checksums can be 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -87,7 +88,17 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
     pixel_bytes = 4 if info.values == "float" else 1
     small = sizes[split] * int(np.prod(info.image_shape)) * pixel_bytes <= DEVICE_BYTES
     if config.pipeline == "device" or (config.pipeline == "auto" and small):
-        return from_arrays(info, split, read(folder, split), "device")
+        arrays = read(folder, split)
+        for name, value in arrays.items():
+            got, want = (
+                hashlib.sha256(np.ascontiguousarray(value).data).hexdigest(),
+                info.checksums.get(f"{split}/{name}"),
+            )
+            if got != want:
+                raise InputError(
+                    f"{folder}: wrong checksum of {split}/{name}, expected {want}, got {got}; prepare it again"
+                )
+        return from_arrays(info, split, arrays, "device")
     return Source(info, split, sizes[split], {}, not_in_memory, PreparedRecords(folder, split), "grain")
 
 

@@ -146,7 +146,8 @@ def limited(source: Source, limit: int | None) -> Source:
             f"data.limit: {limit} is more than the {training} training examples of {source.info.name!r}; "
             f"use --data.limit {training} or less"
         )
-    info = replace(source.info, sizes={**source.info.sizes, "train": limit})
+    text = f"{source.info.protocol_text}; of the training split only the first {limit:,}"
+    info = replace(source.info, sizes={**source.info.sizes, "train": limit}, protocol_text=text)
     if source.split != "train":
         return replace(source, info=info)
     arrays = {name: value[:limit] for name, value in source.arrays.items()}
