@@ -1,0 +1,251 @@
+"""`vae-jax eval RUN`: the numbers of a run, with the protocol that made them, into eval.json and a table."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+
+from vae_jax.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from vae_jax.runs import Run
+    from vae_jax.train import TrainState
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Measure a run: ELBO, rate, distortion, importance-weighted bounds, reconstruction error, active units."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    metrics: str = ""
+    """Comma-separated metrics to keep, e.g. elbo,rate,iwae; all of them if empty (see `vae-jax list metrics`)."""
+    split: str | None = None
+    """train, validation or test; default: the one in the run's config."""
+    k: tuple[int, ...] | None = None
+    """Samples of the importance-weighted bounds, one bound each (default: the run's config)."""
+    limit: int | None = None
+    """Only the first examples of the split, 0 for all (default: the run's config)."""
+    batch_size: int | None = None
+    """Examples at a time (default: the run's config). No number depends on it."""
+    seed: int = 0
+    """Seed of the posterior samples."""
+    step: int | None = None
+    """Checkpoint to evaluate (default: the newest)."""
+    out: Path | None = None
+    """JSON file to write (default: RUN/eval.json)."""
+
+    def __call__(self) -> None:
+        from vae_jax.cli.output import counting, destination
+        from vae_jax.runs import Run
+
+        out = destination(self.out, self.run / "eval.json", (".json",))
+        run = Run.load(self.run)
+        metrics = tuple(name for name in re.split(r"[,\s]+", self.metrics.strip()) if name)
+        with counting("evaluating") as report:
+            result = evaluate_run(
+                run,
+                metrics=metrics,
+                split=self.split,
+                k=self.k,
+                limit=self.limit,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                step=self.step,
+                out=out,
+                report=report,
+            )
+        print_result(result)
+        print(f"written to {out}")
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    metrics: tuple[str, ...] = (),
+    split: str | None = None,
+    k: tuple[int, ...] | None = None,
+    limit: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    step: int | None = None,
+    state: TrainState | None = None,
+    out: Path | None = None,
+    report: Callable[[int, int], None] = lambda seen, total: None,
+) -> dict[str, Any]:
+    """Evaluates a run, writes eval.json (contract.md) and returns its content.
+
+    Args:
+      run: an existing run.
+      metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none).
+      split, k, limit, batch_size: None takes the run's config.
+      seed: of the posterior samples.
+      step: of the checkpoint; None for the newest.
+      state: evaluate this state instead of a checkpoint.
+      out: file to write; None is RUN/eval.json.
+      report: called with (examples done, examples in all).
+
+    Raises:
+      InputError: unknown metric or split, a number out of range, or a metric that this model does not have.
+    """
+    import jax
+
+    from vae_jax.atomic import jsonable, write_json
+    from vae_jax.evaluation import evaluate
+
+    e = run.config.evaluation
+    split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
+    limit = e.limit if limit is None else limit
+    ks = bounds(metrics, e.k if k is None else k)
+    check_names(metrics)
+    for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0), ("k", min(ks, default=1), 1)):
+        if value < least:
+            raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"--seed: {seed} is out of range; it must be in [0, 2^31)")
+    if ks and run.model.log_prob_bound is None:
+        raise InputError(f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae")
+    source = run.source(split)
+    if state is None:
+        state = run.restore(step)
+    total = min(limit, source.size) if limit else source.size
+    result = evaluate(
+        run.model,
+        state,
+        run.batches(split, batch_size),
+        key=jax.random.key(seed),
+        k=ks,
+        limit=limit,
+        cell_width=cell_width(run, split),
+        report=lambda seen: report(seen, total),
+    )
+    names = keep(metrics, list(result.metrics), ks, run)
+    values = {
+        "experiment": run.experiment,
+        "step": int(state.step),
+        "data": run.config.data.name,
+        "split": split,
+        "protocol": protocol(run, split, ks, limit, result.n, seed, state),
+        "metrics": {name: vars(result.metrics[name]) for name in names},
+        "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
+        **judge(run.config.expected, result.metrics),
+    }
+    write_json(out or run.path / "eval.json", values)
+    return jsonable(values)
+
+
+def bounds(metrics: tuple[str, ...], ks: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the k of every importance-weighted bound that is asked for."""
+    named = tuple(int(m.group(1)) for name in metrics if (m := re.fullmatch(r"iw_(\d+)", name)))
+    if "iwae" in metrics and not ks:
+        ks = (50,)
+    if metrics and "iwae" not in metrics:
+        ks = ()
+    return tuple(dict.fromkeys((*ks, *named)))
+
+
+def check_names(metrics: tuple[str, ...]) -> None:
+    """Raises InputError for a name that is no metric; the nearest is offered."""
+    from vae_jax.evaluation import METRICS
+
+    known = ["iwae", *METRICS]
+    for name in metrics:
+        if name not in known and not re.fullmatch(r"iw_\d+", name):
+            raise InputError(f"--metrics: no metric {name!r}; {nearest(name, known)}")
+
+
+def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> list[str]:
+    """Returns the metrics to write, in the order asked for."""
+    if not metrics:
+        return found
+    wanted = [n for name in metrics for n in ([f"iw_{k}" for k in ks] if name in ("iwae", "iw_<k>") else [name])]
+    for name in wanted:
+        if name not in found:
+            why = "the data are not binary or dequantised" if name == "bits_per_dim" else "the model has none"
+            raise InputError(f"--metrics: {run.path} has no {name} ({why}); it has {', '.join(found)}")
+    return list(dict.fromkeys(wanted))
+
+
+def cell_width(run: Run, split: str) -> float | None:
+    """Returns the volume per dimension of one discrete value, where bits per dimension mean something, else None."""
+    from vae_jax.distributions import Bernoulli
+
+    data = run.config.data
+    if data.dequantize:
+        return None if isinstance(run.config.model.likelihood, Bernoulli) else 1.0 / 256.0
+    binary = data.binarize != "none" or run.source(split).info.values == "binary"
+    return 1.0 if binary and isinstance(run.config.model.likelihood, Bernoulli) else None
+
+
+def protocol(
+    run: Run, split: str, ks: tuple[int, ...], limit: int, n: int, seed: int, state: TrainState
+) -> dict[str, Any]:
+    """Returns everything that a number depends on besides the weights."""
+    info, data = run.source(split).info, run.config.data
+    pixels = "binary" if info.values == "binary" else "in [0, 1]"
+    if data.binarize != "none":
+        pixels = f"binary ({data.binarize} binarisation)"
+    elif data.dequantize:
+        pixels = "dequantised, (v + u) / 256"
+    return {
+        "data_protocol": data.protocol,
+        "splits": info.protocol_text,
+        "pixels": pixels,
+        "image_shape": run.image_shape,
+        "n": n,
+        "limit": limit,
+        "likelihood": type(run.config.model.likelihood).__name__,
+        "estimator": "one posterior sample an example, KL in closed form; sums over pixels and dimensions, nats",
+        "importance_samples": ks,
+        "reconstruction": "mean image of the mean code",
+        "weights": "last" if state.ema is None else f"moving average, decay {run.config.ema_decay}",
+        "seed": seed,
+    }
+
+
+def judge(expected: dict[str, tuple[float, float, str]], metrics: dict[str, Any]) -> dict[str, Any]:
+    """Returns `expected` with a verdict on each, and `pass`: True if all hold, None if not all could be judged."""
+    verdicts: dict[str, Any] = {}
+    for name, (value, tolerance, source) in expected.items():
+        seen = metrics[name].value if name in metrics else None
+        ok = None if seen is None else bool(abs(seen - value) <= tolerance)
+        verdicts[name] = {"value": value, "tolerance": tolerance, "source": source, "pass": ok}
+    judged = [v["pass"] for v in verdicts.values()]
+    passed = False if False in judged else (True if judged and None not in judged else None)
+    return {"expected": verdicts, "pass": passed}
+
+
+def print_result(result: dict[str, Any]) -> None:
+    """Prints the content of eval.json as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result["protocol"]
+    shape = "x".join(map(str, p["image_shape"]))
+    title = f"{result['experiment']}, step {result['step']:,}: {result['data']} {shape}, {result['split']} split"
+    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
+    table.add_column("metric")
+    for name in ("value", "± stderr", "expected"):
+        table.add_column(name, justify="right")
+    for name, m in result["metrics"].items():
+        want = result["expected"].get(name)
+        verdict = ""
+        if want is not None:
+            verdict = f"{want['value']:g} ± {want['tolerance']:g} {'ok' if want['pass'] else 'MISSED'}"
+        table.add_row(name, show(name, m["value"]), "" if m["stderr"] is None else f"{m['stderr']:.2g}", verdict)
+    note = f"{p['n']:,} images, pixels {p['pixels']}, {p['likelihood']} likelihood, {p['weights']} weights"
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(note, style="dim", soft_wrap=True)
+
+
+def show(name: str, value: float | None) -> str:
+    """Returns a metric's value with the digits that mean something."""
+    if value is None:
+        return "not finite"
+    return f"{value:.0f}" if name == "active_units" else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

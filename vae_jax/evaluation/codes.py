@@ -1,0 +1,146 @@
+"""Whole splits to codes, and codes to images, a batch at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.errors import InputError
+from vae_jax.model import Model
+from vae_jax.train.state import TrainState
+
+Pixels = Literal["mean", "mode", "sample"]
+CHUNK = 256  # codes decoded at a time
+
+
+class Codes(NamedTuple):
+    """The codes of N examples, on the host, in the order of the batches.
+
+    Attributes:
+      mean: E[z|x], or the code of a deterministic model, float32 [N, D].
+      log_var: log variance of q(z|x), float32 [N, D]; None for a deterministic model.
+      z: one posterior sample an example, float32 [N, D]; None if none was asked for.
+      index: position in the data set, int32 [N].
+      extra: whatever else the batches held for each example (`label` [N], `factors` [N, F]).
+    """
+
+    mean: np.ndarray
+    log_var: np.ndarray | None
+    z: np.ndarray | None
+    index: np.ndarray
+    extra: dict[str, np.ndarray]
+
+
+def encode_all(
+    model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], *, key: jax.Array | None = None
+) -> Codes:
+    """Returns the codes of every example.
+
+    Args:
+      model: its pure functions.
+      state: a trained state.
+      batches: as for `evaluate`; entries besides `image` and `index` are passed on in `extra`.
+      key: if given, also draws z ~ q(z|x), keyed by each example's index.
+
+    Raises:
+      InputError: no example.
+    """
+    program = _encode_program(model.encode, key is not None)
+    parts: dict[str, list[np.ndarray]] = {}
+    seen = 0
+    for batch in batches:
+        n = len(batch["image"])
+        index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
+        out = program(state, key, {"image": batch["image"]}, index)
+        rest = {f"extra/{name}": value for name, value in batch.items() if name not in ("image", "index")}
+        for name, value in {**out, **rest, "index": index}.items():
+            parts.setdefault(name, []).append(np.asarray(value))
+        seen += n
+    if seen == 0:
+        raise InputError("nothing to encode: there are no images")
+    whole = {name: np.concatenate(value) for name, value in parts.items()}
+    extra = {name.removeprefix("extra/"): value for name, value in whole.items() if name.startswith("extra/")}
+    return Codes(whole["mean"], whole.get("log_var"), whole.get("z"), whole["index"], extra)
+
+
+def decode_all(
+    model: Model, state: TrainState, z: np.ndarray, *, pixels: Pixels = "mean", key: jax.Array | None = None
+) -> np.ndarray:
+    """Returns images float32 [..., H, W, C] for codes [..., D].
+
+    Args:
+      model: its pure functions.
+      state: a trained state.
+      z: codes; any leading axes.
+      pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
+      key: of the draw; needed for "sample" only.
+    """
+    z = np.asarray(z, np.float32)
+    flat = z.reshape(-1, z.shape[-1])
+    program = _decode_program(model.decode, pixels)
+    size = min(CHUNK, 1 << max(len(flat) - 1, 0).bit_length())  # few sizes, so few compilations
+    base = jax.random.key(0) if key is None else key
+    images = []
+    for start in range(0, len(flat), size):
+        part = flat[start : start + size]
+        index = jnp.arange(start, start + size, dtype=jnp.int32)
+        padded = np.pad(part, ((0, size - len(part)), (0, 0)))
+        images.append(np.asarray(program(state, prng.example_keys(base, index), padded))[: len(part)])
+    x = np.concatenate(images)
+    return x.reshape(*z.shape[:-1], *x.shape[1:])
+
+
+def draw(
+    model: Model, state: TrainState, key: jax.Array, n: int, *, temperature: float = 1.0, pixels: Pixels = "mean"
+) -> np.ndarray:
+    """Returns n images float32 [n, H, W, C] from the prior.
+
+    Raises:
+      InputError: the model has no prior.
+    """
+    if model.sample is None:
+        raise InputError("this model has no prior to sample from (an autoencoder); reconstruct or interpolate instead")
+    program = _sample_program(model.sample, n, pixels)
+    return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32)))
+
+
+def _look(p_x: Any, pixels: Pixels, keys: jax.Array) -> jax.Array:
+    if pixels == "sample":
+        return p_x.sample(keys)
+    return p_x.mode() if pixels == "mode" else p_x.mean()
+
+
+@functools.lru_cache(maxsize=32)
+def _encode_program(encode: Callable[..., Any], drawn: bool) -> Callable[..., dict[str, jax.Array]]:
+    def run(state: TrainState, key: jax.Array | None, batch: dict[str, jax.Array], index: jax.Array):
+        code = encode(state.eval_params, state.model_state, None, batch)
+        out = {"mean": code.z}
+        if code.posterior is not None:
+            out["log_var"] = code.posterior.log_var
+            if drawn:
+                assert key is not None
+                keys = prng.example_keys(prng.site_key(key, "posterior"), index)
+                out["z"] = code.posterior.sample(keys)
+        return out
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=32)
+def _decode_program(decode: Callable[..., Any], pixels: Pixels) -> Callable[..., jax.Array]:
+    return jax.jit(lambda state, keys, z: _look(decode(state.eval_params, state.model_state, z), pixels, keys))
+
+
+@functools.lru_cache(maxsize=32)
+def _sample_program(sample: Callable[..., Any], n: int, pixels: Pixels) -> Callable[..., jax.Array]:
+    def run(state: TrainState, key: jax.Array, temperature: jax.Array) -> jax.Array:
+        p_x = sample(state.eval_params, state.model_state, prng.site_key(key, "prior"), n, temperature=temperature)
+        return _look(p_x, pixels, jax.random.split(prng.site_key(key, "pixels"), n))
+
+    return jax.jit(run)

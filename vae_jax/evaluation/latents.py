@@ -1,0 +1,91 @@
+"""Walks through latent space: pure functions that give codes; `decode_all` turns them into images."""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+
+from vae_jax.evaluation.codes import Codes
+
+
+def by_size(values: np.ndarray) -> np.ndarray:
+    """Returns the indices of values [D] from the largest to the smallest; NaN last, ties in their own order."""
+    values = np.asarray(values, np.float64)
+    return np.argsort(-np.where(np.isnan(values), -np.inf, values), kind="stable")
+
+
+def aggregate(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and standard deviation [D] of the aggregate posterior E_x[q(z|x)].
+
+    std^2 = Var_x(E[z|x]) + E_x[Var(z|x)]: the prior's, for dimensions that match it, unused ones included.
+    """
+    variance = codes.mean.astype(np.float64).var(0)
+    if codes.log_var is not None:
+        variance = variance + np.exp(codes.log_var.astype(np.float64)).mean(0)
+    return codes.mean.astype(np.float64).mean(0), np.sqrt(variance)
+
+
+def centre(codes: Codes) -> int:
+    """Returns the row whose mean code is nearest to the mean of all codes, in units of their spread."""
+    mean = codes.mean.astype(np.float64)
+    spread = mean.std(0)
+    scaled = np.where(spread > 0.1, (mean - mean.mean(0)) / np.maximum(spread, 1e-12), 0.0)
+    return int(np.argmin(np.nan_to_num(np.square(scaled).sum(-1), nan=np.inf)))
+
+
+def traverse(base: np.ndarray, dims: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Returns codes [R, S, D]: row r is `base` with dimension dims[r] set to each of values[r].
+
+    Args:
+      base: the code to start from, [D].
+      dims: dimensions to move, [R].
+      values: what they are set to, [R, S] (or [S], the same for all).
+    """
+    dims, values = np.asarray(dims, int), np.asarray(values)
+    values = np.broadcast_to(values, (len(dims), values.shape[-1]))
+    codes = np.tile(np.asarray(base), (*values.shape, 1))
+    for row, d in enumerate(dims):
+        codes[row, :, d] = values[row]
+    return codes
+
+
+def span(mean: float, std: float, reach: float, steps: int) -> np.ndarray:
+    """Returns [steps] values from mean - reach * std to mean + reach * std; the mean alone for one step."""
+    return mean + std * (np.linspace(-reach, reach, steps) if steps > 1 else np.zeros(1))
+
+
+def quantiles(codes: np.ndarray, dims: np.ndarray, steps: int, tail: float = 0.005) -> np.ndarray:
+    """Returns values [R, steps] of dims [R] at equal steps of probability from `tail` to 1 - tail, over codes [N, D]."""
+    at = np.linspace(tail, 1.0 - tail, steps) if steps > 1 else np.array([0.5])
+    return np.quantile(np.asarray(codes, np.float64)[:, dims], at, axis=0).T
+
+
+def interpolate(
+    start: np.ndarray, end: np.ndarray, steps: int, path: Literal["linear", "spherical"] = "linear"
+) -> np.ndarray:
+    """Returns codes [P, steps, D] from start [P, D] to end [P, D], both included.
+
+    linear: (1 - t) a + t b. spherical: [sin((1 - t) w) a + sin(t w) b] / sin w with w the angle between a and b, which
+    keeps the norm typical of a Gaussian prior on the way (Shoemake 1985); straight where a and b are parallel.
+    """
+    a, b = np.asarray(start, np.float64)[:, None], np.asarray(end, np.float64)[:, None]
+    t = np.linspace(0.0, 1.0, steps)[None, :, None]
+    if path == "linear":
+        return (1 - t) * a + t * b
+    norms = np.linalg.norm(a, axis=-1, keepdims=True) * np.linalg.norm(b, axis=-1, keepdims=True)
+    cosine = np.sum(a * b, -1, keepdims=True) / np.where(norms > 0, norms, 1.0)
+    angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    straight = (np.sin(angle) < 1e-6) | (norms == 0)
+    safe = np.where(straight, 1.0, np.sin(angle))
+    on_arc = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / safe
+    return np.where(straight, (1 - t) * a + t * b, on_arc)
+
+
+def plane(side: int, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
+    """Returns codes [side, side, 2] at equal steps of prior probability (arXiv:1312.6114, app. A); z1 grows upwards."""
+    normal = NormalDist(mean, std)
+    axis = np.array([normal.inv_cdf((i + 0.5) / side) for i in range(side)])
+    first, second = np.meshgrid(axis, axis[::-1])
+    return np.stack([first, second], -1)

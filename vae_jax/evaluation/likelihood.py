@@ -1,0 +1,195 @@
+"""Bounds on log p(x), rate and distortion, and what the code uses of its dimensions, over a whole split."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.errors import InputError
+from vae_jax.evaluation.moments import Moments
+from vae_jax.model import Context, Model
+from vae_jax.train.metrics import ACTIVE_VARIANCE
+from vae_jax.train.state import TrainState
+
+# name -> (meaning with unit, reference). `iw_<k>` stands for one bound for each k.
+METRICS: dict[str, tuple[str, str]] = {
+    "elbo": ("-(distortion + rate): lower bound on log p(x), one posterior sample, nats", "arXiv:1312.6114"),
+    "distortion": ("-log p(x|z), z ~ q(z|x), summed over pixels, nats", "arXiv:1711.00464"),
+    "rate": ("KL(q(z|x) || p(z)) summed over dimensions, nats; never weighted", "arXiv:1711.00464"),
+    "iw_<k>": ("importance-weighted bound on log p(x) with k samples, nats (`iwae`: every --k)", "arXiv:1509.00519"),
+    "bits_per_dim": ("-ELBO in bits per dimension; of binary or dequantised data only", "arXiv:1511.01844"),
+    "mse": ("squared error of the mean reconstruction of the mean code, mean over pixels", ""),
+    "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1", ""),
+    "active_units": ("dimensions with Var_x(E[z|x]) > 0.01", "arXiv:1509.00519, sec. 5"),
+}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over examples.
+
+    Attributes:
+      value: the mean.
+      stderr: standard error of the mean, std(ddof=1) / sqrt(n); None for a count, or where n = 1.
+      n: examples.
+    """
+
+    value: float
+    stderr: float | None
+    n: int
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Estimate:
+        """Returns the mean of values [n] and its standard error."""
+        values = np.asarray(values, np.float64)
+        n = len(values)
+        with np.errstate(invalid="ignore"):  # an infinite PSNR (a perfect image) has no spread
+            stderr = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
+        return cls(float(values.mean()), stderr, n)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The numbers of one split.
+
+    Attributes:
+      metrics: name -> Estimate; see `METRICS`. What a model has not (an autoencoder has no rate) is not there.
+      n: examples evaluated.
+      kl_per_dim: mean KL of each latent dimension, nats [D]; None without a posterior.
+      mean_variance: Var_x(E[z|x]) of each latent dimension [D]; None without a posterior.
+    """
+
+    metrics: dict[str, Estimate]
+    n: int
+    kl_per_dim: tuple[float, ...] | None = None
+    mean_variance: tuple[float, ...] | None = None
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """Latent dimensions by KL, largest first."""
+        return tuple(int(d) for d in np.argsort(-np.asarray(self.kl_per_dim or ()), kind="stable"))
+
+
+def evaluate(
+    model: Model,
+    state: TrainState,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    key: jax.Array,
+    k: tuple[int, ...] = (),
+    limit: int = 0,
+    cell_width: float | None = None,
+    report: Callable[[int], None] = lambda seen: None,
+) -> Evaluation:
+    """Returns the metrics of a split; every example counts once, and no number depends on the batch size.
+
+    The noise of an example is keyed by its `index` in the data set. Weights are the moving average where one is kept.
+
+    Args:
+      model: its pure functions.
+      state: a trained state.
+      batches: `{"image": float32 [B, H, W, C], "index": int32 [B]}`; B may change from batch to batch (each size
+        compiles once). Without `index` examples are numbered as they come.
+      key: of all noise, consumed.
+      k: importance samples, one bound `iw_<k>` each.
+      limit: only the first `limit` examples; 0 for all.
+      cell_width: volume a dimension that one discrete value stands for, 1 for binary data, 1/256 for dequantised
+        grey levels: bits_per_dim = (-ELBO - D ln cell_width) / (D ln 2). None where that means nothing.
+      report: called with the number of examples done.
+
+    Returns:
+      means, standard errors, and the per-dimension numbers.
+
+    Raises:
+      InputError: no example, k or limit out of range, or an IW bound of a model that has none.
+    """
+    if any(n < 1 for n in k) or limit < 0:
+        raise InputError(f"k and limit: {k} and {limit}; every k must be 1 or more, limit 0 (all) or more")
+    if k and model.log_prob_bound is None:
+        raise InputError(f"iw_{k[0]}: this model has no prior, so no bound on log p(x); leave k out")
+    program = _program(model.terms, model.encode, model.log_prob_bound, tuple(dict.fromkeys(k)))
+    totals = _Totals()
+    dims, seen = 0, 0
+    for raw in batches:
+        batch = dict(raw)
+        n = len(batch["image"])
+        if limit and seen + n > limit:
+            batch = {name: value[: limit - seen] for name, value in batch.items()}
+            n = limit - seen
+        index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
+        dims = math.prod(batch["image"].shape[1:])
+        totals.add(program(state, key, {"image": batch["image"]}, index))
+        seen += n
+        report(seen)
+        if limit and seen >= limit:
+            break
+    if seen == 0:
+        raise InputError("nothing to evaluate: the split is empty")
+    return totals.result(dims, cell_width)
+
+
+@functools.lru_cache(maxsize=32)
+def _program(terms, encode, bound, ks: tuple[int, ...]) -> Callable[..., dict[str, jax.Array]]:
+    """Returns the jitted per-example numbers of a batch, compiled once a model and batch shape."""
+
+    def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
+        ctx = Context(state.step, index, state.hyper, train=False)
+        params, model_state = state.eval_params, state.model_state
+        out = dict(terms(params, model_state, key, batch, ctx))
+        code = encode(params, model_state, None, batch)
+        if code.posterior is not None:
+            out["code"] = code.z  # E[z|x]; the compiler shares the encoder with `terms`
+        for n in ks:
+            out[f"iw_{n}"] = bound(params, model_state, prng.site_key(key, "iw"), batch, ctx, n)
+        return out
+
+    return jax.jit(run)
+
+
+class _Totals:
+    """Per-example numbers on the host, in float64; one batch behind the device, so that neither waits."""
+
+    def __init__(self) -> None:
+        self._pending: dict[str, jax.Array] | None = None
+        self._values: dict[str, list[np.ndarray]] = {}
+        self._kl, self._code = Moments(), Moments()
+
+    def add(self, out: dict[str, jax.Array]) -> None:
+        self._take(self._pending)
+        self._pending = out
+
+    def _take(self, out: dict[str, jax.Array] | None) -> None:
+        for name, value in (out or {}).items():
+            rows = np.asarray(value, np.float64)
+            if name == "kl_per_dim":
+                self._kl.add(rows)
+            elif name == "code":
+                self._code.add(rows)
+            else:
+                self._values.setdefault(name, []).append(rows)
+
+    def result(self, dims: int, cell_width: float | None) -> Evaluation:
+        self._take(self._pending)
+        values = {name: np.concatenate(parts) for name, parts in self._values.items()}
+        n = len(values["mse"])
+        with np.errstate(divide="ignore"):
+            values["psnr"] = -10.0 * np.log10(values["mse"])
+        if "elbo" in values and cell_width is not None:
+            values["bits_per_dim"] = (-values["elbo"] / dims - math.log(cell_width)) / math.log(2.0)
+        order = [name.split("<")[0] for name in METRICS]
+        rank = {name: next((i for i, o in enumerate(order) if name.startswith(o)), len(order)) for name in values}
+        metrics = {name: Estimate.of(values[name]) for name in sorted(values, key=rank.__getitem__)}
+        kl = tuple(self._kl.mean.tolist()) if self._kl.count else None
+        variance = None
+        if self._code.count:
+            variance = tuple(self._code.variance.tolist())
+            metrics["active_units"] = Estimate(float(sum(v > ACTIVE_VARIANCE for v in variance)), None, n)
+        return Evaluation(metrics, n, kl, variance)

@@ -1,0 +1,109 @@
+"""Training curves from metrics.jsonl."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+# metric -> (title, unit of the y axis)
+PANELS = {
+    "elbo": ("ELBO", "nats / image"),
+    "distortion": ("distortion  -log p(x|z)", "nats / image"),
+    "rate": ("rate  KL(q(z|x) || p(z))", "nats / image"),
+    "mse": ("squared error of the reconstruction", "mean over pixels"),
+    "active_units": ("active units", "dimensions"),
+    "beta": ("KL weight", "beta"),
+}
+COLOURS = ("#1f77b4", "#d1580c", "#2a8c4a", "#7b4fa3", "#b8860b", "#c23b6b", "#4c9a9a", "#6b6b6b")
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """Returns the lines of a run's metrics.jsonl; none if there is no such file. A cut last line is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    lines = []
+    for text in path.read_text().splitlines():
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError:
+            continue  # being written just now, or cut by a crash
+        if isinstance(line, dict) and "step" in line:
+            lines.append(line)
+    return lines
+
+
+def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "") -> Figure:
+    """Returns the curves of one or more runs: ELBO, distortion, rate, active units, beta against the step.
+
+    Args:
+      runs: name -> lines of metrics.jsonl. Training is a line, held-out data are dots.
+      title: stands above.
+    """
+    names = [name for name in PANELS if any(_series(lines, name) for lines in runs.values())]
+    if "elbo" in names and "mse" in names:
+        names.remove("mse")  # held-out lines have it too; the ELBO's parts say more
+    columns = min(3, max(1, len(names)))
+    rows = max(1, math.ceil(len(names) / columns))
+    figure = Figure((4.2 * columns, 2.9 * rows + 0.5), dpi=100, layout="constrained")
+    figure.suptitle(title, fontsize=11)
+    if not names:
+        figure.text(0.5, 0.5, "no metrics yet", ha="center", va="center", color="#666666")
+        return figure
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in panels[len(names) :]:
+        axes.set_axis_off()
+    for name, axes in zip(names, panels):
+        _panel(axes, name, runs)
+    panels[0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def _panel(axes: Any, name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    alone = len(runs) == 1
+    for number, (label, lines) in enumerate(runs.items()):
+        for split, (steps, values) in _series(lines, name).items():
+            seen.append((steps, values))
+            colour = COLOURS[(number if not alone else split != "train") % len(COLOURS)]
+            style = {"lw": 1.4} if split == "train" and len(steps) > 1 else {"lw": 0, "marker": "o", "ms": 3.5}
+            axes.plot(steps, values, color=colour, label=split if alone else f"{label}, {split}", **style)
+    title, unit = PANELS[name]
+    axes.set_title(title, fontsize=10)
+    axes.set_ylabel(unit, fontsize=9)
+    axes.set_xlabel("step", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25, lw=0.6)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 1000 else f"{x:g}")
+    limits = _limits(seen)
+    if limits is not None:
+        axes.set_ylim(*limits)
+
+
+def _series(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns split -> (steps, values) of one metric, where it is a finite number."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        value = line.get(name)
+        if isinstance(value, int | float) and math.isfinite(value):
+            found.setdefault(line.get("split", "train"), []).append((line["step"], value))
+    return {split: (np.array(p)[:, 0], np.array(p)[:, 1]) for split, p in found.items()}
+
+
+def _limits(seen: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float] | None:
+    """Returns y limits that leave out the first twentieth of training, whose fall would flatten all that follows."""
+    last = max(steps[-1] for steps, _ in seen)
+    late = np.concatenate([values[steps > 0.05 * last] for steps, values in seen])
+    if len(late) < 10:
+        return None
+    low, high = float(late.min()), float(late.max())
+    margin = 0.06 * (high - low) or 0.05 * abs(high) or 0.5
+    return low - margin, high + margin

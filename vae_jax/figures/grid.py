@@ -1,0 +1,137 @@
+"""Grids of images: one picture of whole pixels, with labels beside it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from vae_jax.atomic import replacing
+
+DPI = 100
+TILE = 64  # small images are enlarged by a whole factor to about this many pixels
+GAP = 2
+_INK, _PAPER = "#222222", "white"
+_LETTER, _LINE = 6.2, 15  # pixels of one letter and of one line at 8 points
+
+
+def pixels(images: np.ndarray) -> np.ndarray:
+    """Returns uint8 [..., H, W, 3] for images in [0, 1], [..., H, W, C].
+
+    Values outside are cut for display only, NaN is magenta; one channel is grey, three are RGB, any other number is
+    shown as its mean.
+    """
+    images = np.asarray(images, np.float32)
+    if images.shape[-1] not in (1, 3):
+        images = images.mean(-1, keepdims=True)
+    broken = np.isnan(images).any(-1)
+    out = np.round(255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
+    out = np.broadcast_to(out, (*out.shape[:-1], 3)).copy()
+    out[broken] = (255, 0, 255)
+    return out
+
+
+def mosaic(images: np.ndarray, *, group: int = 1, tile: int = TILE) -> np.ndarray:
+    """Returns one uint8 picture [Y, X, 3] of a grid of images [R, S, H, W, C] in [0, 1].
+
+    Args:
+      images: rows of images.
+      group: rows that stand together; a wider gap follows each group.
+      tile: the size in pixels that small images are enlarged to, by the nearest whole factor, pixels kept sharp.
+    """
+    tiles = pixels(images)
+    rows, columns, height, width, _ = tiles.shape
+    factor = enlargement(height, width, tile)
+    tiles = tiles.repeat(factor, 2).repeat(factor, 3)
+    tops, lefts = offsets(rows, height * factor, group), offsets(columns, width * factor)
+    canvas = np.full((tops[-1] + height * factor, lefts[-1] + width * factor, 3), 255, np.uint8)
+    for row, top in enumerate(tops):
+        for column, left in enumerate(lefts):
+            canvas[top : top + height * factor, left : left + width * factor] = tiles[row, column]
+    return canvas
+
+
+def enlargement(height: int, width: int, tile: int = TILE) -> int:
+    """Returns the whole factor by which images are enlarged, 1 or more."""
+    return max(1, round(tile / max(height, width)))
+
+
+def offsets(count: int, size: int, group: int = 1) -> list[int]:
+    """Returns where each of `count` tiles starts, in pixels."""
+    extra = 4 * GAP if group > 1 else 0
+    return [i * (size + GAP) + (i // group) * extra for i in range(count)]
+
+
+def grid(
+    images: np.ndarray,
+    *,
+    title: str = "",
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    group: int = 1,
+    xlabel: str = "",
+    ylabel: str = "",
+) -> Figure:
+    """Returns a labelled grid of images [R, S, H, W, C] in [0, 1]; every image pixel is a whole number of pixels.
+
+    Args:
+      images: rows of images.
+      title: stands above, broken into lines where it is long.
+      rows: a label for each row, or none.
+      columns: a label for each column, or none.
+      group: as for `mosaic`.
+      xlabel: what the columns are.
+      ylabel: what the rows are.
+    """
+    picture = mosaic(images, group=group)
+    height, width = picture.shape[:2]
+    left = 12 + int(_LETTER * max(map(len, rows), default=0)) + (22 if ylabel else 0)
+    bottom = 12 + (_LINE if columns else 0) + (_LINE + 4 if xlabel else 0)
+    wide = max(width, 240)
+    lines = textwrap.wrap(title, max(20, int((left + wide) / (_LETTER * 1.12))))
+    top = 12 + int(_LINE * 1.2) * len(lines)
+    total = (left + wide + 12, top + height + bottom)
+    figure = Figure((total[0] / DPI, total[1] / DPI), dpi=DPI, facecolor=_PAPER)
+    box = (left / total[0], bottom / total[1], width / total[0], height / total[1])
+    axes = figure.add_axes(box)
+    axes.imshow(picture, interpolation="nearest", aspect="auto")
+    size = enlargement(*images.shape[2:4])
+    tops, lefts = offsets(len(images), images.shape[2] * size, group), offsets(images.shape[1], images.shape[3] * size)
+    axes.set_yticks([t + images.shape[2] * size / 2 for t in tops[: len(rows)]], rows, fontsize=8, color=_INK)
+    axes.set_xticks([x + images.shape[3] * size / 2 for x in lefts[: len(columns)]], columns, fontsize=8, color=_INK)
+    axes.tick_params(length=0, pad=4)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_xlabel(xlabel, fontsize=8, color=_INK)
+    axes.set_ylabel(ylabel, fontsize=8, color=_INK)
+    if lines:
+        figure.text(left / total[0], 1 - 8 / total[1], "\n".join(lines), va="top", fontsize=9, color=_INK)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Writes a figure as PNG, whole or not at all, and returns its path."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png")
+    return path
+
+
+def save_pixels(picture: np.ndarray, path: Path) -> Path:
+    """Writes uint8 [Y, X, 3] as PNG, pixel for pixel, and returns its path."""
+    from PIL import Image
+
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format="PNG")
+    return path
+
+
+def fold(images: np.ndarray, columns: int) -> np.ndarray:
+    """Returns images [N, H, W, C] as rows [R, columns, H, W, C]; what is missing in the last row is white."""
+    count = len(images)
+    columns = min(columns, count)
+    missing = -count % columns
+    blank = np.ones((missing, *images.shape[1:]), np.float32)
+    return np.concatenate([images, blank]).reshape(-1, columns, *images.shape[1:])
