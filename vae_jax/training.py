@@ -11,10 +11,10 @@ from typing import Any
 import jax
 
 from vae_jax import config as configs
-from vae_jax import data, figures, train
+from vae_jax import data, prng, train
 from vae_jax.config import Config
 from vae_jax.data import Source
-from vae_jax.data.pipeline import make_batch_fn, transform
+from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError
 from vae_jax.runs import Run, data_range
 from vae_jax.train import TrainState
@@ -114,8 +114,8 @@ def make_feed(run: Run, source: Source, state: TrainState) -> Feed:
         return DeviceFeed(step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
     from vae_jax.data.stream import GrainStream
 
-    stream = GrainStream(source, c.data, seed=c.seed)
-    return StreamFeed(step, transform(c.data, train=True, split="train"), stream, state, run.mesh)
+    stream = GrainStream(source, c.data, prng.site_key(state.key, "data"))
+    return StreamFeed(step, make_transform(source, c.data), stream, state, run.mesh)
 
 
 def train_run(
@@ -199,8 +199,10 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
 
 
 def _figures(run: Run, state: TrainState, step: int) -> None:
-    batch = next(iter(run.batches(_split_to_show(run), 64)))
     try:
+        from vae_jax import figures
+
+        batch = next(iter(run.batches(_split_to_show(run), 64)))
         figures.write_all(run.path, run.model, state, batch, f"{run.experiment}, step {step:,}")
     except Exception:  # a picture must never cost the run; the log says why it is missing
         logger.exception("figures at step %d failed", step)
@@ -227,9 +229,15 @@ class _log_to:  # noqa: N801 - reads as a verb in `with`
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def __enter__(self) -> None:
-        logging.getLogger("vae_jax").addHandler(self._handler)
-        logging.getLogger("vae_jax").setLevel(logging.INFO)
+        package = logging.getLogger("vae_jax")
+        self._old = package.level, package.propagate
+        package.addHandler(self._handler)
+        package.setLevel(logging.INFO)
+        # Tracebacks belong in the log file; the terminal gets one line from the command.
+        package.propagate = False
 
     def __exit__(self, *exc: object) -> None:
-        logging.getLogger("vae_jax").removeHandler(self._handler)
+        package = logging.getLogger("vae_jax")
+        package.removeHandler(self._handler)
+        package.level, package.propagate = self._old
         self._handler.close()

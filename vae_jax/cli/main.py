@@ -41,19 +41,21 @@ def usage() -> str:
 
 def run(argv: list[str]) -> int:
     """Runs one command line and returns its exit code; prints one line on stderr for bad input."""
-    if not argv or argv[0] in ("-h", "--help"):
-        print(usage())
-        return 0 if argv else 2
-    if argv[0] == "--version":
-        from importlib.metadata import version
-
-        print(f"vae-jax {version('vae_jax')}")
-        return 0
-    name, rest = argv[0], argv[1:]
     try:
+        if argv and argv[0] == "--version":
+            from importlib.metadata import version
+
+            print(f"vae-jax {version('vae_jax')}")
+            return 0
+        if not argv or argv[0] in ("-h", "--help"):
+            print(usage())
+            return 0 if argv else 2
+        name, rest = argv[0], argv[1:]
         if name not in COMMANDS:
             raise InputError(f"{name}: no such command; {nearest(name, COMMANDS)}")
-        return _call(name, rest) or 0
+        code = _call(name, rest) or 0
+        sys.stdout.flush()
+        return code
     except InputError as error:
         print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self.folder = folder.absolute()
+        self._broken: set[int] = set()  # found unreadable; replaced when their step is reached again
         if not create and not self.folder.is_dir():
             raise InputError(f"{folder}: no checkpoints here; train the run first")
         self._manager = ocp.CheckpointManager(
@@ -43,21 +46,35 @@ class Checkpoints:
         """Saves the state and the position of the data stream; returns the step.
 
         Raises:
-          OSError: the disk is full or not writable; older checkpoints are untouched.
+          InputError: the disk is full or not writable; older checkpoints are untouched.
         """
         import orbax.checkpoint as ocp
 
         step = int(state.step)
+        if step in self._broken:
+            self._manager.delete(step)
+            self._broken.discard(step)
         if step in self.steps():
             return step
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_unwrap(state)),  # type: ignore[call-arg]
-                data=ocp.args.JsonSave(data_position),  # type: ignore[call-arg]
-            ),
+        args = ocp.args.Composite(
+            state=ocp.args.StandardSave(_unwrap(state)),  # type: ignore[call-arg]
+            data=ocp.args.JsonSave(data_position),  # type: ignore[call-arg]
         )
+        try:
+            self._manager.save(step, args=args)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InputError(self._why_not_saved(step, error)) from error
         return step
+
+    def _why_not_saved(self, step: int, error: Exception) -> str:
+        # What is left of a half-written checkpoint has a temporary name; removing it gives the space back.
+        for part in self.folder.glob("*orbax-checkpoint-tmp*"):
+            shutil.rmtree(part, ignore_errors=True)
+        known = re.search(r"No space left on device|File too large|Permission denied|Read-only file system|Disk quota exceeded", str(error))
+        reason = known[0] if known else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        kept = self.steps()
+        left = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no older checkpoint"
+        return f"{self.folder}: cannot save the checkpoint of step {step} ({reason}); {left}; make room and use --resume"
 
     def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """Returns (state, data position) of `step`, or of the newest checkpoint that can be read.
@@ -80,6 +97,7 @@ class Checkpoints:
                 state, position = self._restore(like, candidate)
             except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
                 tried.append(candidate)
+                self._broken.add(candidate)
                 reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
                 logger.warning("checkpoint of step %d cannot be read (%s)", candidate, reason)
                 continue

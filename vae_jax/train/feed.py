@@ -86,9 +86,8 @@ class StreamFeed:
         placed = jax.tree.map(lambda x: x.sharding, state)
 
         def one(state: TrainState, total: Any, bad: jax.Array, batch: Batch) -> tuple:
-            # The same key path as the device feed: data -> transform, so that both draw the same noise.
-            key = prng.site_key(prng.site_key(state.key, "data"), "transform")
-            state, metrics = step(state, transform(key, batch))
+            # The data key of the device feed, so that both draw the same noise.
+            state, metrics = step(state, transform(prng.site_key(state.key, "data"), batch))
             finite = all_finite(metrics)
             first = jnp.where((bad < 0) & ~finite, state.step, bad)
             if total is not None:

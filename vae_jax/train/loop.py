@@ -79,7 +79,7 @@ def fit(
     Raises:
       NonFinite: a loss, metric or gradient is NaN or Inf.
       Interrupted: SIGTERM or SIGINT came; the checkpoint is saved.
-      OSError: a checkpoint could not be written; older ones are untouched.
+      InputError: a checkpoint could not be written; older ones are untouched.
     """
     step, rate, window = int(state.step), 0.0, _Window()
     last_good = max(checkpoints.steps(), default=None)
