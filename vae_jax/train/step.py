@@ -32,24 +32,31 @@ def make_train_step(
       tx: optimizer over `{group: params}`.
       ema_decay: decay of the moving average of params; None keeps none.
       accumulate: number of microbatches whose gradients are averaged; must divide the (local) batch. Noise is keyed
-        by the global example index, so the result is that of one large batch to float tolerance.
+        by the global example index, so the result is that of one large batch to float tolerance, unless the loss
+        couples examples (`gaussian-optimal`: each microbatch fits its own variance). Each microbatch starts from the
+        step's model state and the new ones are averaged, as over devices: running means move once a step.
       axis_name: mapped axis under `pmap`/`shard_map`, where batch is the local shard; None in the global view.
 
     Returns:
-      the step; metrics are means over the global batch, with `grad_norm` added.
+      the step; metrics are means over the global batch, with `grad_norm` added. It raises ValueError when it is
+      traced with a state that keeps a moving average and no `ema_decay`, or the other way round.
     """
 
-    def gradients(state: TrainState, key: jax.Array, batch: Batch, index: jax.Array, model_state):
+    def gradients(state: TrainState, key: jax.Array, batch: Batch, index: jax.Array):
         ctx = Context(state.step, index, state.hyper, True, axis_name)
-        (_, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(state.params, model_state, key, batch, ctx)
+        args = (state.params, state.model_state, key, batch, ctx)
+        (_, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(*args)
         return grads, aux
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        if (ema_decay is None) != (state.ema is None):
+            # An average that is never updated would be evaluated in place of the params.
+            raise ValueError(f"ema_decay is {ema_decay}, but the state was made with ema={state.ema is not None}")
         key = prng.step_key(state.key, state.step)
         size = jax.tree.leaves(batch)[0].shape[0]
         index = collectives.example_index(size, axis_name)
         if accumulate == 1:
-            grads, aux = gradients(state, key, batch, index, state.model_state)
+            grads, aux = gradients(state, key, batch, index)
         else:
             grads, aux = _accumulated(gradients, state, key, batch, index, accumulate)
         grads, metrics, model_state = collectives.pmean((grads, aux.metrics, aux.state), axis_name)
@@ -71,20 +78,14 @@ def _accumulated(gradients: Callable, state: TrainState, key, batch: Batch, inde
     def split(x: jax.Array) -> jax.Array:
         return jnp.swapaxes(x.reshape(x.shape[0] // count, count, *x.shape[1:]), 0, 1)
 
-    def body(carry: tuple, micro: tuple) -> tuple[tuple, None]:
-        total, model_state = carry
-        grads, aux = gradients(state, key, micro[0], micro[1], model_state)
-        total = jax.tree.map(jnp.add, total, (grads, aux.metrics))
-        return (total, aux.state), None
+    def body(total: Any, micro: tuple) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, gradients(state, key, *micro)), None
 
     micros = (jax.tree.map(split, dict(batch)), split(index))
-    shapes: Any = jax.eval_shape(
-        gradients, state, key, *jax.tree.map(lambda x: x[0], micros), model_state=state.model_state
-    )
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (shapes[0], shapes[1].metrics))
-    ((grads, metrics), model_state), _ = jax.lax.scan(body, (zeros, state.model_state), micros)
-    grads, metrics = jax.tree.map(lambda x: x / count, (grads, metrics))
-    return grads, shapes[1]._replace(state=model_state, metrics=metrics)
+    shapes = jax.eval_shape(gradients, state, key, *jax.tree.map(lambda x: x[0], micros))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(body, zeros, micros)
+    return jax.tree.map(lambda x: x / count, total)
 
 
 def make_multi_step(

@@ -1,0 +1,56 @@
+# Every target works in a fresh clone: it makes .venv and installs what it needs first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXP ?= beta_vae
+ARGS ?=
+# Raw MNIST and Fashion-MNIST are looked for here; override with your own folder.
+export VAE_JAX_DATA ?= $(abspath $(CURDIR)/../shared/data)
+export VAE_JAX_PEERS ?= $(abspath $(CURDIR)/../shared/peers)
+
+.PHONY: help install train test test-fast test-slow lint format bench notebooks smoke clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed ## make .venv with the package and its test tools
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@
+
+train: $(VENV)/.installed ## train one experiment: make train EXP=vae_mnist ARGS="--steps 500"
+	$(BIN)/vae-jax train $(EXP) $(ARGS)
+
+test: $(VENV)/.installed ## the test suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-fast: $(VENV)/.installed ## stop at the first failure
+	$(BIN)/python -m pytest -n 2 --dist loadfile -x
+
+test-slow: $(VENV)/.installed ## the tests marked slow (minutes each)
+	$(BIN)/python -m pytest -m slow -n 0
+
+lint: $(VENV)/.installed ## ruff and the type checker
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(VENV)/.installed ## mend what ruff can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed ## speed against PyTorch peers, ratios in one run
+	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks $(ARGS)
+
+notebooks: $(VENV)/.installed ## execute every notebook
+	$(BIN)/python -m pytest tests/test_notebooks.py -n 0
+
+smoke: $(VENV)/.installed ## two steps of every experiment
+	$(BIN)/python -m pytest tests/test_experiments.py -n 2
+
+clean: ## remove .venv and caches (never runs/)
+	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
