@@ -16,7 +16,16 @@ from vae_jax.data.pixels import transform
 from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
 from vae_jax.data.source import Arrays, Batch, Source
 
-__all__ = ["eval_batches", "make_batch_fn", "make_transform", "permute", "read", "train_indices", "transform"]
+__all__ = [
+    "eval_batches",
+    "examples",
+    "make_batch_fn",
+    "make_transform",
+    "permute",
+    "read",
+    "train_indices",
+    "transform",
+]
 
 _EVAL_SEED = 777  # evaluation noise (dynamic binarisation of a test image) is the same in every run
 _EVAL_FNS: "weakref.WeakKeyDictionary[Source, dict[DataConfig, Callable]]" = weakref.WeakKeyDictionary()
@@ -73,13 +82,18 @@ def eval_batches(
       `{"image": float32 [B, H, W, C], "index": int32 [B], "label"?, "factors"?}` on the device.
     """
     batch_size = batch_size or config.batch_size
+    for start in range(0, source.size, batch_size):
+        yield examples(source, config, np.arange(start, min(start + batch_size, source.size)), key=key)
+
+
+def examples(source: Source, config: DataConfig, index: np.ndarray, *, key: jax.Array | None = None) -> dict[str, Any]:
+    """Returns the examples `index` [B], in range, as `eval_batches` yields them, noise included."""
     key = jax.random.key(_EVAL_SEED) if key is None else key
+    index = np.asarray(index, np.int32)
     cache = _EVAL_FNS.setdefault(source, {})
     if config not in cache:  # compiled once a split and config, however often the split is evaluated
         cache[config] = _eval_fn(source, config)
-    for start in range(0, source.size, batch_size):
-        index = np.arange(start, min(start + batch_size, source.size), dtype=np.int32)
-        yield cache[config](key, index if is_computed(source) else read(source, index))
+    return cache[config](key, index if is_computed(source) else read(source, index))
 
 
 def is_computed(source: Source) -> bool:

@@ -38,7 +38,12 @@ class Codes(NamedTuple):
 
 
 def encode_all(
-    model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], *, key: jax.Array | None = None
+    model: Model,
+    state: TrainState,
+    batches: Iterable[Mapping[str, Any]],
+    *,
+    key: jax.Array | None = None,
+    report: Callable[[int], None] = lambda seen: None,
 ) -> Codes:
     """Returns the codes of every example.
 
@@ -47,6 +52,7 @@ def encode_all(
       state: a trained state.
       batches: as for `evaluate`; entries besides `image` and `index` are passed on in `extra`.
       key: if given, also draws z ~ q(z|x), keyed by each example's index.
+      report: called with the number of examples done.
 
     Raises:
       InputError: no example.
@@ -62,6 +68,7 @@ def encode_all(
         for name, value in {**out, **rest, "index": index}.items():
             parts.setdefault(name, []).append(np.asarray(value))
         seen += n
+        report(seen)
     if seen == 0:
         raise InputError("nothing to encode: there are no images")
     whole = {name: np.concatenate(value) for name, value in parts.items()}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from statistics import NormalDist
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -35,6 +36,70 @@ def centre(codes: Codes) -> int:
     return int(np.argmin(np.nan_to_num(np.square(scaled).sum(-1), nan=np.inf)))
 
 
+class Walk(NamedTuple):
+    """A latent traversal: row r moves dimension dims[r] of `base` through values[r].
+
+    Attributes:
+      dims: dimensions moved [R].
+      values: what they are set to [R, S].
+      codes: the codes [R, S, D].
+      unit: "" where all rows share their values, "sd" where they are in spreads of each dimension, "%" for quantiles.
+      marks: the columns in that unit [S].
+      kl: KL of each dimension moved, nats [R]; None without a posterior.
+      std: standard deviation of the aggregate posterior in each dimension moved [R].
+    """
+
+    dims: np.ndarray
+    values: np.ndarray
+    codes: np.ndarray
+    unit: str
+    marks: np.ndarray
+    kl: np.ndarray | None
+    std: np.ndarray
+
+
+def walk(
+    codes: Codes,
+    kl: Sequence[float] | None,
+    *,
+    dims: Sequence[int] = (),
+    base: np.ndarray | None = None,
+    prior: tuple[float, float] | None = (0.0, 1.0),
+    reach: float = 2.5,
+    steps: int = 11,
+    quantiles: bool = False,
+    rows: int = 12,
+) -> Walk:
+    """Returns a traversal of the dimensions that carry most.
+
+    Args:
+      codes: codes of a batch of images.
+      kl: KL of each dimension, nats [D]; None without a posterior, then dimensions are ordered by their spread.
+      dims: dimensions to move; () for the `rows` of largest KL.
+      base: the code to start from [D]; None for the one of `codes` nearest to their mean.
+      prior: mean and standard deviation of the prior, the unit of `reach`; None takes each dimension's own spread, as
+        does a model without a posterior.
+      reach: range, in standard deviations either way.
+      steps: values of each dimension, S.
+      quantiles: take quantiles of the codes instead, 0.5 % to 99.5 %.
+      rows: the most dimensions that are moved.
+    """
+    mean, std = aggregate(codes)
+    sizes = std if kl is None else np.asarray(kl, np.float64)
+    moved = np.asarray(dims, int) if len(dims) else by_size(sizes)[:rows]
+    marks = span(0.0, 1.0, reach, steps)
+    if quantiles:
+        values, unit, marks = quantile_values(codes.mean, moved, steps), "%", 100 * probabilities(steps)
+    elif prior is None or codes.log_var is None:
+        values, unit = mean[moved, None] + std[moved, None] * marks, "sd"
+    else:
+        marks = span(*prior, reach, steps)
+        values, unit = np.tile(marks, (len(moved), 1)), ""
+    start = codes.mean[centre(codes)] if base is None else base
+    codes_moved = traverse(start, moved, values)
+    return Walk(moved, values, codes_moved, unit, marks, None if kl is None else sizes[moved], std[moved])
+
+
 def traverse(base: np.ndarray, dims: np.ndarray, values: np.ndarray) -> np.ndarray:
     """Returns codes [R, S, D]: row r is `base` with dimension dims[r] set to each of values[r].
 
@@ -56,10 +121,14 @@ def span(mean: float, std: float, reach: float, steps: int) -> np.ndarray:
     return mean + std * (np.linspace(-reach, reach, steps) if steps > 1 else np.zeros(1))
 
 
-def quantiles(codes: np.ndarray, dims: np.ndarray, steps: int, tail: float = 0.005) -> np.ndarray:
-    """Returns values [R, steps] of dims [R] at equal steps of probability from `tail` to 1 - tail, over codes [N, D]."""
-    at = np.linspace(tail, 1.0 - tail, steps) if steps > 1 else np.array([0.5])
-    return np.quantile(np.asarray(codes, np.float64)[:, dims], at, axis=0).T
+def probabilities(steps: int, tail: float = 0.005) -> np.ndarray:
+    """Returns [steps] probabilities from `tail` to 1 - tail; one half for one step."""
+    return np.linspace(tail, 1.0 - tail, steps) if steps > 1 else np.array([0.5])
+
+
+def quantile_values(codes: np.ndarray, dims: np.ndarray, steps: int) -> np.ndarray:
+    """Returns values [R, steps] of dims [R] at equal steps of probability over codes [N, D]."""
+    return np.quantile(np.asarray(codes, np.float64)[:, dims], probabilities(steps), axis=0).T
 
 
 def interpolate(

@@ -4,20 +4,20 @@ Functions return a matplotlib `Figure` (a notebook shows it), `save` writes it; 
 """
 
 from vae_jax.figures.curves import curves, read_metrics
-from vae_jax.figures.grid import grid, mosaic, pixels, save, save_pixels
-from vae_jax.figures.latents import kl_chart, row_labels, value_labels
-from vae_jax.figures.write import write_all
+from vae_jax.figures.grid import fold, grid, mosaic, pairs, save
+from vae_jax.figures.latents import kl_chart, traversal_grid
+from vae_jax.figures.write import manifold, write_all
 
 __all__ = [
     "curves",
+    "fold",
     "grid",
     "kl_chart",
+    "manifold",
     "mosaic",
-    "pixels",
+    "pairs",
     "read_metrics",
-    "row_labels",
     "save",
-    "save_pixels",
-    "value_labels",
+    "traversal_grid",
     "write_all",
 ]

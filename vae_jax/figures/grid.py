@@ -112,19 +112,17 @@ def grid(
     return figure
 
 
+def pairs(images: np.ndarray, made: np.ndarray, *, title: str = "", columns: int = 8) -> Figure:
+    """Returns rows of originals [N, H, W, C], each with the row of what was made of them below."""
+    halves = fold(np.asarray(images), columns), fold(np.asarray(made), columns)
+    rows = np.stack(halves, 1).reshape(-1, *halves[0].shape[1:])
+    return grid(rows, title=title, rows=["original", "reconstruction"] * len(halves[0]), group=2)
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Writes a figure as PNG, whole or not at all, and returns its path."""
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png")
-    return path
-
-
-def save_pixels(picture: np.ndarray, path: Path) -> Path:
-    """Writes uint8 [Y, X, 3] as PNG, pixel for pixel, and returns its path."""
-    from PIL import Image
-
-    with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format="PNG")
     return path
 
 

@@ -1,4 +1,4 @@
-"""What the latent dimensions carry: a bar chart, and the labels of traversals."""
+"""What the latent dimensions carry: a bar chart, and traversals."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae_jax.evaluation.latents import by_size
+from vae_jax.evaluation.latents import Walk, by_size
+from vae_jax.figures.grid import grid
 from vae_jax.train.metrics import ACTIVE_VARIANCE
 
 _ACTIVE, _UNUSED, _LINE = "#1f77b4", "#b9bec4", "#c23b22"
@@ -55,13 +56,21 @@ def kl_chart(kl: Sequence[float], variance: Sequence[float], *, title: str = "")
     return figure
 
 
-def row_labels(dims: Sequence[int], kl: Sequence[float] | None, std: Sequence[float]) -> list[str]:
-    """Returns "z3  KL 2.41" for each dimension, or "z3  sd 1.20" of a model without a posterior."""
-    if kl is None:
-        return [f"z{d}  sd {std[d]:.2f}" for d in dims]
-    return [f"z{d}  KL {kl[d]:.2f}" for d in dims]
+def traversal_grid(images: np.ndarray, walk: Walk, *, title: str = "") -> Figure:
+    """Returns the images [R, S, H, W, C] of a traversal, one row a dimension, with its KL beside it."""
+    rows = [f"z{d}  sd {s:.2f}" for d, s in zip(walk.dims, walk.std)]
+    if walk.kl is not None:
+        rows = [f"z{d}  KL {k:.2f}" for d, k in zip(walk.dims, walk.kl)]
+    xlabel = {"": "value of the dimension", "sd": "standard deviations of the dimension", "%": "quantile of the codes"}
+    return grid(
+        images,
+        title=title,
+        rows=rows,
+        columns=[f"{m:.3g} %" if walk.unit == "%" else signed(m) for m in walk.marks],
+        xlabel=f"{xlabel[walk.unit]}, the others fixed at those of one image",
+    )
 
 
-def value_labels(values: Sequence[float], unit: str = "") -> list[str]:
-    """Returns column labels with a sign: "-2.5", "0", "+2.5"."""
-    return [f"0{unit}" if abs(v) < 1e-9 else f"{v:+.2g}{unit}" for v in values]
+def signed(value: float) -> str:
+    """Returns "-2.5", "0" or "+2.5"."""
+    return "0" if abs(value) < 1e-9 else f"{value:+.2g}"
