@@ -20,6 +20,7 @@ from vae_jax.errors import InputError, nearest
 
 __all__ = [
     "DATASETS",
+    "SPLITS",
     "Batch",
     "DataConfig",
     "Entry",

@@ -98,10 +98,9 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
 
 def _open(path: Path) -> dict[str, np.ndarray]:
     try:
-        if path.suffix == ".npy":
-            return {"images": np.load(path, allow_pickle=False)}
-        with np.load(path, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        with path.open("rb") as file:  # numpy leaves a damaged file open
+            stored = np.load(file, allow_pickle=False)
+            return {"images": stored} if path.suffix == ".npy" else {name: stored[name] for name in stored.files}
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read as numpy arrays ({reason}); save it with numpy.savez") from None

@@ -90,10 +90,8 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
     if config.pipeline == "device" or (config.pipeline == "auto" and small):
         arrays = read(folder, split)
         for name, value in arrays.items():
-            got, want = (
-                hashlib.sha256(np.ascontiguousarray(value).data).hexdigest(),
-                info.checksums.get(f"{split}/{name}"),
-            )
+            want = info.checksums.get(f"{split}/{name}")
+            got = hashlib.sha256(np.ascontiguousarray(value).data).hexdigest()
             if got != want:
                 raise InputError(
                     f"{folder}: wrong checksum of {split}/{name}, expected {want}, got {got}; prepare it again"
