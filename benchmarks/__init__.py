@@ -1,0 +1,1 @@
+"""Speed against PyTorch peers, measured in one run: `make bench`, or `python -m benchmarks [--quick]`."""

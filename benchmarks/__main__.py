@@ -1,0 +1,132 @@
+"""Measures everything, ours and the peers in turn, prints one table and writes `results/bench.json`.
+
+Run: python -m benchmarks [--quick] [--no-peers] [--repeats 3] [--out FILE]. About 8 minutes on 2 CPU cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import jobs, report
+
+
+def environment() -> dict[str, Any]:
+    """Returns processor, cores, memory, versions and the commit; no names of hosts or folders."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        models = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = models[0] if models else cpu
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    machine = {"cpu": cpu, "cores": cores, "memory_gib": round(memory, 1), "system": platform.system()}
+    versions = {"python": platform.python_version()}
+    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "vae_jax"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = "not installed"
+    return {"machine": machine, "versions": versions, "commit": commit()}
+
+
+def commit() -> str:
+    """Returns the git commit, with "+changes" if tracked files differ from it; "unknown" outside a clone."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=jobs.ROOT, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", "vae_jax", "benchmarks")
+        return (git("rev-parse", "HEAD") or "unknown") + ("+changes" if changed else "")
+    except FileNotFoundError:
+        return "unknown"
+
+
+def load_average() -> float:
+    """Returns how many processes wanted a core in the last minute: above 0.5 at the start, the numbers are noisy."""
+    return round(os.getloadavg()[0], 2)
+
+
+def attempt(function: Callable[[], Any]) -> Any:
+    """Returns the result, or {"error": text}: one peer that is missing must not cost the rest."""
+    try:
+        return function()
+    except jobs.Failed as error:
+        return {"error": str(error)}
+
+
+def measure(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
+    """Runs every measurement and returns the raw results."""
+    quick, rounds = args.quick, 1 if args.quick else 3
+    steps = 3 if quick else 0
+    sides = {
+        "mlp": {
+            "ours": lambda: jobs.ours("mlp", rounds=rounds, quick=quick, steps=steps)[0],
+            "torch-memory": lambda: jobs.torch_mlp("memory", rounds),
+            "torch-loader": lambda: jobs.torch_mlp("loader", 1),
+        },
+        "conv": {
+            "ours": lambda: jobs.ours("conv", rounds=rounds, quick=quick, steps=steps)[0],
+            "torch-conv": lambda: jobs.torch_conv(rounds),
+        },
+    }
+    raw: dict[str, Any] = {}
+    for model, parts in sides.items():
+        chosen = {side: run for side, run in parts.items() if side == "ours" or not args.no_peers}
+        raw[model] = []
+        for i in range(args.repeats):
+            # In turn (a-b-a-b): whatever else the machine does falls on both.
+            raw[model].append({})
+            for side, run in chosen.items():
+                say(f"{model} {i + 1}/{args.repeats}: {side}")
+                raw[model][-1][side] = attempt(run)
+    say("batch sizes")
+    raw["sweep"] = attempt(lambda: {"lines": jobs.ours("sweep", rounds=rounds, quick=quick, steps=steps)})
+    say("start-up time")
+    raw["startup"] = attempt(lambda: {"seconds": jobs.startup(args.repeats)})
+    if not quick:
+        say("memory of vae-jax train vae_mnist")
+        raw["train"] = attempt(lambda: jobs.train_mnist(500))
+    return raw
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark; returns 1 if anything could not be measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=0, help="repeats of each pair (3; 1 with --quick)")
+    parser.add_argument("--quick", action="store_true", help="a few steps on random images: does it run at all")
+    parser.add_argument("--no-peers", action="store_true", help="measure this library only")
+    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "bench.json", help="JSON file to write")
+    args = parser.parse_args(argv)
+    args.repeats = args.repeats or (1 if args.quick else 3)
+    console, log = Console(), Console(stderr=True)
+    header = {"quick": args.quick, "repeats": args.repeats, "load_at_start": load_average(), **environment()}
+    raw = measure(args, lambda text: log.print(f"[dim]{text}[/dim]"))
+    summary = report.summarise(raw)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({**header, "summary": summary, "raw": raw}, indent=2) + "\n")
+    machine, versions = header["machine"], header["versions"]
+    title = f"{machine['cpu']}, {machine['cores']} cores; jax {versions['jax']}, torch {versions['torch']}"
+    console.print(report.table(summary, title + ("; QUICK: the numbers mean nothing" if args.quick else "")))
+    problems = report.errors(raw)
+    for problem in problems:
+        console.print(f"not measured: {problem}", markup=False)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""From raw repeats to medians, ratios and the table."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rich.table import Table
+
+Raw = dict[str, Any]
+RATES = {"mlp": "images_per_s", "conv": "steps_per_s"}
+
+
+def rate(entry: dict[str, Any], key: str) -> float:
+    """Returns the median rate of one process."""
+    return statistics.median(entry[key])
+
+
+def ratios(repeats: Sequence[Raw], key: str, peer: str) -> list[float]:
+    """Returns ours / peer of each repeat in which both ran: what ran side by side is compared."""
+    pairs = [(r["ours"], r[peer]) for r in repeats if "error" not in r.get("ours", {"error": 1})]
+    return [rate(a, key) / rate(b, key) for a, b in pairs if "error" not in b]
+
+
+def middle(repeats: Sequence[Raw], side: str, value: Callable[[dict], float]) -> float | None:
+    """Returns the median over the repeats in which `side` ran, None if it never did."""
+    values = [value(r[side]) for r in repeats if side in r and "error" not in r[side]]
+    return statistics.median(values) if values else None
+
+
+def summarise(raw: Raw) -> dict[str, Any]:
+    """Returns the medians of a run: for each model its rates, its ratios to the peers and what a step costs."""
+    summary: dict[str, Any] = {}
+    for model, key in RATES.items():
+        repeats = raw[model]
+        entry: dict[str, Any] = {"unit": key, "ratio": {}, "rate": {}, "memory_gib": {}}
+        for side in repeats[0]:
+            entry["rate"][side] = middle(repeats, side, lambda e, k=key: rate(e, k))
+            entry["memory_gib"][side] = middle(repeats, side, lambda e: e["memory_gib"])
+            found = ratios(repeats, key, side) if side != "ours" else []
+            if found:
+                entry["ratio"][side] = statistics.median(found)
+        entry["compile_s"] = middle(repeats, "ours", lambda e: e["compile_s"])
+        entry["share_of_peak"] = middle(repeats, "ours", lambda e: e["gflops"] / e["peak_gflops"])
+        entry["peak_gflops"] = middle(repeats, "ours", lambda e: e["peak_gflops"])
+        summary[model] = entry
+    summary["sweep"] = {str(line["batch"]): line["images_per_s"] for line in raw.get("sweep", {}).get("lines", [])}
+    startup = raw.get("startup", {}).get("seconds", {})
+    summary["startup_s"] = {name: statistics.median(times) for name, times in startup.items()}
+    if "memory_gib" in raw.get("train", {}):
+        summary["train_memory_gib"] = raw["train"]["memory_gib"]
+    return summary
+
+
+def errors(raw: Any) -> list[str]:
+    """Returns the distinct messages of everything that did not run."""
+    if isinstance(raw, dict):
+        own = [raw["error"]] if isinstance(raw.get("error"), str) else []
+        return list(dict.fromkeys(own + [e for value in raw.values() for e in errors(value)]))
+    if isinstance(raw, list):
+        return list(dict.fromkeys(e for value in raw for e in errors(value)))
+    return []
+
+
+def verdict(value: float, target: float, at_most: bool = False) -> str:
+    """Returns "met" or "missed"."""
+    return "met" if (value <= target if at_most else value >= target) else "[red]missed[/red]"
+
+
+def rows(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Returns (what, value, target, verdict) for each line of the table."""
+    names = {"mlp": "MLP VAE", "conv": "conv VAE"}
+    targets = {("mlp", "torch-memory"): 2.0, ("mlp", "torch-loader"): 5.0, ("conv", "torch-conv"): 1.0}
+    lines: list[tuple[str, str, str, str]] = []
+    for model, name in names.items():
+        entry = summary[model]
+        unit = entry["unit"].replace("_per_s", "/s")
+        for side, value in entry["rate"].items():
+            if value is not None:
+                lines.append((f"{name}: {side}", f"{value:,.1f} {unit}", "", ""))
+        for side, value in entry["ratio"].items():
+            target = targets[model, side]
+            lines.append((f"{name}: ours / {side}", f"{value:.2f}x", f">= {target:g}x", verdict(value, target)))
+        if entry["compile_s"] is not None:
+            share, peak = entry["share_of_peak"], entry["peak_gflops"]
+            lines.append((f"{name}: share of matmul peak", f"{share:.0%} of {peak:.0f} GFLOP/s", "", ""))
+            lines.append((f"{name}: compile + first step", f"{entry['compile_s']:.1f} s", "", ""))
+            lines.append((f"{name}: peak memory", f"{entry['memory_gib']['ours']:.2f} GiB", "", ""))
+    for batch, value in summary["sweep"].items():
+        lines.append((f"MLP VAE: ours, batch {batch}", f"{value:,.0f} images/s", "", ""))
+    if "train_memory_gib" in summary:
+        memory = summary["train_memory_gib"]
+        lines.append(("train vae_mnist: peak memory", f"{memory:.2f} GiB", "< 1.5", verdict(memory, 1.5, True)))
+    for name, what in (("python", "bare interpreter"), ("import", "import vae_jax"), ("help", "vae-jax --help")):
+        if name in summary["startup_s"]:
+            value = summary["startup_s"][name]
+            target, met = ("< 2 s", verdict(value, 2.0, True)) if name == "help" else ("", "")
+            lines.append((what, f"{value:.2f} s", target, met))
+    return lines
+
+
+def table(summary: dict[str, Any], title: str) -> Table:
+    """Returns the table that is printed."""
+    caption = "MLP VAE 784-512-512-20, batch 128, grey MNIST; conv beta-VAE 64x64, 4x4 kernels, batch 64. Medians."
+    out = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for name, justify in (("measured", "left"), ("value", "right"), ("target", "right"), ("", "left")):
+        out.add_column(name, justify=justify)  # type: ignore[arg-type]
+    for row in rows(summary):
+        out.add_row(*row)
+    return out
