@@ -1,6 +1,7 @@
 """beta-VAE on procedural 32x32 sprites: position and scale each in a latent dimension of their own.
 
 Command:    make train EXP=beta_vae      (or: vae-jax train beta_vae)
+Expect:     TO MEASURE
 Reference:  Higgins et al. 2017; network after arXiv:1811.12359.
 """
 

@@ -1,6 +1,7 @@
 """VAE with an MLP 784-512-512-20 on grey-level MNIST, 50 epochs.
 
 Command:    make train EXP=vae_mnist
+Expect:     TO MEASURE
 Reference:  Kingma & Welling, arXiv:1312.6114.
 """
 

@@ -1,1 +1,80 @@
-"""vae_jax: variational autoencoders in JAX."""
+"""vae_jax: variational autoencoders in JAX.
+
+    import vae_jax as vj
+
+    run = vj.train_run(vj.experiment("beta_vae", steps=2000), "runs/mine")
+    vj.evaluate_run(run)["metrics"]       # {"elbo": {"value": ..., "stderr": ..., "n": ...}, ...}
+    state = run.restore()
+    run.model.sample(state.eval_params, state.model_state, jax.random.key(0), 64).mean()
+
+Names load on first use, so that importing the package costs almost nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vae_jax.api import evaluate_run, experiment, train_run
+    from vae_jax.config import Config, Evaluation, Logging
+    from vae_jax.data import DataConfig
+    from vae_jax.errors import InputError
+    from vae_jax.model import Aux, Context, Model
+    from vae_jax.models import VAE, Autoencoder
+    from vae_jax.runs import Run
+    from vae_jax.train import MeshConfig, Optimizer, TrainState, make_train_step, pmap_step
+
+_HOME = {
+    "Autoencoder": "vae_jax.models",
+    "Aux": "vae_jax.model",
+    "Config": "vae_jax.config",
+    "Context": "vae_jax.model",
+    "DataConfig": "vae_jax.data",
+    "Evaluation": "vae_jax.config",
+    "InputError": "vae_jax.errors",
+    "Logging": "vae_jax.config",
+    "MeshConfig": "vae_jax.train",
+    "Model": "vae_jax.model",
+    "Optimizer": "vae_jax.train",
+    "Run": "vae_jax.runs",
+    "TrainState": "vae_jax.train",
+    "VAE": "vae_jax.models",
+    "evaluate_run": "vae_jax.api",
+    "experiment": "vae_jax.api",
+    "make_train_step": "vae_jax.train",
+    "pmap_step": "vae_jax.train",
+    "train_run": "vae_jax.api",
+}
+
+__all__ = [
+    "VAE",
+    "Autoencoder",
+    "Aux",
+    "Config",
+    "Context",
+    "DataConfig",
+    "Evaluation",
+    "InputError",
+    "Logging",
+    "MeshConfig",
+    "Model",
+    "Optimizer",
+    "Run",
+    "TrainState",
+    "evaluate_run",
+    "experiment",
+    "make_train_step",
+    "pmap_step",
+    "train_run",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'vae_jax' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

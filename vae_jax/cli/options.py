@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Headings of tyro's message boxes; without a box they stand on a line of their own.
+TITLES = ("Value error", "Invalid choice", "Missing argument", "Unrecognized options", "Parsing error")
+
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = None, description: str = "") -> T:
     """Returns an instance of the dataclass `cls` from command-line words.
@@ -127,7 +130,28 @@ def _check_known(argv: Sequence[str], known: list[str], prog: str) -> None:
         if not name.startswith("--") or name in ("--help", "--"):
             continue
         if name.removeprefix("--") not in known:
+            elsewhere = _of_another_component(name.removeprefix("--"), known)
+            if elsewhere:
+                raise InputError(f"{word.partition('=')[0]}: {elsewhere}")
             raise InputError(f"{word.partition('=')[0]}: no such option; {_suggest(name[2:], known)} (all: {prog} --help)")
+
+
+def _of_another_component(name: str, known: list[str]) -> str | None:
+    """Returns words for an option that belongs to a component which was not chosen, else None."""
+    if not any(k.startswith("model.") for k in known):
+        return None
+    from vae_jax.config import REGISTRIES
+
+    parent, _, field = name.replace("-", "_").rpartition(".")
+    owners = [
+        kind
+        for kind, cls in REGISTRIES.get(parent, {}).items()
+        if field in {f.name for f in dataclasses.fields(cls)}
+    ]
+    if not owners:
+        return None
+    part = parent.rpartition(".")[2]
+    return f"the chosen {part} has no {field}; {' and '.join(f'--{parent} {kind}' for kind in owners)} has"
 
 
 def _suggest(name: str, known: list[str]) -> str:
@@ -143,16 +167,18 @@ def _suggest(name: str, known: list[str]) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Returns tyro's first paragraph without its box."""
-    lines = []
+    """Returns the first paragraph of tyro's message, without the box (drawn, in ASCII, or of blanks) and its title."""
+    paragraphs: list[list[str]] = [[]]
     for line in text.splitlines():
-        if re.match(r"^\s*[╭╰┌└]", line):
+        body = line.strip("│|+ \t")
+        if re.match(r"^\s*([╭╰┌└]|\+-)", line) or body in TITLES:
             continue
-        body = line.strip("│| \t")
-        if set(body) <= set("─-") and lines:
-            break
-        lines.append(body)
-    message = re.sub(r"\s+", " ", " ".join(lines)).strip().rstrip(".")
+        if set(body) <= set("─-"):
+            paragraphs.append([])
+        else:
+            paragraphs[-1].append(body)
+    first = next((p for p in paragraphs if p), [])
+    message = re.sub(r"\s+", " ", " ".join(first)).strip().rstrip(".")
     message = re.sub(r"^Error parsing (--\S+): ", r"\1: ", message)
     message = re.sub(r"invalid literal for int\(\) with base 10: (.*)$", r"\1 is not a whole number", message)
     message = re.sub(r"could not convert string to float: (.*)$", r"\1 is not a number", message)

@@ -1,0 +1,20 @@
+"""sigma-VAE on Fashion-MNIST: Gaussian pixels with the optimal shared variance, no beta to tune.
+
+Command:    make train EXP=sigma_vae_fashion
+Expect:     TO MEASURE
+Reference:  Rybkin et al., arXiv:2006.13202.
+"""
+
+from vae_jax.config import Config
+from vae_jax.data import DataConfig
+from vae_jax.distributions import GaussianOptimal
+from vae_jax.models import VAE
+from vae_jax.networks import LeNet
+
+
+def get_config() -> Config:
+    return Config(
+        steps=6_000,
+        data=DataConfig("fashion_mnist", batch_size=128),
+        model=VAE(latent_dim=20, network=LeNet(channels=(16, 32)), likelihood=GaussianOptimal()),
+    )

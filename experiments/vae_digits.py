@@ -1,0 +1,21 @@
+"""VAE with a small MLP on scikit-learn's real 8x8 digits: embedded data, seconds on a CPU.
+
+Command:    make train EXP=vae_digits
+Expect:     TO MEASURE
+Reference:  Kingma & Welling, arXiv:1312.6114.
+"""
+
+from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=5_000,
+        data=DataConfig("digits", batch_size=64),
+        model=VAE(latent_dim=8, network=MLP((128, 128))),
+        logging=Logging(figures_minutes=0.0),
+        evaluation=Evaluation(k=(100,)),
+    )

@@ -1,0 +1,19 @@
+"""VAE with an MLP 784-512-512-20 on grey-level Fashion-MNIST, 20 epochs.
+
+Command:    make train EXP=vae_fashion_mnist
+Expect:     TO MEASURE
+Reference:  Kingma & Welling, arXiv:1312.6114; data: Xiao et al., arXiv:1708.07747.
+"""
+
+from vae_jax.config import Config
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=9_375,  # 20 epochs of 60,000 images in batches of 128
+        data=DataConfig("fashion_mnist", batch_size=128),
+        model=VAE(latent_dim=20, network=MLP((512, 512))),
+    )

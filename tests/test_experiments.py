@@ -1,0 +1,79 @@
+"""Every experiment file: two steps of it through the real command, and a docstring that says what it is."""
+
+import ast
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from vae_jax import experiments_index as index
+from vae_jax.cli import main
+from vae_jax.config import from_dict, to_dict
+
+ROOT = Path(__file__).resolve().parent.parent
+EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+SHARED = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def raw_data(monkeypatch):
+    if "VAE_JAX_DATA" not in os.environ and SHARED.is_dir():
+        monkeypatch.setenv("VAE_JAX_DATA", str(SHARED))
+
+
+def need_data(name: str) -> None:
+    folder = Path(os.environ.get("VAE_JAX_DATA", SHARED)) / name
+    if name in ("mnist", "fashion_mnist") and not folder.is_dir():
+        pytest.skip(f"mnist data absent: no {folder}")
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda f: f.stem)
+def test_two_steps_of_every_experiment(file, tmp_path, capsys):
+    need_data(index.load(file).data.name)
+    run = tmp_path / "run"
+    assert main.run(["train", str(file), "--smoke", "--workdir", str(run), "--mesh.data", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "distortion" in out
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2]
+    result = json.loads((run / "eval.json").read_text())
+    assert result["experiment"] == file.stem
+    assert result["step"] == 2
+    assert all(set(m) >= {"value", "stderr", "n"} for m in result["metrics"].values())
+    assert (run / "figures" / "reconstructions.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda f: f.stem)
+def test_experiment_files_say_command_reference_and_expectation(file):
+    doc = ast.get_docstring(ast.parse(file.read_text()))
+    assert f"make train EXP={file.stem}" in doc
+    assert "Reference:" in doc
+    assert "Expect:" in doc
+    assert index.summary(file).endswith((".", ":", ")")) or len(index.summary(file)) > 20
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda f: f.stem)
+def test_configs_survive_json(file):
+    config = index.load(file)
+    assert from_dict(json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_names_are_found_and_typos_get_an_offer():
+    assert set(index.all_experiments()) >= {f.stem for f in EXPERIMENTS}
+    with pytest.raises(ValueError, match="did you mean 'vae_mnist'"):
+        index.find("vae_mnits")
+
+
+def test_an_experiment_of_the_user_from_a_path(tmp_path):
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        '"""Mine."""\nfrom vae_jax.config import Config\ndef get_config():\n    return Config(steps=7)\n'
+    )
+    assert index.load(index.find(str(mine))).steps == 7
+    mine.write_text("def get_config():\n    return 3\n")
+    with pytest.raises(ValueError, match="get_config"):
+        index.load(mine)
+    mine.write_text("import nothing_of_that_name\n")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        index.load(mine)
