@@ -1,0 +1,43 @@
+"""What several test files need: small data, contexts and comparisons of pytrees."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import train
+from vae_jax.model import Context
+
+
+def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict[str, jax.Array]:
+    """Returns a batch of n smooth images in (0, 1): inside the support of every likelihood."""
+    rng = np.random.default_rng(seed)
+    low = rng.uniform(size=(n, 1, 1, shape[-1]))
+    return {"image": jnp.asarray(0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low, jnp.float32)}
+
+
+def context(model, n: int, *, step: int = 3, train: bool = True, index=None, **hyper: float) -> Context:
+    """Returns the Context of a global batch of n examples, with the model's own hyper-parameters or other ones."""
+    values = {name: jnp.asarray(hyper.get(name, value), jnp.float32) for name, value in model.hyper.items()}
+    index = jnp.arange(n, dtype=jnp.int32) if index is None else jnp.asarray(index, jnp.int32)
+    return Context(jnp.asarray(step, jnp.int32), index, values, train)
+
+
+def optimizer(params, config: train.Optimizer, steps: int = 1000):
+    """Returns one optimizer of this config for every parameter group."""
+    return train.make_optimizer({group: config for group in params}, steps)
+
+
+def assert_trees_close(got, want, *, rtol: float = 1e-5, atol: float = 1e-6) -> None:
+    """Asserts equal structure, and values within tolerance; the failing leaf is named. Typed keys must be equal."""
+    got_leaves, want_leaves = (jax.tree_util.tree_leaves_with_path(t) for t in (got, want))
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for (path, a), (_, b) in zip(got_leaves, want_leaves, strict=True):
+        name = jax.tree_util.keystr(path)
+        if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+            a, b = jax.random.key_data(a), jax.random.key_data(b)
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), rtol=rtol, atol=atol, err_msg=name)
+
+
+def assert_trees_equal(got, want) -> None:
+    """Asserts equal structure and equal bits."""
+    assert_trees_close(got, want, rtol=0, atol=0)

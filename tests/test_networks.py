@@ -1,0 +1,145 @@
+"""Encoders and decoders: shapes at every size, the published layer counts, and sizes that do not fit."""
+
+import dataclasses
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vae_jax.errors import InputError
+from vae_jax.networks import MLP, NETWORKS, Conv64, DeepConv, LeNet, Linear, PooledConv
+from vae_jax.networks.base import ACTIVATIONS
+from vae_jax.networks.conv import stage_sizes
+
+
+def shapes(network, image, outputs=8, codes=4, dtype="float32"):
+    """Returns (encoder params, decoder params, encoder output, decoder output) as shapes."""
+    network.check(image)
+    encoder, decoder = network.encoder(outputs, jnp.dtype(dtype)), network.decoder(image, jnp.dtype(dtype))
+    x, z, key = jnp.zeros((2, *image)), jnp.zeros((2, codes)), jax.random.key(0)
+    code, encoder_variables = jax.eval_shape(encoder.init_with_output, key, x)
+    out, decoder_variables = jax.eval_shape(decoder.init_with_output, key, z)
+    assert set(encoder_variables) == set(decoder_variables) == {"params"}
+    return encoder_variables["params"], decoder_variables["params"], code, out
+
+
+def count(*trees) -> int:
+    return sum(math.prod(x.shape) for tree in trees for x in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("image", [(32, 32, 1), (64, 48, 3)])
+def test_networks_map_images_to_codes_and_back(name, image):
+    _, _, code, out = shapes(NETWORKS[name](), image)
+    assert code.shape == (2, 8)
+    assert out.shape == (2, *image)
+
+
+@pytest.mark.parametrize("upsample", ["transpose", "nearest"])
+@pytest.mark.parametrize("norm", ["none", "group"])
+@pytest.mark.parametrize("cls", [Conv64, DeepConv, LeNet, PooledConv])
+def test_every_variant_has_its_shape(cls, upsample, norm):
+    image = (28, 21, 1) if issubclass(cls, PooledConv) else (32, 16, 1)
+    _, _, code, out = shapes(cls(upsample=upsample, norm=norm), image)
+    assert (code.shape, out.shape) == ((2, 8), (2, *image))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_compute_type_is_not_the_parameters_type(name):
+    encoder, decoder, code, out = shapes(NETWORKS[name](), (32, 32, 1), dtype="bfloat16")
+    assert {x.dtype for x in jax.tree.leaves((encoder, decoder))} == {jnp.dtype("float32")}
+    assert code.dtype == out.dtype == jnp.bfloat16
+
+
+def test_published_parameter_counts():
+    """784-512-512-20 with mean and log variance out; the 64x64 net with ten latents; LeNet's two convolutions."""
+    encoder, decoder, *_ = shapes(MLP(), (28, 28, 1), outputs=40, codes=20)
+    dense = lambda *widths: sum((a + 1) * b for a, b in itertools.pairwise(widths))  # noqa: E731
+    assert count(encoder) == dense(784, 512, 512, 40)
+    assert count(decoder) == dense(20, 512, 512, 784)
+
+    encoder, decoder, *_ = shapes(Conv64(), (64, 64, 1), outputs=20, codes=10)
+    conv = lambda k, i, o: (k * k * i + 1) * o  # noqa: E731
+    stages = conv(4, 1, 32) + conv(4, 32, 32) + conv(2, 32, 64) + conv(2, 64, 64)
+    assert count(encoder) == stages + dense(1024, 256, 20)
+    assert count(decoder) == dense(10, 256, 1024) + conv(4, 64, 64) + conv(4, 64, 32) + conv(4, 32, 32) + conv(4, 32, 1)
+
+    encoder, *_ = shapes(LeNet(), (28, 28, 1))
+    assert count(encoder) == conv(5, 1, 6) + conv(5, 6, 16) + dense(7 * 7 * 16, 120, 84, 8)
+    encoder, decoder, *_ = shapes(Linear(), (4, 5, 1))
+    assert (count(encoder), count(decoder)) == (dense(20, 8), dense(4, 20))
+    # Pooled conv 32-64-128 and dense 512 at 28x28 pools to 4x4; the deep net's channels double four times.
+    encoder, *_ = shapes(PooledConv(), (28, 28, 1))
+    assert count(encoder) == conv(3, 1, 32) + conv(3, 32, 64) + conv(3, 64, 128) + dense(4 * 4 * 128, 512, 8)
+    encoder, *_ = shapes(DeepConv(), (64, 64, 3), outputs=256)
+    norms = 2 * (64 + 128 + 256 + 512)
+    stages = conv(4, 3, 64) + conv(4, 64, 128) + conv(4, 128, 256) + conv(4, 256, 512)
+    assert count(encoder) == stages + norms + dense(4 * 4 * 512, 256)
+
+
+def test_decoders_mirror_encoders():
+    for network in (MLP((7, 5)), Conv64(dense=(9, 6)), PooledConv(dense=(9, 6))):
+        encoder, decoder, *_ = shapes(network, (32, 32, 1))
+        hidden = "hidden" if isinstance(network, MLP) else "dense"
+        widths = [p[f"{hidden}_{i}"]["bias"].shape[0] for p in (encoder, decoder) for i in (0, 1)]
+        assert widths[:2] == widths[2:][::-1]
+
+
+def test_stage_sizes_round_up():
+    assert stage_sizes((28, 28, 1), 3) == [(28, 28), (14, 14), (7, 7), (4, 4)]
+    assert stage_sizes((9, 7), 2) == [(9, 7), (5, 4), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("network", "image", "words"),
+    [
+        (Conv64(), (28, 28, 1), "multiples of 16.*28x28.*mlp"),
+        (Conv64(), (64, 40, 1), "multiples of 16.*64x40"),
+        (Conv64(kernels=(4, 4)), (64, 64, 1), "2 kernel sizes for 4 stages"),
+        (PooledConv(), (4, 28, 1), "at least 5x5.*4x28"),
+        (LeNet(), (2, 2, 1), "at least 3x3"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_named(network, image, words):
+    with pytest.raises(InputError, match=words):
+        network.check(image)
+
+
+def test_smallest_sizes_that_fit():
+    for network, image in (
+        (Conv64(), (16, 16, 1)),
+        (PooledConv(), (5, 5, 1)),
+        (LeNet(), (3, 3, 1)),
+        (MLP(), (1, 1, 1)),
+    ):
+        assert shapes(network, image)[3].shape == (2, *image)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_activations_take_effect(activation):
+    """Between layers, not after the last: outputs of either sign, and not those of the linear net."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(64, 2, 2, 1)), jnp.float32)
+    encoder = MLP((16,), activation).encoder(3, jnp.float32)
+    variables = encoder.init(jax.random.key(0), x)
+    out = encoder.apply(variables, x)
+    assert out.min() < 0 < out.max()
+    p = variables["params"]
+    hidden = ACTIVATIONS[activation](x.reshape(64, 4) @ p["hidden_0"]["kernel"])
+    np.testing.assert_allclose(out, hidden @ p["out"]["kernel"], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_examples_do_not_mix(name):
+    network = NETWORKS[name]()
+    if dataclasses.is_dataclass(network) and hasattr(network, "channels"):
+        network = dataclasses.replace(network, channels=tuple(min(c, 16) for c in network.channels))
+    x = jnp.asarray(np.random.default_rng(0).uniform(size=(3, 32, 32, 1)), jnp.float32)
+    encoder = network.encoder(4, jnp.float32)
+    apply = jax.jit(encoder.apply)
+    variables = jax.jit(encoder.init)(jax.random.key(0), x)
+    whole, changed = apply(variables, x), apply(variables, x.at[1:].set(0.0))
+    np.testing.assert_allclose(changed[0], whole[0], rtol=1e-5, atol=1e-6)
+    assert np.all(np.abs(changed[1] - whole[1]) > 0)
