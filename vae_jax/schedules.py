@@ -44,7 +44,8 @@ class Cyclical:
 
     def __call__(self, step: jax.Array) -> jax.Array:
         """Returns min(tau / ratio, 1) with tau the position inside the cycle, in [0, 1)."""
-        tau = jnp.mod(step / self.steps * self.cycles, 1.0)
+        # In integers: rounding of step / steps would leave the end of one ramp (1) where the next begins (0).
+        tau = jnp.mod(jnp.minimum(step, self.steps) * self.cycles, self.steps) / self.steps
         return jnp.where(step < self.steps, jnp.minimum(tau / self.ratio, 1.0), 1.0)
 
 

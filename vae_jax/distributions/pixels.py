@@ -121,7 +121,7 @@ class GaussianOptimal(PixelLikelihood):
     decay: float = 0.99
     """Decay of the running mean of sigma*^2, per step."""
     min_log_std: float = -6.0
-    """Soft floor of the log standard deviation, so that a perfect pixel cannot blow the density up."""
+    """Floor of the log standard deviation. Hard, as no gradient passes it: above it sigma* is exactly optimal."""
 
     def init_state(self):
         return {"mse": jnp.zeros((), jnp.float32), "weight": jnp.zeros((), jnp.float32)}
@@ -142,7 +142,7 @@ class GaussianOptimal(PixelLikelihood):
         return GaussianPixels(out, self._log_std(mse)), new
 
     def _log_std(self, variance: jax.Array) -> jax.Array:
-        return soft_floor(0.5 * jnp.log(variance + 1e-12), self.min_log_std)
+        return 0.5 * jnp.log(jnp.maximum(variance, math.exp(2.0 * self.min_log_std)))
 
 
 def soft_floor(x: jax.Array, floor: float) -> jax.Array:

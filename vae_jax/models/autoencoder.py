@@ -87,9 +87,11 @@ def autoencoder(config: Autoencoder, image_shape: tuple[int, int, int]) -> Model
 
     def loss(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> tuple[jax.Array, Aux]:
         x = batch["image"]
-        out = outputs(params, code(params, corrupt(key, x, ctx)))
-        extra = params["vae"].get("likelihood", {})
-        p_x, like_state = likelihood.fit(out, x, extra, state["likelihood"], ctx.axis_name)
+        if ctx.train:
+            out, extra = outputs(params, code(params, corrupt(key, x, ctx))), params["vae"].get("likelihood", {})
+            p_x, like_state = likelihood.fit(out, x, extra, state["likelihood"], ctx.axis_name)
+        else:
+            p_x, like_state = decode(params, state, code(params, x)), state["likelihood"]
         value = jnp.mean(-p_x.log_prob(x))
         metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(p_x.mean() - x))}
         return value, Aux({"likelihood": like_state}, metrics)
