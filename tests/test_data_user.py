@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,6 +220,25 @@ def test_prepared_user_data_round_trip(tmp_path):
             assert np.array_equal(streamed.records.rows(index)["image"], raw.arrays["image"][index])
 
 
+def test_damaged_prepared_data(tmp_path):
+    np.savez(tmp_path / "mine.npz", images=GREY)
+    folder = Path(data.prepare("npz", str(tmp_path / "mine.npz"), str(tmp_path / "tfds")).folder)
+    config = DataConfig("npz", source=str(folder), batch_size=2)
+    records = next(folder.glob("*train*"))
+    whole = records.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:-40], whole[:900] + b"\xff" + whole[901:]):
+        records.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"(cannot be read|wrong checksum).*prepare") as error:
+            data.load(config)
+        assert "\n" not in str(error.value)
+    records.unlink()
+    with pytest.raises(InputError, match=r"cannot be read .*No such file"):
+        data.load(config)
+    (folder / "metadata.json").unlink()
+    with pytest.raises(InputError, match=r"metadata.json is missing or damaged"):
+        data.load(config)
+
+
 def test_prepare_refuses_before_it_writes(tmp_path, monkeypatch):
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)
     with pytest.raises(InputError, match=r"set TFDS_DATA_DIR or pass --data-dir"):
@@ -251,6 +271,7 @@ def test_prepare_does_not_take_other_data_for_the_same(tmp_path):
 def test_prepared_digits_hold_the_whole_data_set_and_no_tensorflow_is_loaded(tmp_path):
     script = f"""
 import sys
+from pathlib import Path
 from vae_jax import data
 heavy = {{"tensorflow", "tensorflow_datasets", "grain", "sklearn", "PIL", "scipy.stats"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)

@@ -136,9 +136,15 @@ class PreparedRecords:
         return len(self._open[0])
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        from google.protobuf.message import DecodeError
+
         records, layout = self._open
-        parsed = [_parse(record) for record in records.__getitems__([int(i) for i in index])]
-        return {name: _stack([row[name] for row in parsed], *layout[name]) for name in layout}
+        try:
+            parsed = [_parse(record) for record in records.__getitems__([int(i) for i in index])]
+            return {name: _stack([row[name] for row in parsed], *layout[name]) for name in layout}
+        except (OSError, RuntimeError, LookupError, ValueError, DecodeError) as error:  # cut off, damaged or gone
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(f"{self.folder}: cannot be read ({reason}); prepare the data set again") from None
 
 
 def _parse(record: bytes) -> Mapping[str, Any]:
