@@ -10,17 +10,17 @@ from vae_jax.data import sprites
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 
-_CHUNK = 30_720
+# Two position steps are one pixel at 32 x 32 (tested), so these positions show every way the grid of pixels can fall.
+POSITIONS = np.arange(14, 18)
 
 
 @pytest.fixture(scope="module")
-def grid32():
-    """All 737,280 images at 32x32 as bits, [3, 6, 40, 32, 32, 128]."""
-    pack = jax.jit(
-        lambda i: jnp.packbits(sprites.render(sprites.factors_of(i))[..., 0] > 0, axis=-1).reshape(_CHUNK, -1)
-    )
-    chunks = [np.asarray(pack(jnp.arange(s, s + _CHUNK))) for s in range(0, sprites.SIZE, _CHUNK)]
-    return np.concatenate(chunks).reshape(*sprites.FACTOR_SIZES, -1)
+def grid():
+    """Every shape, scale and orientation at 4 x 4 positions: images [3, 6, 40, 4, 4, 32, 32] of bool."""
+    axes = np.meshgrid(*(np.arange(n) for n in sprites.FACTOR_SIZES[:3]), POSITIONS, POSITIONS, indexing="ij")
+    factors = np.stack(axes, -1).reshape(-1, 5).astype(np.int32)
+    images = jax.jit(sprites.render)(factors)
+    return (np.asarray(images) > 0).reshape(*axes[0].shape, 32, 32)
 
 
 def test_flat_index_and_factors_are_inverse_in_dsprites_order():
@@ -35,17 +35,27 @@ def test_flat_index_and_factors_are_inverse_in_dsprites_order():
     assert np.array_equal(np.asarray(factors.max(0)) + 1, sprites.FACTOR_SIZES)
 
 
-def test_every_step_of_scale_and_position_and_shape_is_visible(grid32):
+def test_two_position_steps_move_the_image_by_one_pixel():
+    factors = np.random.default_rng(1).integers(0, sprites.FACTOR_SIZES, (200, 5)).astype(np.int32)
+    factors[:, 3:] = factors[:, 3:] % 30
+    images = np.asarray(sprites.render(factors))
+    for axis, column in ((2, 3), (1, 4)):  # x moves along the row, y along the column
+        moved = factors.copy()
+        moved[:, column] += 2
+        assert np.array_equal(np.roll(images, 1, axis), np.asarray(sprites.render(moved)))
+
+
+def test_every_step_of_scale_and_position_and_shape_is_visible(grid):
     for axis in (1, 3, 4):
-        n = grid32.shape[axis]
-        a, b = np.take(grid32, range(n - 1), axis), np.take(grid32, range(1, n), axis)
-        assert (a != b).any(-1).all(), sprites.FACTOR_NAMES[axis]
+        n = grid.shape[axis]
+        a, b = np.take(grid, range(n - 1), axis), np.take(grid, range(1, n), axis)
+        assert (a != b).any((-1, -2)).all(), sprites.FACTOR_NAMES[axis]
     for a, b in ((0, 1), (0, 2), (1, 2)):
-        assert (grid32[a] != grid32[b]).any(-1).all()
+        assert (grid[a] != grid[b]).any((-1, -2)).all()
 
 
-def test_areas_follow_the_scale_and_are_equal_across_shapes(grid32):
-    area = np.bitwise_count(grid32).sum(-1, dtype=np.int64).mean((2, 3, 4))  # [shape, scale]
+def test_areas_follow_the_scale_and_are_equal_across_shapes(grid):
+    area = grid.sum((-1, -2)).mean((2, 3, 4))  # [shape, scale]
     exact = (sprites._SIDE / 4 * np.linspace(0.5, 1, 6)) ** 2  # pixels of the 32 x 32 image
     assert np.abs(area / exact - 1).max() < 0.03
     assert (area.max(0) / area.min(0)).max() < 1.03
