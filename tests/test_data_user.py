@@ -220,6 +220,22 @@ def test_prepared_user_data_round_trip(tmp_path):
             assert np.array_equal(streamed.records.rows(index)["image"], raw.arrays["image"][index])
 
 
+def test_prepared_data_in_many_shards_keep_their_order(tmp_path, monkeypatch):
+    from vae_jax.data import builders
+
+    monkeypatch.setattr(builders, "_SHARD_BYTES", 7 * 64)
+    monkeypatch.setattr(builders, "_CHUNK", 5)
+    path = tmp_path / "mine.npz"
+    np.savez(path, images=GREY, labels=np.arange(40))
+    folder = data.prepare("npz", str(path), str(tmp_path / "tfds")).folder
+    assert len(list(Path(folder).glob("*train.array_record*"))) == 6  # 36 examples, 7 a shard
+    assert [entry.name for entry in (tmp_path / "tfds").iterdir()] == ["vae_jax_npz"]  # nothing unfinished is left
+    for split in ("train", "test"):
+        raw, read = (data.load(DataConfig("npz", source=str(s), batch_size=2), split) for s in (path, folder))
+        assert np.array_equal(raw.arrays["image"], read.arrays["image"])
+        assert np.array_equal(raw.arrays["label"], read.arrays["label"])
+
+
 def test_damaged_prepared_data(tmp_path):
     np.savez(tmp_path / "mine.npz", images=GREY)
     folder = Path(data.prepare("npz", str(tmp_path / "mine.npz"), str(tmp_path / "tfds")).folder)

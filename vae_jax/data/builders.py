@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import io
+import itertools
 import logging
 import re
 import tempfile
@@ -29,7 +31,8 @@ from vae_jax.data.config import DataConfig
 from vae_jax.data.source import ArrayRecords, Info, Records, Source
 from vae_jax.errors import InputError
 
-_CHUNK = 4096
+_CHUNK = 4096  # examples in memory at a time
+_SHARD_BYTES = 256 << 20  # of pixels, before compression
 
 
 @dataclass(frozen=True)
@@ -217,16 +220,35 @@ def prepare(name: str, source: str | None, data_dir: Path, image_size: int | Non
         options["config"] = tfds.core.BuilderConfig(name=stem)
     elif name == "sprites":
         options["config"] = tfds.core.BuilderConfig(name=f"{data.info.image_shape[0]}x{data.info.image_shape[1]}")
-    tfds.disable_progress_bar()
-    with _quiet(), tempfile.TemporaryDirectory() as downloads:
-        builder = BUILDERS[name](content=data, data_dir=data_dir, file_format="array_record", **options)
-        target = Path(builder.data_path)
+    make = functools.partial(BUILDERS[name], content=data, file_format="array_record", **options)
+    with _quiet():
+        target = Path(make(data_dir=data_dir).data_path)
         if prepared.is_prepared(target):
             stored = prepared.metadata(target)["checksums"]
             if stored != data.checksums:
                 raise InputError(f"data prepare: {target} holds other data; remove it, or choose another --data-dir")
             return target, True
-        builder.download_and_prepare(
-            download_dir=downloads, download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-        )
+        data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=data_dir) as partial:
+            builder = make(data_dir=partial)
+            _write(builder, data)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            Path(builder.data_path).rename(target)  # it appears only when it is whole
     return target, False
+
+
+def _write(builder: Builder, data: Content) -> None:
+    """Writes all splits in order and in bounded memory.
+
+    `download_and_prepare` of TFDS sorts the examples first, and above 1 GB it does so through TensorFlow's files.
+    """
+    pixels = 4 if data.info.values == "float" else 1
+    per_shard = max(1, _SHARD_BYTES // (pixels * int(np.prod(data.info.image_shape))))
+    Path(builder.data_path).mkdir(parents=True)
+    writer = tfds.core.SequentialWriter(builder.info, per_shard, file_format="array_record")
+    writer.initialize_splits(list(data.splits))
+    for split in data.splits:
+        examples = (example for _, example in builder._generate_examples(split))
+        while chunk := list(itertools.islice(examples, _CHUNK)):
+            writer.add_examples({split: chunk})
+    writer.close_all()
