@@ -122,7 +122,8 @@ class Model(NamedTuple):
       decode: `(params, state, z, cond=None) -> Likelihood`.
       sample: `(params, state, key, n, cond=None, temperature=1.0) -> Likelihood` with z ~ prior; None if the model
         has no prior.
-      log_prob_bound: `(params, state, key, batch, ctx, k) -> [B]`, importance-weighted bound on log p(x) in nats.
+      log_prob_bound: `(params, state, key, batch, ctx, k) -> [B]`, importance-weighted bound on log p(x) in nats,
+        log 1/k sum_i p(x, z_i) / q(z_i|x), z_i ~ q (arXiv:1509.00519, eq. 8).
       hyper: scalars of the objective that are traced, by name, with their configured values.
     """
 

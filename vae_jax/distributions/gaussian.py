@@ -38,7 +38,7 @@ def kl(q: DiagGaussian, p: DiagGaussian) -> jax.Array:
     """Returns KL(q || p) of each dimension in nats, [..., D]; sum over the last axis for the rate.
 
     KL = 1/2 [ (mu_q - mu_p)^2 / s_p^2 + (r - 1 - ln r) ],  r = s_q^2 / s_p^2.
-    `expm1` keeps the bracket right to 1e-7 |ln r| when r is close to 1, where r - 1 would lose ln r (arXiv:1312.6114, app. B).
+    `expm1` keeps the bracket right to 1e-7 |ln r| when r is close to 1 (arXiv:1312.6114, app. B).
     """
     log_ratio = q.log_var - p.log_var
     return 0.5 * (jnp.square(q.mean - p.mean) * jnp.exp(-p.log_var) + jnp.expm1(log_ratio) - log_ratio)

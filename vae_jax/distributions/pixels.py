@@ -42,11 +42,25 @@ class PixelLikelihood:
         return {}
 
     def build(self, out: jax.Array, params: Any, state: Any) -> Any:
-        """Returns p(x|z) from decoder outputs [B, H, W, outputs]."""
+        """Returns p(x|z) outside training.
+
+        Args:
+          out: decoder outputs [B, H, W, outputs(channels)], float32.
+          params: trained parameters, as of `init_params`.
+          state: running state, as of `init_state`.
+        """
         raise TypeError(f"{type(self).__name__} must define build")
 
     def fit(self, out: jax.Array, x: jax.Array, params: Any, state: Any, axis_name: str | None) -> tuple[Any, Any]:
-        """Returns (p(x|z), new state) in training, when x is known."""
+        """Returns (p(x|z), new state) in training, when x is known.
+
+        Args:
+          out: decoder outputs [B, H, W, outputs(channels)], float32.
+          x: data [B, H, W, C].
+          params: trained parameters.
+          state: running state.
+          axis_name: mapped axis over which batch statistics are taken; None in the global view.
+        """
         del x, axis_name
         return self.build(out, params, state), state
 
@@ -112,6 +126,8 @@ class GaussianPixelwise(PixelLikelihood):
 @dataclass(frozen=True)
 class GaussianOptimal(PixelLikelihood):
     """sigma-VAE: the variance that maximises the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
+
+    With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) an example, D pixels, on average.
 
     In training sigma* is the one of the global batch; its gradient may be stopped because the likelihood is stationary
     in it. Outside training x must not choose its own variance, or the number is no likelihood: there the running mean

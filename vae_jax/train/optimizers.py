@@ -32,7 +32,7 @@ class LearningRate:
     """Factor applied at each milestone."""
 
     def build(self, peak: float, steps: int) -> optax.Schedule:
-        """Returns step -> learning rate."""
+        """Returns step -> learning rate, for a run of `steps` updates that rises to `peak`."""
         after = max(steps - self.warmup_steps, 1)
         if self.kind in ("cosine", "warmup-cosine"):
             main = optax.cosine_decay_schedule(peak, after, self.final)
@@ -118,7 +118,15 @@ def decay_mask(params: Any) -> Any:
 
 
 def make_optimizer(groups: dict[str, Optimizer], steps: int) -> optax.GradientTransformation:
-    """Returns the optimizer of `{group: params}`: each top-level key is updated by its own branch."""
+    """Returns the optimizer of `{group: params}`: each top-level key is updated by its own branch.
+
+    Args:
+      groups: the optimizer of each parameter group, by name.
+      steps: length of the run, where a cosine ends.
+
+    Returns:
+      an optax transformation; its `init` raises ValueError for a group without an optimizer.
+    """
     branches = {name: config.build(steps) for name, config in groups.items()}
 
     def labels(params: Any) -> Any:

@@ -18,14 +18,32 @@ from vae_jax.train.step import TrainStep, make_multi_step, make_train_step
 def init_state(
     model: Model, tx: optax.GradientTransformation, key: jax.Array, batch: Batch, *, mesh: Mesh, ema: bool = False
 ) -> TrainState:
-    """Returns a fresh state, made in place on the mesh (no device ever holds more than its shard)."""
+    """Returns a fresh state, made in place on the mesh (no device ever holds more than its shard).
+
+    Args:
+      model: the model.
+      tx: optimizer over `{group: params}`.
+      key: the run's key, consumed.
+      batch: any batch of the run; only its shapes matter.
+      mesh: where the state lives.
+      ema: keep a moving average of params (give `make_train_step` its decay).
+    """
     init = make_init(model, tx, ema=ema)
     placed = sharding.infer_sharding(jax.eval_shape(init, key, batch), mesh)
     return jax.jit(init, out_shardings=placed)(key, batch)
 
 
 def jit_step(step: TrainStep, state: TrainState, mesh: Mesh) -> TrainStep:
-    """Returns the step jitted over the mesh; the old state's buffers are donated."""
+    """Returns the step jitted over the mesh, `(state, batch) -> (state, metrics)`.
+
+    Args:
+      step: a step in the global view (`axis_name=None`).
+      state: a state as `init_state` places it; its shardings are kept.
+      mesh: the mesh. The batch is split over all its devices, so their number must divide the batch.
+
+    Returns:
+      the jitted step. The buffers of the state it is called with are donated: do not use that state again.
+    """
     placed = jax.tree.map(lambda x: x.sharding, state)
     return jax.jit(
         step,
@@ -38,7 +56,17 @@ def jit_step(step: TrainStep, state: TrainState, mesh: Mesh) -> TrainStep:
 def jit_multi_step(
     step: TrainStep, batch_fn: Callable[[Any, jax.Array, jax.Array], Batch], state: TrainState, mesh: Mesh
 ) -> Callable:
-    """Returns `run(state, arrays, n)` (see `make_multi_step`) jitted over the mesh."""
+    """Returns `run(state, arrays, n)` (see `make_multi_step`) jitted over the mesh.
+
+    Args:
+      step: a step in the global view (`axis_name=None`).
+      batch_fn: `(arrays, key, step) -> batch`; its batch is split over all devices of the mesh.
+      state: a state as `init_state` places it; its shardings are kept.
+      mesh: the mesh; `arrays` are on every device.
+
+    Returns:
+      the jitted run, which donates the state it is called with.
+    """
     placed = jax.tree.map(lambda x: x.sharding, state)
     everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 

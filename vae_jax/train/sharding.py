@@ -60,9 +60,16 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] = RULES) -> Any:
-    """Returns a tree of NamedShardings for a tree of shapes (of `jax.eval_shape`).
+    """Returns where each leaf lives. Moments and averages have their parameter's shape, so they land where it does.
 
-    Moments, averages and codebooks have their parameter's shape, so they land where it does.
+    Args:
+      shapes: pytree of arrays or of `jax.ShapeDtypeStruct` (from `jax.eval_shape`).
+      mesh: the ("data", "fsdp") mesh.
+      rules: (regular expression on the leaf's path, "fsdp" or "replicate"), the first match decides.
+
+    Returns:
+      a pytree of NamedShardings: the largest dimension that fsdp divides is split; leaves under `MIN_SHARDED_SIZE`
+      numbers, and those with no such dimension, are on every device.
     """
 
     def place(path: tuple, leaf: Any) -> NamedSharding:
