@@ -33,6 +33,8 @@ def summarise(raw: Raw) -> dict[str, Any]:
     """Returns the medians of a run: for each model its rates, its ratios to the peers and what a step costs."""
     summary: dict[str, Any] = {}
     for model, key in RATES.items():
+        if model not in raw:
+            continue
         repeats = raw[model]
         entry: dict[str, Any] = {"unit": key, "ratio": {}, "rate": {}, "memory_gib": {}}
         for side in repeats[0]:
@@ -74,6 +76,8 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
     targets = {("mlp", "torch-memory"): 2.0, ("mlp", "torch-loader"): 5.0, ("conv", "torch-conv"): 1.0}
     lines: list[tuple[str, str, str, str]] = []
     for model, name in names.items():
+        if model not in summary:
+            continue
         entry = summary[model]
         unit = entry["unit"].replace("_per_s", "/s")
         for side, value in entry["rate"].items():
