@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,25 +46,23 @@ def execute(arguments: list[str]) -> Finished:
         seconds = time.perf_counter() - start
         out.seek(0), err.seek(0)
         if status:
-            last = (err.read().strip().splitlines() or [f"exit status {status}"])[-1]
+            last = (err.read().strip().splitlines() or [f"exit status {status} after {seconds:.0f} s"])[-1]
             raise Failed(last[:200])
         lines = [json.loads(line) for line in out if line.startswith("{")]
     return Finished(lines, seconds, usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20))
 
 
 def _wait(process: subprocess.Popen) -> tuple[int, Any]:
-    """Returns (exit status, resource usage): `Popen.wait` gives no usage, and `wait4` has no time limit."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage
-        if time.monotonic() > deadline:
-            process.kill()
-            process.wait()
-            raise Failed(f"did not end within {TIMEOUT_S} s")
-        time.sleep(0.002)
+    """Returns (exit status, resource usage) of the process, killed if it takes too long."""
+    timer = threading.Timer(TIMEOUT_S, process.kill)
+    timer.start()
+    try:
+        # `Popen.wait` gives no usage; Popen must learn the status, or it would wait for the process again.
+        _, status, usage = os.wait4(process.pid, 0)
+    finally:
+        timer.cancel()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage
 
 
 def ours(job: str, *, rounds: int, quick: bool, steps: int = 0) -> list[dict[str, Any]]:
