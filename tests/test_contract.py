@@ -76,7 +76,7 @@ class Built:
         tx = gradient_recorder(lr=1e-2)
         self.start = jax.jit(train.make_init(self.model, tx, ema=True))(jax.random.key(0), self.batch)
         self.traces = 0
-        step = train.make_train_step(self.model, tx, ema_decay=0.9)
+        step = self.raw_step = train.make_train_step(self.model, tx, ema_decay=0.9)
 
         def counted(state, batch):
             self.traces += 1
@@ -177,6 +177,29 @@ def test_the_key_decides_the_noise(name):
     first, again, other = (case.step(s, case.batch) for s in (case.start, case.start, rekeyed))
     support.assert_trees_equal(first, again)
     assert (first[1]["grad_norm"] != other[1]["grad_norm"]) == case.stochastic
+
+
+@every_case
+def test_no_key_is_used_twice(name):
+    """Traced under jax's own check: initialisation, a step, evaluation, the bound and samples."""
+    case = built(name)
+    model, key, ctx = case.model, jax.random.key(1), case.context(train=False)
+
+    def check(function, *args):
+        # A fresh jit: a cached trace would not be looked at again.
+        jax.eval_shape(jax.jit(lambda *a: function(*a)), *args)
+
+    with jax.debug_key_reuse(True):
+        with pytest.raises(jax.errors.KeyReuseError):
+            check(lambda k: jax.random.normal(k) + jax.random.normal(k), key)
+        check(model.init, key, case.batch)
+        check(case.raw_step, case.start, case.batch)
+        check(functools.partial(model.terms, ctx=ctx), case.params, case.state, key, case.batch)
+        if model.sample is not None:
+            check(lambda p, s, k: model.sample(p, s, k, 3).mean(), case.params, case.state, key)
+        if model.log_prob_bound is not None:
+            bound = functools.partial(model.log_prob_bound, ctx=ctx, k=2)
+            check(bound, case.params, case.state, key, case.batch)
 
 
 @every_case

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import support
-from scipy import stats
+from scipy import special, stats
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
-from vae_jax import train
+from vae_jax import prng, train
 from vae_jax.distributions import Gaussian, GaussianLearned
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import Linear
@@ -173,23 +173,33 @@ def test_bound_rises_with_k_and_stays_below_log_p():
     np.testing.assert_allclose(exact - elbo.mean(), 2.5 * (1 - math.log(2)), rtol=0.02)
 
 
-def test_bound_of_two_weights_by_hand():
-    """w = (1, 3): L_2 = ln mean(1, 3) = ln 2 and L_1 averages to ln(3) / 2, for weights that the draws decide.
+def test_bound_is_the_log_of_the_mean_weight():
+    """ln 1/k sum w_i with the k weights computed by scipy from the draws: k samples are k samples, each its own.
 
-    The bound of k draws is recomputed from the k single weights under the same keys.
+    By hand, w = (1, 3) gives ln 2 where the mean of logs gives ln(3) / 2: the mean of the leave-one-out bounds can
+    never exceed the bound of all draws.
     """
-    assert float(jnp.logaddexp(jnp.log(1.0), jnp.log(3.0)) - jnp.log(2.0)) == pytest.approx(math.log(2))
-    wrong = ppca(scale=3.0)
-    two, three = bounds(wrong, 2)[0], bounds(wrong, 3)[0]
-    one = bounds(wrong, 1)[0]
-    # Draw i has the key folded with i, so bounds of different k share their draws: the others can be solved for.
-    w0 = np.exp(one - one)
-    w1 = 2 * np.exp(two - one) - w0
-    w2 = 3 * np.exp(three - one) - w0 - w1
-    assert np.all(w1 > -1e-4)
-    assert np.all(w2 > -1e-3)
-    # Jensen, draw by draw: the mean of the two leave-one-out bounds is at most the bound of both.
-    np.testing.assert_array_less(0.5 * np.log(np.maximum(w1, 1e-6)), np.log(0.5 * (w0 + np.maximum(w1, 1e-6))) + 1e-4)
+    wrong, k, key = ppca(scale=3.0), 4, jax.random.split(jax.random.key(7), 1)[0]
+    model, params, state, batch, _ = wrong
+    n = batch["image"].shape[0]
+    x = np.asarray(batch["image"], np.float64).reshape(n, -1)
+    keys = prng.example_keys(prng.site_key(key, "importance"), jnp.arange(n))
+    log_w = []
+    for i in range(k):
+        draw = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        z, q = model.encode(params, state, draw, batch)
+        z, mean, std = (np.asarray(v, np.float64) for v in (z, q.mean, jnp.exp(0.5 * q.log_var)))
+        loc = z @ np.asarray(params["vae"]["decoder"]["out"]["kernel"]) + np.asarray(
+            params["vae"]["decoder"]["out"]["bias"]
+        )
+        log_p = stats.norm.logpdf(x, loc, math.sqrt(NOISE)).sum(-1) + stats.norm.logpdf(z).sum(-1)
+        log_w.append(log_p - stats.norm.logpdf(z, mean, std).sum(-1))
+    assert np.std(log_w, axis=0).min() > 1e-3
+    for count in (1, 2, k):
+        want = special.logsumexp(log_w[:count], axis=0) - math.log(count)
+        np.testing.assert_allclose(bounds(wrong, count)[0], want, rtol=1e-4, atol=1e-3)
+    rest = [special.logsumexp(log_w[:i] + log_w[i + 1 :], axis=0) - math.log(k - 1) for i in range(k)]
+    assert np.all(np.mean(rest, axis=0) <= bounds(wrong, k)[0] + 1e-3)
 
 
 # --- training reaches the optimum ---
