@@ -136,6 +136,8 @@ def main(argv: list[str] | None = None) -> int:
     machine, versions = header["machine"], header["versions"]
     title = f"{machine['cpu']}, {machine['cores']} cores; jax {versions['jax']}, torch {versions['torch']}"
     console.print(report.table(summary, title + ("; QUICK: the numbers mean nothing" if args.quick else "")))
+    if header["load_at_start"] > 0.5:
+        console.print(f"the machine was busy (load {header['load_at_start']}): these rates say little", style="yellow")
     problems = report.errors(raw)
     for problem in problems:
         console.print(f"not measured: {problem}", markup=False)
