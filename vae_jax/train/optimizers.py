@@ -98,16 +98,16 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
     on CPU they cost more than the memory traffic.
     """
 
-    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         del params
         count = optax.safe_increment(state.count)
-        mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, grads)
-        nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * jnp.square(g), state.nu, grads)
-        time = count.astype(jnp.float32)
+        mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, updates)
+        nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * jnp.square(g), state.nu, updates)
+        time = jnp.asarray(count, jnp.float32)
         root = jnp.sqrt(1.0 - b2**time)
         scale, floor = root / (1.0 - b1**time), eps * root
-        updates = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + floor), mu, nu)
-        return updates, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
+        steps = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + floor), mu, nu)
+        return steps, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
 
