@@ -228,7 +228,7 @@ def print_result(result: dict[str, Any]) -> None:
     p = result["protocol"]
     shape = "x".join(map(str, p["image_shape"]))
     title = f"{result['experiment']}, step {result['step']:,}: {result['data']} {shape}, {result['split']} split"
-    table = Table(title=title, title_justify="left", title_style="bold", caption_justify="left")
+    table = Table()
     table.add_column("metric")
     for name in ("value", "± stderr", "expected"):
         table.add_column(name, justify="right")
@@ -240,6 +240,7 @@ def print_result(result: dict[str, Any]) -> None:
         table.add_row(name, show(name, m["value"]), "" if m["stderr"] is None else f"{m['stderr']:.2g}", verdict)
     note = f"{p['n']:,} images, pixels {p['pixels']}, {p['likelihood']} likelihood, {p['weights']} weights"
     console = Console(highlight=False)
+    console.print(title, style="bold", soft_wrap=True)
     console.print(table)
     console.print(note, style="dim", soft_wrap=True)
 

@@ -62,9 +62,11 @@ def traversal_grid(images: np.ndarray, walk: Walk, *, title: str = "") -> Figure
     if walk.kl is not None:
         rows = [f"z{d}  KL {k:.2f}" for d, k in zip(walk.dims, walk.kl)]
     xlabel = {"": "value of the dimension", "sd": "standard deviations of the dimension", "%": "quantile of the codes"}
+    size = walk.codes.shape[-1]
+    some = f", {len(walk.dims)} of {size} dimensions" if len(walk.dims) < size else ""
     return grid(
         images,
-        title=title,
+        title=title + some,
         rows=rows,
         columns=[f"{m:.3g} %" if walk.unit == "%" else signed(m) for m in walk.marks],
         xlabel=f"{xlabel[walk.unit]}, the others fixed at those of one image",
