@@ -15,7 +15,9 @@ from vae_jax.distributions.gaussian import LOG_2PI
 
 
 def _sum_pixels(x: jax.Array) -> jax.Array:
-    return jnp.sum(x, axis=tuple(range(1, x.ndim)))
+    # A product with ones, not `sum`: XLA:CPU fuses a sum with what makes its terms into one scalar loop, and the IW
+    # bound of an MLP then costs 5.8 times as much. `highest`, or accelerators would round the terms to 10 bits.
+    return jnp.dot(x.reshape(x.shape[0], -1), jnp.ones(x[0].size, x.dtype), precision="highest")
 
 
 @jax.custom_jvp
