@@ -83,6 +83,8 @@ def _panel(axes: Any, name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if abs(x) >= 1000 else f"{x:g}")
+    if name == "active_units":
+        axes.yaxis.get_major_locator().set_params(integer=True)
     if name in ("beta", "active_units"):
         axes.set_ylim(0, 1.1 * max(1.0, *(float(values.max()) for _, values in seen)))
     elif (limits := _limits(seen)) is not None:

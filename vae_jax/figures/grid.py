@@ -91,7 +91,7 @@ def grid(
     left = 12 + int(_LETTER * max(map(len, rows), default=0)) + (22 if ylabel else 0)
     bottom = 12 + (_LINE if columns else 0) + (_LINE + 4 if xlabel else 0)
     wide = max(width, 240)
-    lines = textwrap.wrap(title, max(20, int((left + wide) / (_LETTER * 1.12))))
+    lines = textwrap.wrap(title, max(20, int(wide / (_LETTER * 1.12))))
     top = 12 + int(_LINE * 1.2) * len(lines)
     total = (left + wide + 12, top + height + bottom)
     figure = Figure((total[0] / DPI, total[1] / DPI), dpi=DPI, facecolor=_PAPER)

@@ -59,7 +59,7 @@ def write_all(
         "reconstructions": pairs(
             np.asarray(batch["image"])[:shown],
             made,
-            title=f"{head}reconstructions of held-out images, PSNR {psnr:.1f} dB (mean of {result.n})",
+            title=f"{head}reconstructions, PSNR {psnr:.1f} dB (mean of {result.n})",
         ),
         "traversals": traversal_grid(decode_all(model, state, walk.codes), walk, title=f"{head}latent traversals"),
         "loss_curves": curves({title: read_metrics(run_path)}, title=title),
