@@ -147,7 +147,10 @@ def fresh(code: str) -> subprocess.CompletedProcess:
 
 
 def test_help_loads_neither_jax_nor_tensorflow():
-    done = fresh("import sys\nfrom vae_jax.cli.main import run\nrun(['--help'])\nprint([m for m in ('jax', 'tensorflow', 'matplotlib') if m in sys.modules])")
+    done = fresh(
+        "import sys\nfrom vae_jax.cli.main import run\nrun(['--help'])\n"
+        "print([m for m in ('jax', 'tensorflow', 'matplotlib') if m in sys.modules])"
+    )
     assert "usage: vae-jax COMMAND" in done.stdout
     assert done.stdout.strip().endswith("[]")
 

@@ -67,9 +67,7 @@ def test_names_are_found_and_typos_get_an_offer():
 
 def test_an_experiment_of_the_user_from_a_path(tmp_path):
     mine = tmp_path / "mine.py"
-    mine.write_text(
-        '"""Mine."""\nfrom vae_jax.config import Config\ndef get_config():\n    return Config(steps=7)\n'
-    )
+    mine.write_text('"""Mine."""\nfrom vae_jax.config import Config\ndef get_config():\n    return Config(steps=7)\n')
     assert index.load(index.find(str(mine))).steps == 7
     mine.write_text("def get_config():\n    return 3\n")
     with pytest.raises(ValueError, match="get_config"):

@@ -51,7 +51,7 @@ def test_every_vae_jax_command_runs(tmp_path, monkeypatch, capsys):
 def test_the_python_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    code = code.replace("steps=2000,", 'steps=2, seed=3,').replace('"runs/mine"', '"runs/mine", quiet=True')
+    code = code.replace("steps=2000,", "steps=2, seed=3,").replace('"runs/mine"', '"runs/mine", quiet=True')
     code = code.replace("evaluate_run(run)", "evaluate_run(run, limit=20)")
     scope: dict = {}
     exec(compile(code, "README.md", "exec"), scope)

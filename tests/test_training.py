@@ -173,7 +173,7 @@ def test_a_corrupt_checkpoint_falls_back_to_the_last_good_one_and_says_so(tmp_pa
 def test_no_readable_checkpoint_is_said_in_one_line(tmp_path):
     run = training.train_run(put(SMALL, steps=4), "mine", tmp_path / "run")
     corrupt(run.path / "checkpoints" / "4")
-    with pytest.raises(InputError, match="none of the checkpoints .* can be read"):
+    with pytest.raises(InputError, match=r"none of the checkpoints .* can be read"):
         run.restore()
 
 
@@ -210,7 +210,8 @@ import dataclasses, sys
 sys.path.insert(0, {tests!r})
 from test_training import SMALL
 def get_config():
-    return dataclasses.replace(SMALL, steps=10**6, logging=dataclasses.replace(SMALL.logging, log_every=1000, checkpoint_every=10**6))
+    logging = dataclasses.replace(SMALL.logging, log_every=1000, checkpoint_every=10**6)
+    return dataclasses.replace(SMALL, steps=10**6, logging=logging)
 """
 
 

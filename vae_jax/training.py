@@ -68,8 +68,9 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
     low, high = config.model.likelihood.support
     seen = data_range(source)
     if seen[0] < low or seen[1] > high:
+        name = configs.kind("model.likelihood", config.model.likelihood)
         raise InputError(
-            f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {configs.kind('model.likelihood', config.model.likelihood)} "
+            f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
             f"likelihood takes [{low:g}, {high:g}]; rescale the data, or use --model.likelihood gaussian"
         )
     return source, shape
@@ -88,7 +89,9 @@ def open_run(config: Config, experiment: str, path: Path, shape: tuple[int, int,
     if changed:
         raise InputError(f"{path}: cannot resume with a changed config ({'; '.join(changed)}); start a new run")
     if tuple(old.image_shape) != tuple(shape):
-        raise InputError(f"{path}: was trained on images {old.image_shape}, the data now gives {shape}; start a new run")
+        raise InputError(
+            f"{path}: was trained on images {old.image_shape}, the data now gives {shape}; start a new run"
+        )
     return Run(path, old.experiment, config, shape)
 
 
@@ -107,9 +110,7 @@ FREE_ON_RESUME = (
 def make_feed(run: Run, source: Source, state: TrainState) -> Feed:
     """Returns the device feed for data in memory, the stream feed for data on disk."""
     c = run.config
-    step = train.make_train_step(
-        run.model, run.optimizer, ema_decay=c.ema_decay or None, accumulate=c.accumulate
-    )
+    step = train.make_train_step(run.model, run.optimizer, ema_decay=c.ema_decay or None, accumulate=c.accumulate)
     if source.pipeline == "device":
         return DeviceFeed(step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
     from vae_jax.data.stream import GrainStream
@@ -172,12 +173,17 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
             say(f"checkpoint of step {newest} cannot be read; falling back to step {int(state.step)}")
         say(f"resuming {run.path} at step {int(state.step)}")
     count = sum(x.size for x in jax.tree.leaves(state.params))
-    say(f"{run.experiment}: {count:,} parameters, {source.size:,} training images {run.image_shape}, run folder {run.path}")
+    say(
+        f"{run.experiment}: {count:,} parameters, {source.size:,} training images {run.image_shape}, "
+        f"run folder {run.path}"
+    )
     writer = MetricsWriter(run.path, resume_step=int(state.step), tensorboard=c.logging.tensorboard)
     events = [Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes)]
     held_out = "validation" if "validation" in source.info.sizes else c.evaluation.split
     if c.logging.eval_every:
-        events.append(Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False))
+        events.append(
+            Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False)
+        )
     start = time.perf_counter()
     try:
         state = fit(
@@ -221,7 +227,7 @@ def _evaluate(run: Run, state: TrainState, step: int, split: str, writer: Metric
     writer.write(step, split, {name: estimate.value for name, estimate in result.metrics.items()})
 
 
-class _log_to:  # noqa: N801 - reads as a verb in `with`
+class _log_to:
     """Sends this package's log records to a file while the block runs."""
 
     def __init__(self, path: Path):

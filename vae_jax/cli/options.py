@@ -40,7 +40,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
-            return tyro.cli(
+            return tyro.cli(  # type: ignore[return-value]
                 cls,
                 args=list(argv),
                 default=default,
@@ -133,7 +133,9 @@ def _check_known(argv: Sequence[str], known: list[str], prog: str) -> None:
             elsewhere = _of_another_component(name.removeprefix("--"), known)
             if elsewhere:
                 raise InputError(f"{word.partition('=')[0]}: {elsewhere}")
-            raise InputError(f"{word.partition('=')[0]}: no such option; {_suggest(name[2:], known)} (all: {prog} --help)")
+            raise InputError(
+                f"{word.partition('=')[0]}: no such option; {_suggest(name[2:], known)} (all: {prog} --help)"
+            )
 
 
 def _of_another_component(name: str, known: list[str]) -> str | None:
@@ -144,9 +146,7 @@ def _of_another_component(name: str, known: list[str]) -> str | None:
 
     parent, _, field = name.replace("-", "_").rpartition(".")
     owners = [
-        kind
-        for kind, cls in REGISTRIES.get(parent, {}).items()
-        if field in {f.name for f in dataclasses.fields(cls)}
+        kind for kind, cls in REGISTRIES.get(parent, {}).items() if field in {f.name for f in dataclasses.fields(cls)}
     ]
     if not owners:
         return None

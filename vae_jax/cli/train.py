@@ -53,7 +53,9 @@ def split(argv: list[str]) -> tuple[str | None, Path | None, set[str], list[str]
             rest.append(word)
     stray = next((w for w in rest[:1] if not w.startswith("-")), None)
     if stray is not None:
-        raise InputError(f"train: {stray!r} is no option; options start with --, and one experiment is trained at a time")
+        raise InputError(
+            f"train: {stray!r} is no option; options start with --, and one experiment is trained at a time"
+        )
     typo = next((w for w in rest if w.startswith("--") and "." not in w and w.partition("=")[0] in _near(w)), None)
     if typo is not None:
         raise InputError(f"{typo}: no such option; {nearest(typo, (*FLAGS, '--workdir'))}")
@@ -87,9 +89,7 @@ def _train(config, name: str, workdir: Path | None, flags: set[str]) -> int:
 
     smoke_dir = workdir
     with Progress(config.steps, quiet="--quiet" in flags) as progress:
-        run = train_run(
-            config, name, smoke_dir, resume="--resume" in flags, report=progress.report, say=progress.say
-        )
+        run = train_run(config, name, smoke_dir, resume="--resume" in flags, report=progress.report, say=progress.say)
     from vae_jax.cli.evaluate import evaluate_run, print_result
 
     result = evaluate_run(dataclasses.replace(run, config=config))

@@ -68,10 +68,10 @@ def autoencoder(config: Autoencoder, image_shape: tuple[int, int, int]) -> Model
         return {"vae": {k: v for k, v in group.items() if v}}, {"likelihood": likelihood.init_state()}
 
     def code(params: Params, x: jax.Array) -> jax.Array:
-        return encoder.apply({"params": params["vae"]["encoder"]}, x).astype(jnp.float32)
+        return jnp.asarray(encoder.apply({"params": params["vae"]["encoder"]}, x), jnp.float32)
 
     def outputs(params: Params, z: jax.Array) -> jax.Array:
-        return decoder.apply({"params": params["vae"]["decoder"]}, z).astype(jnp.float32)
+        return jnp.asarray(decoder.apply({"params": params["vae"]["decoder"]}, z), jnp.float32)
 
     def decode(params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
         del cond

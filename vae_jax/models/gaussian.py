@@ -72,10 +72,10 @@ def vae(config: VAE, image_shape: tuple[int, int, int]) -> Model:
 
     def posterior(params: Params, x: jax.Array) -> dist.DiagGaussian:
         out = encoder.apply({"params": params["vae"]["encoder"]}, x)
-        return dist.DiagGaussian(*jnp.split(out.astype(jnp.float32), 2, axis=-1))
+        return dist.DiagGaussian(*jnp.split(jnp.asarray(out, jnp.float32), 2, axis=-1))
 
     def outputs(params: Params, z: jax.Array) -> jax.Array:
-        return decoder.apply({"params": params["vae"]["decoder"]}, z).astype(jnp.float32)
+        return jnp.asarray(decoder.apply({"params": params["vae"]["decoder"]}, z), jnp.float32)
 
     def decode(params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
         del cond

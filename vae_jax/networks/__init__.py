@@ -1,6 +1,7 @@
 """Encoders and decoders."""
 
 from vae_jax.networks.base import Network
+from vae_jax.networks.broadcast import Broadcast
 from vae_jax.networks.conv import Conv64, DeepConv, LeNet, PooledConv
 from vae_jax.networks.mlp import MLP, Linear
 
@@ -11,6 +12,7 @@ NETWORKS = {
     "pooled-conv": PooledConv,
     "conv64": Conv64,
     "deep-conv": DeepConv,
+    "broadcast": Broadcast,
 }
 
-__all__ = ["MLP", "NETWORKS", "Conv64", "DeepConv", "LeNet", "Linear", "Network", "PooledConv"]
+__all__ = ["MLP", "NETWORKS", "Broadcast", "Conv64", "DeepConv", "LeNet", "Linear", "Network", "PooledConv"]

@@ -127,7 +127,7 @@ class Conv64(Network):
         multiple = 2 ** len(self.channels)
         if len(self.kernels) != len(self.channels):
             raise InputError(
-                f"model.network.kernels: {len(self.kernels)} kernel sizes for {len(self.channels)} stages; give one each"
+                f"model.network.kernels: {len(self.kernels)} kernel sizes for {len(self.channels)} stages; one each"
             )
         if image_shape[0] % multiple or image_shape[1] % multiple:
             raise InputError(

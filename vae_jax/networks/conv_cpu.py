@@ -20,6 +20,8 @@ picks among these forms (`benchmarks/conv_layers.py` times them against the nati
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -36,7 +38,8 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """y = x * w, x `[B, H, W, C]` and w `[K, K, C, O]` to `[B, H', W', O]`."""
     if w.shape[2] == 1:
         # A multiply-add per tap: with one channel there is nothing to contract, and it fuses with bias and activation.
-        return sum(tap * row for tap, row in zip(_windows(x, window), w.reshape(-1, 1, 1, 1, w.shape[3])))
+        products = (tap * row for tap, row in zip(_windows(x, window), w.reshape(-1, 1, 1, 1, w.shape[3])))
+        return functools.reduce(jnp.add, products)
     if not _in_blocks(window):
         return conv_native.forward(x, w, window)
     blocks, taps = _to_blocks(x, window), _to_taps(w, window)
@@ -204,7 +207,9 @@ def _overlap(rows, window):
     """Sums the taps of each output: rows `[B, N, N', m m O]` to `[B, H', W', O]`."""
     m, (height, width), features = window.kernel // window.stride, window.out, rows.shape[3]
     rows = rows.reshape(*rows.shape[:3], m * m, features // m**2)
-    return sum(rows[:, a : a + height, b : b + width, a * m + b] for a in range(m) for b in range(m))
+    return functools.reduce(
+        jnp.add, (rows[:, a : a + height, b : b + width, a * m + b] for a in range(m) for b in range(m))
+    )
 
 
 def _spread(dy, window):

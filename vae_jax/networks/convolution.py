@@ -15,6 +15,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from vae_jax.networks import conv_cpu, conv_native
@@ -35,12 +36,12 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, padding: str = "SAME") 
     Returns:
       `[B, H', W', O]`.
     """
-    kernel, size = _kernel_size(w), x.shape[1:3]
+    kernel, size = _kernel_size(w), (x.shape[1], x.shape[2])
     if padding == "SAME":
-        out = tuple(-(-n // stride) for n in size)
-        low = tuple(max(stride * (m - 1) + kernel - n, 0) // 2 for m, n in zip(out, size))
+        out = _both(lambda n: -(-n // stride), size)
+        low = _both(lambda n: max(stride * (-(-n // stride) - 1) + kernel - n, 0) // 2, size)
     elif padding == "VALID":
-        out, low = tuple(max(-(-(n - kernel + 1) // stride), 0) for n in size), (0, 0)
+        out, low = _both(lambda n: max(-(-(n - kernel + 1) // stride), 0), size), (0, 0)
     else:
         raise ValueError(f"padding is 'SAME' or 'VALID', got {padding!r}")
     return _conv(*_vary_alike(x, w), Window(kernel, stride, low, size, out))
@@ -60,11 +61,15 @@ def conv_transpose(x: jax.Array, w: jax.Array, *, stride: int = 1) -> jax.Array:
     Returns:
       `[B, stride H, stride W, O]`.
     """
-    kernel, out = _kernel_size(w), x.shape[1:3]
+    kernel, out = _kernel_size(w), (x.shape[1], x.shape[2])
     # lax pads the dilated input by `before`; the convolution of which this is the transpose starts that much earlier.
     before = kernel - 1 if stride > kernel - 1 else -(-(kernel + stride - 2) // 2)
-    low = (kernel - 1 - before,) * 2
-    return _conv_transpose(*_vary_alike(x, w), Window(kernel, stride, low, tuple(stride * n for n in out), out))
+    low = (kernel - 1 - before, kernel - 1 - before)
+    return _conv_transpose(*_vary_alike(x, w), Window(kernel, stride, low, _both(lambda n: stride * n, out), out))
+
+
+def _both(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
+    return f(size[0]), f(size[1])
 
 
 def _kernel_size(w):
@@ -159,7 +164,7 @@ class _ConvBase(nn.Module):
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
         bias = self.param("bias", self.bias_init, (self.features,), self.param_dtype) if self.use_bias else None
-        return nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        return promote_dtype(x, kernel, bias, dtype=self.dtype)
 
 
 class Conv(_ConvBase):

@@ -25,7 +25,7 @@ class Terms(NamedTuple):
       likelihood: p(x|z).
       distortion: -log p(x|z) [B].
       rate: KL(q(z|x) || p(z)) [B], closed form where there is one, else its one-sample estimate.
-      kl_per_dim: the rate by dimension [B, D], or None where it does not split.
+      kl_per_dim: the rate by dimension [B, D].
     """
 
     x: jax.Array
@@ -34,7 +34,7 @@ class Terms(NamedTuple):
     likelihood: Any
     distortion: jax.Array
     rate: jax.Array
-    kl_per_dim: jax.Array | None
+    kl_per_dim: jax.Array
 
 
 @dataclass(frozen=True)

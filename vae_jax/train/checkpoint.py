@@ -70,11 +70,16 @@ class Checkpoints:
         # What is left of a half-written checkpoint has a temporary name; removing it gives the space back.
         for part in self.folder.glob("*orbax-checkpoint-tmp*"):
             shutil.rmtree(part, ignore_errors=True)
-        known = re.search(r"No space left on device|File too large|Permission denied|Read-only file system|Disk quota exceeded", str(error))
+        known = re.search(
+            r"No space left on device|File too large|Permission denied|Read-only file system|Disk quota exceeded",
+            str(error),
+        )
         reason = known[0] if known else (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         kept = self.steps()
         left = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no older checkpoint"
-        return f"{self.folder}: cannot save the checkpoint of step {step} ({reason}); {left}; make room and use --resume"
+        return (
+            f"{self.folder}: cannot save the checkpoint of step {step} ({reason}); {left}; make room and use --resume"
+        )
 
     def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
         """Returns (state, data position) of `step`, or of the newest checkpoint that can be read.

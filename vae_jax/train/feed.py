@@ -77,7 +77,7 @@ class StreamFeed:
     def __init__(
         self,
         step: TrainStep,
-        transform: Callable[[jax.Array, Batch], Batch],
+        transform: Callable[[jax.Array, Any], Batch],
         stream: HostStream,
         state: TrainState,
         mesh: Mesh,

@@ -127,7 +127,7 @@ def make_optimizer(groups: dict[str, Optimizer], steps: int) -> optax.GradientTr
     Returns:
       an optax transformation; its `init` raises ValueError for a group without an optimizer.
     """
-    branches = {name: config.build(steps) for name, config in groups.items()}
+    branches: dict[Any, Any] = {name: config.build(steps) for name, config in groups.items()}
 
     def labels(params: Any) -> Any:
         return {name: jax.tree.map(lambda _, n=name: n, tree) for name, tree in params.items()}

@@ -63,8 +63,8 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
-        if ema_decay is not None:
-            ema = optax.incremental_update(params, state.ema, 1.0 - ema_decay)
+        if ema_decay is not None and ema is not None:
+            ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
         new = replace(state, step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=ema)
         return new, {**metrics, "grad_norm": optax.global_norm(grads)}
 

@@ -1,0 +1,48 @@
+"""The spatial broadcast decoder: every pixel is decoded from the code and its own coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from vae_jax.networks.base import ACTIVATIONS
+from vae_jax.networks.conv import Conv64
+
+
+class BroadcastDecoder(nn.Module):
+    """A network of 1x1 convolutions on (code, row, column): [B, D] -> [B, H, W, C].
+
+    x[i, j] = g(z, r_i, c_j), r and c from -1 to 1. The first layer is affine in its inputs, so its two halves are
+    computed apart and added: the tiled input [B, H, W, D + 2] never exists.
+    """
+
+    hidden: tuple[int, ...]
+    out_shape: tuple[int, int, int]
+    activation: str
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, z):
+        act = ACTIVATIONS[self.activation]
+        height, width, channels = self.out_shape
+        rows, columns = jnp.meshgrid(jnp.linspace(-1.0, 1.0, height), jnp.linspace(-1.0, 1.0, width), indexing="ij")
+        grid = jnp.stack([rows, columns], axis=-1).reshape(1, height * width, 2)
+        x = nn.Dense(self.hidden[0], dtype=self.dtype, name="code")(z)[:, None, :]
+        x = act(x + nn.Dense(self.hidden[0], use_bias=False, dtype=self.dtype, name="position")(grid))
+        for i, features in enumerate(self.hidden[1:]):
+            x = act(nn.Dense(features, dtype=self.dtype, name=f"hidden_{i}")(x))
+        x = nn.Dense(channels, dtype=self.dtype, name="out")(x)
+        return x.reshape(-1, height, width, channels)
+
+
+@dataclass(frozen=True)
+class Broadcast(Conv64):
+    """Strided conv encoder with a spatial broadcast decoder, which favours codes of position (arXiv:1901.07017)."""
+
+    pixel_hidden: tuple[int, ...] = (64, 64, 64)
+    """Widths of the decoder's 1x1 layers."""
+
+    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+        return BroadcastDecoder(self.pixel_hidden, out_shape, self.activation, dtype)
