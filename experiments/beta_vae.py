@@ -6,19 +6,20 @@ Reference:  Higgins et al. 2017; network after arXiv:1811.12359.
 """
 
 from vae_jax.config import Config, Logging
-from vae_jax.data.config import DataConfig
+from vae_jax.data import DataConfig
 from vae_jax.models import VAE
-from vae_jax.networks import Conv64
+from vae_jax.networks import Broadcast
 from vae_jax.objectives import Beta
 
 
 def get_config() -> Config:
     return Config(
-        steps=6000,
+        steps=4_500,
+        seed=2,
         data=DataConfig("sprites", batch_size=64),
         model=VAE(
             latent_dim=10,
-            network=Conv64(channels=(32, 32, 64), kernels=(4, 4, 4)),
+            network=Broadcast(channels=(32, 32, 64), kernels=(4, 4, 4), pixel_hidden=(32, 32, 32)),
             objective=Beta(beta=4.0),
         ),
         logging=Logging(figures_minutes=1.0),

@@ -6,7 +6,7 @@ Reference:  Kingma & Welling, arXiv:1312.6114.
 """
 
 from vae_jax.config import Config
-from vae_jax.data.config import DataConfig
+from vae_jax.data import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 

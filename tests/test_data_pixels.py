@@ -114,3 +114,9 @@ def test_jit_equals_eager(options):
     eager, jitted = apply(jax.random.key(0), batch), jax.jit(apply)(jax.random.key(0), batch)
     assert jitted.keys() == batch.keys()
     assert np.array_equal(np.asarray(eager["image"]), np.asarray(jitted["image"]))
+
+
+def test_dequantising_floats_is_refused():
+    images = jnp.full((2, 4, 4, 1), 0.5, jnp.float32)
+    with pytest.raises(ValueError, match="fills the gaps between 256 grey levels, but the images are float32"):
+        pixels.transform(DataConfig(dequantize=True))(jax.random.key(0), {"image": images, "index": jnp.arange(2)})

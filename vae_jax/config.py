@@ -265,7 +265,7 @@ def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "") -> An
     kwargs = {}
     for key, value in values.items():
         child = f"{option}.{key}" if option else key
-        if key == "kind":
+        if key == "kind" and option in REGISTRIES:
             continue
         if key not in known:
             raise InputError(f"config.json: unknown key {child!r}; {nearest(key, known)}")

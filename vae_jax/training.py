@@ -208,8 +208,10 @@ def _figures(run: Run, state: TrainState, step: int) -> None:
     try:
         from vae_jax import figures
 
-        batch = next(iter(run.batches(_split_to_show(run), 64)))
-        figures.write_all(run.path, run.model, state, batch, f"{run.experiment}, step {step:,}")
+        batch = next(iter(run.batches(_split_to_show(run), 256)))
+        p = getattr(run.config.model, "prior", None)
+        prior = (p.mean, p.std) if p is not None else (0.0, 1.0)
+        figures.write_all(run.path, run.model, state, batch, f"{run.experiment}, step {step:,}", prior=prior)
     except Exception:  # a picture must never cost the run; the log says why it is missing
         logger.exception("figures at step %d failed", step)
 

@@ -36,7 +36,8 @@ class Progress:
     def report(self, step: int, metrics: dict[str, Any]) -> None:
         """Shows the newest metrics."""
         if self._first_step is None:
-            self._first_step = step
+            # The time before the first report went into compilation: no guide to the time left.
+            self._first_step, self._start = step, time.monotonic()
         text = "  ".join(f"{name} {metrics[name]:.2f}" for name in SHOWN if isinstance(metrics.get(name), float))
         speed = metrics.get("images_per_s", 0.0)
         if self._live:

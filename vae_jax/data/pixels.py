@@ -17,6 +17,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import mix
+from vae_jax.errors import InputError
 
 _STATIC_SEED = 20151106  # the key of "static": a constant, so that every run sees the same binary data set
 
@@ -45,7 +46,16 @@ def scale(image: jax.Array) -> jax.Array:
 
 
 def dequantize(keys: jax.Array, image: jax.Array) -> jax.Array:
-    """Returns (v + u) / 256 in (0, 1), u uniform: float32 [B, H, W, C] from uint8."""
+    """Returns (v + u) / 256 in (0, 1), u uniform: float32 [B, H, W, C] from uint8.
+
+    Raises:
+      InputError: the images are floats, which have no grey levels to fill.
+    """
+    if image.dtype != jnp.uint8:
+        raise InputError(
+            f"data.dequantize: it fills the gaps between 256 grey levels, but the images are {image.dtype}; "
+            "store them as uint8, or use --data.dequantize False"
+        )
     noise = (bits16(keys, image[0].size).reshape(image.shape).astype(jnp.float32) + 0.5) / 65536.0
     return (image.astype(jnp.float32) + noise) / 256.0
 
