@@ -101,6 +101,15 @@ class Run:
         """The device mesh of the run's config."""
         return train.make_mesh(self.config.mesh)
 
+    def provenance(self) -> dict[str, Any]:
+        """Returns what made this run: seed, commit, machine and versions; None where `env.json` is gone."""
+        try:
+            env = json.loads((self.path / "env.json").read_text())
+        except (OSError, json.JSONDecodeError):
+            env = {}
+        kept = {name: env.get(name) for name in ("commit", "processor", "cpus", "devices")}
+        return {"seed": self.config.seed, **kept, "jax": env.get("packages", {}).get("jax")}
+
     def example_batch(self) -> dict[str, jax.Array]:
         """Returns a batch of one blank image, for shapes."""
         return {"image": jnp.zeros((1, *self.image_shape))}

@@ -134,6 +134,7 @@ def evaluate_run(
         "metrics": {name: vars(result.metrics[name]) for name in names},
         "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
         **judge(run.config.expected, result.metrics),
+        "training": run.provenance(),
     }
     write_json(out or run.path / "eval.json", values)
     return jsonable(values)
