@@ -14,7 +14,7 @@ from vae_jax.train import LearningRate, Optimizer
 
 def get_config() -> Config:
     return Config(
-        steps=3_000,
+        steps=1_500,
         data=DataConfig("mnist", batch_size=100, binarize="dynamic"),
         model=VAE(latent_dim=20, network=PooledConv()),
         optimizer=Optimizer(lr=1e-3, schedule=LearningRate("cosine", final=0.05)),

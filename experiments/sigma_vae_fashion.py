@@ -14,7 +14,7 @@ from vae_jax.networks import LeNet
 
 def get_config() -> Config:
     return Config(
-        steps=4_000,
+        steps=1_500,
         data=DataConfig("fashion_mnist", batch_size=128),
         model=VAE(latent_dim=20, network=LeNet(channels=(16, 32)), likelihood=GaussianOptimal()),
     )

@@ -9,6 +9,7 @@ from vae_jax.config import Config
 from vae_jax.data import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
+from vae_jax.train import LearningRate, Optimizer
 
 
 def get_config() -> Config:
@@ -16,4 +17,9 @@ def get_config() -> Config:
         steps=23_438,  # 50 epochs of 60,000 images in batches of 128
         data=DataConfig("mnist", batch_size=128),
         model=VAE(latent_dim=20, network=MLP((512, 512))),
+        optimizer=Optimizer(lr=1e-3, schedule=LearningRate("cosine", final=0.05)),
+        expected={
+            "distortion": (72.5, 2.5, "goal of the project: 70 to 75 nats"),
+            "elbo": (-99.0, 5.0, "goal of the project: -104 nats or better"),
+        },
     )

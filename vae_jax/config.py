@@ -159,6 +159,8 @@ def _rules(config: Config):
         "model.network.kernels": sizes,
         "model.network.dense": sizes,
         "model.network.kernel": at_least_one,
+        "model.network.pixel_hidden": (lambda v: v and all(n >= 1 for n in v), "one or more sizes of 1 or more"),
+        "model.network.aspect": positive,
         "model.network.up_kernel": at_least_one,
         "optimizer.lr": positive,
         "optimizer.clip": not_negative,

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-SHOWN = ("elbo", "rate", "distortion", "mse")
+SHOWN = {"elbo": ".2f", "rate": ".2f", "distortion": ".2f", "mse": ".4f"}
 LINE_SECONDS = 10.0
 
 
@@ -38,7 +38,9 @@ class Progress:
         if self._first_step is None:
             # The time before the first report went into compilation: no guide to the time left.
             self._first_step, self._start = step, time.monotonic()
-        text = "  ".join(f"{name} {metrics[name]:.2f}" for name in SHOWN if isinstance(metrics.get(name), float))
+        text = "  ".join(
+            f"{name} {metrics[name]:{SHOWN[name]}}" for name in SHOWN if isinstance(metrics.get(name), float)
+        )
         speed = metrics.get("images_per_s", 0.0)
         if self._live:
             self._update_bar(step, text, speed)

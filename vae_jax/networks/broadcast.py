@@ -14,20 +14,22 @@ from vae_jax.networks.conv import Conv64
 class BroadcastDecoder(nn.Module):
     """A network of 1x1 convolutions on (code, row, column): [B, D] -> [B, H, W, C].
 
-    x[i, j] = g(z, r_i, c_j), r and c from -1 to 1. The first layer is affine in its inputs, so its two halves are
+    x[i, j] = g(z, r_i, c_j), r from -1 to 1 and c from -aspect to aspect. The first layer is affine, so its halves are
     computed apart and added: the tiled input [B, H, W, D + 2] never exists.
     """
 
     hidden: tuple[int, ...]
     out_shape: tuple[int, int, int]
     activation: str
+    aspect: float
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, z):
         act = ACTIVATIONS[self.activation]
         height, width, channels = self.out_shape
-        rows, columns = jnp.meshgrid(jnp.linspace(-1.0, 1.0, height), jnp.linspace(-1.0, 1.0, width), indexing="ij")
+        row, column = jnp.linspace(-1.0, 1.0, height), jnp.linspace(-self.aspect, self.aspect, width)
+        rows, columns = jnp.meshgrid(row, column, indexing="ij")
         grid = jnp.stack([rows, columns], axis=-1).reshape(1, height * width, 2)
         x = nn.Dense(self.hidden[0], dtype=self.dtype, name="code")(z)[:, None, :]
         x = act(x + nn.Dense(self.hidden[0], use_bias=False, dtype=self.dtype, name="position")(grid))
@@ -43,6 +45,8 @@ class Broadcast(Conv64):
 
     pixel_hidden: tuple[int, ...] = (64, 64, 64)
     """Widths of the decoder's 1x1 layers."""
+    aspect: float = 1.0
+    """Range of the column coordinate over that of the row's; away from 1, x is learned before y (or after)."""
 
     def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
-        return BroadcastDecoder(self.pixel_hidden, out_shape, self.activation, dtype)
+        return BroadcastDecoder(self.pixel_hidden, out_shape, self.activation, self.aspect, dtype)

@@ -39,7 +39,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Elbo:
-    """The evidence lower bound: -ELBO = distortion + rate."""
+    """The evidence lower bound: -ELBO = distortion + rate (arXiv:1312.6114)."""
 
     schedule: schedules.Constant | schedules.Linear | schedules.Cyclical = field(default_factory=schedules.Constant)
     """Annealing of the KL weight: constant, linear (warm-up) or cyclical."""
