@@ -143,3 +143,18 @@ def test_examples_do_not_mix(name):
     whole, changed = apply(variables, x), apply(variables, x.at[1:].set(0.0))
     np.testing.assert_allclose(changed[0], whole[0], rtol=1e-5, atol=1e-6)
     assert np.all(np.abs(changed[1] - whole[1]) > 0)
+
+
+def test_broadcast_decoder_equals_the_tiled_input():
+    """g(z, r, c) with the code tiled over the image and joined with the coordinates, as in arXiv:1901.07017."""
+    decoder = networks.Broadcast(pixel_hidden=(6, 5), aspect=2.0).decoder((3, 4, 2), jnp.dtype("float32"))
+    z = jax.random.normal(jax.random.key(0), (7, 4))
+    variables = decoder.init(jax.random.key(1), z)
+    p = variables["params"]
+    rows, columns = np.meshgrid(np.linspace(-1, 1, 3), np.linspace(-2, 2, 4), indexing="ij")
+    grid = np.broadcast_to(np.stack([rows, columns], -1), (7, 3, 4, 2))
+    x = np.concatenate([np.broadcast_to(np.asarray(z)[:, None, None, :], (7, 3, 4, 4)), grid], axis=-1)
+    x = np.maximum(x @ np.concatenate([p["code"]["kernel"], p["position"]["kernel"]]) + p["code"]["bias"], 0)
+    x = np.maximum(x @ p["hidden_0"]["kernel"] + p["hidden_0"]["bias"], 0)
+    x = x @ p["out"]["kernel"] + p["out"]["bias"]
+    np.testing.assert_allclose(decoder.apply(variables, z), x, rtol=1e-4, atol=1e-5)
