@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vae_jax.errors import InputError
-from vae_jax.networks import MLP, NETWORKS, Conv64, DeepConv, LeNet, Linear, PooledConv
+from vae_jax.networks import MLP, NETWORKS, Broadcast, Conv64, DeepConv, LeNet, Linear, PooledConv
 from vae_jax.networks.base import ACTIVATIONS
 from vae_jax.networks.conv import stage_sizes
 
@@ -147,7 +147,7 @@ def test_examples_do_not_mix(name):
 
 def test_broadcast_decoder_equals_the_tiled_input():
     """g(z, r, c) with the code tiled over the image and joined with the coordinates, as in arXiv:1901.07017."""
-    decoder = networks.Broadcast(pixel_hidden=(6, 5), aspect=2.0).decoder((3, 4, 2), jnp.dtype("float32"))
+    decoder = Broadcast(pixel_hidden=(6, 5), aspect=2.0).decoder((3, 4, 2), jnp.dtype("float32"))
     z = jax.random.normal(jax.random.key(0), (7, 4))
     variables = decoder.init(jax.random.key(1), z)
     p = variables["params"]
