@@ -126,7 +126,7 @@ def test_activations_take_effect(activation):
     variables = encoder.init(jax.random.key(0), x)
     out = encoder.apply(variables, x)
     assert out.min() < 0 < out.max()
-    p = variables["params"]
+    p = jax.tree.map(np.asarray, variables["params"])
     hidden = ACTIVATIONS[activation](x.reshape(64, 4) @ p["hidden_0"]["kernel"])
     np.testing.assert_allclose(out, hidden @ p["out"]["kernel"], rtol=1e-4, atol=1e-5)
 
@@ -150,7 +150,7 @@ def test_broadcast_decoder_equals_the_tiled_input():
     decoder = Broadcast(pixel_hidden=(6, 5), aspect=2.0).decoder((3, 4, 2), jnp.dtype("float32"))
     z = jax.random.normal(jax.random.key(0), (7, 4))
     variables = decoder.init(jax.random.key(1), z)
-    p = variables["params"]
+    p = jax.tree.map(np.asarray, variables["params"])
     rows, columns = np.meshgrid(np.linspace(-1, 1, 3), np.linspace(-2, 2, 4), indexing="ij")
     grid = np.broadcast_to(np.stack([rows, columns], -1), (7, 3, 4, 2))
     x = np.concatenate([np.broadcast_to(np.asarray(z)[:, None, None, :], (7, 3, 4, 4)), grid], axis=-1)
