@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
 SHOWN = {"elbo": ".2f", "rate": ".2f", "distortion": ".2f", "mse": ".4f"}
@@ -52,19 +52,22 @@ class Progress:
 
     def _update_bar(self, step: int, text: str, speed: float) -> None:
         if self._bar is None:
-            columns = (
-                TextColumn("step"),
+            columns: list[ProgressColumn] = [
                 MofNCompleteColumn(),
-                BarColumn(bar_width=None),
                 TextColumn("{task.description}"),
                 TextColumn("{task.fields[speed]}"),
+                TimeRemainingColumn(compact=True),
                 TextColumn("left"),
-                TimeRemainingColumn(),
-            )
-            self._bar = RichProgress(*columns, console=self.console, expand=True)
+            ]
+            if self.console.width >= 100:
+                # On narrower terminals the numbers need the room.
+                columns.insert(1, BarColumn(bar_width=None))
+            self._bar = RichProgress(*columns, console=self.console, expand=self.console.width >= 100)
             self._bar.start()
             self._task = self._bar.add_task("", total=self.steps, speed="", completed=step)
-        self._bar.update(self._task, completed=step, description=text, speed=f"{speed:,.0f} images/s")
+        self._bar.update(
+            self._task, completed=step, description=text.replace("  ", " "), speed=f"{speed:,.0f} images/s"
+        )
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:
