@@ -19,6 +19,7 @@ from vae_jax.distributions import GaussianOptimal
 from vae_jax.errors import InputError
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
+from vae_jax.objectives import Beta
 from vae_jax.runs import Run
 from vae_jax.train import LearningRate, MeshConfig, Optimizer
 from vae_jax.train.loop import NonFinite
@@ -181,6 +182,14 @@ def test_missing_checkpoint(tmp_path):
     run = Run.create(tmp_path / "run", "mine", SMALL, (8, 8, 1))
     with pytest.raises(InputError, match="no checkpoints here"):
         run.restore()
+
+
+def test_a_collapsed_posterior_is_said_in_plain_words(tmp_path):
+    said = []
+    heavy = put(SMALL, steps=200, model=put(SMALL.model, objective=Beta(beta=1e4)), optimizer=Optimizer(lr=0.01))
+    heavy = put(heavy, logging=put(heavy.logging, log_every=20, checkpoint_every=200))
+    training.train_run(heavy, "mine", tmp_path / "heavy", say=said.append)
+    assert any("warning: posterior collapse: none of the 3 latent dimensions depends on the image" in s for s in said)
 
 
 def test_nan_names_the_step_the_metric_and_the_last_good_checkpoint(tmp_path):

@@ -21,7 +21,7 @@ from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
 from vae_jax.train.loop import Event, fit
-from vae_jax.train.metrics import MetricsWriter
+from vae_jax.train.metrics import MetricsWriter, collapse_warning
 
 logger = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, Any]], None]
@@ -184,6 +184,12 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
         events.append(
             Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False)
         )
+    latest: dict[str, Any] = {}
+
+    def watch(step: int, metrics: dict[str, Any]) -> None:
+        latest.update(metrics)
+        report(step, metrics)
+
     start = time.perf_counter()
     try:
         state = fit(
@@ -196,11 +202,15 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
             checkpoints=checkpoints,
             checkpoint_every=c.logging.checkpoint_every,
             events=events,
-            report=report,
+            report=watch,
         )
     finally:
         writer.close()
     say(f"trained to step {int(state.step)} in {time.perf_counter() - start:.0f} s")
+    warning = collapse_warning(latest["kl_per_dim"], latest["active_units"]) if "active_units" in latest else None
+    if warning:
+        logger.warning(warning)
+        say(f"warning: {warning}")
     return run
 
 
