@@ -19,6 +19,7 @@ import numpy as np
 
 from vae_jax import config as configs
 from vae_jax import data, train
+from vae_jax.atomic import write_json
 from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.pipeline import eval_batches
@@ -59,8 +60,8 @@ class Run:
         try:
             (path / "figures").mkdir(parents=True, exist_ok=True)
             values = {"experiment": experiment, "image_shape": list(image_shape), **configs.to_dict(config)}
-            _write(path / "env.json", environment())
-            _write(path / "config.json", values)
+            write_json(path / "env.json", environment())
+            write_json(path / "config.json", values)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
         return run
@@ -149,12 +150,6 @@ class Run:
 
     def __hash__(self) -> int:
         return hash(str(self.path))
-
-
-def _write(path: Path, values: dict[str, Any]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(values, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 def environment() -> dict[str, Any]:

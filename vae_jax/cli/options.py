@@ -11,7 +11,6 @@ import dataclasses
 import difflib
 import io
 import re
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -186,10 +185,3 @@ def _one_line(text: str) -> str:
         r"Could not find valid parse for arguments: \[(.*)\]$", r"\1 cannot be read as this option's type", message
     )
     return message or "the command line cannot be read"
-
-
-def width() -> int:
-    """Returns the terminal's width, for tables."""
-    import shutil
-
-    return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100

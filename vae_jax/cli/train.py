@@ -87,9 +87,8 @@ def _train(config, name: str, workdir: Path | None, flags: set[str]) -> int:
     from vae_jax.cli.progress import Progress
     from vae_jax.training import train_run
 
-    smoke_dir = workdir
     with Progress(config.steps, quiet="--quiet" in flags) as progress:
-        run = train_run(config, name, smoke_dir, resume="--resume" in flags, report=progress.report, say=progress.say)
+        run = train_run(config, name, workdir, resume="--resume" in flags, report=progress.report, say=progress.say)
     from vae_jax.cli.evaluate import evaluate_run, print_result
 
     result = evaluate_run(dataclasses.replace(run, config=config))

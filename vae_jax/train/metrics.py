@@ -56,11 +56,6 @@ class MetricsWriter:
                 if isinstance(value, int | float) and math.isfinite(value):
                     self._board.add_scalar(f"{split}/{name}", value, step)
 
-    def figure(self, name: str, image: np.ndarray, step: int) -> None:
-        """Writes a picture [H, W, 3] uint8 to TensorBoard."""
-        if self._board is not None:
-            self._board.add_image(name, image, step, dataformats="HWC")
-
     def close(self) -> None:
         """Flushes everything to disk."""
         if self._board is not None:
