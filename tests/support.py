@@ -1,18 +1,56 @@
 """What several test files need: small data, contexts and comparisons of pytrees."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import train
-from vae_jax.model import Context
+from vae_jax.errors import InputError
+from vae_jax.model import Context, Facts
+from vae_jax.models import VAE
+from vae_jax.models.condition import Condition
+from vae_jax.objectives import GRADIENTS, OBJECTIVES
+from vae_jax.posteriors import POSTERIORS
+from vae_jax.priors import PRIORS
+
+# What the models of the tests are told of their data, and `images` gives.
+FACTS = Facts(examples=100, classes=3, factors=(2, 4))
+
+
+def fitting(latent_dim: int, network, **parts) -> VAE:
+    """Returns a VAE with these components and, for the others, the first of each registry that goes with them.
+
+    Raises:
+      InputError: these components cannot be completed.
+    """
+    tables = {"posterior": POSTERIORS, "prior": PRIORS, "gradient": GRADIENTS, "objective": OBJECTIVES}
+    free = [name for name in tables if name not in parts]
+    error: InputError | None = None
+    for choice in itertools.product(*([cls() for cls in tables[name].values()] for name in free)):
+        chosen = parts | dict(zip(free, choice, strict=True))
+        if getattr(chosen["prior"], "conditional", False):
+            chosen.setdefault("condition", Condition("label"))
+        config = VAE(latent_dim, network, **chosen)
+        try:
+            config.check()
+            return config
+        except InputError as reason:
+            error = error or reason
+    assert error is not None
+    raise error
 
 
 def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict[str, jax.Array]:
-    """Returns a batch of n smooth images in (0, 1): inside the support of every likelihood."""
+    """Returns a batch of n smooth images in (0, 1), inside the support of every likelihood, with labels and factors."""
     rng = np.random.default_rng(seed)
     low = rng.uniform(size=(n, 1, 1, shape[-1]))
-    return {"image": jnp.asarray(0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low, jnp.float32)}
+    return {
+        "image": jnp.asarray(0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low, jnp.float32),
+        "label": jnp.asarray(rng.integers(FACTS.classes, size=n), jnp.int32),
+        "factors": jnp.asarray(rng.integers(FACTS.factors, size=(n, len(FACTS.factors))), jnp.int32),
+    }
 
 
 def context(model, n: int, *, step: int = 3, train: bool = True, index=None, **hyper: float) -> Context:

@@ -19,7 +19,8 @@ from vae_jax.distributions import LIKELIHOODS
 from vae_jax.errors import InputError, nearest
 from vae_jax.models import MODELS, VAE, Autoencoder
 from vae_jax.networks import NETWORKS
-from vae_jax.objectives import OBJECTIVES
+from vae_jax.objectives import GRADIENTS, OBJECTIVES
+from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.schedules import SCHEDULES
 from vae_jax.train import MeshConfig, Optimizer
@@ -29,9 +30,11 @@ REGISTRIES: dict[str, dict[str, type]] = {
     "model": MODELS,
     "model.network": NETWORKS,
     "model.likelihood": LIKELIHOODS,
+    "model.posterior": POSTERIORS,
     "model.prior": PRIORS,
     "model.objective": OBJECTIVES,
     "model.objective.schedule": SCHEDULES,
+    "model.gradient": GRADIENTS,
 }
 
 
@@ -81,6 +84,8 @@ class Config:
     """Model."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """Optimizer."""
+    critic_optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=1e-4, b1=0.5))
+    """Optimizer of a critic (FactorVAE, WAE-GAN), where there is one."""
     ema_decay: float = 0.0
     """Decay of the moving average of weights that evaluation then uses; 0 keeps none."""
     accumulate: int = 1
@@ -125,6 +130,7 @@ def check(config: Config) -> Config:
             f"accumulate: {config.accumulate} microbatches do not divide data.batch_size {config.data.batch_size}; "
             "choose a divisor"
         )
+    config.model.check()
     return config
 
 
@@ -162,15 +168,6 @@ def _rules(config: Config):
         "model.network.pixel_hidden": (lambda v: v and all(n >= 1 for n in v), "one or more sizes of 1 or more"),
         "model.network.aspect": positive,
         "model.network.up_kernel": at_least_one,
-        "optimizer.lr": positive,
-        "optimizer.clip": not_negative,
-        "optimizer.weight_decay": not_negative,
-        "optimizer.eps": positive,
-        "optimizer.b1": share,
-        "optimizer.b2": share,
-        "optimizer.schedule.warmup_steps": not_negative,
-        "optimizer.schedule.factor": positive,
-        "optimizer.schedule.final": not_negative,
         "ema_decay": share,
         "accumulate": at_least_one,
         "logging.log_every": at_least_one,
@@ -182,6 +179,18 @@ def _rules(config: Config):
         "evaluation.limit": not_negative,
         "evaluation.k": sizes,
     }
+    for group in ("optimizer", "critic_optimizer"):
+        table |= {
+            f"{group}.lr": positive,
+            f"{group}.clip": not_negative,
+            f"{group}.weight_decay": not_negative,
+            f"{group}.eps": positive,
+            f"{group}.b1": share,
+            f"{group}.b2": share,
+            f"{group}.schedule.warmup_steps": not_negative,
+            f"{group}.schedule.factor": positive,
+            f"{group}.schedule.final": not_negative,
+        }
     known = flatten(config)
     return [(option, *rule) for option, rule in table.items() if option in known]
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -35,6 +35,23 @@ class Context(NamedTuple):
     axis_name: str | None = None
 
 
+class Facts(NamedTuple):
+    """What a model may know of its training data besides the image shape. Kept in the run's `config.json`.
+
+    Attributes:
+      examples: size of the training split (N of the total-correlation estimators); 0 is unknown.
+      classes: number of labels; 0 without labels.
+      factors: number of values of each generative factor; () without factors.
+    """
+
+    examples: int = 0
+    classes: int = 0
+    factors: tuple[int, ...] = ()
+
+
+NO_FACTS = Facts()
+
+
 class Aux(NamedTuple):
     """What a loss returns besides its value: the new `state`, and metrics as means over this batch shard."""
 
@@ -59,6 +76,30 @@ class Likelihood(Protocol):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns x ~ p(x|z), [B, H, W, C], from one key an example."""
+        ...
+
+
+class Posterior(Protocol):
+    """An inferred q(z|x): a pytree of parameters. All results are float32."""
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns z ~ q(z|x), [B, D], from one key an example."""
+        ...
+
+    def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns the z of `sample` and log q(z|x) [B] in nats; where `log_prob` must invert a map, this need not."""
+        ...
+
+    def log_prob(self, z: jax.Array) -> jax.Array:
+        """Returns log q(z|x) in nats [B], summed over dimensions."""
+        ...
+
+    def mode(self) -> jax.Array:
+        """Returns the code that stands for q: its mean or mode, [B, D]."""
+        ...
+
+    def variance(self) -> jax.Array:
+        """Returns Var[z_j] of each dimension [B, D], exact or of the base distribution."""
         ...
 
 
@@ -117,7 +158,8 @@ class Model(NamedTuple):
       init: `(key, batch) -> (params, state)`.
       loss: `(params, state, key, batch, ctx) -> (scalar, Aux)`; the only place that takes the batch mean.
       terms: `(params, state, key, batch, ctx) -> {name: [B] or [B, D]}`, per-example values in nats, never weighted
-        by beta: `distortion`, `rate`, `elbo`, `kl_per_dim` where they exist, `mse` always.
+        by beta: `distortion`, `rate`, `elbo`, `kl_per_dim` where they exist, `mse` always. `kl_per_dim` is there only
+        where the rate is a sum over latent variables.
       encode: `(params, state, keys or None, batch) -> Encoding`; None gives the mean (mode).
       decode: `(params, state, z, cond=None) -> Likelihood`.
       sample: `(params, state, key, n, cond=None, temperature=1.0) -> Likelihood` with z ~ prior; None if the model
@@ -125,6 +167,7 @@ class Model(NamedTuple):
       log_prob_bound: `(params, state, key, batch, ctx, k) -> [B]`, importance-weighted bound on log p(x) in nats,
         log 1/k sum_i p(x, z_i) / q(z_i|x), z_i ~ q (arXiv:1509.00519, eq. 8).
       hyper: scalars of the objective that are traced, by name, with their configured values.
+      gates: parameter group -> `step -> bool`: the group is updated, and its optimizer advanced, only where it is true.
     """
 
     init: InitFn
@@ -135,3 +178,4 @@ class Model(NamedTuple):
     sample: SampleFn | None = None
     log_prob_bound: BoundFn | None = None
     hyper: Mapping[str, float] = {}
+    gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}

@@ -24,7 +24,7 @@ from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.pipeline import eval_batches
 from vae_jax.errors import InputError
-from vae_jax.model import Model
+from vae_jax.model import NO_FACTS, Facts, Model
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
 
@@ -40,15 +40,19 @@ class Run:
       experiment: name of the experiment it came from.
       config: its complete configuration.
       image_shape: (H, W, C) of the data it was made for.
+      facts: what else was known of the training data.
     """
 
     path: Path
     experiment: str
     config: Config
     image_shape: tuple[int, int, int]
+    facts: Facts = NO_FACTS
 
     @classmethod
-    def create(cls, path: Path, experiment: str, config: Config, image_shape: tuple[int, int, int]) -> Run:
+    def create(
+        cls, path: Path, experiment: str, config: Config, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS
+    ) -> Run:
         """Makes the folder with `config.json` and `env.json`.
 
         Raises:
@@ -56,10 +60,11 @@ class Run:
         """
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise InputError(f"{path}: already there; continue it with --resume, or choose another --workdir")
-        run = cls(path, experiment, config, image_shape)
+        run = cls(path, experiment, config, image_shape, facts)
         try:
             (path / "figures").mkdir(parents=True, exist_ok=True)
-            values = {"experiment": experiment, "image_shape": list(image_shape), **configs.to_dict(config)}
+            about = {"experiment": experiment, "image_shape": list(image_shape), "facts": facts._asdict()}
+            values = {**about, **configs.to_dict(config)}
             write_json(path / "env.json", environment())
             write_json(path / "config.json", values)
         except OSError as error:
@@ -81,26 +86,36 @@ class Run:
         try:
             values = json.loads(file.read_text())
             experiment, shape = values.pop("experiment"), values.pop("image_shape")
+            facts = values.pop("facts", {})  # runs of version 0.1 have none
         except (json.JSONDecodeError, KeyError, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: cannot be read ({error}); restore it, or train again") from error
         height, width, channels = shape
-        return cls(path, experiment, configs.from_dict(values), (height, width, channels))
+        known = NO_FACTS._replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
+        return cls(path, experiment, configs.from_dict(values), (height, width, channels), known)
 
     @functools.cached_property
     def model(self) -> Model:
         """The model's pure functions."""
-        return self.config.model.build(self.image_shape)
+        return self.config.model.build(self.image_shape, self.facts)
 
     @functools.cached_property
     def optimizer(self) -> Any:
         """The optax transformation of the run."""
         shapes = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.example_batch()))[0]
-        return train.make_optimizer({group: self.config.optimizer for group in shapes}, self.config.steps)
+        chosen = {"critic": self.config.critic_optimizer}
+        groups = {group: chosen.get(group, self.config.optimizer) for group in shapes}
+        return train.make_optimizer(groups, self.config.steps, self.model.gates)
 
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
         """The device mesh of the run's config."""
         return train.make_mesh(self.config.mesh)
+
+    @property
+    def prior_unit(self) -> tuple[float, float] | None:
+        """Mean and standard deviation of the prior, the same in all dimensions; None where it has no such unit."""
+        prior = getattr(self.config.model, "prior", None)
+        return prior.unit() if prior is not None else None
 
     def provenance(self) -> dict[str, Any]:
         """Returns what made this run: seed, commit, machine and versions; None where `env.json` is gone."""
@@ -112,8 +127,8 @@ class Run:
         return {"seed": self.config.seed, **kept, "jax": env.get("packages", {}).get("jax")}
 
     def example_batch(self) -> dict[str, jax.Array]:
-        """Returns a batch of one blank image, for shapes."""
-        return {"image": jnp.zeros((1, *self.image_shape))}
+        """Returns a batch of one blank image, for shapes, with a label and factors where the data have them."""
+        return blank_batch(self.image_shape, self.facts)
 
     def init(self, mesh: jax.sharding.Mesh | None = None) -> TrainState:
         """Returns the state at step 0, placed on the mesh."""
@@ -150,6 +165,22 @@ class Run:
 
     def __hash__(self) -> int:
         return hash(str(self.path))
+
+
+def blank_batch(image_shape: tuple[int, int, int], facts: Facts) -> dict[str, jax.Array]:
+    """Returns a batch of one example of zeros, of the shapes that a model built for these facts may read."""
+    batch = {"image": jnp.zeros((1, *image_shape))}
+    if facts.classes:
+        batch["label"] = jnp.zeros((1,), jnp.int32)
+    if facts.factors:
+        batch["factors"] = jnp.zeros((1, len(facts.factors)), jnp.int32)
+    return batch
+
+
+def facts_of(source: Source) -> Facts:
+    """Returns what a model may know of the training data, from any of its splits."""
+    info = source.info
+    return Facts(int(info.sizes["train"]), info.num_classes or 0, tuple(info.factor_sizes))
 
 
 def environment() -> dict[str, Any]:

@@ -16,7 +16,8 @@ from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError
-from vae_jax.runs import Run, data_range
+from vae_jax.model import NO_FACTS, Facts
+from vae_jax.runs import Run, data_range, facts_of
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
@@ -57,7 +58,7 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
     configs.check(config)
     source = data.load(config.data, "train")
     shape = source.info.image_shape
-    config.model.build(shape)
+    config.model.build(shape, facts_of(source))
     mesh = train.make_mesh(config.mesh)
     micro = config.data.batch_size // config.accumulate
     if micro % mesh.size:
@@ -76,14 +77,16 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
     return source, shape
 
 
-def open_run(config: Config, experiment: str, path: Path, shape: tuple[int, int, int], resume: bool) -> Run:
+def open_run(
+    config: Config, experiment: str, path: Path, shape: tuple[int, int, int], resume: bool, facts: Facts = NO_FACTS
+) -> Run:
     """Returns a new run, or the existing one with the stored config checked against this one.
 
     Raises:
       InputError: the folder exists (new) or does not (resume), or what may not change did.
     """
     if not resume:
-        return Run.create(path, experiment, config, shape)
+        return Run.create(path, experiment, config, shape, facts)
     old = Run.load(path)
     changed = [d for d in configs.diff(old.config, config) if not d.startswith(FREE_ON_RESUME)]
     if changed:
@@ -92,7 +95,7 @@ def open_run(config: Config, experiment: str, path: Path, shape: tuple[int, int,
         raise InputError(
             f"{path}: was trained on images {old.image_shape}, the data now gives {shape}; start a new run"
         )
-    return Run(path, old.experiment, config, shape)
+    return Run(path, old.experiment, config, shape, old.facts)
 
 
 # What may differ when a run is continued: none of these changes the next update.
@@ -148,7 +151,7 @@ def train_run(
     """
     source, shape = prepare(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
-    run = open_run(config, experiment, path, shape, resume)
+    run = open_run(config, experiment, path, shape, resume, facts_of(source))
     with _log_to(run.path / "log.txt"):
         checkpoints = run.checkpoints(create=True)
         try:
@@ -207,7 +210,7 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
     finally:
         writer.close()
     say(f"trained to step {int(state.step)} in {time.perf_counter() - start:.0f} s")
-    warning = collapse_warning(latest["kl_per_dim"], latest["active_units"]) if "active_units" in latest else None
+    warning = collapse_warning(latest["kl_per_dim"], latest["active_units"]) if "kl_per_dim" in latest else None
     if warning:
         logger.warning(warning)
         say(f"warning: {warning}")
@@ -219,9 +222,8 @@ def _figures(run: Run, state: TrainState, step: int) -> None:
         from vae_jax import figures
 
         batch = next(iter(run.batches(_split_to_show(run), 256)))
-        p = getattr(run.config.model, "prior", None)
-        prior = (p.mean, p.std) if p is not None else (0.0, 1.0)
-        figures.write_all(run.path, run.model, state, batch, f"{run.experiment}, step {step:,}", prior=prior)
+        title = f"{run.experiment}, step {step:,}"
+        figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit)
     except Exception:  # a picture must never cost the run; the log says why it is missing
         logger.exception("figures at step %d failed", step)
 

@@ -18,7 +18,9 @@ What = Literal[
     "models",
     "networks",
     "objectives",
+    "posteriors",
     "priors",
+    "gradients",
     "likelihoods",
     "schedules",
     "quantizers",
@@ -37,7 +39,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class List:
-    """What there is: experiments, models, networks, objectives, priors, likelihoods, schedules, data, metrics."""
+    """What there is: experiments, data, metrics, models, and every component that a model is put together from."""
 
     what: tyro.conf.Positional[What] = "all"
     """The kind to list."""
@@ -128,7 +130,9 @@ SOURCES: dict[str, Callable[[], list[Row]]] = {
     "models": registry("model"),
     "networks": registry("model.network"),
     "objectives": registry("model.objective"),
+    "posteriors": registry("model.posterior"),
     "priors": registry("model.prior"),
+    "gradients": registry("model.gradient"),
     "likelihoods": registry("model.likelihood"),
     "schedules": registry("model.objective.schedule"),
     "quantizers": lambda: [],

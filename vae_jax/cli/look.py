@@ -204,7 +204,7 @@ class Traverse:
             result.kl_per_dim,
             dims=self.dims,
             base=base,
-            prior=prior_of(run),
+            prior=run.prior_unit,
             reach=self.reach,
             steps=self.steps,
             quantiles=self.quantiles,
@@ -218,14 +218,6 @@ class Traverse:
 
         arrays = {"dims": walk.dims, "values": walk.values, "codes": walk.codes, "images": images, "kl": walk.kl}
         write(out, arrays, figure)
-
-
-def prior_of(run: Run) -> tuple[float, float] | None:
-    """Returns mean and standard deviation of a run's Gaussian prior; None where it has another one, or none."""
-    from vae_jax.priors import Normal
-
-    prior = getattr(run.config.model, "prior", None)
-    return (prior.mean, prior.std) if isinstance(prior, Normal) else None
 
 
 def name(run: Run, state: TrainState) -> str:

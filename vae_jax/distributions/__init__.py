@@ -1,7 +1,8 @@
 """Distributions over codes and over images."""
 
+from vae_jax.distributions.divergence import closed_kl
 from vae_jax.distributions.gaussian import DiagGaussian, kl
-from vae_jax.distributions.likelihoods import BernoulliPixels, GaussianPixels
+from vae_jax.distributions.likelihoods import AutoregressivePixels, BernoulliPixels, GaussianPixels
 from vae_jax.distributions.pixels import (
     LIKELIHOODS,
     Bernoulli,
@@ -14,6 +15,7 @@ from vae_jax.distributions.pixels import (
 
 __all__ = [
     "LIKELIHOODS",
+    "AutoregressivePixels",
     "Bernoulli",
     "BernoulliPixels",
     "DiagGaussian",
@@ -23,5 +25,6 @@ __all__ = [
     "GaussianPixels",
     "GaussianPixelwise",
     "PixelLikelihood",
+    "closed_kl",
     "kl",
 ]

@@ -29,9 +29,18 @@ class DiagGaussian(NamedTuple):
         squared = jnp.square(z - self.mean) * jnp.exp(-self.log_var)
         return -0.5 * jnp.sum(squared + self.log_var + LOG_2PI, axis=-1)
 
+    def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns z [B, D] and log N(z; mean, var) [B]."""
+        z = self.sample(keys)
+        return z, self.log_prob(z)
+
     def mode(self) -> jax.Array:
         """Returns the mean, which is the mode."""
         return self.mean
+
+    def variance(self) -> jax.Array:
+        """Returns exp(log_var)."""
+        return jnp.exp(self.log_var)
 
 
 def kl(q: DiagGaussian, p: DiagGaussian) -> jax.Array:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -91,3 +92,46 @@ class GaussianPixels(NamedTuple):
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns loc + std * eps [B, H, W, C], from one key an example."""
         return self.loc + jnp.exp(self.log_std) * prng.normal(keys, self.loc.shape[1:])
+
+
+class AutoregressivePixels(NamedTuple):
+    """p(x|z) = prod_i p(x_i | x_<i, z), pixels in raster order. `given(x)` is the likelihood with every x_<i known.
+
+    Attributes:
+      given: a pytree that is called with x [B, H, W, C] and returns a likelihood whose pixel (i, j) depends only on
+        the pixels before it.
+      blank: zeros [B, H, W, C].
+    """
+
+    given: Any
+    blank: jax.Array
+
+    def log_prob(self, x: jax.Array) -> jax.Array:
+        """Returns log p(x|z) in nats [B], one pass (teacher forcing)."""
+        return self.given(x).log_prob(x)
+
+    def _unroll(self, pick: Callable[[Any, jax.Array], jax.Array]) -> jax.Array:
+        _, height, width, _ = self.blank.shape
+
+        def body(i: jax.Array, x: jax.Array) -> jax.Array:
+            row, column = i // width, i % width
+            at = jnp.zeros((1, height, width, 1), bool).at[0, row, column, 0].set(True)
+            return jnp.where(at, pick(self.given(x), i), x)
+
+        return jax.lax.fori_loop(0, height * width, body, self.blank)
+
+    def mode(self) -> jax.Array:
+        """Returns the greedy image [B, H, W, C]: each pixel the mode given those before it."""
+        return self._unroll(lambda p, i: p.mode())
+
+    def mean(self) -> jax.Array:
+        """Returns E[x_i | x_<i, z] along the greedy image [B, H, W, C]; the exact mean would need all images."""
+        return self.given(self.mode()).mean()
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns x ~ p(x|z) [B, H, W, C], pixel by pixel, from one key an example."""
+
+        def pick(p: Any, i: jax.Array) -> jax.Array:
+            return p.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, i))
+
+        return self._unroll(pick)

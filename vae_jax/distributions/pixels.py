@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,10 @@ class PixelLikelihood:
 
     Attributes:
       support: the closed range of x, checked once against the data before training.
+      normalised: whether it is a density (or mass function) of x; False for losses such as MS-SSIM.
     """
+
+    normalised: ClassVar[bool] = True
 
     @property
     def support(self) -> tuple[float, float]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_jax import prng
 from vae_jax.errors import InputError
+from vae_jax.evaluation.likelihood import model_inputs
 from vae_jax.model import Model
 from vae_jax.train.state import TrainState
 
@@ -63,7 +64,7 @@ def encode_all(
     for batch in batches:
         n = len(batch["image"])
         index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
-        out = program(state, key, {"image": batch["image"]}, index)
+        out = program(state, key, model_inputs(batch), index)
         rest = {f"extra/{name}": value for name, value in batch.items() if name not in ("image", "index")}
         for name, value in {**out, **rest, "index": index}.items():
             parts.setdefault(name, []).append(np.asarray(value))
@@ -129,7 +130,7 @@ def _encode_program(encode: Callable[..., Any], drawn: bool) -> Callable[..., di
         code = encode(state.eval_params, state.model_state, None, batch)
         out = {"mean": code.z}
         if code.posterior is not None:
-            out["log_var"] = code.posterior.log_var
+            out["log_var"] = jnp.log(code.posterior.variance())
             if drawn:
                 assert key is not None
                 keys = prng.example_keys(prng.site_key(key, "posterior"), index)

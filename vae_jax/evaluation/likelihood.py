@@ -126,7 +126,7 @@ def evaluate(
             n = limit - seen
         index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
         dims = math.prod(batch["image"].shape[1:])
-        totals.add(program(state, key, {"image": batch["image"]}, index))
+        totals.add(program(state, key, model_inputs(batch), index))
         seen += n
         report(seen)
         if limit and seen >= limit:
@@ -134,6 +134,11 @@ def evaluate(
     if seen == 0:
         raise InputError("nothing to evaluate: the split is empty")
     return totals.result(dims, cell_width)
+
+
+def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what a model may read of a batch: the image, and label and factors where they are there."""
+    return {name: batch[name] for name in ("image", "label", "factors") if name in batch}
 
 
 @functools.lru_cache(maxsize=32)

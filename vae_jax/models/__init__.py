@@ -1,7 +1,7 @@
-"""Models: configs with `build(image_shape) -> Model`."""
+"""Models: configs with `check()` and `build(image_shape, facts) -> Model`."""
 
 from vae_jax.models.autoencoder import Autoencoder, autoencoder
-from vae_jax.models.gaussian import VAE, vae
+from vae_jax.models.vae import VAE, vae
 
 MODELS = {"vae": VAE, "ae": Autoencoder}
 

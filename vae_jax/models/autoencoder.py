@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax import distributions as dist
 from vae_jax import networks, prng
-from vae_jax.model import Aux, Batch, Context, Encoding, Metrics, Model, Params, State
+from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,16 @@ class Autoencoder:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters and the loss stay float32."""
 
-    def build(self, image_shape: tuple[int, int, int]) -> Model:
-        """Returns the model for images [H, W, C].
+    def check(self) -> None:
+        """Every combination works."""
+
+    def build(self, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS) -> Model:
+        """Returns the model for images [H, W, C]; `facts` are not needed.
 
         Raises:
           InputError: the network cannot take this image size.
         """
+        del facts
         return autoencoder(self, image_shape)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -28,7 +28,17 @@ class Network:
 
     The encoder maps images [B, H, W, C] to [B, outputs]; the decoder maps codes [B, D] to [B, *out_shape]. Both
     return plain arrays: distributions, and noise, are the model's business.
+
+    Attributes:
+      autoregressive: whether the decoder is called as `(z, x)` and output (i, j) may depend on the pixels before it.
+      noisy: whether the decoder takes `keys` [B], for dropout in training.
     """
+
+    autoregressive: ClassVar[bool] = False
+
+    @property
+    def noisy(self) -> bool:
+        return False
 
     def check(self, image_shape: tuple[int, int, int]) -> None:
         """Raises InputError if images of this (H, W, C) do not fit."""

@@ -1,51 +1,20 @@
-"""The evidence lower bound and its beta-weighted form.
-
-An objective is a frozen dataclass (its options) with `hyper()` (scalars that may be swept, traced) and `loss`, a pure
-function of the terms of one batch. Terms are never weighted; the weights exist only inside `loss`.
-"""
+"""The evidence lower bound and its beta-weighted form."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import jax
 
-from vae_jax import schedules
 from vae_jax.model import Context, Metrics
-
-
-class Terms(NamedTuple):
-    """One batch as the single-latent family sees it. Nats, per example, unweighted.
-
-    Attributes:
-      x: data [B, H, W, C].
-      z: one posterior sample [B, D].
-      posterior: q(z|x).
-      likelihood: p(x|z).
-      distortion: -log p(x|z) [B].
-      rate: KL(q(z|x) || p(z)) [B], closed form where there is one, else its one-sample estimate.
-      kl_per_dim: the rate by dimension [B, D].
-    """
-
-    x: jax.Array
-    z: jax.Array
-    posterior: Any
-    likelihood: Any
-    distortion: jax.Array
-    rate: jax.Array
-    kl_per_dim: jax.Array
+from vae_jax.objectives.base import Objective, Terms
 
 
 @dataclass(frozen=True)
-class Elbo:
+class Elbo(Objective):
     """The evidence lower bound: -ELBO = distortion + rate (arXiv:1312.6114)."""
 
-    schedule: schedules.Constant | schedules.Linear | schedules.Cyclical = field(default_factory=schedules.Constant)
-    """Annealing of the KL weight: constant, linear (warm-up) or cyclical."""
-
     def hyper(self) -> dict[str, float]:
-        """Returns the scalars that are traced rather than compiled in."""
         return {"beta": 1.0}
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:

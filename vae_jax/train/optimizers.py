@@ -6,6 +6,7 @@ the branch.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -117,17 +118,23 @@ def decay_mask(params: Any) -> Any:
     return jax.tree.map(lambda x: x.ndim >= 2, params)
 
 
-def make_optimizer(groups: dict[str, Optimizer], steps: int) -> optax.GradientTransformation:
+def make_optimizer(
+    groups: dict[str, Optimizer], steps: int, gates: Mapping[str, Callable[[jax.Array], jax.Array]] | None = None
+) -> optax.GradientTransformation:
     """Returns the optimizer of `{group: params}`: each top-level key is updated by its own branch.
 
     Args:
       groups: the optimizer of each parameter group, by name.
       steps: length of the run, where a cosine ends.
+      gates: group -> `step -> bool`; a gated group is updated, and its moments move, only where this is true.
 
     Returns:
       an optax transformation; its `init` raises ValueError for a group without an optimizer.
     """
     branches: dict[Any, Any] = {name: config.build(steps) for name, config in groups.items()}
+    for name, gate in (gates or {}).items():
+        # Zero gradients would not do: Adam would go on moving by its momentum.
+        branches[name] = optax.conditionally_mask(branches[name], lambda step, *, g=gate, **_: g(step))
 
     def labels(params: Any) -> Any:
         return {name: jax.tree.map(lambda _, n=name: n, tree) for name, tree in params.items()}

@@ -1,0 +1,80 @@
+"""Conditioning: what a model is told about an example besides its image."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.errors import InputError
+from vae_jax.model import Facts
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Conditional VAE: encoder and decoder (and a conditional prior) take `cond` (Sohn et al. 2015).
+
+    The features are appended to the image as constant channels (encoder) and to the code (decoder), so every network
+    can be conditioned.
+    """
+
+    on: Literal["none", "label", "factors"] = "none"
+    """What is given: nothing, the label (one-hot) or the generative factors (one-hot each)."""
+    encoder: bool = True
+    """Give it to the encoder: q(z|x, c)."""
+    decoder: bool = True
+    """Give it to the decoder: p(x|z, c)."""
+
+    def check(self, facts: Facts) -> None:
+        """Raises InputError if the data do not have what is asked for."""
+        if self.on == "label" and not facts.classes:
+            raise InputError("model.condition.on: label, but the data have no labels; use none, or data with labels")
+        if self.on == "factors" and not facts.factors:
+            raise InputError("model.condition.on: factors, but the data have no factors; use none, or sprites")
+
+    def sizes(self, facts: Facts) -> tuple[int, ...]:
+        """Returns the number of values of each variable of the condition."""
+        return {"none": (), "label": (facts.classes,), "factors": facts.factors}[self.on]
+
+    def features(self, batch: Mapping[str, Any], facts: Facts) -> jax.Array | None:
+        """Returns the features [B, F] of a batch, one-hot vectors side by side; None without a condition.
+
+        Raises:
+          InputError: the batch lacks what the model is conditioned on.
+        """
+        if self.on == "none":
+            return None
+        name = "label" if self.on == "label" else "factors"
+        if name not in batch:
+            raise InputError(f"this model is conditioned on {name}, which these images come without")
+        values = jnp.asarray(batch[name]).reshape(len(batch["image"]), -1)
+        return one_hot(values, self.sizes(facts))
+
+    def join_image(self, x: jax.Array, features: jax.Array | None) -> jax.Array:
+        """Returns the encoder's input: x [B, H, W, C] with the features as constant channels."""
+        if features is None or not self.encoder:
+            return x
+        planes = jnp.broadcast_to(features[:, None, None, :], (*x.shape[:3], features.shape[-1]))
+        return jnp.concatenate([x, planes], -1)
+
+    def join_code(self, z: jax.Array, features: jax.Array | None) -> jax.Array:
+        """Returns the decoder's input: z [N, D] with the features [B, F] appended, repeated where N = K * B."""
+        if features is None or not self.decoder:
+            return z
+        repeats = z.shape[0] // features.shape[0]
+        return jnp.concatenate([z, jnp.tile(features, (repeats, 1))], -1)
+
+
+def one_hot(values: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
+    """Returns one-hot vectors side by side [B, sum(sizes)] of values [B, len(sizes)]."""
+    parts = [jax.nn.one_hot(values[:, i], size) for i, size in enumerate(sizes)]
+    return jnp.concatenate(parts, -1)
+
+
+def grid(n: int, sizes: tuple[int, ...]) -> jax.Array:
+    """Returns features [n, sum(sizes)] that cycle through the values of the first variable, the others at 0."""
+    values = jnp.zeros((n, len(sizes)), jnp.int32).at[:, 0].set(jnp.arange(n) % sizes[0])
+    return one_hot(values, sizes)

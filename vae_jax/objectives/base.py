@@ -1,0 +1,122 @@
+"""What an objective sees of a batch, and what an objective is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from vae_jax import schedules
+from vae_jax.model import NO_FACTS, Context, Facts, Metrics
+
+
+class Terms(NamedTuple):
+    """One batch as the single-latent family sees it. Nats, per example, unweighted.
+
+    Attributes:
+      x: data [B, H, W, C].
+      z: one posterior sample [B, D] (the first of K).
+      posterior: q(z|x).
+      likelihood: p(x|z) of all K samples, leading axis K * B.
+      distortion: -log p(x|z) [B], mean over the K samples.
+      rate: KL(q(z|x) || p(z)) [B], closed form where there is one, else its estimate from the K samples.
+      kl_per_dim: the rate by latent variable [B, G]; None where the rate is not such a sum.
+      prior: p(z), with `log_prob`.
+      log_p_x: log p(x|z_k) [K, B]. In training its gradient is that of the chosen estimator.
+      log_p_z: log p(z_k) [K, B].
+      log_q: log q(z_k|x) [K, B]; None if the objective does not use it. Under `stl` and `dreg` the parameters of q
+        are stopped in it.
+      key: for noise of the objective's own; split it by `prng.site_key`.
+      decode: z [N, D] -> p(x|z).
+      sample_prior: (key, n) -> z [n, D] ~ p(z).
+      facts: of the training data.
+    """
+
+    x: jax.Array
+    z: jax.Array
+    posterior: Any
+    likelihood: Any
+    distortion: jax.Array
+    rate: jax.Array
+    kl_per_dim: jax.Array | None
+    prior: Any = None
+    log_p_x: jax.Array | None = None
+    log_p_z: jax.Array | None = None
+    log_q: jax.Array | None = None
+    key: Any = None
+    decode: Callable[[jax.Array], Any] | None = None
+    sample_prior: Callable[[jax.Array, int], jax.Array] | None = None
+    facts: Facts = NO_FACTS
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Base of the objective configs: what is minimised, as a pure function of the terms of one batch.
+
+    Attributes:
+      importance: whether `log_q` is needed, because importance weights p(x, z) / q(z|x) are.
+      couples: whether an example's loss depends on the others of the batch.
+      by_dimension: whether `kl_per_dim` is needed.
+      critic: whether it trains a critic on z (parameter group `critic`, with `config.critic_optimizer`).
+      spaces: spaces of z it can read; () for all.
+      separate_encoder: the encoder is an optimizer group of its own, `encoder`.
+      deterministic: it is made for point posteriors (`posterior.deterministic`), and only for these.
+    """
+
+    schedule: schedules.Constant | schedules.Linear | schedules.Cyclical = field(default_factory=schedules.Constant)
+    """Annealing of the KL weight: constant, linear (warm-up) or cyclical."""
+
+    importance: ClassVar[bool] = False
+    couples: ClassVar[bool] = False
+    by_dimension: ClassVar[bool] = False
+    critic: ClassVar[bool] = False
+    spaces: ClassVar[tuple[str, ...]] = ()
+    separate_encoder: ClassVar[bool] = False
+    deterministic: ClassVar[bool] = False
+
+    @property
+    def samples(self) -> int:
+        """Posterior samples an example, K."""
+        return 1
+
+    def check(self, facts: Facts) -> None:
+        """Raises InputError if the training data lack what this objective needs."""
+
+    def hyper(self) -> dict[str, float]:
+        """Returns the scalars that are traced rather than compiled in."""
+        return {}
+
+    def init(self, key: jax.Array, code_dim: int) -> dict[str, Any]:
+        """Returns the parameters of the `critic` group: none by default."""
+        del key, code_dim
+        return {}
+
+    def init_state(self) -> dict[str, Any]:
+        """Returns the running state (multipliers, moving averages): none by default."""
+        return {}
+
+    def gates(self) -> dict[str, Callable[[jax.Array], jax.Array]]:
+        """Returns `Model.gates`: which group is updated at which step; none by default."""
+        return {}
+
+    def path_factor(self, log_w: jax.Array) -> jax.Array:
+        """Returns the factor [K, B] that `dreg` puts on the path gradient of each sample (importance objectives)."""
+        raise TypeError(f"{type(self).__name__} must define path_factor")
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (what is minimised [B] in nats, metrics) for objectives without state or critic."""
+        raise TypeError(f"{type(self).__name__} must define loss or step")
+
+    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
+        """Returns (what is minimised [B] in nats, metrics, new state).
+
+        Args:
+          terms: of the batch.
+          ctx: the step's context; where `ctx.train` is false the state must come back unchanged.
+          state: as of `init_state`.
+          critic: parameters of the critic group, {} without one.
+        """
+        del critic
+        return *self.loss(terms, ctx), state

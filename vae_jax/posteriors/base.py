@@ -1,0 +1,55 @@
+"""What a posterior config is: how encoder outputs become q(z|x)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Base of the posterior configs.
+
+    Attributes:
+      space: where z lives: "real", "positive", "unit" (0 to 1), "sphere", "categorical" (one-hot vectors),
+        "binary" or "joint". Posterior and prior must agree.
+      reparameterized: whether `sample` carries gradients to the encoder in training.
+      has_log_prob: whether `log_prob(z)` of a given z can be computed (`sample_and_log_prob` is always there).
+      deterministic: whether q is a point: no density, no rate.
+      factorised: whether its closed-form KL from a factorised prior is a sum over latent variables.
+    """
+
+    space: ClassVar[str] = "real"
+    reparameterized: ClassVar[bool] = True
+    has_log_prob: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = False
+    factorised: ClassVar[bool] = False
+
+    def check(self, latent_dim: int) -> None:
+        """Raises InputError if this posterior cannot have `latent_dim` dimensions."""
+
+    def outputs(self, latent_dim: int) -> int:
+        """Returns the number of encoder outputs."""
+        raise TypeError(f"{type(self).__name__} must define outputs")
+
+    def code_dim(self, latent_dim: int) -> int:
+        """Returns the length of z, the decoder's input: `latent_dim`, unless z is made of several variables."""
+        return latent_dim
+
+    def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:
+        """Returns the trained parameters besides the encoder's (of a flow): none by default."""
+        del key, latent_dim
+        return {}
+
+    def build(self, params: Any, out: jax.Array, step: jax.Array, train: bool) -> Any:
+        """Returns q(z|x) (see `model.Posterior`).
+
+        Args:
+          params: as of `init`.
+          out: encoder outputs [B, outputs(latent_dim)], float32.
+          step: int32 scalar, for schedules (of a temperature).
+          train: a relaxation is used only in training; outside z is exactly discrete.
+        """
+        raise TypeError(f"{type(self).__name__} must define build")

@@ -1,0 +1,76 @@
+"""What a prior config is: p(z), its parameters, and what it may ask of the model around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+
+from vae_jax.model import Context
+
+
+class Links(NamedTuple):
+    """What a prior may know of the model it belongs to.
+
+    Attributes:
+      code_dim: length of z, D.
+      image_shape: (H, W, C).
+      posterior: images [M, H, W, C] -> q(z|x), with the model's present encoder (VampPrior, exemplar prior).
+      x: the images of the batch [B, H, W, C] in training, else None.
+      cond: condition features [B, F] of a conditional model, else None.
+    """
+
+    code_dim: int
+    image_shape: tuple[int, int, int]
+    posterior: Callable[[jax.Array], Any]
+    x: jax.Array | None = None
+    cond: jax.Array | None = None
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Base of the prior configs.
+
+    Attributes:
+      space: where z lives (see `posteriors.Posterior.space`).
+      factorised: whether the closed-form KL from a factorised posterior is a sum over dimensions.
+      conditional: whether p(z|cond) needs the model's condition.
+    """
+
+    space: ClassVar[str] = "real"
+    factorised: ClassVar[bool] = False
+    conditional: ClassVar[bool] = False
+
+    def unit(self) -> tuple[float, float] | None:
+        """Returns (mean, standard deviation) of every dimension, the unit of traversals; None without one."""
+        return None
+
+    def check(self, code_dim: int) -> None:
+        """Raises InputError if this prior cannot have `code_dim` dimensions."""
+
+    def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
+        """Returns the trained parameters. `links.cond` gives a batch of features where there is a condition."""
+        del key, links
+        return {}
+
+    def init_state(self, links: Links) -> dict[str, Any]:
+        """Returns the running state (a normaliser's estimate, a buffer of exemplars)."""
+        del links
+        return {}
+
+    def distribution(self, params: Any, state: Any, links: Links) -> Any:
+        """Returns p(z): a pytree with `log_prob(z [B, D]) -> [B]`; parameters shaped [1, D] or [B, D]."""
+        raise TypeError(f"{type(self).__name__} must define distribution")
+
+    def fit(self, params: Any, state: Any, key: jax.Array, links: Links, ctx: Context) -> tuple[Any, Any]:
+        """Returns (p(z), new state) in training."""
+        del key, ctx
+        return self.distribution(params, state, links), state
+
+    def sample(
+        self, params: Any, state: Any, key: jax.Array, n: int, links: Links, temperature: float = 1.0
+    ) -> jax.Array:
+        """Returns z ~ p(z), [n, D]; `temperature` scales the standard deviation where that has a meaning."""
+        raise TypeError(f"{type(self).__name__} must define sample")
