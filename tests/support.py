@@ -1,5 +1,6 @@
 """What several test files need: small data, contexts and comparisons of pytrees."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -17,6 +18,16 @@ from vae_jax.priors import PRIORS
 
 # What the models of the tests are told of their data, and `images` gives.
 FACTS = Facts(examples=100, classes=3, factors=(2, 4))
+
+
+def shrink(config):
+    """Returns a component config with every width cut to 16: two channels are left in each of 8 norm groups."""
+    cut = {
+        f.name: tuple(min(n, 16) for n in value)
+        for f in dataclasses.fields(config)
+        if isinstance(value := getattr(config, f.name), tuple) and value and all(isinstance(n, int) for n in value)
+    }
+    return dataclasses.replace(config, **cut)
 
 
 def fitting(latent_dim: int, network, **parts) -> VAE:

@@ -31,21 +31,11 @@ SMALL = MLP(hidden=(16,))
 NO_GRADIENT: dict[str, tuple[str, ...]] = {}
 
 
-def shrink(config):
-    """Returns a component config with every width cut to 16: two channels are left in each of 8 norm groups."""
-    cut = {
-        f.name: tuple(min(n, 16) for n in value)
-        for f in dataclasses.fields(config)
-        if isinstance(value := getattr(config, f.name), tuple) and value and all(isinstance(n, int) for n in value)
-    }
-    return dataclasses.replace(config, **cut)
-
-
 def cases() -> dict[str, tuple]:
     """Returns name -> (model config, image shape)."""
     tiny, small = (6, 5, 1), (16, 16, 1)
     found = {f"model-{n}": (cls(latent_dim=D, network=SMALL), tiny) for n, cls in MODELS.items()}
-    found |= {f"network-{n}": (VAE(D, shrink(cls())), small) for n, cls in NETWORKS.items()}
+    found |= {f"network-{n}": (VAE(D, support.shrink(cls())), small) for n, cls in NETWORKS.items()}
     tables = {
         "likelihood": LIKELIHOODS,
         "posterior": POSTERIORS,
@@ -54,14 +44,17 @@ def cases() -> dict[str, tuple]:
         "gradient": GRADIENTS,
     }
     for part, table in tables.items():
-        found |= {f"{part}-{n}": (support.fitting(D, SMALL, **{part: shrink(cls())}), tiny) for n, cls in table.items()}
+        found |= {
+            f"{part}-{n}": (support.fitting(D, SMALL, **{part: support.shrink(cls())}), tiny)
+            for n, cls in table.items()
+        }
     found |= {f"schedule-{n}": (VAE(D, SMALL, objective=Beta(cls())), tiny) for n, cls in SCHEDULES.items()}
     found |= {f"ae-likelihood-{n}": (Autoencoder(D, SMALL, cls()), tiny) for n, cls in LIKELIHOODS.items()}
     return found | {
-        "deep-conv+pixelwise+rgb": (VAE(D, shrink(DeepConv()), GaussianPixelwise()), (16, 16, 3)),
-        "lenet+nearest+odd": (VAE(D, shrink(LeNet(upsample="nearest"))), (9, 7, 1)),
+        "deep-conv+pixelwise+rgb": (VAE(D, support.shrink(DeepConv()), GaussianPixelwise()), (16, 16, 3)),
+        "lenet+nearest+odd": (VAE(D, support.shrink(LeNet(upsample="nearest"))), (9, 7, 1)),
         "pooled+group+optimal+cyclical": (
-            VAE(D, shrink(PooledConv(norm="group")), GaussianOptimal(), Normal(0.5, 2.0), Beta(Cyclical(40))),
+            VAE(D, support.shrink(PooledConv(norm="group")), GaussianOptimal(), Normal(0.5, 2.0), Beta(Cyclical(40))),
             (10, 12, 2),
         ),
         "ae-mask": (Autoencoder(D, SMALL, corruption="mask"), tiny),

@@ -1,0 +1,163 @@
+"""Every pair of components: it takes a finite step that moves every parameter group, or is refused in words.
+
+A greedy covering array puts all allowed pairs of (objective, posterior, prior, likelihood, gradient) into few models;
+each makes one step on one device. Every component also makes a step over 8 devices, equal to that of one.
+"""
+
+import functools
+import itertools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import support
+
+from vae_jax import train
+from vae_jax.distributions import LIKELIHOODS
+from vae_jax.errors import InputError
+from vae_jax.models.condition import Condition
+from vae_jax.models.vae import VAE
+from vae_jax.networks import MLP
+from vae_jax.objectives import GRADIENTS, OBJECTIVES
+from vae_jax.posteriors import POSTERIORS
+from vae_jax.priors import PRIORS
+from vae_jax.train import MeshConfig
+from vae_jax.train.sharding import batch_sharding
+
+SHAPE, B, D = (6, 5, 1), 8, 3
+TABLES = {
+    "objective": OBJECTIVES,
+    "posterior": POSTERIORS,
+    "prior": PRIORS,
+    "likelihood": LIKELIHOODS,
+    "gradient": GRADIENTS,
+}
+Choice = tuple[str, ...]  # one name a table, in the order of TABLES
+
+
+def config(choice: Choice) -> VAE:
+    parts = {part: support.shrink(TABLES[part][name]()) for part, name in zip(TABLES, choice, strict=True)}
+    condition = Condition("label" if parts["prior"].conditional else "none")
+    return VAE(D, MLP(hidden=(8,)), condition=condition, **parts)
+
+
+@functools.cache
+def refusal(choice: Choice) -> str | None:
+    try:
+        config(choice).check()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def pairs_of(choice: Choice) -> set:
+    return set(itertools.combinations(enumerate(choice), 2))
+
+
+@functools.cache
+def covering() -> tuple[tuple[Choice, ...], frozenset]:
+    """Returns (models that cover every pair that occurs in any allowed model, these pairs)."""
+    # Whether a choice is allowed never depends on the likelihood, beyond its being a density: one of each kind will do.
+    names = [list(table) for table in TABLES.values()]
+    kinds = {LIKELIHOODS[n].normalised: n for n in reversed(names[3])}
+    allowed = [c for c in itertools.product(*names[:3], kinds.values(), names[4]) if refusal(c) is None]
+    wanted = set()
+    for c in allowed:
+        for name in names[3]:
+            if LIKELIHOODS[name].normalised == LIKELIHOODS[c[3]].normalised:
+                wanted |= pairs_of((*c[:3], name, c[4]))
+    by_pair: dict = {}
+    for c in allowed:
+        for pair in pairs_of(c):
+            by_pair.setdefault(pair, []).append(c)
+    left, chosen, random = set(wanted), [], np.random.default_rng(0)
+    for pair in sorted(wanted, key=str):
+        if pair not in left:
+            continue
+        # A likelihood other than the one that stood for its kind: look the pair up under that one.
+        stand_in = tuple((i, kinds[LIKELIHOODS[n].normalised] if i == 3 else n) for i, n in pair)
+        options = by_pair[stand_in]
+        likelihood = dict(pair).get(3)
+        best, gain = None, 0
+        for number in random.permutation(len(options))[:60]:
+            c = options[number]
+            same = [n for n in names[3] if LIKELIHOODS[n].normalised == LIKELIHOODS[c[3]].normalised]
+            for name in [likelihood] if likelihood else random.permutation(same)[:3]:
+                candidate = (*c[:3], str(name), c[4])
+                found = len(pairs_of(candidate) & left)
+                if found > gain:
+                    best, gain = candidate, found
+        assert best is not None
+        chosen.append(best)
+        left -= pairs_of(best)
+    return tuple(chosen), frozenset(wanted)
+
+
+def step_of(choice: Choice, mesh_config: MeshConfig | None = None):
+    """Returns (state before, state after, metrics) of one step."""
+    model = config(choice).build(SHAPE, support.FACTS)
+    batch = support.images(B, SHAPE)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), batch)[0]
+    tx = support.optimizer(shapes, train.Optimizer("sgd", lr=1e-3))
+    mesh = train.make_mesh(mesh_config or MeshConfig(data=1))
+    start = train.init_state(model, tx, jax.random.key(1), batch, mesh=mesh)
+    before = jax.device_get(start.params)
+    step = train.jit_step(train.make_train_step(model, tx), start, mesh)
+    after, metrics = step(start, jax.device_put(batch, batch_sharding(mesh)))
+    return before, jax.device_get(after), jax.device_get(metrics)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_allowed_pair_takes_a_finite_step(objective):
+    for choice in covering()[0]:
+        if choice[0] != objective:
+            continue
+        before, after, metrics = step_of(choice)
+        try:
+            chex.assert_tree_all_finite((after.params, metrics))
+        except AssertionError as error:
+            raise AssertionError(f"{choice}: {error}") from error
+        for group, params in before.items():
+            moved = [np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (params, after.params[group])), strict=True)]
+            assert any(moved), f"{choice}: no gradient reaches {group}"
+
+
+def test_the_models_cover_every_pair():
+    models, wanted = covering()
+    assert set().union(*map(pairs_of, models)) == set(wanted)
+    for part, i in zip(TABLES, range(len(TABLES)), strict=True):
+        assert {c[i] for c in models} == set(TABLES[part]), f"a {part} goes with nothing"
+
+
+def test_refusals_are_one_line_and_name_the_mend():
+    seen = 0
+    for choice in itertools.product(OBJECTIVES, POSTERIORS, PRIORS, ["bernoulli"], GRADIENTS):
+        words = refusal(choice)
+        if words is not None:
+            seen += 1
+            assert "\n" not in words
+            assert words.startswith("model.")
+            assert any(mend in words for mend in ("choose", "set", "use", "needs")), words
+    assert seen > 0 or max(map(len, (POSTERIORS, PRIORS))) == 1
+
+
+def component_cases() -> dict[str, Choice]:
+    """Returns one model a component, the first of the covering array that has it."""
+    found = {}
+    for choice in covering()[0]:
+        for part, name in zip(TABLES, choice, strict=True):
+            found.setdefault(f"{part}-{name}", choice)
+    return found
+
+
+@pytest.mark.parametrize("choice", sorted(set(component_cases().values())), ids="+".join)
+def test_eight_devices_are_one(choice):
+    """Parameters, running state and metrics after a step, batch-coupled terms and noise included."""
+    _, one, metrics = step_of(choice)
+    _, eight, metrics_8 = step_of(choice, MeshConfig(data=8))
+    support.assert_trees_close(metrics_8, metrics, rtol=1e-4, atol=1e-4)
+    support.assert_trees_close(eight.params, one.params, rtol=1e-4, atol=1e-5)
+    support.assert_trees_close(eight.model_state, one.model_state, rtol=1e-4, atol=1e-5)
+    assert float(jnp.sum(jnp.square(metrics["grad_norm"]))) > 0
