@@ -285,7 +285,8 @@ def test_metrics_are_unweighted_nats(name):
     if isinstance(case.config, VAE) and type(case.config.objective) in (Elbo, Beta):
         np.testing.assert_allclose(value, metrics["distortion"] + metrics["beta"] * metrics["rate"], rtol=1e-5)
         _, heavy, aux = case.evaluate(key, case.batch, index, {**hyper, "beta": jnp.asarray(1e3, jnp.float32)})
-        assert heavy > value
+        # A rate without closed form is one sample's estimate, which near 0 may be negative.
+        assert (heavy > value) == (metrics["rate"] > 0)
         support.assert_trees_close(
             {m: aux.metrics[m] for m in ("elbo", "distortion", "rate")},
             {m: metrics[m] for m in ("elbo", "distortion", "rate")},

@@ -130,6 +130,12 @@ def check(config: Config) -> Config:
             f"accumulate: {config.accumulate} microbatches do not divide data.batch_size {config.data.batch_size}; "
             "choose a divisor"
         )
+    prior = getattr(config.model, "prior", None)
+    if config.accumulate > 1 and prior is not None and not prior.averages:
+        raise InputError(
+            f"accumulate: the {kind('model.prior', prior)} prior keeps images, which microbatches would average; "
+            "set --accumulate 1"
+        )
     config.model.check()
     return config
 
@@ -151,10 +157,35 @@ def _rules(config: Config):
         "data.batch_size": at_least_one,
         "model.latent_dim": at_least_one,
         "model.prior.std": positive,
+        "model.prior.components": at_least_one,
+        "model.prior.spread": positive,
+        "model.prior.pseudo_inputs": at_least_one,
+        "model.prior.level": (lambda v: 0 < v < 1, "in (0, 1)"),
+        "model.prior.exemplars": at_least_one,
+        "model.prior.truncation": (lambda v: v >= 2, "2 or more"),
+        "model.prior.samples": at_least_one,
+        "model.prior.evaluation_samples": at_least_one,
+        "model.prior.decay": share,
+        "model.prior.hidden": sizes,
         "model.likelihood.std": positive,
         "model.likelihood.init_std": positive,
         "model.likelihood.decay": share,
         "model.objective.beta": not_negative,
+        "model.objective.k": at_least_one,
+        "model.objective.m": at_least_one,
+        "model.objective.elbo_weight": (lambda v: 0 <= v <= 1, "in [0, 1]"),
+        "model.objective.discrete_capacity": not_negative,
+        "model.objective.capacity_steps": at_least_one,
+        "model.gradient.k": (lambda v: v >= 2, "2 or more: each sample's baseline is the mean of the others"),
+        "model.gradient.decay": share,
+        "model.posterior.temperature": positive,
+        "model.posterior.final_temperature": positive,
+        "model.posterior.anneal_steps": at_least_one,
+        "model.posterior.categories": (
+            lambda v: v if isinstance(v, tuple) and min(v, default=0) > 1 else not isinstance(v, tuple) and v > 1,
+            "2 or more values a variable",
+        ),
+        "model.prior.p": (lambda v: 0 < v < 1, "in (0, 1)"),
         "model.objective.schedule.steps": at_least_one,
         "model.objective.schedule.cycles": at_least_one,
         "model.objective.schedule.ratio": (lambda v: 0 < v <= 1, "in (0, 1]"),

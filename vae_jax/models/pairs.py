@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vae_jax import distributions as dist
 from vae_jax import objectives, posteriors, priors
 from vae_jax.errors import InputError
+from vae_jax.schedules import Constant
 
 if TYPE_CHECKING:
     from vae_jax.models.vae import VAE
@@ -22,6 +23,16 @@ def check_pairs(c: VAE) -> None:
         raise InputError(
             f"model.prior: {names.prior} is a density over {_words(c.prior.space)}, but the {names.posterior} "
             f"posterior gives {_words(c.posterior.space)}; choose --model.prior {' or '.join(fits)}"
+        )
+    if c.prior.encodes and c.condition.on != "none":
+        raise InputError(
+            f"model.prior: {names.prior} encodes images without their condition; set --model.condition.on none, or "
+            "choose --model.prior conditional-normal"
+        )
+    if c.prior.reads_density and not (c.posterior.has_log_prob and not c.posterior.deterministic):
+        raise InputError(
+            f"model.prior: {names.prior} is a mixture of posteriors and needs log q(z) of a given z, which the "
+            f"{names.posterior} posterior cannot compute; choose --model.prior exemplar or mog"
         )
     if c.prior.conditional and c.condition.on == "none":
         raise InputError(f"model.prior: {names.prior} needs a condition; set --model.condition.on label")
@@ -63,7 +74,8 @@ def _check_gradient(c: VAE, names: _Names) -> None:
             f"{names.posterior} posterior gives {_words(c.posterior.space)}; choose --model.gradient pathwise"
         )
     if not g.score and not c.posterior.reparameterized:
-        fits = [n for n, cls in objectives.GRADIENTS.items() if cls.score]
+        space = c.posterior.space
+        fits = [n for n, cls in objectives.GRADIENTS.items() if cls.score and (not cls.spaces or space in cls.spaces)]
         raise InputError(
             f"model.gradient: {names.gradient} needs a reparameterised sample, which the {names.posterior} posterior "
             f"has not; choose --model.gradient {' or '.join(fits)}"
@@ -77,6 +89,11 @@ def _check_gradient(c: VAE, names: _Names) -> None:
         raise InputError(
             f"model.gradient: {names.gradient} is an estimator for importance-weighted bounds, but the objective is "
             f"{names.objective}; choose --model.gradient stl, or --model.objective iwae"
+        )
+    if g.scales_path and not isinstance(c.objective.schedule, Constant):
+        raise InputError(
+            f"model.objective.schedule: {names.gradient} weighs samples by p(x, z) / q(z|x), without a KL weight; "
+            "choose --model.objective.schedule constant, or --model.gradient pathwise"
         )
     if g.score and c.objective.importance:
         raise InputError(

@@ -20,6 +20,7 @@ class Links(NamedTuple):
       posterior: images [M, H, W, C] -> q(z|x), with the model's present encoder (VampPrior, exemplar prior).
       x: the images of the batch [B, H, W, C] in training, else None.
       cond: condition features [B, F] of a conditional model, else None.
+      blocks: how z is divided into variables (see `posteriors.Posterior.blocks`).
     """
 
     code_dim: int
@@ -27,6 +28,7 @@ class Links(NamedTuple):
     posterior: Callable[[jax.Array], Any]
     x: jax.Array | None = None
     cond: jax.Array | None = None
+    blocks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,17 @@ class Prior:
       space: where z lives (see `posteriors.Posterior.space`).
       factorised: whether the closed-form KL from a factorised posterior is a sum over dimensions.
       conditional: whether p(z|cond) needs the model's condition.
+      encodes: whether it asks `links.posterior`, which knows no condition.
+      reads_density: whether it asks the log_prob of `links.posterior`.
+      averages: whether states of microbatches or devices may be averaged (a buffer of images may not).
     """
 
     space: ClassVar[str] = "real"
     factorised: ClassVar[bool] = False
     conditional: ClassVar[bool] = False
+    encodes: ClassVar[bool] = False
+    reads_density: ClassVar[bool] = False
+    averages: ClassVar[bool] = True
 
     def unit(self) -> tuple[float, float] | None:
         """Returns (mean, standard deviation) of every dimension, the unit of traversals; None without one."""
