@@ -15,11 +15,20 @@ from vae_jax.posteriors.base import Posterior
 class Diagonal(Posterior):
     """Diagonal Gaussian: the encoder gives mean and log variance of every dimension (arXiv:1312.6114)."""
 
+    shared_variance: bool = False
+    """One trained log variance a dimension for all images: the exact family of a linear decoder (arXiv:1911.02469)."""
+
     factorised: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
-        return 2 * latent_dim
+        return latent_dim if self.shared_variance else 2 * latent_dim
+
+    def init(self, key, latent_dim: int):
+        del key
+        return {"log_var": jnp.zeros((1, latent_dim))} if self.shared_variance else {}
 
     def build(self, params, out, step, train) -> DiagGaussian:
-        del params, step, train
+        del step, train
+        if self.shared_variance:
+            return DiagGaussian(out, jnp.broadcast_to(params["log_var"], out.shape))
         return DiagGaussian(*jnp.split(out, 2, axis=-1))
