@@ -7,11 +7,14 @@ from typing import Any
 
 import jax
 
-from vae_jax.distributions import gaussian
+from vae_jax.distributions import categorical, gaussian
 
 # (type of q, type of p) -> KL(q || p) by latent variable, [B, G] in nats. p has the shape [1, D] or [B, D].
 CLOSED: dict[tuple[type, type], Callable[[Any, Any], jax.Array]] = {
     (gaussian.DiagGaussian, gaussian.DiagGaussian): gaussian.kl,
+    (categorical.OneHotCategorical, categorical.OneHotCategorical): categorical.categorical_kl,
+    (categorical.IndependentBernoulli, categorical.IndependentBernoulli): categorical.bernoulli_kl,
+    (categorical.Joint, categorical.Joint): categorical.joint_kl,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -10,10 +11,13 @@ import jax.numpy as jnp
 
 from vae_jax import distributions as dist
 from vae_jax import networks, objectives, posteriors, priors, prng
+from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
-from vae_jax.models import condition as conditions
 from vae_jax.models.condition import Condition
 from vae_jax.models.pairs import check_pairs
+
+# Images decoded at a time by the IW bound, and their pixels together: 4000 images of 28 x 28.
+BOUND_ROWS, BOUND_PIXELS = 4000, 4000 * 28 * 28
 
 
 @dataclass(frozen=True)
@@ -98,14 +102,15 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         def inferred(images: jax.Array) -> Any:
             return infer(params, images, None, step, False)
 
-        return priors.Links(code_dim, image_shape, inferred, x, features)
+        return priors.Links(code_dim, image_shape, inferred, x, features, posterior.blocks(c.latent_dim))
 
     def init(key: jax.Array, batch: Batch) -> tuple[Params, State]:
         features = c.condition.features(batch, facts)
         first = None if features is None else features[:1]
         x, z = batch["image"][:1], jnp.zeros((1, code_dim))
         extra = (x,) if c.network.autoregressive else ()
-        around = priors.Links(code_dim, image_shape, lambda images: None, None, first)
+        blocks = posterior.blocks(c.latent_dim)
+        around = priors.Links(code_dim, image_shape, lambda images: None, None, first, blocks)
         joined = c.condition.join_code(z, first)
         group = {
             "encoder": encoder.init(prng.site_key(key, "encoder"), c.condition.join_image(x, first))["params"],
@@ -141,7 +146,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
 
     def decode(params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
         if cond is None and c.condition.on != "none":
-            cond = conditions.grid(len(z), c.condition.sizes(facts))
+            raise InputError(f"this model is conditioned on {c.condition.on}: a code is decoded only with its features")
         own, running = part(params, "likelihood"), state.get("likelihood", {})
         if c.network.autoregressive:
             net = jax.tree_util.Partial(
@@ -153,7 +158,8 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
     def forward(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int) -> _Draw:
         x, features = batch["image"], c.condition.features(batch, facts)
         b = x.shape[0]
-        q = infer(params, x, features, ctx.step, ctx.train)
+        # A score-function estimator draws exact codes: a relaxation is for pathwise gradients only.
+        q = infer(params, x, features, ctx.step, ctx.train and not gradient.score)
         around = links(params, ctx.step, features, x)
         running = state.get("prior", {})
         if ctx.train:
@@ -171,11 +177,12 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
             log_q = jax.vmap(jax.lax.stop_gradient(q).log_prob)(z)
         drops = prng.example_keys(prng.site_key(key, "dropout"), ctx.index) if ctx.train and c.network.noisy else None
 
-        def pixels(z: jax.Array) -> tuple[Any, State, jax.Array]:
+        def pixels(params: Params, z: jax.Array) -> tuple[Any, State, jax.Array]:
             """Returns p(x|z_k) with leading axis K * B, the likelihood's new state, and log p(x|z_k) [K, B]."""
-            images = x if k == 1 else jnp.broadcast_to(x, (k, *x.shape)).reshape(k * b, *x.shape[1:])
+            images = _repeat(x, k)
             each = drops if k == 1 or drops is None else jnp.tile(drops, k)
-            out = outputs(params, z.reshape(k * b, -1), features, images, each)
+            told = None if features is None else _repeat(features, k)
+            out = outputs(params, z.reshape(k * b, -1), told, images, each)
             own, old = part(params, "likelihood"), state.get("likelihood", {})
             if ctx.train:
                 p_x, new = likelihood.fit(out, images, own, old, ctx.axis_name)
@@ -185,11 +192,16 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
 
         if estimator.scales_path:
             assert log_q is not None
-            log_w = pixels(z)[2] + jax.vmap(p.log_prob)(z) - log_q
+            log_w = pixels(params, z)[2] + jax.vmap(p.log_prob)(z) - log_q
             factor = objective.path_factor(jax.lax.stop_gradient(log_w))[..., None]
             z = jax.lax.stop_gradient(z) + factor * (z - jax.lax.stop_gradient(z))
             log_q = jax.vmap(jax.lax.stop_gradient(q).log_prob)(z)
-        p_x, like_state, log_p_x = pixels(z)
+        path = None
+        if objective.splits:
+            # What only the encoder learns from. The compiler shares the forward pass with what the decoder learns from.
+            path = pixels(jax.lax.stop_gradient(params), z)[2], jax.vmap(jax.lax.stop_gradient(p).log_prob)(z)
+            z = jax.lax.stop_gradient(z)
+        p_x, like_state, log_p_x = pixels(params, z)
         if posterior.deterministic:
             rate, log_p_z = jnp.zeros(b), None
         else:
@@ -221,6 +233,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
             log_p_x=-cost,
             log_p_z=log_p_z,
             log_q=log_q if objective.importance else None,
+            path=path,
             key=prng.site_key(key, "objective"),
             decode=lambda z: likelihood.build(
                 outputs(params, z, features, x), part(params, "likelihood"), state.get("likelihood", {})
@@ -273,7 +286,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
 
     def sample(params: Params, state: State, key, n: int, *, cond=None, temperature: float = 1.0) -> Any:
         if cond is None and c.condition.on != "none":
-            cond = conditions.grid(n, c.condition.sizes(facts))
+            cond = c.condition.default(n, facts)
         around = links(params, jnp.zeros((), jnp.int32), cond)
         z = prior.sample(part(params, "prior"), state.get("prior", {}), key, n, around, temperature)
         return decode(params, state, z, cond=cond)
@@ -283,18 +296,50 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         q = infer(params, x, features, ctx.step, False)
         p = prior.distribution(part(params, "prior"), state.get("prior", {}), links(params, ctx.step, features))
         keys = prng.example_keys(prng.site_key(key, "importance"), ctx.index)
+        b, steps = x.shape[0], -(-k // min(k, samples_at_once(x.shape)))
+        width = -(-k // steps)
+        images, told = _repeat(x, width), None if features is None else _repeat(features, width)
 
-        def body(carry: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            z, log_q = q.sample_and_log_prob(jax.vmap(jax.random.fold_in, (0, None))(keys, i))
-            log_w = decode(params, state, z, cond=features).log_prob(x) + p.log_prob(z) - log_q
-            return jnp.logaddexp(carry, log_w), None
+        def body(carry: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
+            # A sample's key is that of its own number: how many are drawn at once changes no draw.
+            number = first + jnp.arange(width)
+            each = jax.vmap(lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i))(number)
+            z, log_q = jax.vmap(q.sample_and_log_prob)(each)
+            p_x = decode(params, state, z.reshape(width * b, -1), cond=told)
+            log_w = p_x.log_prob(images).reshape(width, b) + jax.vmap(p.log_prob)(z) - log_q
+            log_w = jnp.where((number < k)[:, None], log_w, -jnp.inf)
+            # One after the other, so that the sum too is the same whatever the width.
+            return jax.lax.scan(lambda total, w: (jnp.logaddexp(total, w), None), carry, log_w)
 
-        total, _ = jax.lax.scan(body, jnp.full(x.shape[0], -jnp.inf), jnp.arange(k))
+        total, _ = jax.lax.scan(body, jnp.full(b, -jnp.inf), width * jnp.arange(steps))
         return total - jnp.log(k)
 
     bound = log_prob_bound if likelihood.normalised and not posterior.deterministic else None
     prior_sample = sample if not posterior.deterministic else None
-    return Model(init, loss, terms, encode, decode, prior_sample, bound, objective.hyper(), objective.gates())
+    told = c.condition.on != "none"
+    return Model(
+        init,
+        loss,
+        terms,
+        encode,
+        decode,
+        prior_sample,
+        bound,
+        objective.hyper(),
+        objective.gates(),
+        (lambda params, state, batch: c.condition.features(batch, facts)) if told else None,
+        facts.classes if c.condition.on == "label" else 0,
+    )
+
+
+def samples_at_once(image_shape: tuple[int, ...]) -> int:
+    """Returns how many samples of a batch [B, H, W, C] the IW bound draws at a time: few enough to bound its memory."""
+    return max(1, min(BOUND_ROWS, BOUND_PIXELS // math.prod(image_shape[1:])) // image_shape[0])
+
+
+def _repeat(x: jax.Array, k: int) -> jax.Array:
+    """Returns x [B, ...] k times, one whole batch after the other: [k * B, ...]."""
+    return x if k == 1 else jnp.broadcast_to(x, (k, *x.shape)).reshape(k * len(x), *x.shape[1:])
 
 
 def _pixels(build: Any, params: Params, z: jax.Array, cond: jax.Array | None, x: jax.Array) -> Any:

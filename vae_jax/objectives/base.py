@@ -28,6 +28,8 @@ class Terms(NamedTuple):
       log_p_z: log p(z_k) [K, B].
       log_q: log q(z_k|x) [K, B]; None if the objective does not use it. Under `stl` and `dreg` the parameters of q
         are stopped in it.
+      path: (log p(x|z_k), log p(z_k)) [K, B] with a gradient for the encoder only; `log_p_x` and `log_p_z` then have
+        none through z. None unless the objective `splits`.
       key: for noise of the objective's own; split it by `prng.site_key`.
       decode: z [N, D] -> p(x|z).
       sample_prior: (key, n) -> z [n, D] ~ p(z).
@@ -45,6 +47,7 @@ class Terms(NamedTuple):
     log_p_x: jax.Array | None = None
     log_p_z: jax.Array | None = None
     log_q: jax.Array | None = None
+    path: tuple[jax.Array, jax.Array] | None = None
     key: Any = None
     decode: Callable[[jax.Array], Any] | None = None
     sample_prior: Callable[[jax.Array, int], jax.Array] | None = None
@@ -57,6 +60,7 @@ class Objective:
 
     Attributes:
       importance: whether `log_q` is needed, because importance weights p(x, z) / q(z|x) are.
+      splits: whether encoder and decoder learn from different bounds, so that `terms.path` is given.
       couples: whether an example's loss depends on the others of the batch.
       by_dimension: whether `kl_per_dim` is needed.
       critic: whether it trains a critic on z (parameter group `critic`, with `config.critic_optimizer`).
@@ -69,6 +73,7 @@ class Objective:
     """Annealing of the KL weight: constant, linear (warm-up) or cyclical."""
 
     importance: ClassVar[bool] = False
+    splits: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     by_dimension: ClassVar[bool] = False
     critic: ClassVar[bool] = False

@@ -65,9 +65,13 @@ class Pathwise:
 
 @dataclass(frozen=True)
 class StickingTheLanding(Pathwise):
-    """STL: the parameters of q are stopped in log q(z); no variance where q is exact (arXiv:1703.09194)."""
+    """STL: the parameters of q are stopped in log q(z); no variance where q is exact (arXiv:1703.09194).
+
+    For bounds of several samples it is biased (arXiv:1810.04152): `dreg` is the unbiased form of it.
+    """
 
     stops_density: ClassVar[bool] = True
+    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
 
 
 @dataclass(frozen=True)
@@ -76,3 +80,4 @@ class DoublyReparameterized(Pathwise):
 
     stops_density: ClassVar[bool] = True
     scales_path: ClassVar[bool] = True
+    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")

@@ -22,10 +22,13 @@ class Posterior:
     """
 
     space: ClassVar[str] = "real"
-    reparameterized: ClassVar[bool] = True
     has_log_prob: ClassVar[bool] = True
     deterministic: ClassVar[bool] = False
     factorised: ClassVar[bool] = False
+
+    @property
+    def reparameterized(self) -> bool:
+        return True
 
     def check(self, latent_dim: int) -> None:
         """Raises InputError if this posterior cannot have `latent_dim` dimensions."""
@@ -37,6 +40,10 @@ class Posterior:
     def code_dim(self, latent_dim: int) -> int:
         """Returns the length of z, the decoder's input: `latent_dim`, unless z is made of several variables."""
         return latent_dim
+
+    def blocks(self, latent_dim: int) -> tuple[int, ...]:
+        """Returns how z is divided into variables: the length of each one-hot vector, 1 for a number."""
+        return (1,) * self.code_dim(latent_dim)
 
     def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:
         """Returns the trained parameters besides the encoder's (of a flow): none by default."""

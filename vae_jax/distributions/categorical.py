@@ -1,0 +1,165 @@
+"""Discrete codes: one-hot vectors, binary vectors, and real numbers beside one-hot vectors.
+
+With a `temperature` the samples are relaxed and carry gradients; without, they are exact. `log_prob` is the mass of
+the discrete code in both cases: exact at its values, linear in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import prng
+from vae_jax.distributions import concrete, gaussian
+from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.distributions.likelihoods import cross_entropy
+
+TINY = 1e-30  # variance of a value that is certain: its logarithm is written to files
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class OneHotCategorical:
+    """G independent variables of K values each; z is their one-hot vectors in a row, [..., G * K].
+
+    Attributes:
+      logits: [..., G, K], of any normalisation.
+      temperature: of the Gumbel-softmax relaxation, scalar; None for exact samples.
+      straight: relaxed samples are one-hot in the forward pass (straight-through).
+    """
+
+    logits: jax.Array
+    temperature: jax.Array | None = None
+    straight: bool = field(default=False, metadata={"static": True})
+
+    def _flat(self, z: jax.Array) -> jax.Array:
+        return z.reshape(*z.shape[:-2], -1)
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns z ~ q [B, G * K], from one key an example (Gumbel-max)."""
+        noisy = self.logits + concrete.gumbel(keys, self.logits.shape[1:])
+        if self.temperature is None:
+            return self._flat(concrete.one_hot_mode(noisy))
+        soft = jax.nn.softmax(noisy / self.temperature)
+        return self._flat(concrete.straight_through(concrete.one_hot_mode(noisy), soft) if self.straight else soft)
+
+    def log_prob(self, z: jax.Array) -> jax.Array:
+        """Returns sum_g log q(z_g) in nats [...]."""
+        values = z.reshape(*z.shape[:-1], *self.logits.shape[-2:])
+        return jnp.sum(values * jax.nn.log_softmax(self.logits), (-2, -1))
+
+    def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns z [B, G * K] and log q(z) [B]."""
+        z = self.sample(keys)
+        return z, self.log_prob(z)
+
+    def mode(self) -> jax.Array:
+        """Returns the most probable code, [..., G * K]."""
+        return self._flat(concrete.one_hot_mode(self.logits))
+
+    def variance(self) -> jax.Array:
+        """Returns p (1 - p) of each entry, [..., G * K]."""
+        p = jax.nn.softmax(self.logits)
+        return jnp.maximum(self._flat(p * (1.0 - p)), TINY)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class IndependentBernoulli:
+    """D independent binary variables.
+
+    Attributes:
+      logits: [..., D].
+      temperature: of the binary Concrete relaxation, scalar; None for exact samples.
+      straight: relaxed samples are 0 or 1 in the forward pass (straight-through).
+    """
+
+    logits: jax.Array
+    temperature: jax.Array | None = None
+    straight: bool = field(default=False, metadata={"static": True})
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns z ~ q [B, D], from one key an example."""
+        if self.temperature is None:
+            return (prng.uniform(keys, self.logits.shape[1:]) < jax.nn.sigmoid(self.logits)).astype(jnp.float32)
+        noisy = self.logits + concrete.logistic(keys, self.logits.shape[1:])
+        soft = jax.nn.sigmoid(noisy / self.temperature)
+        return concrete.straight_through((noisy > 0).astype(jnp.float32), soft) if self.straight else soft
+
+    def log_prob(self, z: jax.Array) -> jax.Array:
+        """Returns sum_j z_j log p_j + (1 - z_j) log(1 - p_j) in nats [...]."""
+        return -jnp.sum(cross_entropy(self.logits, z), -1)
+
+    def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns z [B, D] and log q(z) [B]."""
+        z = self.sample(keys)
+        return z, self.log_prob(z)
+
+    def mode(self) -> jax.Array:
+        """Returns the more probable value of each variable, [..., D]."""
+        return (self.logits > 0).astype(jnp.float32)
+
+    def variance(self) -> jax.Array:
+        """Returns p (1 - p), [..., D]."""
+        return jnp.maximum(jax.nn.sigmoid(self.logits) * jax.nn.sigmoid(-self.logits), TINY)
+
+
+class Joint(NamedTuple):
+    """Independent real and categorical variables; z is the real ones [D], then each one-hot vector."""
+
+    gaussian: DiagGaussian
+    categorical: tuple[OneHotCategorical, ...]
+
+    def sample(self, keys: jax.Array) -> jax.Array:
+        """Returns z ~ q [B, D + sum_i K_i], from one key an example."""
+
+        def site(name: str) -> jax.Array:
+            return jax.vmap(lambda key: prng.site_key(key, name))(keys)
+
+        drawn = [part.sample(site(f"categorical {i}")) for i, part in enumerate(self.categorical)]
+        return jnp.concatenate([self.gaussian.sample(site("gaussian")), *drawn], -1)
+
+    def log_prob(self, z: jax.Array) -> jax.Array:
+        """Returns log q of the real part plus that of each one-hot vector, in nats [...]."""
+        start = self.gaussian.mean.shape[-1]
+        total = self.gaussian.log_prob(z[..., :start])
+        for part in self.categorical:
+            size = part.logits.shape[-1] * part.logits.shape[-2]
+            total = total + part.log_prob(z[..., start : start + size])
+            start += size
+        return total
+
+    def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Returns z [B, D + sum_i K_i] and log q(z) [B]."""
+        z = self.sample(keys)
+        return z, self.log_prob(z)
+
+    def mode(self) -> jax.Array:
+        """Returns mean and most probable values, [..., D + sum_i K_i]."""
+        return jnp.concatenate([self.gaussian.mode(), *(part.mode() for part in self.categorical)], -1)
+
+    def variance(self) -> jax.Array:
+        """Returns the variance of each entry, [..., D + sum_i K_i]."""
+        return jnp.concatenate([self.gaussian.variance(), *(part.variance() for part in self.categorical)], -1)
+
+
+def categorical_kl(q: OneHotCategorical, p: OneHotCategorical) -> jax.Array:
+    """Returns KL(q || p) = sum_k q_k (log q_k - log p_k) of each variable in nats, [..., G]; log K - H(q) for uniform p."""
+    log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
+    return jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1)
+
+
+def bernoulli_kl(q: IndependentBernoulli, p: IndependentBernoulli) -> jax.Array:
+    """Returns KL(q || p) of each binary variable in nats, [..., D]."""
+    ones = jax.nn.sigmoid(q.logits) * (jax.nn.log_sigmoid(q.logits) - jax.nn.log_sigmoid(p.logits))
+    zeros = jax.nn.sigmoid(-q.logits) * (jax.nn.log_sigmoid(-q.logits) - jax.nn.log_sigmoid(-p.logits))
+    return ones + zeros
+
+
+def joint_kl(q: Joint, p: Joint) -> jax.Array:
+    """Returns KL(q || p) of each variable in nats: the D real ones, then each categorical one."""
+    parts = [categorical_kl(a, b) for a, b in zip(q.categorical, p.categorical, strict=True)]
+    return jnp.concatenate([gaussian.kl(q.gaussian, p.gaussian), *parts], -1)

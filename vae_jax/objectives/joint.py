@@ -1,0 +1,56 @@
+"""Capacity control of real and discrete latent channels apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import collectives
+from vae_jax.model import Context, Metrics
+from vae_jax.objectives.base import Objective, Terms
+
+
+@dataclass(frozen=True)
+class JointCapacity(Objective):
+    """JointVAE: gamma |KL - C(step)| of the real and of the discrete channel, each its own C (arXiv:1804.00104)."""
+
+    gamma: float = 30.0
+    """Weight of the distance between each channel's KL and its capacity."""
+    capacity: float = 5.0
+    """Final capacity of the real variables together, nats."""
+    discrete_capacity: float = 5.0
+    """Final capacity of the categorical variables together, nats; never more than they can hold, the sum of ln K."""
+    capacity_steps: int = 25_000
+    """Steps over which both capacities rise from 0, linearly."""
+
+    by_dimension: ClassVar[bool] = True
+    couples: ClassVar[bool] = True
+    spaces: ClassVar[tuple[str, ...]] = ("joint",)
+
+    def hyper(self) -> dict[str, float]:
+        return {"gamma": self.gamma, "capacity": self.capacity, "discrete_capacity": self.discrete_capacity}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) gamma (|KL_z - C_z| + |KL_c - C_c|), metrics) (arXiv:1804.00104, eq. 6).
+
+        KL_z and KL_c are means over the global batch, as in the paper: the capacity is that of the channel, and one
+        image may use more of it than another.
+        """
+        assert terms.kl_per_dim is not None
+        real = terms.posterior.gaussian.mean.shape[-1]
+        limit = sum(jnp.log(part.logits.shape[-1]) for part in terms.posterior.categorical)
+        rise = jnp.clip(ctx.step / self.capacity_steps, 0.0, 1.0)
+        kl = jnp.mean(terms.kl_per_dim, 0)
+        channels = collectives.pmean((jnp.sum(kl[:real]), jnp.sum(kl[real:])), ctx.axis_name)
+        targets = rise * ctx.hyper["capacity"], jnp.minimum(rise * ctx.hyper["discrete_capacity"], limit)
+        distance = sum(jnp.abs(rate - target) for rate, target in zip(channels, targets, strict=True))
+        metrics = {
+            "rate_continuous": channels[0],
+            "rate_discrete": channels[1],
+            "capacity": targets[0],
+            "discrete_capacity": targets[1],
+        }
+        return terms.distortion + self.schedule(ctx.step) * ctx.hyper["gamma"] * distance, metrics

@@ -1,0 +1,125 @@
+"""Score-function estimators: the gradient of E_q[f(z)] from values of f alone, so that z may be discrete.
+
+grad E_q[f] = E_q[(f(z) - b) grad log q(z)] + E_q[grad f], for any b that does not depend on z. Each estimator is
+unbiased; they differ in variance. The signal of an example uses no other example, but for a running baseline.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import collectives, prng
+from vae_jax.model import Context
+from vae_jax.objectives.gradients import Pathwise
+
+COSTS = ("distortion", "rate")
+
+
+@dataclass(frozen=True)
+class Score(Pathwise):
+    """Base of the score-function estimators: exact samples without a path, and log q of them."""
+
+    score: ClassVar[bool] = True
+
+    def draw(self, keys: jax.Array, q: Any, k: int, log_prob: bool) -> tuple[jax.Array, jax.Array | None, Any]:
+        """Returns z [K, B, D] without gradient, log q(z|x) [K, B], and no noise."""
+        z = jax.lax.stop_gradient(super().draw(keys, q, k, False)[0])
+        return z, jax.vmap(q.log_prob)(z) if log_prob else None, None
+
+
+@dataclass(frozen=True)
+class Reinforce(Score):
+    """Score function (f - b) grad log q with a baseline b; any posterior with a density (Williams 1992)."""
+
+    baseline: Literal["mean", "none"] = "mean"
+    """What is subtracted from the cost: its moving average, or nothing."""
+    decay: float = 0.99
+    """Decay of the moving average, per step."""
+
+    def init_state(self) -> dict[str, Any]:
+        if self.baseline == "none":
+            return {}
+        return {name: {"mean": jnp.zeros(()), "weight": jnp.zeros(())} for name in COSTS}
+
+    def surrogate(self, name, cost, q, log_q, noise, state, ctx: Context) -> tuple[jax.Array, Any]:
+        del name, q, noise
+        if self.baseline == "none":
+            return with_score(cost, cost, log_q), state
+        # The average of earlier steps: one with this step's costs in it would make the estimator biased.
+        baseline = state["mean"] / jnp.maximum(state["weight"], 1e-12)
+        now = collectives.pmean(jnp.mean(jax.lax.stop_gradient(cost)), ctx.axis_name)
+        new = {
+            "mean": self.decay * state["mean"] + (1 - self.decay) * now,
+            "weight": self.decay * state["weight"] + (1 - self.decay),
+        }
+        return with_score(cost, cost - baseline, log_q), new
+
+
+@dataclass(frozen=True)
+class LeaveOneOut(Score):
+    """RLOO: K samples, each with the mean cost of the others as its baseline (Kool et al. 2019)."""
+
+    k: int = 4
+    """Samples an example, K; 2 or more."""
+
+    @property
+    def samples(self) -> int:
+        return self.k
+
+    def surrogate(self, name, cost, q, log_q, noise, state, ctx) -> tuple[jax.Array, Any]:
+        del name, q, noise, ctx
+        count = cost.shape[0]
+        others = (jnp.sum(cost, 0, keepdims=True) - cost) / (count - 1)
+        return with_score(cost, cost - others, log_q), state
+
+
+@dataclass(frozen=True)
+class Arm(Score):
+    """ARM for binary codes: (f(z) - f(z')) (u - 1/2), z and z' from one uniform u (arXiv:1807.11143)."""
+
+    spaces: ClassVar[tuple[str, ...]] = ("binary",)
+
+    @property
+    def samples(self) -> int:
+        return 2
+
+    def draw(self, keys, q, k, log_prob) -> tuple[jax.Array, jax.Array | None, Any]:
+        """Returns the antithetic pair z = 1[u > sigmoid(-l)], z' = 1[u < sigmoid(l)], [2, B, D], and u [B, D]."""
+        if k != 2:
+            raise ValueError(f"an antithetic pair is two samples, not {k}")
+        u = prng.uniform(keys, q.logits.shape[1:])
+        z = jnp.stack([u > jax.nn.sigmoid(-q.logits), u < jax.nn.sigmoid(q.logits)]).astype(jnp.float32)
+        return z, jax.vmap(q.log_prob)(z) if log_prob else None, u
+
+    def surrogate(self, name, cost, q, log_q, noise, state, ctx) -> tuple[jax.Array, Any]:
+        del name, log_q, ctx
+        signal = (cost[0] - cost[1])[:, None] * self.direction(q.logits, noise)
+        along = jnp.sum(jax.lax.stop_gradient(signal) * (q.logits - jax.lax.stop_gradient(q.logits)), -1)
+        # The mean over the pair, which the objective takes, is along once.
+        return cost + along[None], state
+
+    def direction(self, logits: jax.Array, u: jax.Array) -> jax.Array:
+        """Returns what multiplies f(z) - f(z') in the gradient for the logits, [B, D]."""
+        del logits
+        return u - 0.5
+
+
+@dataclass(frozen=True)
+class DisArm(Arm):
+    """DisARM (U2G) for binary codes: ARM with u integrated out given the pair (arXiv:2006.10680, arXiv:2006.10679)."""
+
+    def direction(self, logits: jax.Array, u: jax.Array) -> jax.Array:
+        """Returns 1/2 (-1)^z' 1[z != z'] sigmoid(|l|) [B, D]."""
+        first, second = u > jax.nn.sigmoid(-logits), u < jax.nn.sigmoid(logits)
+        sign = jnp.where(second, -0.5, 0.5)
+        return jnp.where(first != second, sign * jax.nn.sigmoid(jnp.abs(logits)), 0.0)
+
+
+def with_score(cost: jax.Array, signal: jax.Array, log_q: jax.Array | None) -> jax.Array:
+    """Returns cost [K, B], bit for bit, whose gradient is grad cost + signal grad log q."""
+    assert log_q is not None
+    return cost + jax.lax.stop_gradient(signal) * (log_q - jax.lax.stop_gradient(log_q))

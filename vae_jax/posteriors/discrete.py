@@ -1,0 +1,77 @@
+"""Discrete posteriors: categorical and binary codes, relaxed in training where the gradient is pathwise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+
+from vae_jax.distributions import concrete
+from vae_jax.distributions.categorical import IndependentBernoulli, OneHotCategorical
+from vae_jax.posteriors.base import Posterior
+
+
+@dataclass(frozen=True)
+class Relaxed(Posterior):
+    """Base of the posteriors that need a relaxation for pathwise gradients."""
+
+    relaxation: Literal["gumbel", "straight-through", "none"] = "gumbel"
+    """How training samples carry gradients: relaxed (Concrete), exact with the gradient of the relaxed sample, or not
+    at all. Score-function estimators (reinforce, rloo, ...) draw exact samples and need none."""
+    temperature: float = 1.0
+    """Temperature of the relaxation at step 0."""
+    final_temperature: float = 0.5
+    """Temperature from `anneal_steps` on; the way there is exponential."""
+    anneal_steps: int = 10_000
+    """Length of the annealing, in steps."""
+
+    @property
+    def reparameterized(self) -> bool:
+        return self.relaxation != "none"
+
+    def at(self, step: jax.Array, train: bool) -> tuple[jax.Array | None, bool]:
+        """Returns (temperature at this step, None for exact samples; whether samples are straight-through)."""
+        if not train or self.relaxation == "none":
+            return None, False
+        temperature = concrete.annealed(step, self.temperature, self.final_temperature, self.anneal_steps)
+        return temperature, self.relaxation == "straight-through"
+
+
+@dataclass(frozen=True)
+class Categorical(Relaxed):
+    """Categorical codes by Gumbel-softmax: `latent_dim` variables of `categories` values each (arXiv:1611.01144)."""
+
+    categories: int = 10
+    """Values of each variable."""
+
+    space: ClassVar[str] = "categorical"
+    factorised: ClassVar[bool] = True
+
+    def outputs(self, latent_dim: int) -> int:
+        return latent_dim * self.categories
+
+    def code_dim(self, latent_dim: int) -> int:
+        return latent_dim * self.categories
+
+    def blocks(self, latent_dim: int) -> tuple[int, ...]:
+        return (self.categories,) * latent_dim
+
+    def build(self, params, out, step, train) -> OneHotCategorical:
+        del params
+        return OneHotCategorical(out.reshape(len(out), -1, self.categories), *self.at(step, train))
+
+
+@dataclass(frozen=True)
+class Binary(Relaxed):
+    """Binary codes by the binary Concrete relaxation: `latent_dim` Bernoulli variables (arXiv:1611.00712)."""
+
+    space: ClassVar[str] = "binary"
+    factorised: ClassVar[bool] = True
+
+    def outputs(self, latent_dim: int) -> int:
+        return latent_dim
+
+    def build(self, params, out, step, train) -> IndependentBernoulli:
+        del params
+        return IndependentBernoulli(out, *self.at(step, train))

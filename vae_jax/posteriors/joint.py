@@ -1,0 +1,41 @@
+"""Real and categorical latent variables side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from vae_jax.distributions.categorical import Joint, OneHotCategorical
+from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.posteriors.discrete import Relaxed
+
+
+@dataclass(frozen=True)
+class JointPosterior(Relaxed):
+    """JointVAE: `latent_dim` Gaussian variables and a list of categorical ones (arXiv:1804.00104)."""
+
+    categories: tuple[int, ...] = (10,)
+    """Values of each categorical variable, one number a variable."""
+
+    space: ClassVar[str] = "joint"
+    factorised: ClassVar[bool] = True
+
+    def outputs(self, latent_dim: int) -> int:
+        return 2 * latent_dim + sum(self.categories)
+
+    def code_dim(self, latent_dim: int) -> int:
+        return latent_dim + sum(self.categories)
+
+    def blocks(self, latent_dim: int) -> tuple[int, ...]:
+        return (1,) * latent_dim + self.categories
+
+    def build(self, params, out, step, train) -> Joint:
+        del params
+        total = out.shape[-1] - sum(self.categories)
+        mean, log_var = jnp.split(out[:, :total], 2, axis=-1)
+        edges = accumulate(self.categories, initial=total)
+        parts = [OneHotCategorical(out[:, None, a:b], *self.at(step, train)) for a, b in pairwise(edges)]
+        return Joint(DiagGaussian(mean, log_var), tuple(parts))
