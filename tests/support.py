@@ -17,7 +17,7 @@ from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 
 # What the models of the tests are told of their data, and `images` gives.
-FACTS = Facts(examples=100, classes=3, factors=(2, 4))
+FACTS = Facts(examples=100, classes=3, factors=(2, 4), cond=2)
 
 
 def shrink(config):
@@ -54,13 +54,23 @@ def fitting(latent_dim: int, network, **parts) -> VAE:
 
 
 def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict[str, jax.Array]:
-    """Returns a batch of n smooth images in (0, 1), inside the support of every likelihood, with labels and factors."""
+    """Returns a batch of n smooth images in (0, 1), inside the support of every likelihood, with all that may be told.
+
+    These are labels, factors, condition vectors, and labelled examples beside them.
+    """
     rng = np.random.default_rng(seed)
-    low = rng.uniform(size=(n, 1, 1, shape[-1]))
+
+    def smooth() -> jax.Array:
+        low = rng.uniform(size=(n, 1, 1, shape[-1]))
+        return jnp.asarray(0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low, jnp.float32)
+
     return {
-        "image": jnp.asarray(0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low, jnp.float32),
+        "image": smooth(),
         "label": jnp.asarray(rng.integers(FACTS.classes, size=n), jnp.int32),
         "factors": jnp.asarray(rng.integers(FACTS.factors, size=(n, len(FACTS.factors))), jnp.int32),
+        "cond": jnp.asarray(rng.normal(size=(n, FACTS.cond)), jnp.float32),
+        "paired_image": smooth(),
+        "paired_label": jnp.asarray(rng.integers(FACTS.classes, size=n), jnp.int32),
     }
 
 

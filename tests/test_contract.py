@@ -17,7 +17,7 @@ import pytest
 import support
 
 from vae_jax import prng, train
-from vae_jax.distributions import LIKELIHOODS, GaussianOptimal, GaussianPixelwise
+from vae_jax.distributions import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
 from vae_jax.models import MODELS, VAE, Autoencoder
 from vae_jax.networks import MLP, NETWORKS, DeepConv, LeNet, PooledConv
 from vae_jax.objectives import GRADIENTS, OBJECTIVES, Beta, Elbo
@@ -73,7 +73,9 @@ class Built:
         self.config, self.shape = config, shape
         self.model = config.build(shape, support.FACTS)
         self.batch = support.images(B, shape)
-        self.stochastic = not config.posterior.deterministic if isinstance(config, VAE) else config.corruption != "none"
+        self.stochastic = getattr(config, "corruption", "any") != "none"
+        if isinstance(config, VAE):
+            self.stochastic = not config.posterior.deterministic
         # What a code is: its length, and whether it is drawn from a distribution with a density.
         posterior = getattr(config, "posterior", None)
         self.code_dim = posterior.code_dim(D) if posterior else D
@@ -91,6 +93,9 @@ class Built:
         self.step = jax.jit(counted)
         self.evaluate = jax.jit(self._evaluate)
         self.params, self.state = self.start.params, self.start.model_state
+        # A conditional model decodes a code only with its features.
+        told = self.model.features
+        self.cond = None if told is None else told(self.params, self.state, self.batch)
 
     def context(self, train: bool, **hyper):
         return support.context(self.model, B, train=train, **hyper)
@@ -148,7 +153,7 @@ def test_shapes(name):
         return p_x.mean(), p_x.mode(), p_x.sample(keys), p_x.log_prob(jnp.zeros((n, *case.shape)))
 
     def decoded(params, state, z):
-        return looks(model.decode(params, state, z), B)
+        return looks(model.decode(params, state, z, cond=case.cond), B)
 
     *pictures, log_prob = jax.eval_shape(decoded, params, state, encoding.z)
     chex.assert_shape(pictures, (B, *case.shape))
@@ -314,13 +319,15 @@ def test_finite_far_from_the_data(name):
     """Codes that drive the decoder to outputs beyond 1e4 give finite log-probabilities, means and gradients."""
     case = built(name)
     decode = jax.jit(case.model.decode)
-    probe = decode(case.params, case.state, jnp.ones((B, case.code_dim)))
+    probe = decode(case.params, case.state, jnp.ones((B, case.code_dim)), cond=case.cond)
+    if isinstance(probe, AutoregressivePixels):
+        probe = probe.given(case.batch["image"])  # its own leaves are the parameters, not the decoder's outputs
     spread = max(float(jnp.max(jnp.abs(jax.tree.leaves(probe)[0]))), 1e-2)
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def log_prob(z):
-        p_x = case.model.decode(case.params, case.state, z)
+        p_x = case.model.decode(case.params, case.state, z, cond=case.cond)
         return jnp.sum(p_x.log_prob(case.batch["image"])), p_x.mean()
 
     for scale in (1e4 / spread, -1e4 / spread):

@@ -42,11 +42,13 @@ class Facts(NamedTuple):
       examples: size of the training split (N of the total-correlation estimators); 0 is unknown.
       classes: number of labels; 0 without labels.
       factors: number of values of each generative factor; () without factors.
+      cond: length of each example's condition vector; 0 without one.
     """
 
     examples: int = 0
     classes: int = 0
     factors: tuple[int, ...] = ()
+    cond: int = 0
 
 
 NO_FACTS = Facts()
@@ -145,6 +147,10 @@ class SampleFn(Protocol):
     ) -> Any: ...
 
 
+class FeaturesFn(Protocol):
+    def __call__(self, params: Params, state: State, batch: Batch) -> jax.Array: ...
+
+
 class BoundFn(Protocol):
     def __call__(
         self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int
@@ -168,6 +174,9 @@ class Model(NamedTuple):
         log 1/k sum_i p(x, z_i) / q(z_i|x), z_i ~ q (arXiv:1509.00519, eq. 8).
       hyper: scalars of the objective that are traced, by name, with their configured values.
       gates: parameter group -> `step -> bool`: the group is updated, and its optimizer advanced, only where it is true.
+      features: `(params, state, batch) -> [B, F]`, the `cond` of `decode` and `sample`; None for a model that is told
+        nothing but the image. A batch need hold no more than what it is made of (`label` [B], say).
+      classes: number of labels that can be asked for through `features`; 0 where it does not read labels.
     """
 
     init: InitFn
@@ -179,3 +188,5 @@ class Model(NamedTuple):
     log_prob_bound: BoundFn | None = None
     hyper: Mapping[str, float] = {}
     gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
+    features: FeaturesFn | None = None
+    classes: int = 0

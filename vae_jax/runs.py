@@ -174,13 +174,15 @@ def blank_batch(image_shape: tuple[int, int, int], facts: Facts) -> dict[str, ja
         batch["label"] = jnp.zeros((1,), jnp.int32)
     if facts.factors:
         batch["factors"] = jnp.zeros((1, len(facts.factors)), jnp.int32)
+    if facts.cond:
+        batch["cond"] = jnp.zeros((1, facts.cond))
     return batch
 
 
 def facts_of(source: Source) -> Facts:
     """Returns what a model may know of the training data, from any of its splits."""
     info = source.info
-    return Facts(int(info.sizes["train"]), info.num_classes or 0, tuple(info.factor_sizes))
+    return Facts(int(info.sizes["train"]), info.num_classes or 0, tuple(info.factor_sizes), info.cond_size)
 
 
 def environment() -> dict[str, Any]:

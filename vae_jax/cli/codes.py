@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from vae_jax.cli.conditions import asked, stored
 from vae_jax.cli.images import at_least_one, shown_split, user_batches
 from vae_jax.cli.look import MOST, PICTURES, name, seed
 from vae_jax.cli.output import counting, destination, write
@@ -28,7 +29,7 @@ class Encode:
     input: str
     """.npy or .npz with images [N, H, W(, C)], a folder of images, or a data set name (its --split is taken)."""
     out: Path
-    """Arrays to write, .npz: mean, log_var, index, and z, labels, factors where there are any."""
+    """Arrays to write, .npz: mean, log_var, index, and z, labels, factors, cond where there are any."""
     split: str | None = None
     """Split of a data set, or of a file or folder that holds splits (default: the one that the run evaluates)."""
     draw: bool = False
@@ -57,7 +58,8 @@ class Encode:
             codes = encode_all(run.model, state, batches, key=key, report=lambda seen: report(seen, source.size))
         labels = {"labels" if key == "label" else key: value for key, value in codes.extra.items()}
         arrays = {"mean": codes.mean, "log_var": codes.log_var, "z": codes.z, "index": codes.index}
-        write(out, arrays | labels)
+        told = {} if codes.cond is None else {"cond": codes.cond}
+        write(out, arrays | labels | told)
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,10 @@ class Decode:
     """Array of the .npz to decode (default: `mean`, else `z`, else the only one)."""
     pixels: Literal["mean", "mode", "sample"] = "mean"
     """What is written of p(x|z): its mean, the most probable image, or a draw."""
+    label: int | None = None
+    """Class to decode as, of a conditional model (default: what the file's array `cond` says of each code)."""
+    cond: tuple[float, ...] = ()
+    """Values of the factors, or the vector, that the model is conditioned on."""
     seed: int = 0
     """Seed of the draws."""
     step: int | None = None
@@ -92,7 +98,11 @@ class Decode:
 
         from vae_jax.evaluation import decode_all
 
-        images = decode_all(run.model, state, z, pixels=self.pixels, key=jax.random.key(seed(self.seed)))
+        told = asked(run, state, len(z), self.label, self.cond)
+        if told is None:
+            told = stored(run, state, open_arrays(self.input), len(z))
+        key = jax.random.key(seed(self.seed))
+        images = decode_all(run.model, state, z, cond=told, pixels=self.pixels, key=key)
 
         def figure() -> Any:
             from vae_jax.figures import fold, grid
@@ -111,15 +121,7 @@ def read_codes(path: Path, array: str | None, width: int) -> np.ndarray:
     """
     import numpy as np
 
-    if not path.is_file():
-        raise InputError(f"--input {path}: no such file; codes are written by `vae-jax encode`")
-    if path.suffix.lower() not in (".npz", ".npy"):
-        raise InputError(f"--input {path}: neither .npz nor .npy; codes are written by `vae-jax encode`")
-    try:
-        stored = np.load(path, allow_pickle=False)
-        held = {"codes": stored} if isinstance(stored, np.ndarray) else {key: stored[key] for key in stored.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"--input {path}: cannot be read as numpy arrays ({error}); write it again") from None
+    held = open_arrays(path)
     chosen = _which(path, array, list(held))
     z = held[chosen]
     if z.ndim != 2 or z.dtype.kind not in "fiu" or not len(z):
@@ -134,6 +136,25 @@ def read_codes(path: Path, array: str | None, width: int) -> np.ndarray:
         first = int(np.flatnonzero(bad)[0])
         raise InputError(f"--input {path}: {int(bad.sum())} codes hold NaN or Inf, first row {first}; remove them")
     return z.astype(np.float32)
+
+
+def open_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Returns the arrays of an .npz, or the one of an .npy as `codes`.
+
+    Raises:
+      InputError: the file is missing, or cannot be read.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise InputError(f"--input {path}: no such file; codes are written by `vae-jax encode`")
+    if path.suffix.lower() not in (".npz", ".npy"):
+        raise InputError(f"--input {path}: neither .npz nor .npy; codes are written by `vae-jax encode`")
+    try:
+        stored = np.load(path, allow_pickle=False)
+        return {"codes": stored} if isinstance(stored, np.ndarray) else {key: stored[key] for key in stored.files}
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"--input {path}: cannot be read as numpy arrays ({error}); write it again") from None
 
 
 def _which(path: Path, array: str | None, held: list[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from vae_jax.cli.conditions import asked
 from vae_jax.cli.images import at_least_one, chosen, first, shown_split
 from vae_jax.cli.output import destination, write
 from vae_jax.errors import InputError
@@ -30,6 +31,10 @@ class Sample:
     """PNG grid, or arrays where it ends in .npz (default: RUN/figures/samples.png)."""
     n: int = 64
     """Images."""
+    label: int | None = None
+    """Class to draw, of a model that labels can be asked of (default: every class in turn)."""
+    cond: tuple[float, ...] = ()
+    """Values of the factors, or the vector, that the model is conditioned on."""
     temperature: float = 1.0
     """Factor on the prior's standard deviation."""
     pixels: Literal["mean", "mode", "sample"] = "mean"
@@ -52,13 +57,15 @@ class Sample:
         from vae_jax.evaluation.codes import draw
 
         key = jax.random.key(seed(self.seed))
-        images = draw(run.model, state, key, self.n, temperature=self.temperature, pixels=self.pixels)
+        told = asked(run, state, self.n, self.label, self.cond)
+        images = draw(run.model, state, key, self.n, cond=told, temperature=self.temperature, pixels=self.pixels)
 
         def figure() -> Any:
             from vae_jax.figures import grid
             from vae_jax.figures.grid import fold
 
             note = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
+            note += "" if self.label is None else f", label {self.label}"
             shown = {"mean": "E[x|z]", "mode": "mode of p(x|z)", "sample": "x ~ p(x|z)"}[self.pixels]
             return grid(fold(images, _side(self.n)), title=f"{name(run, state)}: samples, {shown}, z ~ p(z){note}")
 
@@ -93,7 +100,7 @@ class Reconstruct:
         from vae_jax.evaluation import decode_all, encode_all
 
         codes = encode_all(run.model, state, [batch])
-        images, made = np.asarray(batch["image"]), decode_all(run.model, state, codes.mean)
+        images, made = np.asarray(batch["image"]), decode_all(run.model, state, codes.mean, cond=codes.cond)
         mse = np.square(images - made).mean((1, 2, 3))
 
         def figure() -> Any:
@@ -138,9 +145,12 @@ class Interpolate:
 
         from vae_jax.evaluation import decode_all, encode_all, latents
 
-        mean = encode_all(run.model, state, [batch]).mean
+        codes = encode_all(run.model, state, [batch])
+        mean, cond = codes.mean, codes.cond
         z = latents.interpolate(mean[0::2], mean[1::2], self.steps, self.path)
-        images = decode_all(run.model, state, z)
+        # What the model is told goes straight from that of one image to that of the other.
+        told = None if cond is None else latents.interpolate(cond[0::2], cond[1::2], self.steps)
+        images = decode_all(run.model, state, z, cond=told)
 
         def figure() -> Any:
             from vae_jax.figures import grid
@@ -198,18 +208,21 @@ class Traverse:
 
         codes = encode_all(run.model, state, [many])
         result = evaluate(run.model, state, [many], key=jax.random.key(0))
-        base = None if start is None else encode_all(run.model, state, [start]).mean[0]
+        own = None if start is None else encode_all(run.model, state, [start])
+        cond = codes.cond if own is None else own.cond
         walk = latents.walk(
             codes,
             result.kl_per_dim,
             dims=self.dims,
-            base=base,
+            base=None if own is None else own.mean[0],
             prior=run.prior_unit,
             reach=self.reach,
             steps=self.steps,
             quantiles=self.quantiles,
         )
-        images = decode_all(run.model, state, walk.codes)
+        # The image that is started from keeps its own features throughout.
+        told = None if cond is None else cond[latents.centre(codes) if own is None else 0]
+        images = decode_all(run.model, state, walk.codes, cond=told)
 
         def figure() -> Any:
             from vae_jax.figures import traversal_grid

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
-from vae_jax.data import catalog, digits, folder, mnist, npz, prepared, sprites
+from vae_jax.data import catalog, digits, folder, labels, mnist, npz, prepared, sprites
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
 from vae_jax.data.catalog import Report
@@ -141,7 +141,7 @@ def load(config: DataConfig, split: str = "train") -> Source:
         raise no_validation(config.name, config.protocol, entry.validated)
     if config.image_size is not None and not entry.resizable:
         raise InputError(f"data.image_size: the images of {config.name!r} have a fixed size; leave it unset")
-    source = limited(entry.load(config, split), config.limit)
+    source = labels.attach(limited(entry.load(config, split), config.limit), config)
     training = source.info.sizes["train"]
     if config.batch_size > training:
         raise InputError(

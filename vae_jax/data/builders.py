@@ -91,6 +91,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             features["label"] = tfds.features.Scalar(dtype=np.int32)
         if "factors" in sample:
             features["factors"] = tfds.features.Tensor(shape=(len(info.factor_sizes),), dtype=np.int32)
+        if "cond" in sample:
+            features["cond"] = tfds.features.Tensor(shape=(info.cond_size,), dtype=np.float32, encoding="bytes")
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{info.name} for vae_jax: {info.protocol_text}. From {info.where}.",
@@ -102,6 +104,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 label_names=list(info.label_names),
                 factor_names=list(info.factor_names),
                 factor_sizes=list(info.factor_sizes),
+                cond_size=info.cond_size,
                 values=info.values,
                 where=info.where,
                 checksums=self._content.checksums,

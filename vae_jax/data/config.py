@@ -28,6 +28,10 @@ class DataConfig:
     """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the centre."""
     limit: int | None = None
     """Keep only the first N examples of the training split; None keeps all."""
+    labels: int | None = None
+    """Labelled training examples, as many of each class: semi-supervised training; None: every label is known."""
+    label_seed: int = 0
+    """Seed that chooses the labelled examples; `seed` does not change them."""
     pipeline: Literal["auto", "device", "grain"] = "auto"
     """device = whole split in device memory; grain = read by the host with prefetch; auto = device up to 1 GiB."""
     workers: int = 0
@@ -40,6 +44,10 @@ def check(config: DataConfig) -> None:
         raise InputError(f"data.batch_size: {config.batch_size} is not positive; use 1 or more")
     if config.limit is not None and config.limit < 1:
         raise InputError(f"data.limit: {config.limit} is not positive; use 1 or more, or none for all examples")
+    if config.labels is not None and config.labels < 1:
+        raise InputError(f"data.labels: {config.labels} is not positive; use 1 or more, or none for all labels")
+    if not 0 <= config.label_seed < 2**32:
+        raise InputError(f"data.label_seed: {config.label_seed} is out of range; it must be in [0, 2^32)")
     if config.workers < 0:
         raise InputError(f"data.workers: {config.workers} is negative; use 0 (threads of this process) or more")
     if config.image_size is not None and config.image_size < 1:

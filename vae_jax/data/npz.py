@@ -1,4 +1,4 @@
-"""The user's own arrays: .npz with `images` (and `labels`, `factors`), or .npy with the images alone."""
+"""The user's own arrays: .npz with `images` (and `labels`, `factors`, `cond`), or .npy with the images alone."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
 from vae_jax.errors import InputError, nearest
 
-_KEYS = ("images", "labels", "factors")
+_KEYS = ("images", "labels", "factors", "cond")
 
 
 def load(config: DataConfig, split: str) -> Source:
     """Returns a split of the arrays in `config.source`.
 
     `images` [N, H, W] or [N, H, W, C]: bool, integers 0..255, or floats in [0, 1] (kept as float32). `labels` integers
-    [N]; `factors` integers [N, F]. A file may hold its own splits: `train_images`, `test_images`, `validation_images`
-    and `train_labels` and so on; otherwise `protocol` says how it is split.
+    [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given. A file may hold its own
+    splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on; otherwise `protocol` says
+    how it is split.
     """
     path = find(config.source)
     parts = read(path, config.protocol)
@@ -59,11 +60,14 @@ def read(path: Path, protocol: str) -> dict[str, dict[str, np.ndarray]]:
             for part in SPLITS
             if f"{part}_images" in stored
         }
+        widths = {arrays["cond"].shape[1] for arrays in parts.values() if "cond" in arrays}
+        if len(widths) > 1:
+            raise InputError(f"{path}: the splits have cond of different lengths {sorted(widths)}; make them equal")
         shapes = {part: arrays["image"].shape[1:] for part, arrays in parts.items()}
         if len(set(shapes.values())) > 1:
             raise InputError(f"{path}: the splits have images of different shapes {shapes}; make them equal")
         if len({tuple(sorted(arrays)) for arrays in parts.values()}) > 1:
-            raise InputError(f"{path}: some splits have labels or factors and others do not; give all or none")
+            raise InputError(f"{path}: some splits have labels, factors or cond and others do not; give all or none")
         if protocol == "full":
             raise InputError(f"{path}: has its own splits; use --data.protocol standard")
         return parts
@@ -91,6 +95,7 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
         num_classes=int(np.concatenate(labels).max()) + 1 if labels else None,
         factor_names=tuple(f"factor_{i}" for i in range(len(factor_sizes))),
         factor_sizes=factor_sizes,
+        cond_size=parts["train"]["cond"].shape[1] if "cond" in parts["train"] else 0,
         values="float" if images.dtype == np.float32 else "grey",
         where=where,
     )
@@ -117,7 +122,7 @@ def _reject_unknown(stored: dict[str, np.ndarray], known: list[str], path: Path)
 
 
 def _check(arrays: dict[str, np.ndarray], path: Path, prefix: str) -> dict[str, np.ndarray]:
-    """Returns `image` [N, H, W, C], `label`, `factors`, converted without loss, or raises what is wrong."""
+    """Returns `image` [N, H, W, C], `label`, `factors`, `cond`, converted without loss, or raises what is wrong."""
     out = {"image": _images(arrays["images"], path, f"{prefix}images")}
     for key, name, rank in (("labels", "label", 1), ("factors", "factors", 2)):
         if key not in arrays:
@@ -131,7 +136,19 @@ def _check(arrays: dict[str, np.ndarray], path: Path, prefix: str) -> dict[str, 
         if value.size and int(value.min()) < 0:
             raise InputError(f"{path}: {prefix}{key} has negative values (least {value.min()}); count from 0")
         out[name] = value.astype(np.int32)
+    if "cond" in arrays:
+        out["cond"] = _vectors(arrays["cond"], len(out["image"]), path, f"{prefix}cond")
     return out
+
+
+def _vectors(value: np.ndarray, count: int, path: Path, name: str) -> np.ndarray:
+    if value.dtype.kind != "f" or value.ndim != 2 or 0 in value.shape:
+        raise InputError(f"{path}: {name} must be floats [N, F], is {value.dtype} {value.shape}; use labels or factors")
+    if len(value) != count:
+        raise InputError(f"{path}: {len(value)} rows of {name} for {count} images; make them equal")
+    if not np.isfinite(value).all():
+        raise InputError(f"{path}: {name} has NaN or infinite values; remove them")
+    return value.astype(np.float32)
 
 
 def _images(images: np.ndarray, path: Path, name: str) -> np.ndarray:

@@ -14,7 +14,7 @@ from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pixels import transform
 from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
-from vae_jax.data.source import Arrays, Batch, Source
+from vae_jax.data.source import Arrays, Batch, Source, pair
 
 __all__ = [
     "eval_batches",
@@ -36,8 +36,17 @@ def make_transform(source: Source, config: DataConfig, train: bool = True) -> Ca
 
     With the same `key` (the run's data key) it draws the same noise as `make_batch_fn` does.
     """
-    apply = transform(config, train=train, split=source.split)
-    return lambda key, batch: apply(prng.site_key(key, "transform"), batch)
+    one = transform(config, train=train, split=source.split)
+
+    def apply(key: jax.Array, batch: Batch) -> Batch:
+        paired = {name.removeprefix("paired_"): v for name, v in batch.items() if name.startswith("paired_")}
+        rest = one(prng.site_key(key, "transform"), {k: v for k, v in batch.items() if not k.startswith("paired_")})
+        if not paired:
+            return rest
+        made = one(prng.site_key(key, "transform/paired"), paired | {"visit": batch["visit"]})
+        return rest | {"paired_image": made["image"], "paired_label": made["label"]}
+
+    return apply
 
 
 def make_batch_fn(
@@ -53,16 +62,23 @@ def make_batch_fn(
     Returns:
       `(arrays, key, step) -> {"image": float32 [B, H, W, C], "index": int32 [B], "visit": uint32 [B], ...}`; `arrays`
       are `source.arrays` (put them on the device once), `key` is the run's data key, the same at every step, and
-      `visit` is the example's number in the run (its low 32 bits).
+      `visit` is the example's number in the run (its low 32 bits). Where only some examples are labelled
+      (`source.labelled`), training has no `label`, but `paired_image` and `paired_label`: beside each example one of
+      the labelled ones, which follow each other in epochs of their own.
     """
     apply = make_transform(source, config, train)
-    batch_size, size, fetch = config.batch_size, source.size, source.fetch
+    batch_size, size, fetch, labelled = config.batch_size, source.size, source.fetch, source.labelled
 
     def batch_fn(arrays: Arrays, key: jax.Array, step: jax.Array) -> Batch:
         epoch, position = epoch_and_position(step, batch_size, size)
         index = permute(prng.site_key(key, "shuffle"), position, size, epoch) if train else position
         visit = epoch * np.uint32(size) + position.astype(jnp.uint32)
-        return apply(key, fetch(arrays, index) | {"visit": visit})
+        batch = fetch(arrays, index) | {"visit": visit}
+        if train and labelled is not None:
+            epoch, position = epoch_and_position(step, batch_size, len(labelled))
+            row = permute(prng.site_key(key, "labels"), position, len(labelled), epoch)
+            batch = pair(batch, fetch(arrays, jnp.asarray(labelled)[row]))
+        return apply(key, batch)
 
     return batch_fn
 

@@ -81,6 +81,7 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
         label_names=tuple(facts["label_names"]),
         factor_names=tuple(facts["factor_names"]),
         factor_sizes=tuple(facts["factor_sizes"]),
+        cond_size=facts.get("cond_size", 0),
         values=facts["values"],
         where=str(folder),
         checksums=facts["checksums"],
@@ -162,7 +163,7 @@ def _stack(values: list[Any], dtype: np.dtype, shape: tuple[int, ...]) -> np.nda
 
 
 def read(folder: Path, split: str) -> dict[str, np.ndarray]:
-    """Returns all arrays of one split: `image` [N, H, W, C], `label` int32 [N], `factors` int32 [N, F]."""
+    """Returns all arrays of one split: `image` [N, H, W, C], `label` int32 [N], `factors` int32 [N, F], `cond`."""
     records = PreparedRecords(folder, split)
     size = len(records)
     parts = [records.rows(np.arange(start, min(start + _CHUNK, size))) for start in range(0, size, _CHUNK)]

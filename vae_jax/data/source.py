@@ -33,6 +33,7 @@ class Info:
       label_names: one name a label, or ().
       factor_names: names of the generative factors, or ().
       factor_sizes: number of values of each factor, or ().
+      cond_size: length of each example's condition vector, 0 without any.
       values: "grey" (uint8, v / 255), "binary" (uint8, only 0 and 255) or "float" (float32 in [0, 1]).
       where: where the data came from.
       checksums: SHA-256 by file name, of the uncompressed bytes.
@@ -47,6 +48,7 @@ class Info:
     label_names: tuple[str, ...] = ()
     factor_names: tuple[str, ...] = ()
     factor_sizes: tuple[int, ...] = ()
+    cond_size: int = 0
     values: Literal["grey", "binary", "float"] = "grey"
     where: str = "embedded"
     checksums: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +60,7 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the examples `index` int [B], stacked: `image` [B, H, W, C], `label`?, `factors`?."""
+        """Returns the examples `index` int [B], stacked: `image` [B, H, W, C], `label`?, `factors`?, `cond`?."""
         ...
 
 
@@ -70,12 +72,14 @@ class Source:
       info: facts about the data set.
       split: "train", "validation" or "test".
       size: number of examples in this split.
-      arrays: host arrays, `image` uint8 (or float32) [N, H, W, C], `label` int32 [N], `factors` int32 [N, F];
-        {} where examples are computed or stay on disk. Put them on the device once and pass them to `fetch`.
+      arrays: host arrays, `image` uint8 (or float32) [N, H, W, C], `label` int32 [N], `factors` int32 [N, F],
+        `cond` float32 [N, F]; {} where examples are computed or stay on disk. Put them on the device once and pass
+        them to `fetch`.
       fetch: `(arrays, index int32 [B]) -> {"image": [B, H, W, C], "index": [B], "label"?: [B], "factors"?: [B, F]}`,
         pure, so that it runs inside the scanned train step. Raises for a split that is not in memory.
       records: the same examples by random access on the host.
       pipeline: "device" or "grain", resolved from the config.
+      labelled: rows int32 [M] of the labelled examples of a training split (`data.labels`); None: all labels are known.
     """
 
     info: Info
@@ -85,6 +89,7 @@ class Source:
     fetch: Callable[[Arrays, jax.Array], Batch]
     records: Records
     pipeline: Literal["device", "grain"] = "device"
+    labelled: np.ndarray | None = None
 
 
 def take(arrays: Arrays, index: jax.Array) -> Batch:
@@ -92,6 +97,12 @@ def take(arrays: Arrays, index: jax.Array) -> Batch:
     index = jnp.asarray(index, jnp.int32)
     rows = {name: jnp.asarray(value).at[index].get(mode="promise_in_bounds") for name, value in arrays.items()}
     return rows | {"index": index}
+
+
+def pair(batch: Batch, labelled: Mapping[str, Any]) -> Batch:
+    """Returns a training batch without its labels, which are not known, and with a labelled example beside each."""
+    rest = {name: value for name, value in batch.items() if name != "label"}
+    return rest | {f"paired_{name}": labelled[name] for name in ("image", "label", "index")}
 
 
 def not_in_memory(arrays: Arrays, index: jax.Array) -> Batch:

@@ -13,7 +13,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import key_words, permute_host
-from vae_jax.data.source import Batch, Records, Source
+from vae_jax.data.source import Batch, Records, Source, pair
 
 _STEPS = 2**31 - 1  # length of the endless data set, in batches
 
@@ -25,6 +25,8 @@ class _Batches:
     records: Records
     batch_size: int
     words: tuple[int, ...] | None  # of the shuffle key; None keeps the split's order
+    labelled: np.ndarray | None = None  # rows of the labelled examples, where these are few
+    label_words: tuple[int, ...] = ()  # of the key that shuffles them
 
     def __len__(self) -> int:
         return _STEPS
@@ -35,10 +37,19 @@ class _Batches:
         epoch, rows = visit // size, visit % size
         if self.words is not None:
             rows = permute_host(np.array(self.words, np.uint32), rows, size, epoch)
-        return self.records.rows(rows) | {
-            "index": rows.astype(np.int32),
-            "visit": visit.astype(np.uint32),
-        }
+        batch = self._read(rows) | {"visit": visit.astype(np.uint32)}
+        if self.labelled is None or self.words is None:
+            return batch
+        epoch, position = visit // len(self.labelled), visit % len(self.labelled)
+        words = np.array(self.label_words, np.uint32)
+        return pair(batch, self._read(self.labelled[permute_host(words, position, len(self.labelled), epoch)]))
+
+    def _read(self, rows: np.ndarray) -> Batch:
+        return self.records.rows(rows) | {"index": rows.astype(np.int32)}
+
+
+def _frozen(key: jax.Array) -> tuple[int, ...]:
+    return tuple(int(word) for word in np.asarray(key_words(key)))
 
 
 class GrainStream(Iterator[Batch]):
@@ -57,9 +68,9 @@ class GrainStream(Iterator[Batch]):
     """
 
     def __init__(self, source: Source, config: DataConfig, key: jax.Array, *, step: int = 0, shuffle: bool = True):
-        words = np.asarray(key_words(prng.site_key(key, "shuffle"))) if shuffle else None
-        frozen = None if words is None else tuple(int(word) for word in words)
-        self._batches = _Batches(source.records, config.batch_size, frozen)
+        words = _frozen(prng.site_key(key, "shuffle")) if shuffle else None
+        labels = _frozen(prng.site_key(key, "labels"))
+        self._batches = _Batches(source.records, config.batch_size, words, source.labelled, labels)
         self._workers = config.workers
         self._step = step
         self._iterator: Any = None

@@ -29,6 +29,7 @@ class Codes(NamedTuple):
       z: one posterior sample an example, float32 [N, D]; None if none was asked for.
       index: position in the data set, int32 [N].
       extra: whatever else the batches held for each example (`label` [N], `factors` [N, F]).
+      cond: the features that the codes must be decoded with, float32 [N, F]; None for a model without a condition.
     """
 
     mean: np.ndarray
@@ -36,6 +37,7 @@ class Codes(NamedTuple):
     z: np.ndarray | None
     index: np.ndarray
     extra: dict[str, np.ndarray]
+    cond: np.ndarray | None = None
 
 
 def encode_all(
@@ -58,7 +60,7 @@ def encode_all(
     Raises:
       InputError: no example.
     """
-    program = _encode_program(model.encode, key is not None)
+    program = _encode_program(model.encode, model.features, key is not None)
     parts: dict[str, list[np.ndarray]] = {}
     seen = 0
     for batch in batches:
@@ -74,11 +76,17 @@ def encode_all(
         raise InputError("nothing to encode: there are no images")
     whole = {name: np.concatenate(value) for name, value in parts.items()}
     extra = {name.removeprefix("extra/"): value for name, value in whole.items() if name.startswith("extra/")}
-    return Codes(whole["mean"], whole.get("log_var"), whole.get("z"), whole["index"], extra)
+    return Codes(whole["mean"], whole.get("log_var"), whole.get("z"), whole["index"], extra, whole.get("cond"))
 
 
 def decode_all(
-    model: Model, state: TrainState, z: np.ndarray, *, pixels: Pixels = "mean", key: jax.Array | None = None
+    model: Model,
+    state: TrainState,
+    z: np.ndarray,
+    *,
+    cond: np.ndarray | None = None,
+    pixels: Pixels = "mean",
+    key: jax.Array | None = None,
 ) -> np.ndarray:
     """Returns images float32 [..., H, W, C] for codes [..., D].
 
@@ -86,11 +94,20 @@ def decode_all(
       model: its pure functions.
       state: a trained state.
       z: codes; any leading axes.
+      cond: features of the codes of a conditional model (`Codes.cond`), [..., F] with the leading axes of z, or axes
+        that broadcast to them.
       pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
       key: of the draw; needed for "sample" only.
+
+    Raises:
+      InputError: a conditional model without `cond`.
     """
     z = np.asarray(z, np.float32)
     flat = z.reshape(-1, z.shape[-1])
+    told = None
+    if cond is not None:
+        told = np.broadcast_to(np.asarray(cond, np.float32), (*z.shape[:-1], cond.shape[-1]))
+        told = told.reshape(-1, cond.shape[-1])
     program = _decode_program(model.decode, pixels)
     size = min(CHUNK, 1 << max(len(flat) - 1, 0).bit_length())  # few sizes, so few compilations
     base = jax.random.key(0) if key is None else key
@@ -98,24 +115,50 @@ def decode_all(
     for start in range(0, len(flat), size):
         part = flat[start : start + size]
         index = jnp.arange(start, start + size, dtype=jnp.int32)
-        padded = np.pad(part, ((0, size - len(part)), (0, 0)))
-        images.append(np.asarray(program(state, prng.example_keys(base, index), padded))[: len(part)])
+        padding = ((0, size - len(part)), (0, 0))
+        given = None if told is None else np.pad(told[start : start + size], padding)
+        made = program(state, prng.example_keys(base, index), np.pad(part, padding), given)
+        images.append(np.asarray(made)[: len(part)])
     x = np.concatenate(images)
     return x.reshape(*z.shape[:-1], *x.shape[1:])
 
 
 def draw(
-    model: Model, state: TrainState, key: jax.Array, n: int, *, temperature: float = 1.0, pixels: Pixels = "mean"
+    model: Model,
+    state: TrainState,
+    key: jax.Array,
+    n: int,
+    *,
+    cond: np.ndarray | None = None,
+    temperature: float = 1.0,
+    pixels: Pixels = "mean",
 ) -> np.ndarray:
-    """Returns n images float32 [n, H, W, C] from the prior.
+    """Returns n images float32 [n, H, W, C] from the prior, with the features `cond` [n, F] of a conditional model.
+
+    Without `cond` a conditional model takes the values of its first variable in turn. The noise does not depend on it.
 
     Raises:
-      InputError: the model has no prior.
+      InputError: the model has no prior, or nothing stands for the features that it needs.
     """
     if model.sample is None:
         raise InputError("this model has no prior to sample from (an autoencoder); reconstruct or interpolate instead")
     program = _sample_program(model.sample, n, pixels)
-    return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32)))
+    return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32), cond))
+
+
+def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.ndarray:
+    """Returns the features [n, F] of labels int [n].
+
+    Raises:
+      InputError: no label can be asked of this model, or it has no such label.
+    """
+    if model.features is None or not model.classes:
+        raise InputError("no label can be asked of this model; train one with --model.condition.on label, or m2")
+    label = np.asarray(label)
+    if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= model.classes:
+        raise InputError(f"label {label.max()}: the model has {model.classes} labels; use 0 to {model.classes - 1}")
+    batch = {"label": jnp.asarray(label, jnp.int32)}
+    return np.asarray(model.features(state.eval_params, state.model_state, batch))
 
 
 def _look(p_x: Any, pixels: Pixels, keys: jax.Array) -> jax.Array:
@@ -125,10 +168,14 @@ def _look(p_x: Any, pixels: Pixels, keys: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache(maxsize=32)
-def _encode_program(encode: Callable[..., Any], drawn: bool) -> Callable[..., dict[str, jax.Array]]:
+def _encode_program(
+    encode: Callable[..., Any], features: Callable[..., Any] | None, drawn: bool
+) -> Callable[..., dict[str, jax.Array]]:
     def run(state: TrainState, key: jax.Array | None, batch: dict[str, jax.Array], index: jax.Array):
         code = encode(state.eval_params, state.model_state, None, batch)
         out = {"mean": code.z}
+        if features is not None:
+            out["cond"] = features(state.eval_params, state.model_state, batch)
         if code.posterior is not None:
             out["log_var"] = jnp.log(code.posterior.variance())
             if drawn:
@@ -142,13 +189,16 @@ def _encode_program(encode: Callable[..., Any], drawn: bool) -> Callable[..., di
 
 @functools.lru_cache(maxsize=32)
 def _decode_program(decode: Callable[..., Any], pixels: Pixels) -> Callable[..., jax.Array]:
-    return jax.jit(lambda state, keys, z: _look(decode(state.eval_params, state.model_state, z), pixels, keys))
+    return jax.jit(
+        lambda state, keys, z, cond: _look(decode(state.eval_params, state.model_state, z, cond=cond), pixels, keys)
+    )
 
 
 @functools.lru_cache(maxsize=32)
 def _sample_program(sample: Callable[..., Any], n: int, pixels: Pixels) -> Callable[..., jax.Array]:
-    def run(state: TrainState, key: jax.Array, temperature: jax.Array) -> jax.Array:
-        p_x = sample(state.eval_params, state.model_state, prng.site_key(key, "prior"), n, temperature=temperature)
+    def run(state: TrainState, key: jax.Array, temperature: jax.Array, cond: jax.Array | None) -> jax.Array:
+        drawn = prng.site_key(key, "prior")
+        p_x = sample(state.eval_params, state.model_state, drawn, n, cond=cond, temperature=temperature)
         return _look(p_x, pixels, jax.random.split(prng.site_key(key, "pixels"), n))
 
     return jax.jit(run)

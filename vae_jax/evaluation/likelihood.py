@@ -26,8 +26,13 @@ METRICS: dict[str, tuple[str, str]] = {
     "rate": ("KL(q(z|x) || p(z)) summed over dimensions, nats; never weighted", "arXiv:1711.00464"),
     "iw_<k>": ("importance-weighted bound on log p(x) with k samples, nats (`iwae`: every --k)", "arXiv:1509.00519"),
     "bits_per_dim": ("-ELBO in bits per dimension; of binary or dequantised data only", "arXiv:1511.01844"),
-    "mse": ("squared error of the mean reconstruction of the mean code, mean over pixels", ""),
+    "mse": (
+        "squared error of the mean reconstruction of the mean code, mean over pixels; of an autoregressive decoder the "
+        "error of each pixel given the true ones before it",
+        "",
+    ),
     "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1", ""),
+    "accuracy": ("share of images whose label is the most probable one given the image", ""),
     "active_units": ("dimensions with Var_x(E[z|x]) > 0.01", "arXiv:1509.00519, sec. 5"),
 }
 
@@ -137,8 +142,8 @@ def evaluate(
 
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what a model may read of a batch: the image, and label and factors where they are there."""
-    return {name: batch[name] for name in ("image", "label", "factors") if name in batch}
+    """Returns what a model may read of a batch: the image, and label, factors and condition where they are there."""
+    return {name: batch[name] for name in ("image", "label", "factors", "cond") if name in batch}
 
 
 @functools.lru_cache(maxsize=32)

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_jax.evaluation import latents
-from vae_jax.evaluation.codes import decode_all, draw, encode_all
+from vae_jax.evaluation.codes import decode_all, draw, encode_all, label_features
 from vae_jax.evaluation.likelihood import evaluate
 from vae_jax.figures.curves import curves, read_metrics
 from vae_jax.figures.grid import fold, grid, pairs, save
@@ -30,6 +30,8 @@ def write_all(
     prior: tuple[float, float] | None = (0.0, 1.0),
 ) -> list[Path]:
     """Writes RUN/figures/*.png: samples, reconstructions, traversals, loss_curves, kl_per_dim, and manifold (D = 2).
+
+    A model that labels can be asked of also has class_grid. What is shown of given images has their own features.
 
     What the model has not is left out: an autoencoder has no samples and no KL. Numbers that are not finite are shown
     as such (magenta pixels, missing bars) and stop nothing.
@@ -53,32 +55,58 @@ def write_all(
     head = f"{title}: " if title else ""
     psnr = result.metrics["psnr"].value
     shown = min(32, result.n)
-    made = decode_all(model, state, codes.mean[:shown])
+    cond = codes.cond
+    made = decode_all(model, state, codes.mean[:shown], cond=None if cond is None else cond[:shown])
     walk = latents.walk(codes, result.kl_per_dim, prior=prior)
+    middle = None if cond is None else cond[latents.centre(codes)]
     found: dict[str, Figure] = {
         "reconstructions": pairs(
             np.asarray(batch["image"])[:shown],
             made,
             title=f"{head}reconstructions, PSNR {psnr:.1f} dB (mean of {result.n})",
         ),
-        "traversals": traversal_grid(decode_all(model, state, walk.codes), walk, title=f"{head}latent traversals"),
+        "traversals": traversal_grid(
+            decode_all(model, state, walk.codes, cond=middle), walk, title=f"{head}latent traversals"
+        ),
         "loss_curves": curves({title: read_metrics(run_path)}, title=title),
     }
     if model.sample is not None:
-        images = draw(model, state, jax.random.key(0), 64)
+        # Classes are cycled; any other condition is that of the images at hand.
+        told = None if cond is None or model.classes else np.resize(cond, (64, cond.shape[-1]))
+        images = draw(model, state, jax.random.key(0), 64, cond=told)
         found["samples"] = grid(fold(images, 8), title=f"{head}samples, E[x|z] with z ~ p(z)")
+        if model.classes:
+            found["class_grid"] = class_grid(model, state, f"{head}one class a row, one code a column")
     if result.kl_per_dim is not None and result.mean_variance is not None:
         found["kl_per_dim"] = kl_chart(result.kl_per_dim, result.mean_variance, title=title)
     if codes.mean.shape[-1] == 2 and model.sample is not None:
-        found["manifold"] = manifold(model, state, f"{head}decoded latent plane", prior or (0.0, 1.0))
+        found["manifold"] = manifold(model, state, f"{head}decoded latent plane", prior or (0.0, 1.0), cond=middle)
     return [save(figure, folder / f"{name}.png") for name, figure in found.items()]
 
 
-def manifold(model: Model, state: TrainState, title: str, prior: tuple[float, float], side: int = 16) -> Figure:
-    """Returns E[x|z] on a grid of equal steps of prior probability, for two latent dimensions."""
+def class_grid(model: Model, state: TrainState, title: str, columns: int = 10, most: int = 20) -> Figure:
+    """Returns samples of each class (of the first 20), from the same noise in every row."""
+    classes = range(min(model.classes, most))
+    rows = [
+        draw(model, state, jax.random.key(0), columns, cond=label_features(model, state, np.full(columns, c)))
+        for c in classes
+    ]
+    return grid(np.stack(rows), title=title, rows=[str(c) for c in classes], ylabel="class")
+
+
+def manifold(
+    model: Model,
+    state: TrainState,
+    title: str,
+    prior: tuple[float, float],
+    side: int = 16,
+    *,
+    cond: np.ndarray | None = None,
+) -> Figure:
+    """Returns E[x|z] on a grid of equal steps of prior probability, for two latent dimensions and features `cond`."""
     plane = latents.plane(side, *prior)
     return grid(
-        decode_all(model, state, plane),
+        decode_all(model, state, plane, cond=cond),
         title=f"{title}, equal steps of prior probability",
         columns=[f"{v:.1f}" for v in plane[0, :, 0]],
         rows=[f"{v:.1f}" for v in plane[:, 0, 1]],

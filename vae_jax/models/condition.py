@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.errors import InputError
-from vae_jax.model import Facts
+from vae_jax.model import Facts, FeaturesFn, Params, State
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Condition:
     can be conditioned.
     """
 
-    on: Literal["none", "label", "factors"] = "none"
-    """What is given: nothing, the label (one-hot) or the generative factors (one-hot each)."""
+    on: Literal["none", "label", "factors", "vector"] = "none"
+    """Nothing, the label (one-hot), the generative factors (one-hot each), or a vector (array `cond` of an .npz)."""
     encoder: bool = True
     """Give it to the encoder: q(z|x, c)."""
     decoder: bool = True
@@ -34,24 +34,46 @@ class Condition:
             raise InputError("model.condition.on: label, but the data have no labels; use none, or data with labels")
         if self.on == "factors" and not facts.factors:
             raise InputError("model.condition.on: factors, but the data have no factors; use none, or sprites")
+        if self.on == "vector" and not facts.cond:
+            raise InputError("model.condition.on: vector, but the data have none; save an array `cond` in the .npz")
 
-    def sizes(self, facts: Facts) -> tuple[int, ...]:
-        """Returns the number of values of each variable of the condition."""
-        return {"none": (), "label": (facts.classes,), "factors": facts.factors}[self.on]
+    def function(self, facts: Facts) -> FeaturesFn | None:
+        """Returns `Model.features`; None without a condition."""
+
+        def features(params: Params, state: State, batch: Mapping[str, Any]) -> jax.Array:
+            del params, state
+            found = self.features(batch, facts)
+            assert found is not None
+            return found
+
+        return None if self.on == "none" else features
+
+    def default(self, n: int, facts: Facts) -> jax.Array:
+        """Returns features [n, F] to sample with: they cycle through the values of the first variable, others at 0.
+
+        Raises:
+          InputError: nothing stands for a vector.
+        """
+        if self.on == "vector":
+            raise InputError("this model is conditioned on a vector, which must be given (--cond)")
+        sizes = (facts.classes,) if self.on == "label" else facts.factors
+        return one_hot(jnp.zeros((n, len(sizes)), jnp.int32).at[:, 0].set(jnp.arange(n) % sizes[0]), sizes)
 
     def features(self, batch: Mapping[str, Any], facts: Facts) -> jax.Array | None:
-        """Returns the features [B, F] of a batch, one-hot vectors side by side; None without a condition.
+        """Returns the features [B, F] of a batch: one-hot vectors side by side, or the vector; None without condition.
 
         Raises:
           InputError: the batch lacks what the model is conditioned on.
         """
         if self.on == "none":
             return None
-        name = "label" if self.on == "label" else "factors"
+        name = {"label": "label", "factors": "factors", "vector": "cond"}[self.on]
         if name not in batch:
-            raise InputError(f"this model is conditioned on {name}, which these images come without")
-        values = jnp.asarray(batch[name]).reshape(len(batch["image"]), -1)
-        return one_hot(values, self.sizes(facts))
+            raise InputError(f"this model is conditioned on {name}, which these images come without; add them")
+        values = jnp.asarray(batch[name])
+        if self.on == "vector":
+            return jnp.asarray(values, jnp.float32)
+        return one_hot(values.reshape(len(values), -1), (facts.classes,) if self.on == "label" else facts.factors)
 
     def join_image(self, x: jax.Array, features: jax.Array | None) -> jax.Array:
         """Returns the encoder's input: x [B, H, W, C] with the features as constant channels."""
@@ -72,9 +94,3 @@ def one_hot(values: jax.Array, sizes: tuple[int, ...]) -> jax.Array:
     """Returns one-hot vectors side by side [B, sum(sizes)] of values [B, len(sizes)]."""
     parts = [jax.nn.one_hot(values[:, i], size) for i, size in enumerate(sizes)]
     return jnp.concatenate(parts, -1)
-
-
-def grid(n: int, sizes: tuple[int, ...]) -> jax.Array:
-    """Returns features [n, sum(sizes)] that cycle through the values of the first variable, the others at 0."""
-    values = jnp.zeros((n, len(sizes)), jnp.int32).at[:, 0].set(jnp.arange(n) % sizes[0])
-    return one_hot(values, sizes)

@@ -94,8 +94,8 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
     decoder = c.network.decoder((*image_shape[:2], channels), dtype)
 
     def part(params: Params, name: str) -> Any:
-        if name == "encoder" and objective.separate_encoder:
-            return params["encoder"]
+        if name in ("encoder", "posterior") and objective.separate_encoder:
+            return params["encoder"].get(name, {})
         return params["vae"].get(name, {})
 
     def links(params: Params, step: jax.Array, features=None, x=None) -> priors.Links:
@@ -121,7 +121,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         }
         params: Params = {"vae": {k: v for k, v in group.items() if v}}
         if objective.separate_encoder:
-            params["encoder"] = params["vae"].pop("encoder")
+            params["encoder"] = {name: params["vae"].pop(name) for name in ("encoder", "posterior") if group[name]}
         critic = objective.init(prng.site_key(key, "critic"), code_dim)
         if critic:
             params["critic"] = critic
@@ -137,21 +137,25 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         out = encoder.apply({"params": part(params, "encoder")}, c.condition.join_image(x, features))
         return posterior.build(part(params, "posterior"), jnp.asarray(out, jnp.float32), step, train)
 
-    def outputs(params: Params, z: jax.Array, features=None, x=None, keys=None) -> jax.Array:
+    def outputs(params: Params, z: jax.Array, features=None, x=None, keys=None, at=None) -> jax.Array:
         extra: dict[str, Any] = {"x": x} if c.network.autoregressive else {}
         if keys is not None and c.network.noisy:
             extra["keys"] = keys
+        if at is not None:
+            extra["at"] = at
         out = decoder.apply({"params": part(params, "decoder")}, c.condition.join_code(z, features), **extra)
         return jnp.asarray(out, jnp.float32)
+
+    def given(params: Params, running: Any, z: jax.Array, features: Any, x: jax.Array, at: Any = None) -> Any:
+        """Returns p(x_i | x_<i, z) of every pixel, or of the one `at` (row, column), for an autoregressive decoder."""
+        return likelihood.build(outputs(params, z, features, x, at=at), part(params, "likelihood"), running)
 
     def decode(params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
         if cond is None and c.condition.on != "none":
             raise InputError(f"this model is conditioned on {c.condition.on}: a code is decoded only with its features")
         own, running = part(params, "likelihood"), state.get("likelihood", {})
         if c.network.autoregressive:
-            net = jax.tree_util.Partial(
-                _pixels, lambda *a: likelihood.build(outputs(*a), own, running), params, z, cond
-            )
+            net = jax.tree_util.Partial(given, params, running, z, cond)
             return dist.AutoregressivePixels(net, jnp.zeros((len(z), *image_shape)))
         return likelihood.build(outputs(params, z, cond), own, running)
 
@@ -270,8 +274,10 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
 
     def terms(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
         t, _ = forward(params, state, key, batch, ctx._replace(train=False), 1)
-        # The reconstruction error is that of the mean code: what `reconstruct` shows.
-        mean = decode(params, state, t.posterior.mode(), cond=c.condition.features(batch, facts)).mean()
+        # The reconstruction error is that of the mean code: what `reconstruct` shows. An autoregressive decoder would
+        # need a pass a pixel for that; its error is the one-step one, with the true pixels before.
+        decoded = decode(params, state, t.posterior.mode(), cond=c.condition.features(batch, facts))
+        mean = (decoded.given(t.x) if c.network.autoregressive else decoded).mean()
         out = {"distortion": t.distortion, "mse": jnp.mean(jnp.square(mean - t.x), axis=(1, 2, 3))}
         if not posterior.deterministic:
             out |= {"elbo": -(t.distortion + t.rate), "rate": t.rate}
@@ -316,7 +322,6 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
 
     bound = log_prob_bound if likelihood.normalised and not posterior.deterministic else None
     prior_sample = sample if not posterior.deterministic else None
-    told = c.condition.on != "none"
     return Model(
         init,
         loss,
@@ -327,7 +332,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         bound,
         objective.hyper(),
         objective.gates(),
-        (lambda params, state, batch: c.condition.features(batch, facts)) if told else None,
+        c.condition.function(facts),
         facts.classes if c.condition.on == "label" else 0,
     )
 
@@ -340,8 +345,3 @@ def samples_at_once(image_shape: tuple[int, ...]) -> int:
 def _repeat(x: jax.Array, k: int) -> jax.Array:
     """Returns x [B, ...] k times, one whole batch after the other: [k * B, ...]."""
     return x if k == 1 else jnp.broadcast_to(x, (k, *x.shape)).reshape(k * len(x), *x.shape[1:])
-
-
-def _pixels(build: Any, params: Params, z: jax.Array, cond: jax.Array | None, x: jax.Array) -> Any:
-    """Returns p(x|z) of an autoregressive decoder, teacher-forced on x."""
-    return build(params, z, cond, x)

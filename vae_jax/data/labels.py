@@ -1,0 +1,70 @@
+"""The labelled subset of semi-supervised training: balanced over classes, fixed by a seed of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from vae_jax.data.config import DataConfig
+from vae_jax.data.source import Records, Source
+from vae_jax.errors import InputError
+
+_CHUNK = 8192  # labels read at a time, where they come with images from disk
+
+
+def attach(source: Source, config: DataConfig) -> Source:
+    """Returns a training split with `labelled` set as `config.labels` asks; other splits, and None, as they are.
+
+    Raises:
+      InputError: no labels in the data, or not enough of a class.
+    """
+    if config.labels is None:
+        return source
+    if not source.info.num_classes:
+        raise InputError(f"data.labels: {source.info.name!r} has no labels; leave data.labels unset, or use other data")
+    text = (
+        f"{source.info.protocol_text}; of the training examples {config.labels:,} are labelled, as many of each class "
+        f"(data.label_seed {config.label_seed})"
+    )
+    info = replace(source.info, protocol_text=text)
+    if source.split != "train":
+        return replace(source, info=info)
+    label = source.arrays["label"] if "label" in source.arrays else _read(source.records)
+    rows = choose(np.asarray(label), config.labels, source.info.num_classes, config.label_seed)
+    return replace(source, info=info, labelled=rows)
+
+
+def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray:
+    """Returns the rows int32 [count], ascending, of a subset with count // classes examples of each class.
+
+    Where `classes` does not divide `count`, the first count % classes classes have one example more.
+
+    Args:
+      label: [N], in [0, classes).
+      count: examples to choose.
+      classes: number of labels.
+      seed: of numpy's RandomState, whose streams never change.
+
+    Raises:
+      InputError: fewer than one example a class, or a class that is too small.
+    """
+    if count < classes:
+        raise InputError(f"data.labels: {count} examples cannot show {classes} classes; use {classes} or more")
+    random = np.random.RandomState(seed)
+    rows = []
+    for c in range(classes):
+        wanted = count // classes + (c < count % classes)
+        held = np.flatnonzero(label == c)
+        if len(held) < wanted:
+            raise InputError(
+                f"data.labels: {count} examples need {wanted} of class {c}, but the training split has {len(held)}; "
+                f"use {len(held) * classes} or less"
+            )
+        rows.append(random.permutation(held)[:wanted])
+    return np.sort(np.concatenate(rows)).astype(np.int32)
+
+
+def _read(records: Records) -> np.ndarray:
+    parts = range(0, len(records), _CHUNK)
+    return np.concatenate([records.rows(np.arange(i, min(i + _CHUNK, len(records))))["label"] for i in parts])
