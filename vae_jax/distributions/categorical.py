@@ -147,7 +147,7 @@ class Joint(NamedTuple):
 
 
 def categorical_kl(q: OneHotCategorical, p: OneHotCategorical) -> jax.Array:
-    """Returns KL(q || p) = sum_k q_k (log q_k - log p_k) of each variable in nats, [..., G]; log K - H(q) for uniform p."""
+    """Returns KL(q || p) = sum_k q_k (log q_k - log p_k) in nats, [..., G]: log K - H(q) for uniform p."""
     log_q, log_p = jax.nn.log_softmax(q.logits), jax.nn.log_softmax(p.logits)
     return jnp.sum(jnp.exp(log_q) * (log_q - log_p), -1)
 

@@ -34,7 +34,7 @@ def normalised_weights(log_w: jax.Array, m: int = 1) -> jax.Array:
 
 @dataclass(frozen=True)
 class Importance(Objective):
-    """Base of the multi-sample bounds. `schedule` anneals log p(z) / q(z|x) in the weights; `iw_bound` is unweighted."""
+    """Base of the multi-sample bounds. `schedule` anneals log p(z) / q(z|x) in the weights, not in `iw_bound`."""
 
     importance: ClassVar[bool] = True
     spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
@@ -50,7 +50,7 @@ class Importance(Objective):
 
 @dataclass(frozen=True)
 class IWAE(Importance):
-    """Importance-weighted bound log 1/K sum_k w_k (arXiv:1509.00519). Under `stl` its gradient is biased: use `dreg`."""
+    """Importance-weighted bound log 1/K sum_k w_k (arXiv:1509.00519); biased under `stl`, use `dreg`."""
 
     k: int = 5
     """Importance samples an example, K. 1 is the ELBO."""
