@@ -21,7 +21,8 @@ def shapes(network, image, outputs=8, codes=4, dtype="float32"):
     encoder, decoder = network.encoder(outputs, jnp.dtype(dtype)), network.decoder(image, jnp.dtype(dtype))
     x, z, key = jnp.zeros((2, *image)), jnp.zeros((2, codes)), jax.random.key(0)
     code, encoder_variables = jax.eval_shape(encoder.init_with_output, key, x)
-    out, decoder_variables = jax.eval_shape(decoder.init_with_output, key, z)
+    given = (x,) if network.autoregressive else ()
+    out, decoder_variables = jax.eval_shape(decoder.init_with_output, key, z, *given)
     assert set(encoder_variables) == set(decoder_variables) == {"params"}
     return encoder_variables["params"], decoder_variables["params"], code, out
 

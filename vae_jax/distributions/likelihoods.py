@@ -15,7 +15,8 @@ from vae_jax import prng
 from vae_jax.distributions.gaussian import LOG_2PI
 
 
-def _sum_pixels(x: jax.Array) -> jax.Array:
+def sum_pixels(x: jax.Array) -> jax.Array:
+    """Returns the sum over all axes but the first, [B]."""
     # A product with ones, not `sum`: XLA:CPU fuses a sum with what makes its terms into one scalar loop, and the IW
     # bound of an MLP then costs 5.8 times as much. `highest`, or accelerators would round the terms to 10 bits.
     return jnp.dot(x.reshape(x.shape[0], -1), jnp.ones(x[0].size, x.dtype), precision="highest")
@@ -55,7 +56,7 @@ class BernoulliPixels(NamedTuple):
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns sum x log p + (1 - x) log(1 - p) in nats [B]; finite at any finite logits."""
-        return -_sum_pixels(cross_entropy(self.logits, x))
+        return -sum_pixels(cross_entropy(self.logits, x))
 
     def mean(self) -> jax.Array:
         """Returns the pixel probabilities [B, H, W, C]."""
@@ -79,7 +80,7 @@ class GaussianPixels(NamedTuple):
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns log N(x; loc, std^2) in nats [B], a density: positive values are normal for small std."""
         scaled = (x - self.loc) * jnp.exp(-self.log_std)
-        return -_sum_pixels(0.5 * jnp.square(scaled) + self.log_std + 0.5 * LOG_2PI)
+        return -sum_pixels(0.5 * jnp.square(scaled) + self.log_std + 0.5 * LOG_2PI)
 
     def mean(self) -> jax.Array:
         """Returns loc [B, H, W, C]."""
@@ -99,7 +100,7 @@ class AutoregressivePixels(NamedTuple):
 
     Attributes:
       given: a pytree that is called with x [B, H, W, C] and returns a likelihood whose pixel (i, j) depends only on
-        the pixels before it.
+        the pixels before it; called with (x, (i, j)), the likelihood [B, 1, 1, C] of that pixel alone.
       blank: zeros [B, H, W, C].
     """
 
@@ -115,8 +116,9 @@ class AutoregressivePixels(NamedTuple):
 
         def body(i: jax.Array, x: jax.Array) -> jax.Array:
             row, column = i // width, i % width
-            at = jnp.zeros((1, height, width, 1), bool).at[0, row, column, 0].set(True)
-            return jnp.where(at, pick(self.given(x), i), x)
+            # One pixel at a time: whole images would cost H * W times as much.
+            pixel = pick(self.given(x, (row, column)), i)
+            return jax.lax.dynamic_update_slice(x, jnp.asarray(pixel, x.dtype), (0, row, column, 0))
 
         return jax.lax.fori_loop(0, height * width, body, self.blank)
 

@@ -25,7 +25,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "distortion": ("-log p(x|z), z ~ q(z|x), summed over pixels, nats", "arXiv:1711.00464"),
     "rate": ("KL(q(z|x) || p(z)) summed over dimensions, nats; never weighted", "arXiv:1711.00464"),
     "iw_<k>": ("importance-weighted bound on log p(x) with k samples, nats (`iwae`: every --k)", "arXiv:1509.00519"),
-    "bits_per_dim": ("-ELBO in bits per dimension; of binary or dequantised data only", "arXiv:1511.01844"),
+    "bits_per_dim": (
+        "-ELBO (log p(x) where exact) in bits per dimension; of masses of levels or dequantised data only",
+        "arXiv:1511.01844",
+    ),
     "mse": (
         "squared error of the mean reconstruction of the mean code, mean over pixels; of an autoregressive decoder the "
         "error of each pixel given the true ones before it",

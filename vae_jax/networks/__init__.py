@@ -3,6 +3,7 @@
 from vae_jax.networks.base import Network
 from vae_jax.networks.broadcast import Broadcast
 from vae_jax.networks.conv import Conv64, DeepConv, LeNet, PooledConv
+from vae_jax.networks.local_ar import LocalAR
 from vae_jax.networks.mlp import MLP, Linear
 
 NETWORKS = {
@@ -13,6 +14,7 @@ NETWORKS = {
     "conv64": Conv64,
     "deep-conv": DeepConv,
     "broadcast": Broadcast,
+    "local-ar": LocalAR,
 }
 
-__all__ = ["MLP", "NETWORKS", "Broadcast", "Conv64", "DeepConv", "LeNet", "Linear", "Network", "PooledConv"]
+__all__ = ["MLP", "NETWORKS", "Broadcast", "Conv64", "DeepConv", "LeNet", "Linear", "LocalAR", "Network", "PooledConv"]
