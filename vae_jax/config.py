@@ -17,7 +17,7 @@ from typing import Any, Literal
 from vae_jax.data.config import DataConfig
 from vae_jax.distributions import LIKELIHOODS
 from vae_jax.errors import InputError, nearest
-from vae_jax.models import MODELS, VAE, Autoencoder
+from vae_jax.models import M2, MODELS, VAE, Autoencoder, Classifier, Multimodal
 from vae_jax.networks import NETWORKS
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.posteriors import POSTERIORS
@@ -80,7 +80,7 @@ class Config:
     """Seed of everything random: initialisation, data order, noise."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data set, batch and binarisation."""
-    model: VAE | Autoencoder = field(default_factory=VAE)
+    model: VAE | Autoencoder | M2 | Classifier | Multimodal = field(default_factory=VAE)
     """Model."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """Optimizer."""
@@ -136,8 +136,19 @@ def check(config: Config) -> Config:
             f"accumulate: the {kind('model.prior', prior)} prior keeps images, which microbatches would average; "
             "set --accumulate 1"
         )
+    _check_labels(config)
     config.model.check()
     return config
+
+
+def _check_labels(config: Config) -> None:
+    if config.data.labels is None:
+        return
+    condition = getattr(config.model, "condition", None)
+    if condition is not None and condition.on == "label":
+        raise InputError(
+            "data.labels: a model conditioned on labels needs them all; leave data.labels unset, or use --model m2"
+        )
 
 
 def _show(value: Any) -> str:
@@ -167,6 +178,11 @@ def _rules(config: Config):
         "model.prior.evaluation_samples": at_least_one,
         "model.prior.decay": share,
         "model.prior.hidden": sizes,
+        "model.prior.layers": at_least_one,
+        "model.prior.delta": not_negative,
+        "model.posterior.layers": at_least_one,
+        "model.posterior.context": at_least_one,
+        "model.posterior.hidden": sizes,
         "model.likelihood.std": positive,
         "model.likelihood.init_std": positive,
         "model.likelihood.decay": share,
@@ -176,9 +192,28 @@ def _rules(config: Config):
         "model.likelihood.components": at_least_one,
         "model.likelihood.weight": positive,
         "model.objective.beta": not_negative,
+        "model.objective.inner": at_least_one,
+        "model.objective.steps": at_least_one,
         "model.objective.k": at_least_one,
         "model.objective.m": at_least_one,
         "model.objective.elbo_weight": (lambda v: 0 <= v <= 1, "in [0, 1]"),
+        "model.objective.alpha": not_negative,
+        "model.objective.gamma": not_negative,
+        "model.objective.lam": not_negative,
+        "model.objective.lambda_od": not_negative,
+        "model.objective.lambda_d": not_negative,
+        "model.objective.capacity": not_negative,
+        "model.objective.free_nats": not_negative,
+        "model.objective.groups": at_least_one,
+        "model.objective.target": not_negative,
+        "model.objective.speed": positive,
+        "model.objective.slack": not_negative,
+        "model.objective.tolerance": positive,
+        "model.objective.decay": share,
+        "model.objective.max_lambda": (lambda v: v > 1, "above 1"),
+        "model.objective.projections": at_least_one,
+        "model.objective.bandwidths": (lambda v: v and all(s > 0 for s in v), "one or more positive numbers"),
+        "model.objective.hidden": sizes,
         "model.objective.discrete_capacity": not_negative,
         "model.objective.capacity_steps": at_least_one,
         "model.gradient.k": (lambda v: v >= 2, "2 or more: each sample's baseline is the mean of the others"),
@@ -196,6 +231,12 @@ def _rules(config: Config):
         "model.objective.schedule.ratio": (lambda v: 0 < v <= 1, "in (0, 1]"),
         "model.objective.schedule.start": not_negative,
         "model.corruption_level": not_negative,
+        "model.alpha": not_negative,
+        "model.labelled_weight": not_negative,
+        "model.label_weight": not_negative,
+        "model.samples": at_least_one,
+        "model.beta": not_negative,
+        "model.width": at_least_one,
         "model.network.hidden": sizes,
         "model.network.channels": (lambda v: v and all(n >= 1 for n in v), "a list of one or more sizes of 1 or more"),
         "model.network.kernels": sizes,

@@ -36,6 +36,8 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1", ""),
     "accuracy": ("share of images whose label is the most probable one given the image", ""),
+    "distortion_label": ("-log p(y|z) of the label, z of image and label, nats (multimodal)", "arXiv:1802.05335"),
+    "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),
     "active_units": ("dimensions with Var_x(E[z|x]) > 0.01", "arXiv:1509.00519, sec. 5"),
 }
 

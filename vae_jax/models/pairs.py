@@ -11,6 +11,7 @@ from vae_jax.schedules import Constant
 
 if TYPE_CHECKING:
     from vae_jax.models.vae import VAE
+    from vae_jax.networks import Network
 
 
 def check_pairs(c: VAE) -> None:
@@ -42,15 +43,25 @@ def check_pairs(c: VAE) -> None:
 
 def _check_objective(c: VAE, names: _Names) -> None:
     o = c.objective
-    if o.deterministic != c.posterior.deterministic:
+    if o.deterministic != c.posterior.deterministic and not (o.rateless and c.posterior.deterministic):
         if o.deterministic:
             raise InputError(
                 f"model.objective: {names.objective} regularises a deterministic code; choose --model.posterior delta"
             )
-        fits = [n for n, cls in objectives.OBJECTIVES.items() if cls.deterministic]
+        fits = [n for n, cls in objectives.OBJECTIVES.items() if cls.deterministic or cls.rateless]
         raise InputError(
             f"model.posterior: {names.posterior} has no density, so {names.objective} has no rate; "
             f"choose --model.objective {' or '.join(fits)}"
+        )
+    if o.deterministic and not isinstance(c.prior, priors.Normal):
+        raise InputError(
+            f"model.prior: {names.objective} draws codes to the origin and learns no prior; choose --model.prior normal"
+        )
+    if o.separable and not c.posterior.separable:
+        fits = [n for n, cls in posteriors.POSTERIORS.items() if cls.separable]
+        raise InputError(
+            f"model.objective: {names.objective} needs q(z|x) one dimension at a time, which the {names.posterior} "
+            f"posterior does not give; choose --model.posterior {' or '.join(fits)}"
         )
     if o.spaces and c.posterior.space not in o.spaces:
         raise InputError(
@@ -85,6 +96,11 @@ def _check_gradient(c: VAE, names: _Names) -> None:
             f"model.gradient: {names.gradient} needs log q(z) of a given z, which the {names.posterior} posterior "
             "cannot compute; choose --model.gradient pathwise"
         )
+    if c.objective.path and (g.score or g.stops_density):
+        raise InputError(
+            f"model.gradient: {names.gradient} rewrites the gradient of rate and distortion, but {names.objective} reads "
+            "the code in a term of its own; choose --model.gradient pathwise"
+        )
     if g.scales_path and not c.objective.importance:
         raise InputError(
             f"model.gradient: {names.gradient} is an estimator for importance-weighted bounds, but the objective is "
@@ -100,6 +116,21 @@ def _check_gradient(c: VAE, names: _Names) -> None:
             f"model.gradient: {names.gradient} estimates the gradient of an ELBO, not of the bound of {names.objective}"
             "; choose --model.gradient pathwise"
         )
+
+
+def check_one_pass(network: Network, likelihood: dist.PixelLikelihood) -> None:
+    """Raises InputError for parts that models with several decodings of one image (m2, multimodal) cannot take."""
+    if network.autoregressive:
+        raise InputError("model.network: this model needs a decoder that reads no pixels; choose --model.network mlp")
+    if network.noisy:
+        raise InputError("model.network.dropout: this model decodes an image several times over; set it to 0")
+    if likelihood.init_state():
+        raise InputError(
+            "model.likelihood: this model decodes an image several times over, so no one error is that of the image; "
+            "choose --model.likelihood gaussian-learned"
+        )
+    if not likelihood.normalised:
+        raise InputError("model.likelihood: classes are weighed by densities; choose --model.likelihood bernoulli")
 
 
 def _words(space: str) -> str:

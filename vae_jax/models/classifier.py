@@ -1,0 +1,22 @@
+"""The classifier that a semi-supervised model has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vae_jax.models.semi import M2
+
+
+@dataclass(frozen=True)
+class Classifier(M2):
+    """The networks of M2 trained on the labelled examples alone (the baseline of arXiv:1406.5298).
+
+    Without the unlabelled bound nothing but the classification loss reaches q(y|x); the generative networks, which
+    share no parameter with it, learn the labelled images and show what a class looks like.
+    """
+
+    alpha: float = 1.0
+    """Weight of the classification loss. It is alone in moving the classifier, so it says little under Adam."""
+
+    unlabelled: ClassVar[bool] = False
