@@ -75,7 +75,8 @@ class Built:
         self.batch = support.images(B, shape)
         self.stochastic = getattr(config, "corruption", "any") != "none"
         if isinstance(config, VAE):
-            self.stochastic = not config.posterior.deterministic
+            # Draws of the prior, a permutation or a probe are noise even beside a deterministic code.
+            self.stochastic = config.objective.noisy or not config.posterior.deterministic
         # What a code is: its length, and whether it is drawn from a distribution with a density.
         posterior = getattr(config, "posterior", None)
         self.code_dim = posterior.code_dim(D) if posterior else D

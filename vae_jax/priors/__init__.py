@@ -1,10 +1,15 @@
 """Priors over codes."""
 
+from vae_jax.priors.autoregressive import Autoregressive
 from vae_jax.priors.base import Links, Prior
+from vae_jax.priors.delta import DeltaAR1
 from vae_jax.priors.discrete import BernoulliPrior, JointPrior, UniformCategorical
 from vae_jax.priors.exemplar import Exemplar
+from vae_jax.priors.flow import FlowPrior
+from vae_jax.priors.learned import ConditionalNormal, LearnedNormal
 from vae_jax.priors.mixture import MixtureOfGaussians
 from vae_jax.priors.normal import Normal
+from vae_jax.priors.resampled import Resampled
 from vae_jax.priors.vamp import Vamp
 
 PRIORS = {
@@ -15,17 +20,29 @@ PRIORS = {
     "categorical": UniformCategorical,
     "bernoulli": BernoulliPrior,
     "joint": JointPrior,
+    "learned-normal": LearnedNormal,
+    "conditional-normal": ConditionalNormal,
+    "resampled": Resampled,
+    "flow": FlowPrior,
+    "autoregressive": Autoregressive,
+    "ar1": DeltaAR1,
 }
 
 __all__ = [
     "PRIORS",
+    "Autoregressive",
     "BernoulliPrior",
+    "ConditionalNormal",
+    "DeltaAR1",
     "Exemplar",
+    "FlowPrior",
     "JointPrior",
+    "LearnedNormal",
     "Links",
     "MixtureOfGaussians",
     "Normal",
     "Prior",
+    "Resampled",
     "UniformCategorical",
     "Vamp",
 ]
