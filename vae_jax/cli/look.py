@@ -35,6 +35,8 @@ class Sample:
     """Class to draw, of a model that labels can be asked of (default: every class in turn)."""
     cond: tuple[float, ...] = ()
     """Values of the factors, or the vector, that the model is conditioned on."""
+    prior: str | None = None
+    """gmm, flow or two-stage: a density of codes fitted by `vae-jax fit-prior` (or the path of its .json)."""
     temperature: float = 1.0
     """Factor on the prior's standard deviation."""
     pixels: Literal["mean", "mode", "sample"] = "mean"
@@ -48,9 +50,10 @@ class Sample:
         at_least_one("--n", self.n)
         if not self.temperature >= 0 or self.temperature == float("inf"):
             raise InputError(f"--temperature {self.temperature}: must be a number of 0 or more")
-        out = _out(self.out, self.run, "samples", self.n)
+        out = _out(self.out, self.run, "samples" if self.prior is None else "samples_expost", self.n)
         run = _load(self.run)
-        _needs_prior(run, "sample from; try reconstruct or interpolate")
+        if self.prior is None:
+            _needs_prior(run, "sample from; fit one with fit-prior, or try reconstruct or interpolate")
         state = run.restore(self.step)
         import jax
 
@@ -58,7 +61,13 @@ class Sample:
 
         key = jax.random.key(seed(self.seed))
         told = asked(run, state, self.n, self.label, self.cond)
-        images = draw(run.model, state, key, self.n, cond=told, temperature=self.temperature, pixels=self.pixels)
+        looks: dict[str, Any] = {"temperature": self.temperature, "pixels": self.pixels}
+        if self.prior is None:
+            images = draw(run.model, state, key, self.n, cond=told, **looks)
+        else:
+            from vae_jax.cli.expost import draw_images
+
+            images = draw_images(run, state, self.prior, key, self.n, **looks)
 
         def figure() -> Any:
             from vae_jax.figures import grid
@@ -67,7 +76,8 @@ class Sample:
             note = "" if self.temperature == 1 else f", temperature {self.temperature:g}"
             note += "" if self.label is None else f", label {self.label}"
             shown = {"mean": "E[x|z]", "mode": "mode of p(x|z)", "sample": "x ~ p(x|z)"}[self.pixels]
-            return grid(fold(images, _side(self.n)), title=f"{name(run, state)}: samples, {shown}, z ~ p(z){note}")
+            source = "p(z)" if self.prior is None else f"{Path(self.prior).stem} fitted to codes"
+            return grid(fold(images, _side(self.n)), title=f"{name(run, state)}: samples, {shown}, z ~ {source}{note}")
 
         write(out, {"images": images}, figure)
 

@@ -14,6 +14,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("vae_jax.cli.train:train", "train an experiment into a run folder"),
     "eval": ("vae_jax.cli.evaluate:Evaluate", "measure a run: ELBO, rate, distortion, IW bounds, reconstruction"),
     "sample": ("vae_jax.cli.look:Sample", "images from the prior"),
+    "fit-prior": ("vae_jax.cli.expost:FitPrior", "a density of a finished run's codes, to sample from"),
     "reconstruct": ("vae_jax.cli.look:Reconstruct", "images beside their reconstructions"),
     "interpolate": ("vae_jax.cli.look:Interpolate", "paths between the codes of two images"),
     "traverse": ("vae_jax.cli.look:Traverse", "one latent dimension moved at a time"),
