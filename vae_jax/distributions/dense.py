@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import jax
@@ -28,17 +29,23 @@ def init(key: jax.Array, sizes: Sequence[int], out_scale: float = 1.0) -> dict[s
             * ((out_scale if i == last else 1.0) * max(n_in, 1) ** -0.5),
             "b": jnp.zeros(n_out),
         }
-        for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+        for i, (n_in, n_out) in enumerate(pairwise(sizes))
     }
 
 
-def apply(params: dict[str, Any], x: jax.Array, masks: Sequence[Any] | None = None) -> jax.Array:
-    """Returns the outputs of the stack, SiLU between the layers: [..., sizes[0]] -> [..., sizes[-1]].
+def apply(
+    params: dict[str, Any],
+    x: jax.Array,
+    masks: Sequence[Any] | None = None,
+    activation: Callable[[jax.Array], jax.Array] = jax.nn.silu,
+) -> jax.Array:
+    """Returns the outputs of the stack, `activation` between the layers: [..., sizes[0]] -> [..., sizes[-1]].
 
     Args:
       params: as of `init`.
       x: inputs.
       masks: factors of the weights, one matrix a layer (of an autoregressive net); None for none.
+      activation: elementwise.
     """
     depth = len(params)
     for i in range(depth):
@@ -46,5 +53,5 @@ def apply(params: dict[str, Any], x: jax.Array, masks: Sequence[Any] | None = No
         w = layer["w"] if masks is None else layer["w"] * masks[i]
         x = x @ w + layer["b"].reshape((1,) * (x.ndim - 1) + (-1,))
         if i < depth - 1:
-            x = jax.nn.silu(x)
+            x = activation(x)
     return x

@@ -98,8 +98,8 @@ def _check_gradient(c: VAE, names: _Names) -> None:
         )
     if c.objective.path and (g.score or g.stops_density):
         raise InputError(
-            f"model.gradient: {names.gradient} rewrites the gradient of rate and distortion, but {names.objective} reads "
-            "the code in a term of its own; choose --model.gradient pathwise"
+            f"model.gradient: {names.gradient} rewrites the gradient of rate and distortion, but {names.objective} "
+            "reads the code in a term of its own; choose --model.gradient pathwise"
         )
     if g.scales_path and not c.objective.importance:
         raise InputError(

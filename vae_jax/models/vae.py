@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vae_jax import collectives, networks, objectives, posteriors, priors, prng
 from vae_jax import distributions as dist
-from vae_jax import networks, objectives, posteriors, priors, prng
 from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
 from vae_jax.models.condition import Condition
@@ -103,6 +103,10 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
             return infer(params, images, None, step, False)
 
         return priors.Links(code_dim, image_shape, inferred, x, features, posterior.blocks(c.latent_dim))
+
+    def everywhere(around: priors.Links, ctx: Context) -> priors.Links:
+        # Draws of the prior for the global batch: under the conditions of all its examples.
+        return around._replace(cond=None if around.cond is None else collectives.all_gather(around.cond, ctx.axis_name))
 
     def init(key: jax.Array, batch: Batch) -> tuple[Params, State]:
         features = c.condition.features(batch, facts)
@@ -242,7 +246,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
             decode=lambda z: likelihood.build(
                 outputs(params, z, features, x), part(params, "likelihood"), state.get("likelihood", {})
             ),
-            sample_prior=lambda key, n: prior.sample(part(params, "prior"), running, key, n, around),
+            sample_prior=lambda key, n: prior.sample(part(params, "prior"), running, key, n, everywhere(around, ctx)),
             facts=facts,
         )
         parts = {"likelihood": like_state, "prior": prior_state, "gradient": estimates}
@@ -321,7 +325,8 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         return total - jnp.log(k)
 
     bound = log_prob_bound if likelihood.normalised and not posterior.deterministic else None
-    prior_sample = sample if not posterior.deterministic else None
+    # A Wasserstein autoencoder holds even point codes at the prior.
+    prior_sample = sample if objective.rateless or not posterior.deterministic else None
     return Model(
         init,
         loss,

@@ -1,20 +1,46 @@
 """Objectives of the single-latent family, and gradient estimators."""
 
+from vae_jax.objectives.aggressive import Aggressive
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.objectives.capacity import Capacity
+from vae_jax.objectives.dip import DipI, DipII
 from vae_jax.objectives.elbo import Beta, Elbo
+from vae_jax.objectives.factor import Factor
+from vae_jax.objectives.free_bits import FreeBits, MinimumKL, SoftFreeBits
+from vae_jax.objectives.geco import Geco
 from vae_jax.objectives.gradients import DoublyReparameterized, Pathwise, StickingTheLanding
 from vae_jax.objectives.importance import CIWAE, IWAE, MIWAE, PIWAE
 from vae_jax.objectives.joint import JointCapacity
+from vae_jax.objectives.mmd import InfoVAE, WaeMMD
+from vae_jax.objectives.regularized import RaeGP, RaeL2
 from vae_jax.objectives.score import Arm, DisArm, LeaveOneOut, Reinforce
+from vae_jax.objectives.total_correlation import BetaTC
+from vae_jax.objectives.wasserstein import SlicedWAE, WaeGAN
 
 OBJECTIVES = {
     "elbo": Elbo,
     "beta": Beta,
+    "aggressive": Aggressive,
     "iwae": IWAE,
     "miwae": MIWAE,
     "piwae": PIWAE,
     "ciwae": CIWAE,
     "joint-capacity": JointCapacity,
+    "capacity": Capacity,
+    "free-bits": FreeBits,
+    "soft-free-bits": SoftFreeBits,
+    "minimum-kl": MinimumKL,
+    "beta-tc": BetaTC,
+    "factor": Factor,
+    "dip-i": DipI,
+    "dip-ii": DipII,
+    "mmd": InfoVAE,
+    "wae-mmd": WaeMMD,
+    "wae-gan": WaeGAN,
+    "sliced-wae": SlicedWAE,
+    "geco": Geco,
+    "rae-l2": RaeL2,
+    "rae-gp": RaeGP,
 }
 GRADIENTS = {
     "pathwise": Pathwise,
@@ -33,16 +59,32 @@ __all__ = [
     "MIWAE",
     "OBJECTIVES",
     "PIWAE",
+    "Aggressive",
     "Arm",
     "Beta",
+    "BetaTC",
+    "Capacity",
+    "DipI",
+    "DipII",
     "DisArm",
     "DoublyReparameterized",
     "Elbo",
+    "Factor",
+    "FreeBits",
+    "Geco",
+    "InfoVAE",
     "JointCapacity",
     "LeaveOneOut",
+    "MinimumKL",
     "Objective",
     "Pathwise",
+    "RaeGP",
+    "RaeL2",
     "Reinforce",
+    "SlicedWAE",
+    "SoftFreeBits",
     "StickingTheLanding",
     "Terms",
+    "WaeGAN",
+    "WaeMMD",
 ]

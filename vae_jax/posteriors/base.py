@@ -19,12 +19,15 @@ class Posterior:
       has_log_prob: whether `log_prob(z)` of a given z can be computed (`sample_and_log_prob` is always there).
       deterministic: whether q is a point: no density, no rate.
       factorised: whether its closed-form KL from a factorised prior is a sum over latent variables.
+      separable: whether q(z|x) is a product over dimensions of known density (`distributions.separable`), with mean
+        `mode()` and variance `variance()`.
     """
 
     space: ClassVar[str] = "real"
     has_log_prob: ClassVar[bool] = True
     deterministic: ClassVar[bool] = False
     factorised: ClassVar[bool] = False
+    separable: ClassVar[bool] = False
 
     @property
     def reparameterized(self) -> bool:

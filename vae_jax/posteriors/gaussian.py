@@ -19,6 +19,7 @@ class Diagonal(Posterior):
     """One trained log variance a dimension for all images: the exact family of a linear decoder (arXiv:1911.02469)."""
 
     factorised: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return latent_dim if self.shared_variance else 2 * latent_dim

@@ -1,0 +1,32 @@
+"""Densities that are a product over dimensions, one dimension at a time: what total correlation needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.distributions.gaussian import LOG_2PI, DiagGaussian
+
+
+def gaussian_density(q: DiagGaussian, z: jax.Array) -> jax.Array:
+    """Returns log N(z_j; mean_j, var_j) in nats, elementwise."""
+    return -0.5 * (jnp.square(z - q.mean) * jnp.exp(-q.log_var) + q.log_var + LOG_2PI)
+
+
+# type of q -> (q, z) -> log q_j(z_j), elementwise in all its parameters and z.
+SEPARABLE: dict[type, Callable[[Any, jax.Array], jax.Array]] = {DiagGaussian: gaussian_density}
+
+
+def log_densities(q: Any, z: jax.Array) -> jax.Array:
+    """Returns log q(z_bj|x_m) in nats, [D, B, M]: every code under every posterior, by dimension.
+
+    Args:
+      q: posteriors of M examples, of a type in `SEPARABLE`; parameters [M, D].
+      z: codes [B, D].
+    """
+    # Dimensions first: XLA:CPU sums the last axis of [B, M, D] in a scalar loop.
+    each = jax.tree.map(lambda leaf: leaf.T[:, None, :], q)
+    return SEPARABLE[type(q)](each, z.T[:, :, None])

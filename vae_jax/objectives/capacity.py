@@ -1,0 +1,40 @@
+"""Capacity control: the rate is held at a target that rises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import collectives
+from vae_jax.model import Context, Metrics
+from vae_jax.objectives.base import Objective, Terms
+
+
+@dataclass(frozen=True)
+class Capacity(Objective):
+    """Annealed capacity: gamma |KL - C(step)|, C rising from 0 (Burgess et al., arXiv:1804.03599)."""
+
+    gamma: float = 1000.0
+    """Weight of the distance between the rate and the capacity."""
+    capacity: float = 25.0
+    """Final capacity C, nats."""
+    capacity_steps: int = 100_000
+    """Steps over which the capacity rises from 0, linearly."""
+
+    couples: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {"gamma": self.gamma, "capacity": self.capacity}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) gamma |E KL - C(step)|, metrics): [B] in nats (arXiv:1804.03599, eq. 8).
+
+        The rate is the mean over the global batch: the capacity is that of the channel, not of each image.
+        """
+        target = ctx.hyper["capacity"] * jnp.clip(ctx.step / self.capacity_steps, 0.0, 1.0)
+        rate = collectives.pmean(jnp.mean(terms.rate), ctx.axis_name)
+        penalty = self.schedule(ctx.step) * ctx.hyper["gamma"] * jnp.abs(rate - target)
+        return terms.distortion + penalty, {"capacity": target}

@@ -1,0 +1,66 @@
+"""DIP-VAE: the covariance of codes over the data is drawn to the identity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import collectives
+from vae_jax.model import Context, Metrics
+from vae_jax.objectives.base import Objective, Terms
+
+
+def covariance(z: jax.Array) -> jax.Array:
+    """Returns 1/B sum_i (z_i - mean)(z_i - mean)^T, [D, D], for codes [B, D]."""
+    centred = z - jnp.mean(z, 0, keepdims=True)
+    return jnp.matmul(centred.T, centred, precision="highest") / len(z)
+
+
+@dataclass(frozen=True)
+class DipI(Objective):
+    """DIP-VAE-I: the covariance of the means, Cov[mu(x)], near the identity (arXiv:1711.00848)."""
+
+    lambda_od: float = 10.0
+    """Weight of the squares off the diagonal."""
+    lambda_d: float = 100.0
+    """Weight of (Cov_jj - 1)^2 on the diagonal."""
+
+    couples: ClassVar[bool] = True
+    separable: ClassVar[bool] = True
+    spaces: ClassVar[tuple[str, ...]] = ("real",)
+
+    def hyper(self) -> dict[str, float]:
+        return {"lambda_od": self.lambda_od, "lambda_d": self.lambda_d}
+
+    def moments(self, terms: Terms, ctx: Context) -> jax.Array:
+        """Returns the covariance [D, D] that is regularised, over the global batch."""
+        return covariance(collectives.all_gather(terms.posterior.mode(), ctx.axis_name))
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) (rate + penalty), metrics): [B] in nats (arXiv:1711.00848, eq. 6 and 7).
+
+        penalty = lambda_od sum_{i != j} Cov_ij^2 + lambda_d sum_j (Cov_jj - 1)^2.
+        """
+        cov = self.moments(terms, ctx)
+        variances = jnp.diagonal(cov)
+        off = jnp.sum(jnp.square(cov - jnp.diag(variances)))
+        on = jnp.sum(jnp.square(variances - 1.0))
+        penalty = ctx.hyper["lambda_od"] * off + ctx.hyper["lambda_d"] * on
+        metrics = {"covariance_off_diagonal": off, "covariance_diagonal": on}
+        return terms.distortion + self.schedule(ctx.step) * (terms.rate + penalty), metrics
+
+
+@dataclass(frozen=True)
+class DipII(DipI):
+    """DIP-VAE-II: the covariance of the codes, Cov[mu(x)] + E[sigma^2(x)], near the identity (arXiv:1711.00848)."""
+
+    lambda_d: float = 10.0
+    """Weight of (Cov_jj - 1)^2 on the diagonal."""
+
+    def moments(self, terms: Terms, ctx: Context) -> jax.Array:
+        """Returns Cov_q[z] = Cov[E(z|x)] + E[Cov(z|x)], [D, D], over the global batch."""
+        within = collectives.pmean(jnp.mean(terms.posterior.variance(), 0), ctx.axis_name)
+        return super().moments(terms, ctx) + jnp.diag(within)

@@ -1,0 +1,100 @@
+"""Free bits: a floor under the rate, below which it costs nothing, against posterior collapse."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import collectives
+from vae_jax.model import Context, Metrics
+from vae_jax.objectives.base import Objective, Terms
+
+
+@dataclass(frozen=True)
+class FreeBits(Objective):
+    """Free bits: sum_j max(lambda, E KL_j) in place of the rate, E over the batch (arXiv:1606.04934, eq. 15)."""
+
+    free_nats: float = 0.25
+    """lambda: nats of each unit that cost nothing."""
+    unit: Literal["dimension", "group", "all"] = "dimension"
+    """What has a floor of its own: each latent variable, each of `groups` groups of them, or all together."""
+    groups: int = 2
+    """Number of groups of neighbouring latent variables (with unit = group)."""
+
+    couples: ClassVar[bool] = True
+    by_dimension: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {"free_nats": self.free_nats}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) sum_u max(lambda, E KL_u), metrics): [B] in nats."""
+        assert terms.kl_per_dim is not None
+        kl = collectives.pmean(jnp.mean(terms.kl_per_dim, 0), ctx.axis_name)
+        if self.unit != "dimension":
+            parts = np.array_split(np.arange(len(kl)), self.groups if self.unit == "group" else 1)
+            kl = jnp.stack([jnp.sum(kl[part]) for part in parts if len(part)])
+        floored = jnp.sum(jnp.maximum(kl, ctx.hyper["free_nats"]))
+        # What the floor holds up has no gradient: these units may use their free nats.
+        share = jnp.mean(jnp.asarray(kl < ctx.hyper["free_nats"], jnp.float32))
+        metrics = {"floored_rate": floored, "units_at_floor": share}
+        return terms.distortion + self.schedule(ctx.step) * floored, metrics
+
+
+@dataclass(frozen=True)
+class MinimumKL(Objective):
+    """A minimum for the whole rate: distortion + max(target, E KL), E over the batch (arXiv:1606.04934)."""
+
+    target: float = 5.0
+    """Rate below which it costs nothing, nats."""
+
+    couples: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {"target": self.target}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) max(target, E KL), metrics): [B] in nats."""
+        rate = collectives.pmean(jnp.mean(terms.rate), ctx.axis_name)
+        floored = jnp.maximum(rate, ctx.hyper["target"])
+        return terms.distortion + self.schedule(ctx.step) * floored, {"floored_rate": floored}
+
+
+@dataclass(frozen=True)
+class SoftFreeBits(Objective):
+    """Soft free bits: distortion + gamma * rate, gamma <= 1 adapted to hold the rate at a target (arXiv:1611.02731)."""
+
+    target: float = 5.0
+    """Rate that is held, nats."""
+    speed: float = 0.05
+    """Share by which gamma rises or falls in a step."""
+    slack: float = 0.05
+    """gamma rises only where the rate is above (1 + slack) * target."""
+
+    couples: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {"target": self.target}
+
+    def init_state(self) -> dict[str, Any]:
+        return {"gamma": jnp.ones(())}
+
+    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
+        """Returns (distortion + s(step) gamma rate, metrics, state): [B] in nats.
+
+        gamma <- (1 + speed) gamma where the batch's rate is above the slack, gamma / (1 + speed) where it is below the
+        target, kept in [1e-4, 1].
+        """
+        del critic
+        gamma, target = state["gamma"], ctx.hyper["target"]
+        loss = terms.distortion + self.schedule(ctx.step) * gamma * terms.rate
+        if not ctx.train:
+            return loss, {"gamma": gamma}, state
+        rate = collectives.pmean(jax.lax.stop_gradient(jnp.mean(terms.rate)), ctx.axis_name)
+        up, down = gamma * (1.0 + self.speed), gamma / (1.0 + self.speed)
+        moved = jnp.where(rate > (1.0 + self.slack) * target, up, jnp.where(rate < target, down, gamma))
+        return loss, {"gamma": gamma}, {"gamma": jnp.clip(moved, 1e-4, 1.0)}

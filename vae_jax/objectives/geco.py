@@ -1,0 +1,59 @@
+"""GECO: the rate is minimised under a constraint on the reconstruction error."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import collectives
+from vae_jax.model import Context, Metrics
+from vae_jax.objectives.base import Objective, Terms
+
+
+@dataclass(frozen=True)
+class Geco(Objective):
+    """GECO: rate + lambda (squared error - tolerance), lambda a running multiplier (arXiv:1810.00597)."""
+
+    tolerance: float = 0.1
+    """Root mean squared error of a pixel that is aimed at, in units of the data (which lie in [0, 1])."""
+    decay: float = 0.99
+    """Decay of the moving average of the violation, per step."""
+    speed: float = 0.01
+    """Rate at which lambda grows while the error is over twice its limit, per step."""
+    max_lambda: float = 1e6
+    """Largest lambda; the smallest is its inverse."""
+
+    couples: ClassVar[bool] = True
+    path: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {"tolerance": self.tolerance}
+
+    def init_state(self) -> dict[str, Any]:
+        return {"log_lambda": jnp.zeros(()), "violation": jnp.zeros(()), "weight": jnp.zeros(())}
+
+    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
+        """Returns (s(step) rate + lambda (|x - E[x|z]|^2 - P tolerance^2), metrics, state): [B], P pixels.
+
+        v = E |x - E[x|z]|^2 / (P tolerance^2) - 1 over the global batch; lambda <- lambda exp(speed v_ma), where v_ma
+        is the moving average of v, cut to [-1, 1] (arXiv:1810.00597, alg. 1). Evaluation leaves lambda as it is.
+        """
+        del critic
+        limit = math.prod(terms.x.shape[1:]) * jnp.square(ctx.hyper["tolerance"])
+        error = jnp.sum(jnp.square(terms.x - terms.likelihood.mean()), (1, 2, 3))
+        weight = jnp.exp(state["log_lambda"])
+        loss = self.schedule(ctx.step) * terms.rate + weight * (error - limit)
+        violation = collectives.pmean(jax.lax.stop_gradient(jnp.mean(error)), ctx.axis_name) / limit - 1.0
+        metrics = {"lambda": weight, "violation": violation}
+        if not ctx.train:
+            return loss, metrics, state
+        mean = self.decay * state["violation"] + (1.0 - self.decay) * violation
+        total = self.decay * state["weight"] + (1.0 - self.decay)
+        bound = math.log(self.max_lambda)
+        # An average that starts at 0 is divided by the weight it has gathered, or lambda would not move at first.
+        log_lambda = state["log_lambda"] + self.speed * jnp.clip(mean / total, -1.0, 1.0)
+        return loss, metrics, {"log_lambda": jnp.clip(log_lambda, -bound, bound), "violation": mean, "weight": total}

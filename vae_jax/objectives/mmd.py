@@ -1,0 +1,91 @@
+"""Objectives that hold the aggregate posterior at the prior by the maximum mean discrepancy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import collectives, prng
+from vae_jax.distributions import kernels
+from vae_jax.errors import InputError
+from vae_jax.model import Context, Facts, Metrics
+from vae_jax.objectives.base import Objective, Terms
+
+
+def codes_and_prior(terms: Terms, ctx: Context) -> tuple[jax.Array, jax.Array]:
+    """Returns (codes of the global batch, as many draws of the prior), each [B, D] and the same on every device."""
+    assert terms.sample_prior is not None
+    z = collectives.all_gather(terms.z, ctx.axis_name)
+    return z, terms.sample_prior(prng.site_key(terms.key, "prior"), len(z))
+
+
+@dataclass(frozen=True)
+class Discrepancy(Objective):
+    """Base of the objectives with an MMD between q(z) = E_x q(z|x) and p(z)."""
+
+    kernel: Literal["imq", "rbf"] = "imq"
+    """Kernel: inverse multiquadratic, C / (C + d^2), or Gaussian, exp(-d^2 / C)."""
+    bandwidths: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+    """The s of C = 2 D s; the kernel is the sum over them."""
+
+    couples: ClassVar[bool] = True
+    path: ClassVar[bool] = True
+    noisy: ClassVar[bool] = True
+    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
+
+    def discrepancy(self, terms: Terms, ctx: Context) -> jax.Array:
+        """Returns the unbiased estimate of MMD^2(q(z), p(z)) from the global batch, a scalar."""
+        z, drawn = codes_and_prior(terms, ctx)
+        return kernels.mmd(z, drawn, kernels.kernel(self.kernel, z.shape[-1], self.bandwidths))
+
+
+@dataclass(frozen=True)
+class InfoVAE(Discrepancy):
+    """InfoVAE (MMD-VAE): (1 - alpha) * rate + (alpha + lambda - 1) * MMD(q(z), p(z)) (arXiv:1706.02262)."""
+
+    alpha: float = 1.0
+    """Weight of the mutual information; the rate weighs 1 - alpha, so that 1 leaves only the MMD."""
+    lam: float = 1000.0
+    """lambda; the MMD weighs alpha + lambda - 1."""
+
+    def check(self, facts: Facts) -> None:
+        del facts
+        if self.alpha > 1.0:
+            raise InputError(
+                f"model.objective.alpha: {self.alpha} gives the rate the negative weight 1 - alpha; choose at most 1"
+            )
+        if self.alpha + self.lam < 1.0:
+            raise InputError(
+                f"model.objective.lam: {self.lam} gives the MMD the negative weight alpha + lam - 1; choose at least "
+                f"{1.0 - self.alpha}"
+            )
+
+    def hyper(self) -> dict[str, float]:
+        return {"alpha": self.alpha, "lam": self.lam}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) ((1 - alpha) rate + (alpha + lam - 1) MMD^2), metrics): [B] in nats."""
+        mmd, h = self.discrepancy(terms, ctx), ctx.hyper
+        cost = (1.0 - h["alpha"]) * terms.rate + (h["alpha"] + h["lam"] - 1.0) * mmd
+        return terms.distortion + self.schedule(ctx.step) * cost, {"mmd": mmd}
+
+
+@dataclass(frozen=True)
+class WaeMMD(Discrepancy):
+    """Wasserstein autoencoder: distortion + lambda * MMD(q(z), p(z)), no rate (arXiv:1711.01558)."""
+
+    lam: float = 10.0
+    """lambda, weight of the MMD."""
+
+    rateless: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {"lam": self.lam}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) lam MMD^2, metrics): [B] in nats (arXiv:1711.01558, alg. 2)."""
+        mmd = self.discrepancy(terms, ctx)
+        return jnp.add(terms.distortion, self.schedule(ctx.step) * ctx.hyper["lam"] * mmd), {"mmd": mmd}

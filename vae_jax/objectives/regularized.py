@@ -1,0 +1,63 @@
+"""Regularised autoencoders: a deterministic code, kept near 0, and a smooth decoder in place of noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import prng
+from vae_jax.model import Context, Metrics
+from vae_jax.objectives.base import Objective, Terms
+
+
+@dataclass(frozen=True)
+class RaeL2(Objective):
+    """RAE-L2: distortion + beta |z|^2 / 2; the decoder's L2 is `--optimizer.weight_decay` (arXiv:1903.12436)."""
+
+    beta: float = 1e-2
+    """Weight of |z|^2 / 2."""
+
+    path: ClassVar[bool] = True
+    deterministic: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {"beta": self.beta}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) beta |z|^2 / 2, metrics): [B] in nats (arXiv:1903.12436, eq. 5)."""
+        beta = ctx.hyper["beta"] * self.schedule(ctx.step)
+        energy = 0.5 * jnp.sum(jnp.square(terms.z), -1)
+        return terms.distortion + beta * energy, {"beta": beta, "code_energy": jnp.mean(energy)}
+
+
+@dataclass(frozen=True)
+class RaeGP(RaeL2):
+    """RAE-GP: distortion + beta |z|^2 / 2 + lambda |dx/dz|^2 / 2, the decoder's Jacobian (arXiv:1903.12436)."""
+
+    lam: float = 1e-2
+    """lambda, weight of the squared Jacobian of the decoded mean."""
+
+    noisy: ClassVar[bool] = True
+
+    def hyper(self) -> dict[str, float]:
+        return {**super().hyper(), "lam": self.lam}
+
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) (beta |z|^2 + lam |J|_F^2) / 2, metrics): [B] in nats.
+
+        |J|_F^2 = E |v^T J|^2 over v ~ N(0, I), from one v an example (Hutchinson 1990): one more pass through the
+        decoder, and not one a latent dimension.
+        """
+        decode = terms.decode
+        assert decode is not None
+        loss, metrics = super().loss(terms, ctx)
+        keys = prng.example_keys(prng.site_key(terms.key, "probe"), ctx.index)
+        _, pull = jax.vjp(lambda z: decode(z).mean(), terms.z)
+        penalty = 0.5 * jnp.sum(jnp.square(pull(prng.normal(keys, terms.x.shape[1:]))[0]), -1)
+        return loss + self.schedule(ctx.step) * ctx.hyper["lam"] * penalty, {
+            **metrics,
+            "jacobian_penalty": jnp.mean(penalty),
+        }
