@@ -8,7 +8,7 @@ ARGS ?=
 export VAE_JAX_DATA ?= $(abspath $(CURDIR)/../shared/data)
 export VAE_JAX_PEERS ?= $(abspath $(CURDIR)/../shared/peers)
 
-.PHONY: help install train test test-fast test-slow lint format bench notebooks smoke clean
+.PHONY: help install train test test-fast test-slow lint format bench collapse notebooks smoke clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ format: $(VENV)/.installed ## mend what ruff can mend
 bench: $(VENV)/.installed ## speed against PyTorch peers, ratios in one run
 	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
+
+collapse: $(VENV)/.installed ## posterior collapse, and what is done against it: a table and a picture
+	$(BIN)/python -m benchmarks.collapse $(ARGS)
 
 notebooks: $(VENV)/.installed ## execute every notebook
 	$(BIN)/python -m pytest tests/test_notebooks.py -n 0

@@ -67,6 +67,7 @@ def test_the_parts_of_the_rate_are_those_of_quadrature():
         part = getattr(got, name)
         assert abs(part.value - want[name]) < 5 * part.stderr, name
         assert part.stderr < 0.03
+    assert got.dimension_kl is not None
     np.testing.assert_allclose(got.dimension_kl, want["dimension_kl"], atol=0.06)
     np.testing.assert_allclose(got.rate.value, got.mutual_information.value + got.marginal_kl.value, rtol=1e-6)
     np.testing.assert_allclose(
@@ -126,14 +127,14 @@ def run(steps: int, mesh: MeshConfig | None = None, state=None):
     batch = support.images(B, SHAPE)
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)[0]
     tx = train.make_optimizer({group: train.Optimizer(lr=1e-2) for group in shapes}, 100, model.gates)
-    mesh = train.make_mesh(mesh or MeshConfig(data=1))
+    devices = train.make_mesh(mesh or MeshConfig(data=1))
     if state is None:
-        state = train.init_state(model, tx, jax.random.key(1), batch, mesh=mesh)
-    step = train.jit_step(train.make_train_step(model, tx), state, mesh)
+        state = train.init_state(model, tx, jax.random.key(1), batch, mesh=devices)
+    step = train.jit_step(train.make_train_step(model, tx), state, devices)
     found = [jax.device_get(state)]
     for _ in range(steps):
         at = int(found[-1].step)
-        state, _ = step(state, jax.device_put(support.images(B, SHAPE, seed=at), batch_sharding(mesh)))
+        state, _ = step(state, jax.device_put(support.images(B, SHAPE, seed=at), batch_sharding(devices)))
         found.append(jax.device_get(state))
     return found
 
