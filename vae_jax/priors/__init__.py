@@ -6,10 +6,14 @@ from vae_jax.priors.delta import DeltaAR1
 from vae_jax.priors.discrete import BernoulliPrior, JointPrior, UniformCategorical
 from vae_jax.priors.exemplar import Exemplar
 from vae_jax.priors.flow import FlowPrior
+from vae_jax.priors.gamma import Gamma
+from vae_jax.priors.laplace import Laplace
 from vae_jax.priors.learned import ConditionalNormal, LearnedNormal
 from vae_jax.priors.mixture import MixtureOfGaussians
 from vae_jax.priors.normal import Normal
 from vae_jax.priors.resampled import Resampled
+from vae_jax.priors.sphere import Sphere
+from vae_jax.priors.unit import Beta
 from vae_jax.priors.vamp import Vamp
 
 PRIORS = {
@@ -26,23 +30,31 @@ PRIORS = {
     "flow": FlowPrior,
     "autoregressive": Autoregressive,
     "ar1": DeltaAR1,
+    "laplace": Laplace,
+    "gamma": Gamma,
+    "beta": Beta,
+    "sphere": Sphere,
 }
 
 __all__ = [
     "PRIORS",
     "Autoregressive",
     "BernoulliPrior",
+    "Beta",
     "ConditionalNormal",
     "DeltaAR1",
     "Exemplar",
     "FlowPrior",
+    "Gamma",
     "JointPrior",
+    "Laplace",
     "LearnedNormal",
     "Links",
     "MixtureOfGaussians",
     "Normal",
     "Prior",
     "Resampled",
+    "Sphere",
     "UniformCategorical",
     "Vamp",
 ]

@@ -1,0 +1,22 @@
+"""Codes in (0, 1) on the 8x8 digits: beta posterior by implicit reparameterisation, uniform prior.
+
+Command:    make train EXP=beta_codes_digits
+Expect:     not measured yet.
+Reference:  Figurnov, Mohamed & Mnih, arXiv:1805.08498.
+"""
+
+from vae_jax import posteriors, priors
+from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=4_000,
+        data=DataConfig("digits", batch_size=100),
+        model=VAE(latent_dim=8, network=MLP((128, 128)), posterior=posteriors.Beta(), prior=priors.Beta()),
+        logging=Logging(figures_minutes=0.0),
+        evaluation=Evaluation(k=(100,)),
+    )

@@ -1,0 +1,22 @@
+"""Codes in (0, 1) on dynamically binarised MNIST: Kumaraswamy posterior, Beta(0.5, 0.5) prior that favours the ends.
+
+Command:    make train EXP=kumaraswamy_mnist
+Expect:     not measured yet.
+Reference:  Nalisnick & Smyth, arXiv:1605.06197.
+"""
+
+from vae_jax.config import Config, Evaluation
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+from vae_jax.posteriors import Kumaraswamy
+from vae_jax.priors import Beta
+
+
+def get_config() -> Config:
+    return Config(
+        steps=3_000,
+        data=DataConfig("mnist", batch_size=100, binarize="dynamic"),
+        model=VAE(latent_dim=20, network=MLP((256,)), posterior=Kumaraswamy(), prior=Beta(0.5, 0.5)),
+        evaluation=Evaluation(k=(100,), limit=1_000),
+    )

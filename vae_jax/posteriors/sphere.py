@@ -1,0 +1,39 @@
+"""The posterior over points of a sphere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.distributions.sphere import VonMisesFisher
+from vae_jax.errors import InputError
+from vae_jax.posteriors.base import Posterior
+
+
+@dataclass(frozen=True)
+class VonMises(Posterior):
+    """von Mises-Fisher: codes on the unit sphere of R^latent_dim (arXiv:1804.00891)."""
+
+    space: ClassVar[str] = "sphere"
+
+    def check(self, latent_dim: int) -> None:
+        if latent_dim < 2:
+            raise InputError(
+                "model.latent_dim: the unit sphere of 1 dimension is two points, no place for a density; "
+                "choose --model.latent_dim 2 or more"
+            )
+
+    def outputs(self, latent_dim: int) -> int:
+        return latent_dim + 1
+
+    def build(self, params, out, step, train) -> VonMisesFisher:
+        del params, step, train
+        direction, raw = out[:, :-1], out[:, -1:]
+        # An encoder that gives 0 means no direction; the first axis then stands in.
+        square = jnp.sum(jnp.square(direction), -1, keepdims=True)
+        direction = jnp.where(square > 1e-20, direction, jnp.eye(1, direction.shape[-1]))
+        mean = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
+        return VonMisesFisher(mean, jax.nn.softplus(raw) + 1.0)

@@ -1,0 +1,46 @@
+"""Posteriors over codes in (0, 1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from vae_jax.distributions import unit
+from vae_jax.distributions.special import positive
+from vae_jax.posteriors.base import Posterior
+
+FLOOR = 1e-2
+
+
+@dataclass(frozen=True)
+class Beta(Posterior):
+    """Beta: codes in (0, 1), reparameterised implicitly through two gamma variables (arXiv:1805.08498)."""
+
+    space: ClassVar[str] = "unit"
+    factorised: ClassVar[bool] = True
+
+    def outputs(self, latent_dim: int) -> int:
+        return 2 * latent_dim
+
+    def build(self, params, out, step, train) -> unit.Beta:
+        del params, step, train
+        a, b = jnp.split(out, 2, axis=-1)
+        return unit.Beta(positive(a, FLOOR), positive(b, FLOOR))
+
+
+@dataclass(frozen=True)
+class Kumaraswamy(Posterior):
+    """Kumaraswamy: codes in (0, 1) by an explicit inverse CDF, near to a beta variable (arXiv:1605.06197)."""
+
+    space: ClassVar[str] = "unit"
+    factorised: ClassVar[bool] = True
+
+    def outputs(self, latent_dim: int) -> int:
+        return 2 * latent_dim
+
+    def build(self, params, out, step, train) -> unit.Kumaraswamy:
+        del params, step, train
+        a, b = jnp.split(out, 2, axis=-1)
+        return unit.Kumaraswamy(positive(a, FLOOR), positive(b, FLOOR))

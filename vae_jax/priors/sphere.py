@@ -1,0 +1,36 @@
+"""The uniform prior over the unit sphere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.distributions.sphere import UniformSphere, uniform_directions
+from vae_jax.errors import InputError
+from vae_jax.priors.base import Links, Prior
+
+
+@dataclass(frozen=True)
+class Sphere(Prior):
+    """Uniform over the unit sphere of R^latent_dim (arXiv:1804.00891)."""
+
+    space: ClassVar[str] = "sphere"
+
+    def check(self, code_dim: int) -> None:
+        if code_dim < 2:
+            raise InputError(
+                "model.latent_dim: the unit sphere of 1 dimension is two points, no place for a density; "
+                "choose --model.latent_dim 2 or more"
+            )
+
+    def distribution(self, params: Any, state: Any, links: Links) -> UniformSphere:
+        del params, state
+        return UniformSphere(jnp.zeros((1, links.code_dim)))
+
+    def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
+        """Returns uniform points of the sphere [n, D]; a temperature has no meaning here."""
+        del params, state, temperature
+        return uniform_directions(key, (n, links.code_dim))
