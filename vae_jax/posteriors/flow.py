@@ -1,0 +1,128 @@
+"""Flow posteriors: a diagonal Gaussian behind an invertible map that the encoder or its context steers.
+
+Their rate has no closed form: it is estimated from log q - log p of the samples.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+
+from vae_jax.distributions import coupling, flows, made
+from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.errors import InputError
+from vae_jax.posteriors.base import Posterior
+
+# |log variance| of the base stays below this: any encoder output gives a finite density.
+LOG_VAR = 14.0
+
+
+def base_and_rest(out: jax.Array, dim: int) -> tuple[DiagGaussian, jax.Array]:
+    """Returns (the base Gaussian [B, D] of the first 2 D encoder outputs, the other outputs)."""
+    mean, log_var, rest = out[:, :dim], out[:, dim : 2 * dim], out[:, 2 * dim :]
+    return DiagGaussian(mean, made.bounded(log_var, LOG_VAR)), rest
+
+
+@dataclass(frozen=True)
+class Planar(Posterior):
+    """Planar flow: layers z + u tanh(w.z + b) whose u, w, b the encoder gives (arXiv:1505.05770)."""
+
+    layers: int = 8
+    """Layers of the flow."""
+
+    def outputs(self, latent_dim: int) -> int:
+        return 2 * latent_dim + self.layers * (2 * latent_dim + 1)
+
+    def build(self, params, out, step, train) -> flows.Flow:
+        del params, step, train
+        # Solved for D: outputs = 2 D + L (2 D + 1).
+        dim = (out.shape[-1] - self.layers) // (2 + 2 * self.layers)
+        base, rest = base_and_rest(out, dim)
+        each = rest.reshape(len(out), self.layers, 2 * dim + 1)
+        layers = flows.planar(each[..., :dim], each[..., dim : 2 * dim], each[..., -1])
+        return flows.Flow(base, Partial(flows.planar_forward, layers), Partial(flows.planar_inverse, layers))
+
+
+@dataclass(frozen=True)
+class Radial(Posterior):
+    """Radial flow: layers that contract or expand around points that the encoder gives (arXiv:1505.05770)."""
+
+    layers: int = 8
+    """Layers of the flow."""
+
+    def outputs(self, latent_dim: int) -> int:
+        return 2 * latent_dim + self.layers * (latent_dim + 2)
+
+    def build(self, params, out, step, train) -> flows.Flow:
+        """Returns q(z|x); encoder outputs 0 give the identity map."""
+        del params, step, train
+        dim = (out.shape[-1] - 2 * self.layers) // (2 + self.layers)
+        base, rest = base_and_rest(out, dim)
+        each = rest.reshape(len(out), self.layers, dim + 2)
+        layers = flows.radial(each[..., :dim], each[..., -2], each[..., -1])
+        return flows.Flow(base, Partial(flows.radial_forward, layers), Partial(flows.radial_inverse, layers))
+
+
+@dataclass(frozen=True)
+class InverseAutoregressive(Posterior):
+    """IAF: gated autoregressive layers on the sample, steered by a context of the encoder (arXiv:1606.04934)."""
+
+    layers: int = 4
+    """Layers of the flow; the order of the dimensions is reversed from one to the next."""
+    hidden: tuple[int, ...] = (128,)
+    """Widths of the hidden layers of each MADE."""
+    context: int = 32
+    """Encoder outputs that steer the flow, besides mean and log variance of the base."""
+
+    def outputs(self, latent_dim: int) -> int:
+        return 2 * latent_dim + self.context
+
+    def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:
+        keys = jax.random.split(key, self.layers)
+        return {f"layer{i}": made.init(keys[i], latent_dim, self.context, self.hidden) for i in range(self.layers)}
+
+    def build(self, params, out, step, train) -> flows.Flow:
+        del step, train
+        base, context = base_and_rest(out, (out.shape[-1] - self.context) // 2)
+        context = squashed(context)
+        return flows.Flow(base, Partial(made.iaf_forward, params, context), Partial(made.iaf_inverse, params, context))
+
+
+@dataclass(frozen=True)
+class Coupling(Posterior):
+    """RealNVP on the code: affine coupling layers steered by a context of the encoder (arXiv:1605.08803)."""
+
+    layers: int = 4
+    """Layers of the flow; each moves every second dimension, 2 or more."""
+    hidden: tuple[int, ...] = (128,)
+    """Widths of the hidden layers of each net."""
+    context: int = 32
+    """Encoder outputs that steer the flow, besides mean and log variance of the base."""
+
+    def check(self, latent_dim: int) -> None:
+        if latent_dim < 2:
+            raise InputError(
+                f"model.latent_dim: {latent_dim} is too few for the coupling posterior, whose layers move one half "
+                "given the other; use 2 or more, or --model.posterior planar"
+            )
+
+    def outputs(self, latent_dim: int) -> int:
+        return 2 * latent_dim + self.context
+
+    def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:
+        return coupling.init(key, latent_dim, self.context, self.layers, self.hidden)
+
+    def build(self, params, out, step, train) -> flows.Flow:
+        del step, train
+        base, context = base_and_rest(out, (out.shape[-1] - self.context) // 2)
+        context = squashed(context)
+        return flows.Flow(base, Partial(coupling.forward, params, context), Partial(coupling.inverse, params, context))
+
+
+def squashed(context: jax.Array) -> jax.Array:
+    """Returns the context with every entry in (-10, 10): outputs of any size keep the nets in their working range."""
+    return 10.0 * jnp.tanh(context / 10.0)
