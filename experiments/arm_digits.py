@@ -1,0 +1,24 @@
+"""Binary codes of 32 bits trained by ARM, on scikit-learn's real 8x8 digits.
+
+Command:    make train EXP=arm_digits
+Expect:     not measured yet.
+Reference:  Yin & Zhou, arXiv:1807.11143.
+"""
+
+from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+from vae_jax.objectives import Arm
+from vae_jax.posteriors import Binary
+from vae_jax.priors import BernoulliPrior
+
+
+def get_config() -> Config:
+    return Config(
+        steps=4_000,
+        data=DataConfig("digits", batch_size=64),
+        model=VAE(32, MLP((128,)), posterior=Binary(), prior=BernoulliPrior(), gradient=Arm()),
+        logging=Logging(figures_minutes=0.0),
+        evaluation=Evaluation(k=(100,)),
+    )
