@@ -66,15 +66,41 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
             f"data.batch_size: {config.data.batch_size} in {config.accumulate} microbatch(es) does not divide over "
             f"{mesh.size} devices; choose a multiple of {mesh.size * config.accumulate}"
         )
-    low, high = config.model.likelihood.support
-    seen = data_range(source)
+    check_pixels(config, source)
+    return source, shape
+
+
+def check_pixels(config: Config, source: Source) -> None:
+    """Checks that the likelihood can score these data.
+
+    Raises:
+      InputError: values outside its support, on an open end of it, or between the levels that have a mass.
+    """
+    likelihood, c = config.model.likelihood, config.data
+    name = configs.kind("model.likelihood", likelihood)
+    (low, high), seen = likelihood.support, data_range(source)
     if seen[0] < low or seen[1] > high:
-        name = configs.kind("model.likelihood", config.model.likelihood)
         raise InputError(
             f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
             f"likelihood takes [{low:g}, {high:g}]; rescale the data, or use --model.likelihood gaussian"
         )
-    return source, shape
+    # What the model will see: noise between the grey levels keeps clear of both ends, binarisation goes to both.
+    dequantized, binary = c.dequantize and c.binarize == "none", c.binarize != "none"
+    if not likelihood.closed and not dequantized and (binary or seen[0] == low or seen[1] == high):
+        raise InputError(
+            f"data: values of exactly {low:g} or {high:g} were seen, but the {name} likelihood takes "
+            f"({low:g}, {high:g}) without its ends; spread grey levels with --data.dequantize True --data.binarize none"
+        )
+    if likelihood.levels == 256 and dequantized:
+        raise InputError(
+            f"data.dequantize: the {name} likelihood gives masses to the 256 grey levels v / 255 themselves; use "
+            "--data.dequantize False"
+        )
+    if likelihood.levels == 256 and source.info.values == "float" and not binary:
+        raise InputError(
+            f"data: the {name} likelihood gives masses to the 256 grey levels v / 255, but the images are real "
+            "numbers; store them as uint8, or use a density such as --model.likelihood gaussian-learned"
+        )
 
 
 def open_run(

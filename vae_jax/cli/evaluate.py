@@ -167,20 +167,22 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     wanted = [n for name in metrics for n in ([f"iw_{k}" for k in ks] if name in ("iwae", "iw_<k>") else [name])]
     for name in wanted:
         if name not in found:
-            why = "the data are not binary or dequantised" if name == "bits_per_dim" else "the model has none"
+            why = (
+                "it needs a mass of binary or grey levels, or a density of dequantised ones"
+                if name == "bits_per_dim"
+                else "the model has none"
+            )
             raise InputError(f"--metrics: {run.path} has no {name} ({why}); it has {', '.join(found)}")
     return list(dict.fromkeys(wanted))
 
 
 def cell_width(run: Run, split: str) -> float | None:
     """Returns the volume per dimension of one discrete value, where bits per dimension mean something, else None."""
-    from vae_jax.distributions import Bernoulli
-
-    data = run.config.data
-    if data.dequantize:
-        return None if isinstance(run.config.model.likelihood, Bernoulli) else 1.0 / 256.0
-    binary = data.binarize != "none" or run.source(split).info.values == "binary"
-    return 1.0 if binary and isinstance(run.config.model.likelihood, Bernoulli) else None
+    data, values = run.config.data, run.source(split).info.values
+    binary = data.binarize != "none" or values == "binary"
+    levels = 2 if binary else 256 if values == "grey" else None
+    dequantized = data.dequantize and data.binarize == "none"
+    return run.config.model.likelihood.cell_width(levels, dequantized)
 
 
 def protocol(
@@ -193,6 +195,11 @@ def protocol(
         pixels = f"binary ({data.binarize} binarisation)"
     elif data.dequantize:
         pixels = "dequantised, (v + u) / 256"
+    elif run.config.model.likelihood.levels == 256:
+        pixels = "256 grey levels, v / 255"
+    estimator = "one posterior sample an example, KL in closed form; sums over pixels and dimensions, nats"
+    if not run.config.model.likelihood.normalised:
+        estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
         "data_protocol": data.protocol,
         "splits": info.protocol_text,
@@ -201,7 +208,7 @@ def protocol(
         "n": n,
         "limit": limit,
         "likelihood": type(run.config.model.likelihood).__name__,
-        "estimator": "one posterior sample an example, KL in closed form; sums over pixels and dimensions, nats",
+        "estimator": estimator,
         "importance_samples": ks,
         "reconstruction": "mean image of the mean code",
         "weights": "last" if state.ema is None else f"moving average, decay {run.config.ema_decay}",

@@ -1,10 +1,12 @@
 """Distributions over codes and over images."""
 
+from vae_jax.distributions.continuous import BetaDensity, ContinuousBernoulli, Laplace, LogCosh, StudentT
+from vae_jax.distributions.discretized import Categorical256, Logistic256, LogisticMixture
 from vae_jax.distributions.divergence import closed_kl
 from vae_jax.distributions.gaussian import DiagGaussian, kl
 from vae_jax.distributions.likelihoods import AutoregressivePixels, BernoulliPixels, GaussianPixels
+from vae_jax.distributions.losses import MsSsim
 from vae_jax.distributions.pixels import (
-    LIKELIHOODS,
     Bernoulli,
     Gaussian,
     GaussianLearned,
@@ -12,6 +14,23 @@ from vae_jax.distributions.pixels import (
     GaussianPixelwise,
     PixelLikelihood,
 )
+
+LIKELIHOODS = {
+    "bernoulli": Bernoulli,
+    "gaussian": Gaussian,
+    "gaussian-learned": GaussianLearned,
+    "gaussian-pixelwise": GaussianPixelwise,
+    "gaussian-optimal": GaussianOptimal,
+    "continuous-bernoulli": ContinuousBernoulli,
+    "laplace": Laplace,
+    "student-t": StudentT,
+    "log-cosh": LogCosh,
+    "beta": BetaDensity,
+    "logistic-256": Logistic256,
+    "logistic-mixture": LogisticMixture,
+    "categorical-256": Categorical256,
+    "ms-ssim": MsSsim,
+}
 
 __all__ = [
     "LIKELIHOODS",

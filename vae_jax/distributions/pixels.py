@@ -22,15 +22,35 @@ class PixelLikelihood:
     """Base of the likelihood configs: no parameters, no state, one output a channel.
 
     Attributes:
-      support: the closed range of x, checked once against the data before training.
+      support: the range of x, checked once against the data before training.
+      closed: whether the ends of `support` belong to it.
+      levels: number of values of x, evenly spaced over [0, 1], that have a mass; None for a density.
       normalised: whether it is a density (or mass function) of x; False for losses such as MS-SSIM.
     """
 
     normalised: ClassVar[bool] = True
+    closed: ClassVar[bool] = True
+    levels: ClassVar[int | None] = None
 
     @property
     def support(self) -> tuple[float, float]:
         return (-math.inf, math.inf)
+
+    def cell_width(self, levels: int | None, dequantized: bool) -> float | None:
+        """Returns the volume a dimension of one value of discrete data, where bits per dimension mean something.
+
+        Args:
+          levels: number of values of a pixel before dequantisation; None for real numbers.
+          dequantized: whether uniform noise of a 256th was added.
+
+        Returns:
+          1 for masses of the data's values, 1/256 for a density of dequantised data, else None.
+        """
+        if not self.normalised or levels is None:
+            return None
+        if self.levels is not None:
+            return 1.0 if not dequantized and levels <= self.levels else None
+        return 1.0 / 256.0 if dequantized else None
 
     def outputs(self, channels: int) -> int:
         """Returns the number of decoder output channels for images of `channels` channels."""
@@ -71,6 +91,9 @@ class PixelLikelihood:
 @dataclass(frozen=True)
 class Bernoulli(PixelLikelihood):
     """Bernoulli pixels on logits; data in [0, 1]."""
+
+    # Grey levels are scored as well, by cross entropy, which is no mass: bits per dimension are of binary data only.
+    levels: ClassVar[int | None] = 2
 
     @property
     def support(self) -> tuple[float, float]:
@@ -167,12 +190,3 @@ class GaussianOptimal(PixelLikelihood):
 def soft_floor(x: jax.Array, floor: float) -> jax.Array:
     """Returns floor + softplus(x - floor): x where x is well above the floor, smooth and never below it."""
     return floor + jax.nn.softplus(x - floor)
-
-
-LIKELIHOODS = {
-    "bernoulli": Bernoulli,
-    "gaussian": Gaussian,
-    "gaussian-learned": GaussianLearned,
-    "gaussian-pixelwise": GaussianPixelwise,
-    "gaussian-optimal": GaussianOptimal,
-}
