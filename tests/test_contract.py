@@ -355,6 +355,7 @@ def test_seeds_and_strengths_are_an_axis(name):
         alone.append((state, metrics))
     for _ in range(2):
         many, metrics = run_many(many, case.batch)
-    support.assert_trees_close((many, metrics), jax.tree.map(lambda *x: jnp.stack(x), *alone), rtol=1e-4, atol=1e-5)
+    # Rounding relative to the largest entries of a leaf: gradients of 10 beside some near 0.
+    support.assert_trees_close((many, metrics), jax.tree.map(lambda *x: jnp.stack(x), *alone), rtol=1e-4, atol=5e-5)
     if "beta" in strengths:
         assert len(np.unique(metrics["beta"])) == 3
