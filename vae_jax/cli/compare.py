@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tyro
 
 from vae_jax.cli.output import destination, write
 from vae_jax.errors import InputError
-
-if TYPE_CHECKING:
-    from vae_jax.runs import Run
 
 
 @dataclass(frozen=True)
@@ -26,22 +23,20 @@ class Compare:
     """PNG of the curves (default: figures/compare.png of the first run)."""
 
     def __call__(self) -> None:
-        from vae_jax.runs import Run
-
         if len(self.runs) < 2:
             raise InputError(f"compare: {len(self.runs)} run; give two or more")
         out = destination(self.out, self.runs[0] / "figures" / "compare.png", (".png",))
         names = labels(self.runs)
-        runs = {name: Run.load(path) for name, path in zip(names, self.runs)}
-        numbers = {name: measured(run) for name, run in runs.items()}
-        print_table("options that differ", differences(runs), names)
+        options = {name: options_of(path) for name, path in zip(names, self.runs)}
+        numbers = {name: measured(path) for name, path in zip(names, self.runs)}
+        print_table("options that differ", differences(options), names)
         print_table("metrics", rows_of(numbers), names)
         _notes(numbers)
 
         def figure() -> Any:
             from vae_jax.figures import curves, read_metrics
 
-            return curves({name: read_metrics(run.path) for name, run in runs.items()}, title="compare")
+            return curves({name: read_metrics(path) for name, path in zip(names, self.runs)}, title="compare")
 
         write(out, {}, figure)
 
@@ -55,11 +50,23 @@ def labels(paths: tuple[Path, ...]) -> list[str]:
     raise InputError("compare: the same run twice; give different ones")
 
 
-def differences(runs: dict[str, Run]) -> dict[str, list[str]]:
-    """Returns option -> its value in each run, for the options whose values differ ("-" where there is none)."""
-    from vae_jax import config as configs
+def options_of(path: Path) -> dict[str, Any]:
+    """Returns the options of a run, or of a baseline's folder.
 
-    flat = [_flatten(configs.to_dict(run.config)) for run in runs.values()]
+    Raises:
+      InputError: it is neither.
+    """
+    from vae_jax import config as configs
+    from vae_jax.cli import baseline
+    from vae_jax.runs import Run
+
+    found = baseline.options_of(path)
+    return configs.to_dict(Run.load(path).config) if found is None else found
+
+
+def differences(options: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
+    """Returns option -> its value in each run, for the options whose values differ ("-" where there is none)."""
+    flat = [_flatten(values) for values in options.values()]
     found = {}
     for option in dict.fromkeys(o for values in flat for o in values):
         row = [_text(values[option]) if option in values else "-" for values in flat]
@@ -84,11 +91,11 @@ def _text(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def measured(run: Run) -> dict[str, Any]:
-    """Returns the metrics of a run with their origin: eval.json, else the last training line."""
+def measured(path: Path) -> dict[str, Any]:
+    """Returns the metrics of a run or baseline with their origin: eval.json, else the last training line."""
     from vae_jax.figures import read_metrics
 
-    file = run.path / "eval.json"
+    file = path / "eval.json"
     if file.is_file():
         try:
             held = json.loads(file.read_text())
@@ -96,7 +103,7 @@ def measured(run: Run) -> dict[str, Any]:
             return {"from": f"{origin}, step {held['step']:,}", "metrics": held["metrics"]}
         except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: cannot be read ({error!r}); write it again with vae-jax eval") from error
-    lines = [line for line in read_metrics(run.path) if line.get("split") == "train"]
+    lines = [line for line in read_metrics(path) if line.get("split") == "train"]
     if not lines:
         return {"from": "no numbers yet", "metrics": {}}
     kept = {

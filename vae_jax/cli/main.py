@@ -21,6 +21,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("vae_jax.cli.codes:Encode", "images to codes (.npz)"),
     "decode": ("vae_jax.cli.codes:Decode", "codes to images"),
     "compare": ("vae_jax.cli.compare:Compare", "runs side by side: options, metrics, curves"),
+    "baseline": (
+        "vae_jax.cli.baseline:Baseline",
+        "mixtures of Gaussians and pPCA on pixels, to compare with",
+    ),
     "data": ("vae_jax.cli.listing:data", "list data sets, or prepare one (array_record)"),
 }
 

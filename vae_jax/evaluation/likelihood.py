@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import prng
+from vae_jax.distributions.categorical import expected_code
 from vae_jax.errors import InputError
 from vae_jax.evaluation.moments import Moments
 from vae_jax.model import Context, Model
@@ -25,6 +26,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "distortion": ("-log p(x|z), z ~ q(z|x), summed over pixels, nats", "arXiv:1711.00464"),
     "rate": ("KL(q(z|x) || p(z)) summed over dimensions, nats; never weighted", "arXiv:1711.00464"),
     "iw_<k>": ("importance-weighted bound on log p(x) with k samples, nats (`iwae`: every --k)", "arXiv:1509.00519"),
+    "log_prob": ("log p(x) of a density that has it exactly (`vae-jax baseline`), nats", ""),
     "bits_per_dim": (
         "-ELBO (log p(x) where exact) in bits per dimension; of masses of levels or dequantised data only",
         "arXiv:1511.01844",
@@ -35,6 +37,11 @@ METRICS: dict[str, tuple[str, str]] = {
         "",
     ),
     "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1", ""),
+    "probe_svm": (
+        "accuracy of a Gaussian-kernel SVM that knows the codes of the labelled examples (`probe`: both)",
+        "M1 of arXiv:1406.5298",
+    ),
+    "probe_logistic": ("accuracy of logistic regression on the same codes", "M1 of arXiv:1406.5298"),
     "accuracy": ("share of images whose label is the most probable one given the image", ""),
     "distortion_label": ("-log p(y|z) of the label, z of image and label, nats (multimodal)", "arXiv:1802.05335"),
     "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),
@@ -161,7 +168,7 @@ def _program(terms, encode, bound, ks: tuple[int, ...]) -> Callable[..., dict[st
         out = dict(terms(params, model_state, key, batch, ctx))
         code = encode(params, model_state, None, batch)
         if code.posterior is not None:
-            out["code"] = code.z  # E[z|x]; the compiler shares the encoder with `terms`
+            out["code"] = expected_code(code.posterior)  # the compiler shares the encoder with `terms`
         for n in ks:
             out[f"iw_{n}"] = bound(params, model_state, prng.site_key(key, "iw"), batch, ctx, n)
         return out
@@ -205,6 +212,8 @@ class _Totals:
         kl = tuple(self._kl.mean.tolist()) if self._kl.count else None
         variance = None
         if self._code.count:
-            variance = tuple(self._code.variance.tolist())
+            # A one-hot variable is one dimension: the sum over its entries.
+            spread = self._code.variance
+            variance = tuple(spread.reshape(len(spread), -1).sum(-1).tolist())
             metrics["active_units"] = Estimate(float(sum(v > ACTIVE_VARIANCE for v in variance)), None, n)
         return Evaluation(metrics, n, kl, variance)
