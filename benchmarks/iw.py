@@ -17,6 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def torch_loop(k: int, batches: int, rounds: int) -> dict[str, Any]:
     torch.manual_seed(0)
 
     def net(*widths: int) -> Any:
-        layers = [layer for a, b in zip(widths, widths[1:]) for layer in (nn.Linear(a, b), nn.ReLU())]
+        layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.ReLU())]
         return nn.Sequential(*layers[:-1])
 
     encoder, decoder = net(PIXELS, *HIDDEN, 2 * LATENT), net(LATENT, *HIDDEN[::-1], PIXELS)

@@ -15,13 +15,16 @@ from scipy import integrate, stats
 from vae_jax import prng
 from vae_jax.config import Config, check
 from vae_jax.distributions import Bernoulli, DiagGaussian, closed_kl, concrete
-from vae_jax.distributions.categorical import IndependentBernoulli, Joint, OneHotCategorical
+from vae_jax.distributions.categorical import IndependentBernoulli, Joint, OneHotCategorical, expected_code
 from vae_jax.errors import InputError
+from vae_jax.evaluation import latents
+from vae_jax.evaluation.codes import Codes
 from vae_jax.models import VAE
 from vae_jax.networks import Linear
 from vae_jax.objectives import JointCapacity, Terms
 from vae_jax.posteriors import Binary, Categorical, JointPosterior
 from vae_jax.priors import BernoulliPrior, JointPrior, Links, UniformCategorical
+from vae_jax.train.metrics import to_host
 
 LOGITS = np.asarray([0.5, -1.0, 2.0, 0.0])
 PI = np.exp(LOGITS) / np.exp(LOGITS).sum()
@@ -378,3 +381,36 @@ def test_joint_capacity_by_hand():
 def test_refused_in_words(parts, words):
     with pytest.raises(InputError, match=words):
         check(Config(model=VAE(**parts)))
+
+
+# --- what is shown of them ---
+
+
+def test_walks_go_through_the_values_of_a_variable():
+    """Real variables in steps of the prior; a one-hot one value after value, the others as they are."""
+    rng = np.random.default_rng(0)
+    mean = np.concatenate([rng.normal(size=(20, 2)), np.eye(3)[rng.integers(3, size=20)]], -1).astype(np.float32)
+    codes = Codes(mean, np.zeros_like(mean), None, np.arange(20), {})
+    walk = latents.walk(codes, (0.1, 0.5, 0.9), steps=5, blocks=(1, 1, 3), base=mean[3])
+    np.testing.assert_array_equal(walk.dims, [2, 1, 0])
+    assert walk.variables == 3
+    np.testing.assert_array_equal(walk.codes[0, :, 2:], np.eye(3)[[0, 1, 2, 0, 1]])
+    np.testing.assert_array_equal(walk.codes[0, :, :2], np.tile(mean[3, :2], (5, 1)))
+    np.testing.assert_allclose(walk.codes[1, :, 1], np.linspace(-2.5, 2.5, 5), rtol=1e-6)
+    np.testing.assert_array_equal(walk.codes[1:, :, 2:], np.tile(mean[3, 2:], (2, 5, 1)))
+
+    hots = np.concatenate([np.eye(3)[rng.integers(3, size=20)] for _ in range(2)], -1).astype(np.float32)
+    walk = latents.walk(Codes(hots, np.zeros_like(hots), None, np.arange(20), {}), (0.5, 0.1), steps=3, blocks=(3, 3))
+    np.testing.assert_array_equal(walk.marks, [0, 1, 2])
+    np.testing.assert_array_equal(walk.codes[1, :, 3:], np.eye(3))
+
+
+def test_active_units_count_variables_by_their_probabilities():
+    """The most probable value may change while the probabilities hardly do: such a variable is not active."""
+    logits = jnp.asarray([[[3.0, 0.0], [0.01, 0.0]], [[0.0, 3.0], [0.0, 0.01]]])  # two images, two variables
+    joint = Joint(DiagGaussian(jnp.asarray([[1.0], [1.0]]), jnp.zeros((2, 1))), (OneHotCategorical(logits),))
+    for q, want in ((OneHotCategorical(logits), 1), (joint, 1), (IndependentBernoulli(logits[..., 0]), 1)):
+        code = expected_code(q)
+        moments = {"code_mean": jnp.mean(code, 0), "code_square": jnp.mean(code**2, 0)}
+        assert to_host(moments)["active_units"] == want
+        assert np.any(np.var(q.mode()[:, -2:], 0) > 0.01)

@@ -177,6 +177,8 @@ class Model(NamedTuple):
       features: `(params, state, batch) -> [B, F]`, the `cond` of `decode` and `sample`; None for a model that is told
         nothing but the image. A batch need hold no more than what it is made of (`label` [B], say).
       classes: number of labels that can be asked for through `features`; 0 where it does not read labels.
+      blocks: how z is divided into latent variables: the length of each one-hot vector, 1 for a number; () where every
+        entry of z is a number.
     """
 
     init: InitFn
@@ -190,3 +192,4 @@ class Model(NamedTuple):
     gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
     features: FeaturesFn | None = None
     classes: int = 0
+    blocks: tuple[int, ...] = ()

@@ -204,7 +204,7 @@ class Traverse:
             raise InputError(f"--reach {self.reach}: must be positive")
         out = _out(self.out, self.run, "traversals", len(self.dims) * self.steps)
         run = _load(self.run)
-        size = run.config.model.latent_dim
+        size = len(run.model.blocks) or run.config.model.latent_dim
         for d in self.dims:
             if not 0 <= d < size:
                 raise InputError(f"--dims {d}: {run.path} has {size} latent dimensions; choose 0 to {size - 1}")
@@ -229,6 +229,7 @@ class Traverse:
             reach=self.reach,
             steps=self.steps,
             quantiles=self.quantiles,
+            blocks=run.model.blocks,
         )
         # The image that is started from keeps its own features throughout.
         told = None if cond is None else cond[latents.centre(codes) if own is None else 0]

@@ -7,7 +7,7 @@ the discrete code in both cases: exact at its values, linear in between.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,6 +60,10 @@ class OneHotCategorical:
         """Returns the most probable code, [..., G * K]."""
         return self._flat(concrete.one_hot_mode(self.logits))
 
+    def expectation(self) -> jax.Array:
+        """Returns E[z] by variable, the probabilities [..., G, K]."""
+        return jax.nn.softmax(self.logits)
+
     def variance(self) -> jax.Array:
         """Returns p (1 - p) of each entry, [..., G * K]."""
         p = jax.nn.softmax(self.logits)
@@ -102,6 +106,10 @@ class IndependentBernoulli:
         """Returns the more probable value of each variable, [..., D]."""
         return (self.logits > 0).astype(jnp.float32)
 
+    def expectation(self) -> jax.Array:
+        """Returns E[z], the probabilities [..., D]."""
+        return jax.nn.sigmoid(self.logits)
+
     def variance(self) -> jax.Array:
         """Returns p (1 - p), [..., D]."""
         return jnp.maximum(jax.nn.sigmoid(self.logits) * jax.nn.sigmoid(-self.logits), TINY)
@@ -141,9 +149,21 @@ class Joint(NamedTuple):
         """Returns mean and most probable values, [..., D + sum_i K_i]."""
         return jnp.concatenate([self.gaussian.mode(), *(part.mode() for part in self.categorical)], -1)
 
+    def expectation(self) -> jax.Array:
+        """Returns E[z] by variable [..., D + G, max K]: mean, or probabilities, and zeros behind."""
+        width = max(part.logits.shape[-1] for part in self.categorical)
+        parts = [self.gaussian.mean[..., None], *(part.expectation() for part in self.categorical)]
+        rest = [[(0, 0)] * (part.ndim - 1) + [(0, width - part.shape[-1])] for part in parts]
+        return jnp.concatenate([jnp.pad(part, pad) for part, pad in zip(parts, rest, strict=True)], -2)
+
     def variance(self) -> jax.Array:
         """Returns the variance of each entry, [..., D + sum_i K_i]."""
         return jnp.concatenate([self.gaussian.variance(), *(part.variance() for part in self.categorical)], -1)
+
+
+def expected_code(q: Any) -> jax.Array:
+    """Returns E[z|x] by latent variable, [B, G] or [B, G, K]: the mean code, for discrete q the probabilities."""
+    return q.expectation() if hasattr(q, "expectation") else q.mode()
 
 
 def categorical_kl(q: OneHotCategorical, p: OneHotCategorical) -> jax.Array:

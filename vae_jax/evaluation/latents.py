@@ -47,6 +47,7 @@ class Walk(NamedTuple):
       marks: the columns in that unit [S].
       kl: KL of each dimension moved, nats [R]; None without a posterior.
       std: standard deviation of the aggregate posterior in each dimension moved [R].
+      variables: number of latent variables, where some are one-hot and D counts their entries; else 0.
     """
 
     dims: np.ndarray
@@ -56,6 +57,7 @@ class Walk(NamedTuple):
     marks: np.ndarray
     kl: np.ndarray | None
     std: np.ndarray
+    variables: int = 0
 
 
 def walk(
@@ -69,6 +71,7 @@ def walk(
     steps: int = 11,
     quantiles: bool = False,
     rows: int = 12,
+    blocks: Sequence[int] = (),
 ) -> Walk:
     """Returns a traversal of the dimensions that carry most.
 
@@ -83,8 +86,12 @@ def walk(
       steps: values of each dimension, S.
       quantiles: take quantiles of the codes instead, 0.5 % to 99.5 %.
       rows: the most dimensions that are moved.
+      blocks: `Model.blocks`. A dimension is a latent variable; a one-hot one goes through its values, and begins anew
+        where there are more steps than values.
     """
     mean, std = aggregate(codes)
+    if any(size > 1 for size in blocks):
+        return _walk_variables(codes, kl, mean, std, np.asarray(blocks), dims, base, prior, reach, steps, rows)
     sizes = std if kl is None else np.asarray(kl, np.float64)
     moved = np.asarray(dims, int) if len(dims) else by_size(sizes)[:rows]
     marks = span(0.0, 1.0, reach, steps)
@@ -98,6 +105,34 @@ def walk(
     start = codes.mean[centre(codes)] if base is None else base
     codes_moved = traverse(start, moved, values)
     return Walk(moved, values, codes_moved, unit, marks, None if kl is None else sizes[moved], std[moved])
+
+
+def _walk_variables(
+    codes, kl, mean, std, blocks, dims, base, prior: tuple[float, float] | None, reach, steps, rows
+) -> Walk:
+    """Returns the walk of a code with one-hot variables in it; `dims` are variables, not entries of z."""
+    first = np.cumsum(blocks) - blocks  # where each variable begins in z
+    sizes = std[first] if kl is None else np.asarray(kl, np.float64)
+    moved = np.asarray(dims, int) if len(dims) else by_size(sizes)[:rows]
+    turn = np.arange(steps)
+    if np.all(blocks > 1):
+        unit, marks = "", turn % int(blocks.max())
+    elif prior is None:
+        unit, marks = "sd", span(0.0, 1.0, reach, steps)
+    else:
+        unit, marks = "", span(*prior, reach, steps)
+    entries = first[moved]
+    values = mean[entries, None] + std[entries, None] * marks if unit == "sd" else np.tile(1.0 * marks, (len(moved), 1))
+    for row, variable in enumerate(moved):
+        if blocks[variable] > 1:
+            values[row] = turn % blocks[variable]
+    start = codes.mean[centre(codes)] if base is None else base
+    z = traverse(start, entries, values)
+    for row, variable in enumerate(moved):
+        if blocks[variable] > 1:
+            begin, size = first[variable], blocks[variable]
+            z[row, :, begin : begin + size] = np.eye(size, dtype=z.dtype)[turn % size]
+    return Walk(moved, values, z, unit, marks, None if kl is None else sizes[moved], std[entries], len(blocks))
 
 
 def traverse(base: np.ndarray, dims: np.ndarray, values: np.ndarray) -> np.ndarray:

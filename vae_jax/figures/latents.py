@@ -62,7 +62,7 @@ def traversal_grid(images: np.ndarray, walk: Walk, *, title: str = "") -> Figure
     if walk.kl is not None:
         rows = [f"z{d}  KL {k:.2f}" for d, k in zip(walk.dims, walk.kl)]
     xlabel = {"": "value of the dimension", "sd": "standard deviations of the dimension", "%": "quantile of the codes"}
-    size = walk.codes.shape[-1]
+    size = walk.variables or walk.codes.shape[-1]
     some = f", {len(walk.dims)} of {size} dimensions" if len(walk.dims) < size else ""
     return grid(
         images,

@@ -57,7 +57,7 @@ def write_all(
     shown = min(32, result.n)
     cond = codes.cond
     made = decode_all(model, state, codes.mean[:shown], cond=None if cond is None else cond[:shown])
-    walk = latents.walk(codes, result.kl_per_dim, prior=prior)
+    walk = latents.walk(codes, result.kl_per_dim, prior=prior, blocks=model.blocks)
     middle = None if cond is None else cond[latents.centre(codes)]
     found: dict[str, Figure] = {
         "reconstructions": pairs(

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from vae_jax import collectives, networks, objectives, posteriors, priors, prng
 from vae_jax import distributions as dist
+from vae_jax.distributions.categorical import expected_code
 from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
 from vae_jax.models.condition import Condition
@@ -259,7 +260,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         if objective_state:
             new_state["objective"] = objective_state
         value = jnp.mean(per_example)
-        code = terms.posterior.mode()
+        code = expected_code(terms.posterior)
         metrics = {
             "loss": value,
             "elbo": -jnp.mean(terms.distortion + terms.rate),
@@ -339,6 +340,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         objective.gates(),
         c.condition.function(facts),
         facts.classes if c.condition.on == "label" else 0,
+        posterior.blocks(c.latent_dim),
     )
 
 

@@ -59,6 +59,9 @@ class JointPrior(Prior):
     space: ClassVar[str] = "joint"
     factorised: ClassVar[bool] = True
 
+    def unit(self) -> tuple[float, float]:
+        return 0.0, 1.0
+
     def distribution(self, params, state, links: Links) -> Joint:
         del params, state
         sizes = [k for k in links.blocks if k > 1]

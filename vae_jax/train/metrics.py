@@ -15,11 +15,13 @@ ACTIVE_VARIANCE = 0.01  # a unit is active if Var_x(E_q[z|x]) exceeds this (arXi
 def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
     """Returns floats and lists; `code_mean` and `code_square` become `active_units`.
 
-    active_units counts dimensions with Var_x(E[z|x]) = E[mu^2] - E[mu]^2 > 0.01, over the examples of the interval.
+    active_units counts dimensions with Var_x(E[z|x]) = E[mu^2] - E[mu]^2 > 0.01, over the examples of the interval; a
+    one-hot variable [D, K] is one dimension, with the sum over its entries.
     """
     host = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
     if "code_mean" in host:
         variance = host.pop("code_square") - np.square(host.pop("code_mean"))
+        variance = variance.reshape(len(variance), -1).sum(-1)
         host["active_units"] = np.asarray(int(np.sum(variance > ACTIVE_VARIANCE)))
     return {name: value.tolist() for name, value in host.items()}
 
