@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,9 @@ import tyro
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_jax.data import Source
     from vae_jax.runs import Run
     from vae_jax.train import TrainState
 
@@ -82,7 +85,8 @@ def evaluate_run(
 
     Args:
       run: an existing run.
-      metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none).
+      metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none), `probe` for every
+        classifier on codes; these are trained only when they are asked for.
       split, k, limit, batch_size: None takes the run's config.
       seed: of the posterior samples.
       step: of the checkpoint; None for the newest.
@@ -97,6 +101,7 @@ def evaluate_run(
 
     from vae_jax.atomic import jsonable, write_json
     from vae_jax.evaluation import evaluate
+    from vae_jax.evaluation.classification import PROBES
 
     e = run.config.evaluation
     split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
@@ -124,13 +129,18 @@ def evaluate_run(
         cell_width=cell_width(run, split),
         report=lambda seen: report(seen, total),
     )
+    metrics = tuple(n for name in metrics for n in (PROBES if name == "probe" else (name,)))
+    learned = {}
+    if asked := tuple(name for name in metrics if name in PROBES):
+        found, learned = probes(run, state, split, batch_size, limit, asked)
+        result.metrics.update(found)
     names = keep(metrics, list(result.metrics), ks, run)
     values = {
         "experiment": run.experiment,
         "step": int(state.step),
         "data": run.config.data.name,
         "split": split,
-        "protocol": protocol(run, split, ks, limit, result.n, seed, state),
+        "protocol": protocol(run, split, ks, limit, result.n, seed, state) | learned,
         "metrics": {name: vars(result.metrics[name]) for name in names},
         "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
         **judge(run.config.expected, result.metrics),
@@ -138,6 +148,37 @@ def evaluate_run(
     }
     write_json(out or run.path / "eval.json", values)
     return jsonable(values)
+
+
+def probes(
+    run: Run, state: TrainState, split: str, batch_size: int, limit: int, names: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns the accuracies of classifiers on codes, and what they learned from, for the protocol.
+
+    They learn from the labelled training examples (`data.labels`), or from 1,000 of them where all are labelled.
+    """
+    import dataclasses
+
+    import numpy as np
+
+    from vae_jax.data import labels
+    from vae_jax.data.pipeline import examples
+    from vae_jax.evaluation.classification import probe
+
+    config, source = run.config.data, run.source("train")
+    if source.labelled is None:
+        config = dataclasses.replace(config, labels=min(1000, source.size))
+        source = labels.attach(source, config)
+    assert source.labelled is not None
+    shown = run.source(split)
+    everything = np.arange(min(limit, shown.size) if limit else shown.size)
+
+    def batches(source: Source, rows: np.ndarray) -> Iterator[dict[str, Any]]:
+        for start in range(0, len(rows), batch_size):
+            yield examples(source, config, rows[start : start + batch_size])
+
+    found, learned = probe(run.model, state, batches(source, source.labelled), batches(shown, everything), names=names)
+    return found, {"probes": f"learned from the mean codes of {learned:,} labelled training examples"}
 
 
 def bounds(metrics: tuple[str, ...], ks: tuple[int, ...]) -> tuple[int, ...]:
@@ -154,7 +195,7 @@ def check_names(metrics: tuple[str, ...]) -> None:
     """Raises InputError for a name that is no metric; the nearest is offered."""
     from vae_jax.evaluation import METRICS
 
-    known = ["iwae", *METRICS]
+    known = ["iwae", "probe", *METRICS]
     for name in metrics:
         if name not in known and not re.fullmatch(r"iw_\d+", name):
             raise InputError(f"--metrics: no metric {name!r}; {nearest(name, known)}")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.data.config import DataConfig
-from vae_jax.data.source import Records, Source
+from vae_jax.data.source import Source
 from vae_jax.errors import InputError
 
 _CHUNK = 8192  # labels read at a time, where they come with images from disk
@@ -30,7 +32,7 @@ def attach(source: Source, config: DataConfig) -> Source:
     info = replace(source.info, protocol_text=text)
     if source.split != "train":
         return replace(source, info=info)
-    label = source.arrays["label"] if "label" in source.arrays else _read(source.records)
+    label = source.arrays["label"] if "label" in source.arrays else _read(source)
     rows = choose(np.asarray(label), config.labels, source.info.num_classes, config.label_seed)
     return replace(source, info=info, labelled=rows)
 
@@ -65,6 +67,9 @@ def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray
     return np.sort(np.concatenate(rows)).astype(np.int32)
 
 
-def _read(records: Records) -> np.ndarray:
-    parts = range(0, len(records), _CHUNK)
-    return np.concatenate([records.rows(np.arange(i, min(i + _CHUNK, len(records))))["label"] for i in parts])
+def _read(source: Source) -> np.ndarray:
+    if source.pipeline == "device":  # computed: the compiler leaves the images out
+        everything = jnp.arange(source.size, dtype=jnp.int32)
+        return np.asarray(jax.jit(lambda index: source.fetch({}, index)["label"])(everything))
+    parts = [np.arange(i, min(i + _CHUNK, source.size)) for i in range(0, source.size, _CHUNK)]
+    return np.concatenate([source.records.rows(part)["label"] for part in parts])

@@ -1,0 +1,20 @@
+"""The baseline of m2_mnist: the same networks, trained on the 100 labelled digits alone.
+
+Command:    make train EXP=classifier_mnist
+Expect:     not measured yet.
+Reference:  Kingma et al. 2014, arXiv:1406.5298.
+"""
+
+from vae_jax.config import Config, Logging
+from vae_jax.data import DataConfig
+from vae_jax.models import Classifier
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=1_500,
+        data=DataConfig("mnist", batch_size=50, protocol="vampprior", binarize="dynamic", labels=100),
+        model=Classifier(latent_dim=2, network=MLP((256,))),
+        logging=Logging(figures_minutes=0.0),
+    )

@@ -1,0 +1,22 @@
+"""Conditional VAE on MNIST: encoder and decoder know the label; one class a row in figures/class_grid.png.
+
+Command:    make train EXP=cvae_mnist
+Expect:     not measured yet.
+Reference:  Sohn et al. 2015.
+"""
+
+from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.models.condition import Condition
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=4_000,
+        data=DataConfig("mnist", batch_size=100, binarize="dynamic"),
+        model=VAE(latent_dim=10, network=MLP((256,)), condition=Condition("label")),
+        logging=Logging(figures_minutes=0.0),
+        evaluation=Evaluation(k=(10,)),
+    )

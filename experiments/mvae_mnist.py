@@ -1,0 +1,20 @@
+"""MVAE on MNIST: image and label of one code, fused as a product of experts.
+
+Command:    make train EXP=mvae_mnist
+Expect:     not measured yet.
+Reference:  Wu and Goodman 2018, arXiv:1802.05335.
+"""
+
+from vae_jax.config import Config, Logging
+from vae_jax.data import DataConfig
+from vae_jax.models import Multimodal
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=4_000,
+        data=DataConfig("mnist", batch_size=100, binarize="dynamic"),
+        model=Multimodal(latent_dim=16, network=MLP((256,)), fusion="poe"),
+        logging=Logging(figures_minutes=0.0),
+    )
