@@ -23,7 +23,7 @@ class FlowPrior(Prior):
     and one pass a layer and dimension for maf.
     """
 
-    kind: Literal["realnvp", "maf"] = "realnvp"
+    family: Literal["realnvp", "maf"] = "realnvp"
     """Affine coupling layers, or autoregressive ones."""
     layers: int = 6
     """Layers of the flow; realnvp needs 2 to move every dimension."""
@@ -31,14 +31,14 @@ class FlowPrior(Prior):
     """Widths of the hidden layers of each net."""
 
     def check(self, code_dim: int) -> None:
-        if self.kind == "realnvp" and code_dim < 2:
+        if self.family == "realnvp" and code_dim < 2:
             raise InputError(
                 f"model.latent_dim: {code_dim} is too few for the flow prior, whose realnvp layers move one half given "
-                "the other; use 2 or more, or --model.prior.kind maf"
+                "the other; use 2 or more, or --model.prior.family maf"
             )
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
-        if self.kind == "realnvp":
+        if self.family == "realnvp":
             return coupling.init(key, links.code_dim, 0, self.layers, self.hidden)
         keys = jax.random.split(key, self.layers)
         return {f"layer{i}": made.init(keys[i], links.code_dim, 0, self.hidden) for i in range(self.layers)}
@@ -46,7 +46,7 @@ class FlowPrior(Prior):
     def distribution(self, params, state, links: Links) -> flows.Flow:
         del state
         base = DiagGaussian(jnp.zeros((1, links.code_dim)), jnp.zeros((1, links.code_dim)))
-        if self.kind == "maf":
+        if self.family == "maf":
             return flows.Flow(base, Partial(made.maf_forward, params), Partial(made.maf_inverse, params))
         return flows.Flow(base, Partial(coupling.forward, params, None), Partial(coupling.inverse, params, None))
 
