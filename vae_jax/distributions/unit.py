@@ -102,7 +102,7 @@ def beta_kl(q: Beta, p: Beta) -> jax.Array:
     a, b, c, d = q.a, q.b, p.a, p.b
     n, m = a + b, c + d
     slopes = (a - c) * digamma_remainder(a) + (b - d) * digamma_remainder(b) - (n - m) * digamma_remainder(n)
-    logs = (0.5 - c) * jnp.log(a / n) + (0.5 - d) * jnp.log(b / n) + 0.5 * jnp.log(n)
+    logs = (c - 0.5) * jnp.log1p(b / a) + (d - 0.5) * jnp.log1p(a / b) + 0.5 * jnp.log(n)
     rest = stirling_remainder(a) + stirling_remainder(b) - stirling_remainder(n)
     return log_beta(c, d) - HALF_LOG_2PI - rest + slopes + logs
 
