@@ -1,0 +1,24 @@
+"""Exemplar VAE on scikit-learn's 8x8 digits: the prior is a mixture around the codes of 200 recent training images.
+
+Command:    make train EXP=exemplar_digits
+            make train EXP=exemplar_digits ARGS="--model.prior normal"      (the plain VAE)
+Expect:     not measured yet.
+Reference:  Norouzi, Fleet & Norouzi, arXiv:2004.04795 (there: nearest neighbours in a cache of all codes).
+"""
+
+from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+from vae_jax.priors import Exemplar
+
+
+def get_config() -> Config:
+    return Config(
+        steps=4_000,
+        data=DataConfig("digits", batch_size=64),
+        # Far fewer exemplars than the 1,437 training images: an epoch's end and start then rarely meet in the buffer.
+        model=VAE(latent_dim=8, network=MLP((128, 128)), prior=Exemplar(exemplars=200)),
+        logging=Logging(figures_minutes=0.0),
+        evaluation=Evaluation(k=(100,)),
+    )

@@ -1,0 +1,26 @@
+"""VAE with a VampPrior of 200 pseudo-inputs on dynamically binarised MNIST.
+
+Command:    make train EXP=vampprior_mnist
+            make train EXP=vampprior_mnist ARGS="--model.prior mog --model.prior.components 200"    (Gaussians)
+            make train EXP=vampprior_mnist ARGS="--model.prior normal"                              (the plain VAE)
+Expect:     not measured yet.
+Reference:  Tomczak & Welling, arXiv:1705.07120.
+"""
+
+from vae_jax.config import Config, Evaluation
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+from vae_jax.objectives import Elbo
+from vae_jax.priors import Vamp
+from vae_jax.schedules import Linear
+
+
+def get_config() -> Config:
+    return Config(
+        steps=3_000,
+        data=DataConfig("mnist", batch_size=100, binarize="dynamic"),
+        # A warm-up, as in the paper: pseudo-inputs can only be of use once the encoder tells images apart.
+        model=VAE(latent_dim=20, network=MLP((256,)), prior=Vamp(pseudo_inputs=200), objective=Elbo(Linear(steps=600))),
+        evaluation=Evaluation(k=(50,), limit=1_000),
+    )
