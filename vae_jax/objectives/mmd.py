@@ -64,12 +64,13 @@ class InfoVAE(Discrepancy):
             )
 
     def hyper(self) -> dict[str, float]:
-        return {"alpha": self.alpha, "lam": self.lam}
+        # Not alpha: a sweep could leave the range that `check` guards, where the rate grows without bound.
+        return {"lam": self.lam}
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) ((1 - alpha) rate + (alpha + lam - 1) MMD^2), metrics): [B] in nats."""
-        mmd, h = self.discrepancy(terms, ctx), ctx.hyper
-        cost = (1.0 - h["alpha"]) * terms.rate + (h["alpha"] + h["lam"] - 1.0) * mmd
+        mmd = self.discrepancy(terms, ctx)
+        cost = (1.0 - self.alpha) * terms.rate + (self.alpha + ctx.hyper["lam"] - 1.0) * mmd
         return terms.distortion + self.schedule(ctx.step) * cost, {"mmd": mmd}
 
 
