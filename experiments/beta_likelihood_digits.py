@@ -1,0 +1,22 @@
+"""Beta-distributed pixels on dequantised digits: a density on (0, 1) that can pile up at black and white.
+
+Command:    make train EXP=beta_likelihood_digits
+Expect:     not measured yet.
+Reference:  Loaiza-Ganem and Cunningham, arXiv:1907.06845 (which compares with it).
+"""
+
+from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.data import DataConfig
+from vae_jax.distributions import BetaDensity
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+
+
+def get_config() -> Config:
+    return Config(
+        steps=3_000,
+        data=DataConfig("digits", batch_size=100, dequantize=True),
+        model=VAE(latent_dim=16, network=MLP((256,)), likelihood=BetaDensity()),
+        logging=Logging(figures_minutes=0.0),
+        evaluation=Evaluation(k=(100,)),
+    )
