@@ -49,7 +49,7 @@ def config(case: str) -> VAE:
     name, prior, on = CASES[case]
     cls = OBJECTIVES[name]
     # A floor that some dimensions are under and others above.
-    options = {"free-bits": {"free_nats": 0.02}, "minimum-kl": {"target": 0.01}, "beta-tc-mws": {"estimator": "mws"}}
+    options = {"free-bits": {"free_nats": 0.6}, "minimum-kl": {"target": 0.01}, "beta-tc-mws": {"estimator": "mws"}}
     objective = cls(**options.get(case, {}), **({"hidden": (8,)} if cls.critic else {}))
     posterior = Delta() if cls.deterministic else Diagonal()
     return VAE(D, MLP(hidden=()), objective=objective, posterior=posterior, prior=prior, condition=Condition(on))
