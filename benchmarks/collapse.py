@@ -53,7 +53,7 @@ def base(steps: int, seed: int) -> Config:
         steps=steps,
         seed=seed,
         data=data.DataConfig("mnist", batch_size=64, binarize="dynamic"),
-        model=VAE(latent_dim=16, network=LocalAR(hidden=(256,), kernel=7, pixel_hidden=(32, 32))),
+        model=VAE(latent_dim=16, network=LocalAR((256,), kernel=7, pixel_hidden=(32, 32), code_scale=0.01)),
         optimizer=Optimizer(lr=2e-3, clip=5.0, schedule=LearningRate("cosine", final=0.05)),
     )
 
@@ -196,7 +196,9 @@ def figure(summary: dict[str, dict[str, Any]], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the study; returns 0."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.collapse", description="Posterior collapse on binary MNIST.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.collapse", description="Posterior collapse on binary MNIST."
+    )
     parser.add_argument("--steps", type=int, default=STEPS, help=f"updates of each method ({STEPS})")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of each method (0 1)")
     parser.add_argument("--only", nargs="+", choices=list(methods(STEPS)), default=list(methods(STEPS)))
