@@ -39,6 +39,10 @@ def built(request):
     # Decoders that use the code, and experts near the prior, so that few importance samples are enough.
     for name, factor in {"decoder": 1.5, "label_decoder": 2.0, "encoder": 0.2, "label_encoder": 0.3}.items():
         group[name] = jax.tree.map(lambda w, s=factor: s * w, group[name])
+    # Experts of little precision, or a product would be narrower than p(z|x, y) and its weights heavy-tailed.
+    vague = jnp.asarray([0.0] * D + [2.0 if request.param == "poe" else 0.0] * D)
+    group["encoder"]["out"] = group["encoder"]["out"] | {"bias": vague}
+    group["label_encoder"]["layer1"] = group["label_encoder"]["layer1"] | {"b": vague}
     return model._replace(terms=jax.jit(model.terms)), {"vae": group}, state, batch
 
 
@@ -115,7 +119,7 @@ def test_without_the_label_the_model_is_a_vae_of_the_image(built):
     """The label's expert is dropped: elbo = E[log p(x|z)] - KL(q(z|x) || p(z)), and no label is asked for."""
     model, params, state, batch = built
     image = {"image": batch["image"]}
-    keys = jax.random.split(KEY, 2000)
+    keys = jax.random.split(KEY, 1000)
     terms = jax.jit(jax.vmap(lambda key: model.terms(params, state, key, image, evaluation(model))))(keys)
     assert "accuracy" not in terms
     q = model.encode(params, state, None, image).posterior
@@ -129,8 +133,8 @@ def test_without_the_label_the_model_is_a_vae_of_the_image(built):
         z = q.sample(jax.random.split(key, B))
         return -model.decode(params, state, z).log_prob(batch["image"])
 
-    want = distortion(jax.random.split(jax.random.key(8), 2000))
-    error = 5 * np.sqrt((np.var(want, 0) + np.var(terms["distortion"], 0)) / 2000)
+    want = distortion(jax.random.split(jax.random.key(8), 1000))
+    error = 5 * np.sqrt((np.var(want, 0) + np.var(terms["distortion"], 0)) / 1000)
     assert np.all(np.abs(np.mean(want, 0) - np.mean(terms["distortion"], 0)) < error)
     told = dict(batch) | {"label": (batch["label"] + 1) % K}
     support.assert_trees_equal(model.encode(params, state, None, batch), model.encode(params, state, None, told))
@@ -141,7 +145,7 @@ def test_the_loss_is_the_sum_of_its_bounds(built):
     model, params, state, batch = built
     batch = {name: batch[name] for name in ("image", "label")}
     ctx = support.context(model, B)
-    keys = jax.random.split(KEY, 1000)
+    keys = jax.random.split(KEY, 500)
     value = jax.jit(jax.vmap(lambda key: model.loss(params, state, key, batch, ctx)[0]))(keys)
     fused = jax.jit(jax.vmap(lambda key: model.terms(params, state, key, batch, ctx)))(keys)
     label = np.mean(fused["distortion_label"])
@@ -152,7 +156,7 @@ def test_the_loss_is_the_sum_of_its_bounds(built):
         assert np.mean(value) > joint - np.mean(alone)
         assert np.mean(value) < joint - np.mean(alone) + 10 * 3 * math.log(K) + 5
     else:
-        assert abs(np.mean(value) - joint) < 5 * np.std(value) / math.sqrt(1000) * 2
+        assert abs(np.mean(value) - joint) < 5 * np.std(value) / math.sqrt(500) * 2
 
 
 def test_unlabelled_images_count_beside_labelled_pairs(built):

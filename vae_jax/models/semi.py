@@ -22,14 +22,14 @@ from vae_jax.models.pairs import check_one_pass
 class M2:
     """Semi-supervised M2: q(y|x), q(z|x, y) and p(x|y, z), the unknown class summed out exactly (arXiv:1406.5298)."""
 
-    latent_dim: int = 50
-    """Number of latent dimensions, besides the class."""
+    latent_dim: int = 2
+    """Number of latent dimensions besides the class; with many the code holds the class too, and y means less."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Classifier, encoder and decoder."""
     likelihood: dist.PixelLikelihood = field(default_factory=dist.Bernoulli)
     """Distribution of pixels given class and code."""
-    alpha: float = 100.0
-    """Weight of the classification loss -log q(y|x) of the labelled examples, in nats an example."""
+    alpha: float = 3.0
+    """Weight of the classification loss -log q(y|x); a large one makes q(y|x) sure before p(x|y, z) can object."""
     labelled_weight: float = 1.0
     """Weight of the labelled bound; one labelled example comes with each unlabelled one."""
     beta: float = 1.0
