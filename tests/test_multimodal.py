@@ -105,8 +105,10 @@ def test_the_bound_adds_up_over_labels(built):
     bound = jax.jit(lambda key, b: model.log_prob_bound(params, state, key, b, ctx, 4000))
     image = {"image": batch["image"]}
     joint = np.stack([bound(KEY, image | {"label": jnp.full(B, y, jnp.int32)}) for y in range(K)])
-    np.testing.assert_allclose(logsumexp(joint, axis=0), exact, atol=0.1)
-    np.testing.assert_allclose(bound(KEY, image), exact, atol=0.1)
+    # Noise of 4000 samples an example; what is wrong with a formula is wrong in all of them.
+    for found in (logsumexp(joint, axis=0), np.asarray(bound(KEY, image))):
+        np.testing.assert_allclose(found, exact, atol=0.2)
+        np.testing.assert_allclose(np.mean(found - exact), 0, atol=0.05)
     # ELBO(x, y) <= log p(x, y), in the mean over its noise.
     many = jax.jit(jax.vmap(lambda key: model.terms(params, state, key, batch, ctx)["elbo"]))(
         jax.random.split(KEY, 400)
