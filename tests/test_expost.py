@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 
+from vae_jax.cli import density_files
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
@@ -75,8 +76,8 @@ def test_samples_follow_the_density(density):
 
 
 def test_a_density_comes_back_from_its_files(density, tmp_path):
-    path = expost.save(density, tmp_path / "new" / "folder")
-    found = expost.load(path)
+    path = density_files.save(density, tmp_path / "new" / "folder")
+    found = density_files.load(path)
     fresh = codes(50, seed=4)
     np.testing.assert_array_equal(found.log_prob(fresh), density.log_prob(fresh))
     np.testing.assert_array_equal(found.sample(jax.random.key(0), 20), density.sample(jax.random.key(0), 20))
@@ -223,11 +224,11 @@ def test_bad_input_is_one_line_and_writes_nothing(vae, tmp_path, capsys):
 def test_a_density_of_another_checkpoint_or_model_is_refused(vae, tmp_path, capsys):
     density = expost.fit("gmm", codes(50), components=1)
     density.about["step"] = 7
-    path = expost.save(density, tmp_path)
+    path = density_files.save(density, tmp_path)
     assert cli(["sample", str(vae), "--prior", str(path)]) == 2
     assert "fitted to the codes of step 7, but the checkpoint is step 0" in capsys.readouterr().err
     density.about["step"] = 0
-    expost.save(density, tmp_path)
+    density_files.save(density, tmp_path)
     assert cli(["sample", str(vae), "--prior", str(path)]) == 2
     assert "has codes of width 2, but the model's are 3" in capsys.readouterr().err
 

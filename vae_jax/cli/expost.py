@@ -110,6 +110,7 @@ def fit_prior(
     Raises:
       InputError: an unknown kind, a run without real codes, components or steps out of range, no such split.
     """
+    from vae_jax.cli import density_files
     from vae_jax.evaluation import expost
     from vae_jax.evaluation.likelihood import Estimate
 
@@ -146,7 +147,7 @@ def fit_prior(
         log_density={"held_out": scored(held), "train": scored("train")},
     )
     try:
-        path = expost.save(density, folder)
+        path = density_files.save(density, folder)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
     return path, density.about
@@ -158,6 +159,7 @@ def fitted(run: Run, state: TrainState, name: str) -> ExPost:
     Raises:
       InputError: no such kind, not fitted, or fitted to the codes of another checkpoint or model.
     """
+    from vae_jax.cli import density_files
     from vae_jax.evaluation import expost
 
     path = Path(name) if name.endswith(".json") else run.path / "prior" / f"{name}.json"
@@ -167,7 +169,7 @@ def fitted(run: Run, state: TrainState, name: str) -> ExPost:
     again = f"vae-jax fit-prior {run.path} --kind {kind}"
     if not path.is_file():
         raise InputError(f"--prior {name}: not fitted yet ({path} is not there); run `{again}` first")
-    density = expost.load(path)
+    density = density_files.load(path)
     if density.about.get("step") != int(state.step):
         raise InputError(
             f"--prior {name}: fitted to the codes of step {density.about.get('step')}, but the checkpoint is step "

@@ -1,0 +1,44 @@
+"""Files of a fitted density of codes: KIND.json says what it is, KIND.npz holds its numbers."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_jax.atomic import replacing, write_json
+from vae_jax.errors import InputError
+from vae_jax.evaluation.expost import KINDS, ExPost
+
+
+def save(density: ExPost, folder: Path) -> Path:
+    """Writes KIND.npz and KIND.json into the folder, and returns the path of the latter."""
+    folder.mkdir(parents=True, exist_ok=True)
+    held: dict[str, Any] = {"shift": density.shift, "scale": density.scale}
+    held |= {f"p/{name}": value for name, value in density.arrays.items()}
+    with replacing(folder / f"{density.kind}.npz") as temporary:
+        np.savez(temporary, **held)
+    path = folder / f"{density.kind}.json"
+    write_json(path, {"kind": density.kind, **density.about})
+    return path
+
+
+def load(path: Path) -> ExPost:
+    """Returns the density that `save` wrote; `path` is its .json.
+
+    Raises:
+      InputError: files that are not there, or cannot be read.
+    """
+    try:
+        about = json.loads(path.read_text())
+        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
+            held = {name: stored[name] for name in stored.files}
+        kind, shift, scale = about.pop("kind"), held.pop("shift"), held.pop("scale")
+    except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: cannot be read ({error}); write it again with `vae-jax fit-prior`") from None
+    if kind not in KINDS:
+        raise InputError(f"{path}: {kind!r} is no density of codes; write it again with `vae-jax fit-prior`")
+    return ExPost(kind, shift, scale, {name.removeprefix("p/"): value for name, value in held.items()}, about)
