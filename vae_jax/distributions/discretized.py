@@ -36,9 +36,10 @@ def log_mass(v: jax.Array, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
     With p = (t + h - loc)/s and m = (t - h - loc)/s the difference is exactly F(p) (1 - F(m)) (1 - e^(m - p)), a
     product of three factors, none of which underflows in logs; black is the first factor alone, white the second.
     """
-    inverse, t = jnp.exp(-log_scale), v * (2.0 * HALF) - 1.0
-    below = jnp.where(v >= 255.0, 0.0, -jax.nn.softplus(-(t + HALF - loc) * inverse))
-    above = jnp.where(v <= 0.0, 0.0, -jax.nn.softplus((t - HALF - loc) * inverse))
+    # 2v - 254 is exact, where 2v/255 - 1 + h would round: at the smallest scale that is 1e-5 of a mass.
+    inverse = jnp.exp(-log_scale)
+    below = jnp.where(v >= 255.0, 0.0, -jax.nn.softplus(-((2.0 * v - 254.0) * HALF - loc) * inverse))
+    above = jnp.where(v <= 0.0, 0.0, -jax.nn.softplus(((2.0 * v - 256.0) * HALF - loc) * inverse))
     # log(1 - e^-d) for the cell's width d = 2h/s: finite where s is so large that d is 0 in float32.
     half = HALF * inverse
     width = np.float32(np.log(2 * HALF)) - log_scale - half + log_sinhc(half)
