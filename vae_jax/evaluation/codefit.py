@@ -104,7 +104,7 @@ class FlowFit(Fitted):
 
     @functools.cached_property
     def _prior(self) -> Prior:
-        return PRIORS["flow"](kind="realnvp" if self.dim > 1 else "maf")
+        return PRIORS["flow"](family="realnvp" if self.dim > 1 else "maf")
 
     @property
     def _links(self) -> Links:
