@@ -48,8 +48,8 @@ class InfoVAE(Discrepancy):
 
     alpha: float = 1.0
     """Weight of the mutual information; the rate weighs 1 - alpha, so that 1 leaves only the MMD."""
-    lam: float = 1000.0
-    """lambda; the MMD weighs alpha + lambda - 1."""
+    lam: float = 10.0
+    """lambda; the MMD, here that of a sum of kernels, weighs alpha + lambda - 1."""
 
     def check(self, facts: Facts) -> None:
         del facts
