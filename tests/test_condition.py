@@ -158,8 +158,8 @@ def test_commands_of_a_conditional_run(runs, tmp_path, capsys):
     np.testing.assert_allclose(paths[0, [0, -1]], made[:2], rtol=1e-4)
     # Through files: codes carry their features, so decoding them is reconstruction.
     codes = tmp_path / "codes.npz"
-    assert main.run(["encode", run, "digits", "--out", str(codes), "--split", "test"]) == 0
-    assert main.run(["decode", run, str(codes), "--out", str(out)]) == 0
+    assert main.run(["encode", run, "--input", "digits", "--out", str(codes), "--split", "test"]) == 0
+    assert main.run(["decode", run, "--input", str(codes), "--out", str(out)]) == 0
     with np.load(out) as held:
         np.testing.assert_allclose(held["images"][:4], made, rtol=1e-4)
     capsys.readouterr()
@@ -168,11 +168,11 @@ def test_commands_of_a_conditional_run(runs, tmp_path, capsys):
     for words, reason in (
         (["sample", run, "--label", "10"], "use 0 to 9"),
         (["sample", run, "--cond", "1.0"], "not conditioned on factors or a vector"),
-        (["decode", run, str(bare), "--out", str(out)], "only with its features"),
+        (["decode", run, "--input", str(bare), "--out", str(out)], "only with its features"),
     ):
         assert main.run(words) == 2
         assert reason in capsys.readouterr().err
-    assert main.run(["decode", run, str(bare), "--label", "2", "--out", str(out)]) == 0
+    assert main.run(["decode", run, "--input", str(bare), "--label", "2", "--out", str(out)]) == 0
 
 
 def test_a_vector_is_asked_for_by_its_numbers(runs, tmp_path, capsys):
