@@ -13,6 +13,9 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import jax  # noqa: E402
+import pytest  # noqa: E402
+
+pytest.register_assert_rewrite("contract")
 
 assert jax.device_count() == _FAKE_DEVICES, "jax had started before tests/conftest.py could ask for its devices"
 # Commands that tests start see the machine as a user does: one device.

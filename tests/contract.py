@@ -1,0 +1,373 @@
+"""The contract of every registered component. A new entry of a registry is tested without another line.
+
+Each entry of MODELS, NETWORKS, LIKELIHOODS, POSTERIORS, PRIORS, OBJECTIVES, GRADIENTS and SCHEDULES is built once in a
+small model, whose other parts are the first of each registry that go with it; a few combinations show that the pieces
+do not depend on each other. The files test_contract*.py run these functions, each on a part of the cases, so that they
+can run beside each other.
+"""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import support
+
+from vae_jax import prng, train
+from vae_jax.distributions import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
+from vae_jax.models import MODELS, VAE, Autoencoder
+from vae_jax.networks import MLP, NETWORKS, DeepConv, LeNet, PooledConv
+from vae_jax.objectives import GRADIENTS, OBJECTIVES, Beta, Elbo
+from vae_jax.posteriors import POSTERIORS
+from vae_jax.priors import PRIORS, Normal
+from vae_jax.schedules import SCHEDULES, Cyclical
+
+B, D = 4, 3
+SMALL = MLP(hidden=(16,))
+# Leaves that get no gradient by design: case -> substrings of their paths. Say why beside each.
+NO_GRADIENT: dict[str, tuple[str, ...]] = {}
+
+
+def cases() -> dict[str, tuple]:
+    """Returns name -> (model config, image shape)."""
+    tiny, small = (6, 5, 1), (16, 16, 1)
+    found = {f"model-{n}": (cls(latent_dim=D, network=SMALL), tiny) for n, cls in MODELS.items()}
+    found |= {f"network-{n}": (VAE(D, support.shrink(cls())), small) for n, cls in NETWORKS.items()}
+    tables = {
+        "likelihood": LIKELIHOODS,
+        "posterior": POSTERIORS,
+        "prior": PRIORS,
+        "objective": OBJECTIVES,
+        "gradient": GRADIENTS,
+    }
+    for part, table in tables.items():
+        found |= {
+            f"{part}-{n}": (support.fitting(D, SMALL, **{part: support.shrink(cls())}), tiny)
+            for n, cls in table.items()
+        }
+    found |= {f"schedule-{n}": (VAE(D, SMALL, objective=Beta(cls())), tiny) for n, cls in SCHEDULES.items()}
+    # Of likelihoods an autoencoder sees only parameters, a running state, and whether it is a density.
+    some = ("bernoulli", "gaussian-learned", "gaussian-optimal", "ms-ssim")
+    found |= {f"ae-likelihood-{n}": (Autoencoder(D, SMALL, LIKELIHOODS[n]()), tiny) for n in some}
+    return unique(found) | {
+        "deep-conv+pixelwise+rgb": (VAE(D, support.shrink(DeepConv()), GaussianPixelwise()), (16, 16, 3)),
+        "lenet+nearest+odd": (VAE(D, support.shrink(LeNet(upsample="nearest"))), (9, 7, 1)),
+        "pooled+group+optimal+cyclical": (
+            VAE(D, support.shrink(PooledConv(norm="group")), GaussianOptimal(), Normal(0.5, 2.0), Beta(Cyclical(40))),
+            (10, 12, 2),
+        ),
+        "ae-mask": (Autoencoder(D, SMALL, corruption="mask"), tiny),
+        "ae-gaussian": (Autoencoder(D, SMALL, corruption="gaussian"), tiny),
+    }
+
+
+def unique(found: dict[str, tuple]) -> dict[str, tuple]:
+    """Returns the cases without those that another one equals: the default of each registry makes the same model."""
+    kept: dict[str, tuple] = {}
+    for name, case in found.items():
+        if case not in kept.values():
+            kept[name] = case
+    return kept
+
+
+CASES = cases()
+# Functions that look at one side of a model only, and the cases in which that side differs.
+ONLY = {
+    "test_bfloat16_keeps_float32_results": ("model-", "network-", "likelihood-"),
+    "test_finite_far_from_the_data": ("model-", "network-", "likelihood-", "ae-"),
+    "test_seeds_and_strengths_are_an_axis": ("model-", "objective-", "prior-", "posterior-"),
+}
+
+
+def select(function: str, *prefixes: str, but: tuple[str, ...] = ()) -> list[str]:
+    """Returns the cases of a test function whose names start with one of the prefixes and with none of `but`."""
+    only = ONLY.get(function, ("",))
+    return [n for n in CASES if n.startswith(prefixes or "") and not n.startswith(but) and n.startswith(only)]
+
+
+class Built:
+    """One case with the two programs that the tests share: compiling is what this file spends its time on."""
+
+    def __init__(self, config, shape):
+        self.config, self.shape = config, shape
+        self.model = config.build(shape, support.FACTS)
+        self.batch = support.images(B, shape)
+        self.stochastic = getattr(config, "corruption", "any") != "none"
+        if isinstance(config, VAE):
+            # Draws of the prior, a permutation or a probe are noise even beside a deterministic code.
+            self.stochastic = config.objective.noisy or not config.posterior.deterministic
+        # What a code is: its length, and whether it is drawn from a distribution with a density.
+        posterior = getattr(config, "posterior", None)
+        self.code_dim = posterior.code_dim(D) if posterior else D
+        self.coupled = getattr(getattr(config, "objective", None), "couples", False)
+        self.samples = max(getattr(getattr(config, p, None), "samples", 1) for p in ("objective", "gradient"))
+        tx = gradient_recorder(lr=1e-2)
+        self.start = jax.jit(train.make_init(self.model, tx, ema=True))(jax.random.key(0), self.batch)
+        self.traces = 0
+        step = self.raw_step = train.make_train_step(self.model, tx, ema_decay=0.9)
+
+        def counted(state, batch):
+            self.traces += 1
+            return step(state, batch)
+
+        self.step = jax.jit(counted)
+        self.evaluate = jax.jit(self._evaluate)
+        self.params, self.state = self.start.params, self.start.model_state
+        # A conditional model decodes a code only with its features.
+        told = self.model.features
+        self.cond = None if told is None else told(self.params, self.state, self.batch)
+
+    def context(self, train: bool, **hyper):
+        return support.context(self.model, B, train=train, **hyper)
+
+    def _evaluate(self, key, batch, index, hyper):
+        ctx = self.context(train=False)._replace(index=index, hyper=hyper)
+        return (
+            self.model.terms(self.params, self.state, key, batch, ctx),
+            *self.model.loss(self.params, self.state, key, batch, ctx),
+        )
+
+
+def gradient_recorder(lr: float) -> optax.GradientTransformation:
+    """Returns gradient descent with bounded steps, whose state is the last gradient."""
+    return optax.GradientTransformation(
+        lambda params: jax.tree.map(jnp.zeros_like, params),
+        lambda grads, state, params=None: (jax.tree.map(lambda g: -lr * jnp.tanh(g), grads), grads),
+    )
+
+
+@functools.cache
+def built(name: str) -> Built:
+    return Built(*CASES[name])
+
+
+def test_shapes(name):
+    """init, loss, terms, encode, decode, sample and the bound trace abstractly and have the documented shapes."""
+    case = built(name)
+    model, key = case.model, jax.random.key(1)
+    params, state = jax.eval_shape(model.init, key, case.batch)
+    assert isinstance(params, dict)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
+    ctx = case.context(train=True)
+
+    value, aux = jax.eval_shape(functools.partial(model.loss, ctx=ctx), params, state, key, case.batch)
+    chex.assert_shape(value, ())
+    assert value.dtype == jnp.float32
+    chex.assert_trees_all_equal_shapes_and_dtypes(aux.state, state)
+    assert {"loss", "distortion"} <= set(aux.metrics)
+    assert all(m.dtype == jnp.float32 for m in aux.metrics.values())
+
+    terms = jax.eval_shape(functools.partial(model.terms, ctx=ctx), params, state, key, case.batch)
+    assert "mse" in terms
+    for term, leaf in terms.items():
+        chex.assert_shape(leaf, (B, leaf.shape[-1]) if term == "kl_per_dim" else (B,))
+
+    for keys in (None, jax.random.split(key, B)):
+        encoding = jax.eval_shape(model.encode, params, state, keys, case.batch)
+        chex.assert_shape(encoding.z, (B, case.code_dim))
+        assert encoding.z.dtype == jnp.float32
+
+    def looks(p_x, n):
+        keys = jax.random.split(key, n)
+        return p_x.mean(), p_x.mode(), p_x.sample(keys), p_x.log_prob(jnp.zeros((n, *case.shape)))
+
+    def decoded(params, state, z):
+        return looks(model.decode(params, state, z, cond=case.cond), B)
+
+    *pictures, log_prob = jax.eval_shape(decoded, params, state, encoding.z)
+    chex.assert_shape(pictures, (B, *case.shape))
+    chex.assert_shape(log_prob, (B,))
+    assert {leaf.dtype for leaf in (*pictures, log_prob)} == {jnp.dtype(jnp.float32)}
+    if model.sample is not None:
+        n = B + 3
+        drawn = jax.eval_shape(lambda p, s: looks(model.sample(p, s, key, n, temperature=0.7), n), params, state)
+        chex.assert_shape(drawn[:3], (n, *case.shape))
+    if model.log_prob_bound is not None:
+        bound = functools.partial(model.log_prob_bound, ctx=ctx, k=3)
+        chex.assert_shape(jax.eval_shape(bound, params, state, key, case.batch), (B,))
+
+
+def test_loss_is_finite_and_the_same_jitted_and_eager(name):
+    case = built(name)
+    _, metrics = case.step(case.start, case.batch)
+    chex.assert_tree_all_finite(metrics)
+    ctx, key = case.context(train=True)._replace(step=case.start.step), prng.step_key(case.start.key, case.start.step)
+    eager, aux = case.model.loss(case.params, case.state, key, case.batch, ctx)
+    assert eager == aux.metrics["loss"]
+    metrics.pop("grad_norm")
+    support.assert_trees_close(metrics, aux.metrics, rtol=1e-4, atol=1e-4)
+
+
+def test_the_key_decides_the_noise(name):
+    """Same key, same bits; another key, other gradients exactly when the model draws noise."""
+    case = built(name)
+    rekeyed = dataclasses.replace(case.start, key=jax.random.key(77))
+    first, again, other = (case.step(s, case.batch) for s in (case.start, case.start, rekeyed))
+    support.assert_trees_equal(first, again)
+    assert (first[1]["grad_norm"] != other[1]["grad_norm"]) == case.stochastic
+
+
+def test_no_key_is_used_twice(name):
+    """Traced under jax's own check: initialisation, a step, evaluation, the bound and samples.
+
+    It sees a key that is drawn from twice. It does not see the same number folded into one key twice.
+    """
+    case = built(name)
+    model, key, ctx = case.model, jax.random.key(1), case.context(train=False)
+
+    def check(function, *args):
+        # A fresh jit: a cached trace would not be looked at again.
+        jax.eval_shape(jax.jit(lambda *a: function(*a)), *args)
+
+    with jax.debug_key_reuse(True):
+        with pytest.raises(jax.errors.KeyReuseError):
+            check(lambda k: jax.random.normal(k) + jax.random.normal(k), key)
+        check(model.init, key, case.batch)
+        check(case.raw_step, case.start, case.batch)
+        check(functools.partial(model.terms, ctx=ctx), case.params, case.state, key, case.batch)
+        if model.sample is not None:
+            check(lambda p, s, k: model.sample(p, s, k, 3).mean(), case.params, case.state, key)
+        if model.log_prob_bound is not None:
+            bound = functools.partial(model.log_prob_bound, ctx=ctx, k=2)
+            check(bound, case.params, case.state, key, case.batch)
+
+
+def test_every_leaf_gets_a_gradient(name):
+    case = built(name)
+    # Not at step 0: what a KL warm-up multiplies by 0 there is alive later.
+    later = dataclasses.replace(case.start, step=jnp.asarray(5, jnp.int32))
+    grads = case.step(later, case.batch)[0].opt_state
+    chex.assert_tree_all_finite(grads)
+    dead = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not np.any(g)]
+    allowed = NO_GRADIENT.get(name, ())
+    assert [leaf for leaf in dead if not any(part in leaf for part in allowed)] == []
+
+
+def test_steps_keep_the_structure_and_trace_once(name):
+    case = built(name)
+    state = case.start
+    for i in range(3):
+        state, metrics = case.step(state, support.images(B, case.shape, seed=i))
+        chex.assert_tree_all_finite(metrics)
+    assert case.traces == 1
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, case.start)
+    assert int(state.step) == 3
+    support.assert_trees_equal((state.key, state.hyper), (case.start.key, case.start.hyper))
+    for moved in (state.params, state.ema):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(jax.tree.map(jnp.subtract, moved, case.start.params)):
+            assert np.any(leaf), f"{jax.tree_util.keystr(path)} did not move"
+
+
+def test_evaluation_of_an_example_ignores_the_others(name):
+    """Terms and loss of a batch are those of its examples one by one, under the keys of their indices."""
+    case = built(name)
+    key, index, hyper = jax.random.key(4), jnp.asarray([7, 2, 11, 3], jnp.int32), case.start.hyper
+    terms, value, aux = case.evaluate(key, case.batch, index, hyper)
+    losses = []
+    for i in range(B):
+        # The example alone, as often as the compiled batch is long.
+        alone = jax.tree.map(lambda x, i=i: jnp.repeat(x[i : i + 1], B, axis=0), case.batch)
+        terms_i, value_i, _ = case.evaluate(key, alone, jnp.repeat(index[i : i + 1], B), hyper)
+        support.assert_trees_close(
+            jax.tree.map(lambda t: t[0], terms_i), jax.tree.map(lambda t, i=i: t[i], terms), rtol=1e-4, atol=1e-4
+        )
+        losses.append(value_i)
+    if not case.coupled:
+        np.testing.assert_allclose(value, np.mean(losses), rtol=1e-5)
+    # Evaluation neither learns nor corrupts: the running state stays, and loss and terms tell one story.
+    support.assert_trees_equal(aux.state, case.state)
+    if case.samples == 1:
+        np.testing.assert_allclose(aux.metrics["distortion"], jnp.mean(terms["distortion"]), rtol=1e-5)
+
+
+def test_metrics_are_unweighted_nats(name):
+    """elbo = -(distortion + rate) whatever beta is; only `loss` is weighted."""
+    case = built(name)
+    key, index, hyper = jax.random.key(4), jnp.arange(B, dtype=jnp.int32), case.start.hyper
+    terms, value, aux = case.evaluate(key, case.batch, index, hyper)
+    metrics = aux.metrics
+    assert metrics["loss"] == value
+    if "rate" not in terms:
+        if not hasattr(case.config, "objective"):
+            np.testing.assert_allclose(value, metrics["distortion"])
+        return
+    np.testing.assert_allclose(terms["elbo"], -(terms["distortion"] + terms["rate"]), rtol=1e-5)
+    np.testing.assert_allclose(metrics["elbo"], -(metrics["distortion"] + metrics["rate"]), rtol=1e-5)
+    if case.samples == 1:
+        np.testing.assert_allclose(metrics["elbo"], jnp.mean(terms["elbo"]), rtol=1e-5)
+    if "kl_per_dim" in terms:
+        np.testing.assert_allclose(jnp.sum(terms["kl_per_dim"], -1), terms["rate"], rtol=1e-5)
+        if case.samples == 1:
+            np.testing.assert_allclose(jnp.sum(metrics["kl_per_dim"]), metrics["rate"], rtol=1e-5)
+    if isinstance(case.config, VAE) and type(case.config.objective) in (Elbo, Beta):
+        np.testing.assert_allclose(value, metrics["distortion"] + metrics["beta"] * metrics["rate"], rtol=1e-5)
+        _, heavy, aux = case.evaluate(key, case.batch, index, {**hyper, "beta": jnp.asarray(1e3, jnp.float32)})
+        # A rate without closed form is one sample's estimate, which near 0 may be negative.
+        assert (heavy > value) == (metrics["rate"] > 0)
+        support.assert_trees_close(
+            {m: aux.metrics[m] for m in ("elbo", "distortion", "rate")},
+            {m: metrics[m] for m in ("elbo", "distortion", "rate")},
+        )
+
+
+def test_bfloat16_keeps_float32_results(name):
+    """In bfloat16 only the networks are: parameters, terms and loss are float32, finite and near the float32 ones."""
+    case = built(name)
+    model = dataclasses.replace(case.config, precision="bfloat16").build(case.shape, support.FACTS)
+    shapes, _ = jax.eval_shape(model.init, jax.random.key(0), case.batch)
+    assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
+    key, index = jax.random.key(4), jnp.arange(B, dtype=jnp.int32)
+    loss = jax.jit(functools.partial(model.loss, ctx=case.context(train=False)))
+    value, aux = loss(case.params, case.state, key, case.batch)
+    _, reference, reference_aux = case.evaluate(key, case.batch, index, case.start.hyper)
+    chex.assert_trees_all_equal_dtypes((value, aux), (reference, reference_aux))
+    np.testing.assert_allclose(value, reference, rtol=0.03)
+    assert value != reference, "the compute type did not reach the networks"
+
+
+def test_finite_far_from_the_data(name):
+    """Codes that drive the decoder to outputs beyond 1e4 give finite log-probabilities, means and gradients."""
+    case = built(name)
+    decode = jax.jit(case.model.decode)
+    probe = decode(case.params, case.state, jnp.ones((B, case.code_dim)), cond=case.cond)
+    if isinstance(probe, AutoregressivePixels):
+        probe = probe.given(case.batch["image"])  # its own leaves are the parameters, not the decoder's outputs
+    spread = max(float(jnp.max(jnp.abs(jax.tree.leaves(probe)[0]))), 1e-2)
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def log_prob(z):
+        p_x = case.model.decode(case.params, case.state, z, cond=case.cond)
+        return jnp.sum(p_x.log_prob(case.batch["image"])), p_x.mean()
+
+    for scale in (1e4 / spread, -1e4 / spread):
+        (value, mean), grad = log_prob(jnp.full((B, case.code_dim), scale))
+        chex.assert_tree_all_finite((value, mean, grad))
+
+
+def test_seeds_and_strengths_are_an_axis(name):
+    """A vmapped sweep over seeds and hyper-parameters equals its members run alone."""
+    case = built(name)
+    tx = support.optimizer(case.params, train.Optimizer("sgd", lr=1e-3))
+    init, step = jax.jit(train.make_init(case.model, tx)), train.make_train_step(case.model, tx)
+    keys = jax.vmap(jax.random.key)(jnp.arange(3))
+    strengths = {n: jnp.asarray([0.5, 1.0, 8.0]) * value for n, value in case.model.hyper.items()}
+    many = jax.jit(jax.vmap(init, (0, None)))(keys, case.batch)
+    many = dataclasses.replace(many, hyper=strengths)
+    run, run_many = jax.jit(step), jax.jit(jax.vmap(step, (0, None)))
+    alone = []
+    for i in range(3):
+        state = dataclasses.replace(init(keys[i], case.batch), hyper={n: value[i] for n, value in strengths.items()})
+        for _ in range(2):
+            state, metrics = run(state, case.batch)
+        alone.append((state, metrics))
+    for _ in range(2):
+        many, metrics = run_many(many, case.batch)
+    # Rounding relative to the largest entries of a leaf: gradients of 10 beside some near 0.
+    support.assert_trees_close((many, metrics), jax.tree.map(lambda *x: jnp.stack(x), *alone), rtol=1e-4, atol=5e-5)
+    if "beta" in strengths:
+        assert len(np.unique(metrics["beta"])) == 3

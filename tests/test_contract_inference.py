@@ -1,0 +1,9 @@
+"""Posteriors and priors under the contract of `contract.py`."""
+
+from contract import *  # noqa: F403
+from contract import select
+
+
+def pytest_generate_tests(metafunc):
+    if "name" in metafunc.fixturenames:
+        metafunc.parametrize("name", select(metafunc.function.__name__, "posterior-", "prior-"))
