@@ -42,7 +42,7 @@ from vae_jax.schedules import Cyclical, Linear
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.feed import DeviceFeed
 
-STEPS = 1_500
+STEPS = 400
 COLUMNS = ("elbo", "distortion", "rate", "mutual_information", "active_units")
 HEADS = ("ELBO", "distortion", "KL", "I(x; z)", "active units")
 
@@ -53,7 +53,9 @@ def base(steps: int, seed: int) -> Config:
         steps=steps,
         seed=seed,
         data=data.DataConfig("mnist", batch_size=64, binarize="dynamic"),
-        model=VAE(latent_dim=16, network=LocalAR((256,), kernel=7, pixel_hidden=(32, 32), code_scale=0.01)),
+        model=VAE(
+            latent_dim=16, network=LocalAR((256,), kernel=15, pixel_hidden=(64, 64), code_maps=0, code_scale=0.01)
+        ),
         optimizer=Optimizer(lr=2e-3, clip=5.0, schedule=LearningRate("cosine", final=0.05)),
     )
 

@@ -70,10 +70,18 @@ def fit(x: np.ndarray, q: int, steps: int, lr: float, sampled: bool, b2: float, 
     """Trains and returns the exact ELBO on the way, one row a thousandth of the steps at most 24 rows."""
     shape = (28, 28, 1) if x.shape[1] == 784 else (1, x.shape[1], 1)
     batch = {"image": jnp.asarray(x.reshape(-1, *shape), jnp.float32)}
-    exact = VAE(q, Linear(), GaussianLearned(), objective=LinearElbo(), posterior=Diagonal(shared_variance=True))
+    exact = VAE(
+        q,
+        Linear(encoder_scale=0.0),
+        GaussianLearned(),
+        objective=LinearElbo(),
+        posterior=Diagonal(shared_variance=True),
+    )
     measured = exact.build(shape)
     objective = Elbo() if sampled else LinearElbo()
-    model = VAE(q, Linear(), GaussianLearned(), objective=objective, posterior=exact.posterior).build(shape)
+    model = VAE(q, Linear(encoder_scale=0.0), GaussianLearned(), objective=objective, posterior=exact.posterior).build(
+        shape
+    )
     adam = train.Optimizer(lr=lr, b2=b2, schedule=train.LearningRate("cosine"))
     tx = train.make_optimizer({"vae": adam}, steps)
     state = jax.jit(train.make_init(model, tx))(jax.random.key(0), batch)

@@ -14,8 +14,10 @@ from vae_jax.train import LearningRate, Optimizer
 
 def get_config() -> Config:
     return Config(
-        steps=1_500,
+        steps=400,
         data=DataConfig("mnist", batch_size=64, binarize="dynamic"),
-        model=VAE(latent_dim=16, network=LocalAR((256,), kernel=7, pixel_hidden=(32, 32), code_scale=0.01)),
+        model=VAE(
+            latent_dim=16, network=LocalAR((256,), kernel=15, pixel_hidden=(64, 64), code_maps=0, code_scale=0.01)
+        ),
         optimizer=Optimizer(lr=2e-3, clip=5.0, schedule=LearningRate("cosine", final=0.05)),
     )

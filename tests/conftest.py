@@ -1,6 +1,8 @@
 """Settings of the whole suite. They must be made before jax starts: its device count is fixed at the first call."""
 
+import gc
 import os
+import sys
 
 _FAKE_DEVICES = 8
 _before = os.environ.get("XLA_FLAGS", "")
@@ -20,3 +22,15 @@ pytest.register_assert_rewrite("contract")
 assert jax.device_count() == _FAKE_DEVICES, "jax had started before tests/conftest.py could ask for its devices"
 # Commands that tests start see the machine as a user does: one device.
 os.environ["XLA_FLAGS"] = _fast_compile
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs(request):
+    """Frees the compiled programs of a file: each keeps memory maps, of which a process may have some 65,000."""
+    yield
+    for module in (request.module, sys.modules.get("contract")):
+        for value in list(vars(module).values()) if module else ():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
+    jax.clear_caches()
+    gc.collect()
