@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=list(MEMBERS), default=list(MEMBERS))
     parser.add_argument("--out", type=Path, default=Path("results/family.json"))
     args = parser.parse_args(argv)
-    console, rows, _kept = Console(highlight=False), {}, {}
+    console, rows, kept = Console(highlight=False), {}, {}
     for name in args.only:
         rows[name] = []
         for seed in args.seeds:
@@ -81,13 +81,17 @@ def main(argv: list[str] | None = None) -> int:
                 chosen = config(MEMBERS[name], args.steps, seed)
                 run = training.train_run(chosen, "family", Path(folder) / "run")
                 trained = time.perf_counter() - start
-                found = evaluate_run(run, k=(args.k,), limit=args.images, batch_size=100)
-            metrics = {key: found["metrics"][key] for key in ("elbo", "rate", f"iw_{args.k}", "active_units")}
+                found = evaluate_run(run)["metrics"]
+                bound = bounds(run, args.k, args.images)
+            metrics = {key: found[key] for key in ("elbo", "rate", "active_units")}
+            metrics["iw"] = {"value": float(bound.mean()), "stderr": stderr(bound), "n": len(bound)}
+            if name != args.only[0]:
+                gain = bound - kept[seed]
+                metrics["gain"] = {"value": float(gain.mean()), "stderr": stderr(gain), "n": len(gain)}
+            kept.setdefault(seed, bound)
             rows[name].append({"seed": seed, "metrics": metrics, "train_s": round(trained, 1)})
-            bound = metrics[f"iw_{args.k}"]
-            console.print(
-                f"{name}, seed {seed}: IW-{args.k} {bound['value']:.2f} +- {bound['stderr']:.2f}", style="dim"
-            )
+            said = f"{name}, seed {seed}: IW-{args.k} {bound.mean():.2f} +- {stderr(bound):.2f}"
+            console.print(f"{said}; gain {gains(rows[name][-1:])}", style="dim")
             result = {
                 "what": "IW bound on log p(x) of test images, nats; same network, steps and data for all",
                 "protocol": {"steps": args.steps, "k": args.k, "images": args.images, "split": "test", "text": __doc__},

@@ -72,16 +72,14 @@ def fit(x: np.ndarray, q: int, steps: int, lr: float, sampled: bool, b2: float, 
     batch = {"image": jnp.asarray(x.reshape(-1, *shape), jnp.float32)}
     exact = VAE(
         q,
-        Linear(encoder_scale=0.0),
+        Linear(),
         GaussianLearned(),
         objective=LinearElbo(),
         posterior=Diagonal(shared_variance=True),
     )
     measured = exact.build(shape)
     objective = Elbo() if sampled else LinearElbo()
-    model = VAE(q, Linear(encoder_scale=0.0), GaussianLearned(), objective=objective, posterior=exact.posterior).build(
-        shape
-    )
+    model = VAE(q, Linear(), GaussianLearned(), objective=objective, posterior=exact.posterior).build(shape)
     adam = train.Optimizer(lr=lr, b2=b2, schedule=train.LearningRate("cosine"))
     tx = train.make_optimizer({"vae": adam}, steps)
     state = jax.jit(train.make_init(model, tx))(jax.random.key(0), batch)

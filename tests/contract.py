@@ -89,6 +89,12 @@ def select(function: str, *prefixes: str, but: tuple[str, ...] = ()) -> list[str
     return [n for n in CASES if n.startswith(prefixes or "") and not n.startswith(but) and n.startswith(only)]
 
 
+def functions(*prefixes: str, but: tuple[str, ...] = ()) -> dict:
+    """Returns the test functions of this file that have any of these cases, by name."""
+    found = {n: f for n, f in globals().items() if n.startswith("test_")}
+    return {n: f for n, f in found.items() if select(n, *prefixes, but=but)}
+
+
 class Built:
     """One case with the two programs that the tests share: compiling is what this file spends its time on."""
 

@@ -9,7 +9,7 @@ from PIL import Image
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
-from vae_jax.models import VAE, Autoencoder
+from vae_jax.models import MODELS, VAE, Autoencoder
 from vae_jax.networks import MLP
 from vae_jax.runs import Run
 
@@ -131,7 +131,7 @@ def test_list(capsys):
     for word in ("beta_vae", "conv64", "bernoulli", "cyclical", "mnist", "active_units", "none yet", "arXiv:1312.6114"):
         assert word in text
     assert cli(["list", "models"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(capsys.readouterr().out.splitlines()) == len(MODELS)
     assert cli(["data", "list"]) == 0
     assert "protocols" in capsys.readouterr().out
 

@@ -51,7 +51,7 @@ def digits(tmp_path, monkeypatch):
         (["--model.objective", "betta"], "no such objective; did you mean 'beta'?"),
         (["--model.network", "mpl"], "no such network; did you mean 'mlp'?"),
         (["--model.network"], "needs a name"),
-        (["--model.objective.beta", "6"], "the chosen objective has no beta; --model.objective beta has"),
+        (["--model.objective.beta", "6"], "the chosen objective has no beta; --model.objective beta or"),
         (["--data.batch-size", "-4"], "data.batch_size: -4 is out of range"),
         (["--model.latent-dim", "0"], "model.latent_dim: 0 is out of range"),
         (["--steps", "-1"], "steps: -1 is out of range"),

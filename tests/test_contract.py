@@ -1,12 +1,11 @@
 """Models, networks, likelihoods and combinations under the contract of `contract.py`."""
 
-from contract import *  # noqa: F403
-from contract import select
+from contract import functions, select
+
+PARTS, BUT = (), ("posterior-", "prior-", "objective-", "gradient-", "schedule-")
+globals().update(functions(*PARTS, but=BUT))
 
 
 def pytest_generate_tests(metafunc):
     if "name" in metafunc.fixturenames:
-        metafunc.parametrize(
-            "name",
-            select(metafunc.function.__name__, but=("posterior-", "prior-", "objective-", "gradient-", "schedule-")),
-        )
+        metafunc.parametrize("name", select(metafunc.function.__name__, *PARTS, but=BUT))

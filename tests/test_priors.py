@@ -236,9 +236,9 @@ def test_pseudo_inputs_stay_inside_with_live_gradients():
     images = prior.images(far)
     assert float(images.min()) >= 0
     assert float(images.max()) <= 1
-    z = jnp.ones((3, D))
-    grad = jax.grad(lambda p: jnp.sum(prior.distribution(p, {}, links()).log_prob(z)))(far)["logits"]
-    assert np.all(grad != 0)
+    # Of the images: a component far from every z has a responsibility, and so a gradient, of 0 in float32.
+    grad = jax.grad(lambda p: jnp.sum(prior.images(p)))(far)["logits"]
+    assert np.all(grad > 0)
 
 
 def test_exemplars_are_the_last_images_in_a_ring():

@@ -255,7 +255,6 @@ def _rules(config: Config):
         "model.network.code_hidden": at_least_one,
         "model.network.code_maps": not_negative,
         "model.network.pixel_hidden": (lambda v: v and all(n >= 1 for n in v), "one or more sizes of 1 or more"),
-        "model.network.encoder_scale": not_negative,
         "model.network.aspect": positive,
         "model.network.up_kernel": at_least_one,
         "ema_decay": share,

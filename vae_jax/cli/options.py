@@ -150,7 +150,7 @@ def _of_another_component(name: str, known: list[str]) -> str | None:
     if not owners:
         return None
     part = parent.rpartition(".")[2]
-    return f"the chosen {part} has no {field}; {' and '.join(f'--{parent} {kind}' for kind in owners)} has"
+    return f"the chosen {part} has no {field}; --{parent} {' or '.join(owners)} has"
 
 
 def _suggest(name: str, known: list[str]) -> str:

@@ -24,7 +24,6 @@ class DenseStack(nn.Module):
     dtype: jnp.dtype
     dropout: float = 0.0
     skip: bool = False
-    out_scale: float = 1.0
 
     @nn.compact
     def __call__(self, x, keys=None):
@@ -35,14 +34,8 @@ class DenseStack(nn.Module):
             x = dropout(x, keys, f"hidden_{i}", self.dropout)
             if self.skip:
                 x = jnp.concatenate([x, jnp.asarray(first, x.dtype)], axis=-1)
-        start = _start(self.out_scale)
-        x = nn.Dense(math.prod(self.out_shape), dtype=self.dtype, kernel_init=start, name="out")(x)
+        x = nn.Dense(math.prod(self.out_shape), dtype=self.dtype, name="out")(x)
         return x.reshape(x.shape[0], *self.out_shape)
-
-
-def _start(scale: float):
-    """Returns the initialiser of a kernel `scale` times as large as flax's default."""
-    return nn.initializers.variance_scaling(scale**2, "fan_in", "truncated_normal") if scale else nn.initializers.zeros
 
 
 @dataclass(frozen=True)
@@ -76,12 +69,8 @@ class MLP(Network):
 class Linear(Network):
     """One affine map each way: a linear VAE is pPCA (arXiv:1911.02469), a linear autoencoder is PCA."""
 
-    encoder_scale: float = 1.0
-    """Size of the encoder's weights at the start. From 0 they hold nothing along directions in which the data barely
-    vary, of which gradient descent would rid them only slowly."""
-
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
-        return DenseStack((), (outputs,), "relu", dtype, out_scale=self.encoder_scale)
+        return DenseStack((), (outputs,), "relu", dtype)
 
     def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
         return DenseStack((), out_shape, "relu", dtype)
