@@ -36,6 +36,19 @@ def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)
 
 
+def numbered_keys(keys: jax.Array, number: int | jax.Array) -> jax.Array:
+    """Returns the keys [B] of draw `number` of each example (a scalar), from one key an example: keys [B]."""
+    return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
+
+
+def sample_keys(keys: jax.Array, numbers: jax.Array) -> jax.Array:
+    """Returns the keys [K, B] of the draws `numbers` [K] of each example.
+
+    A draw's key is that of its own number, so that how many are made at a time changes none of them.
+    """
+    return jax.vmap(numbered_keys, in_axes=(None, 0))(keys, numbers)
+
+
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
     """Returns standard normal noise [B, *shape], drawn from one key an example: keys [B]."""
     return jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)

@@ -134,6 +134,6 @@ class AutoregressivePixels(NamedTuple):
         """Returns x ~ p(x|z) [B, H, W, C], pixel by pixel, from one key an example."""
 
         def pick(p: Any, i: jax.Array) -> jax.Array:
-            return p.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, i))
+            return p.sample(prng.numbered_keys(keys, i))
 
         return self._unroll(pick)

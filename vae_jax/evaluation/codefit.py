@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import functools
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ CHECK = 100  # updates between looks at the codes put aside
 LEAST_LOG_STD = -5.0  # of the second VAE's codes: a dimension that never varies must not drive the density to infinity
 
 
-class Fitted:
+class Fitted(abc.ABC):
     """A trained density of codes y [N, D] of zero mean and unit variance."""
 
     name: ClassVar[str] = ""
@@ -28,21 +29,21 @@ class Fitted:
     def __init__(self, dim: int):
         self.dim = dim
 
+    @abc.abstractmethod
     def init(self, key: jax.Array) -> Any:
         """Returns the parameters, a pytree of dicts."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def loss(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns the (bound on the) negative log density that is minimised, nats [B]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def log_prob(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns log p(y), or the bound on it that is reported, nats [B]."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def draw(self, params: Any, key: jax.Array, n: int, temperature: jax.Array) -> jax.Array:
         """Returns n codes [n, D]."""
-        raise NotImplementedError
 
     def fit(self, y: np.ndarray, key: jax.Array, steps: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns (parameters by path, what is known of the fit): Adam, cosine to 0, the weights of the best check."""
@@ -159,7 +160,7 @@ class TwoStageFit(Fitted):
         q, p = self._posterior(params, y), DiagGaussian(jnp.zeros((1, self.dim)), jnp.zeros((1, self.dim)))
 
         def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            u, log_q = q.sample_and_log_prob(jax.vmap(jax.random.fold_in, (0, None))(keys, i))
+            u, log_q = q.sample_and_log_prob(prng.numbered_keys(keys, i))
             return jnp.logaddexp(total, self._likelihood(params, u).log_prob(y) + p.log_prob(u) - log_q), None
 
         total, _ = jax.lax.scan(add, jnp.full(len(y), -jnp.inf), jnp.arange(self.samples))

@@ -138,8 +138,8 @@ def multimodal(config: Multimodal, image_shape: tuple[int, int, int], facts: Fac
         q = sources[0] if len(sources) == 1 else experts.Mixture(sources)
         drawn = []
         for m, source in enumerate(sources):
-            own = jax.vmap(jax.random.fold_in, (0, None))(keys, m)
-            each = jax.vmap(lambda i, own=own: jax.vmap(jax.random.fold_in, (0, None))(own, i))(jnp.arange(k))
+            own = prng.numbered_keys(keys, m)
+            each = prng.sample_keys(own, jnp.arange(k))
             drawn.append(jax.vmap(source.sample)(each))
         z = jnp.stack(drawn)
         shape = z.shape[:3]
@@ -235,7 +235,7 @@ def multimodal(config: Multimodal, image_shape: tuple[int, int, int], facts: Fac
         y = None if label is None else one_hot(label[:, None], (classes,))
 
         def body(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            e = evidence(params, jax.vmap(jax.random.fold_in, (0, None))(keys, i), batch["image"], y, 1)
+            e = evidence(params, prng.numbered_keys(keys, i), batch["image"], y, 1)
             log_w = e.log_x + e.log_y - e.ratio
             found = jax.nn.logsumexp(log_w, (0, 1)) - jnp.log(log_w.shape[0])
             return jnp.logaddexp(total, found), None

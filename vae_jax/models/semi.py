@@ -133,7 +133,7 @@ def m2(config: M2, image_shape: tuple[int, int, int], facts: Facts) -> Model:
         """Returns the bound of each class, leaves [K, B, ...], and y [K * B, K]: one class after the other."""
         b = x.shape[0]
         y = jnp.repeat(jnp.eye(classes), b, 0)
-        each = jax.vmap(lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i))(jnp.arange(classes)).reshape(-1)
+        each = prng.sample_keys(keys, jnp.arange(classes)).reshape(-1)
         images = jnp.broadcast_to(x, (classes, *x.shape)).reshape(-1, *x.shape[1:])
         bounds = labelled(params, each, images, jnp.tile(seen(params, x), (classes, 1)), y)
         return jax.tree.map(lambda v: v.reshape(classes, b, *v.shape[1:]), bounds), y
@@ -226,8 +226,8 @@ def m2(config: M2, image_shape: tuple[int, int, int], facts: Facts) -> Model:
         images = jnp.broadcast_to(x, (classes, *x.shape)).reshape(-1, *x.shape[1:])
 
         def body(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            one = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
-            each = jax.vmap(lambda n: jax.vmap(jax.random.fold_in, (0, None))(one, n))(jnp.arange(classes))
+            one = prng.numbered_keys(keys, i)
+            each = prng.sample_keys(one, jnp.arange(classes))
             z, log_q = q.sample_and_log_prob(each.reshape(-1))
             log_w = decode(params, state, z, cond=y).log_prob(images) + prior.log_prob(z) - log_q + log_p_y
             return jnp.logaddexp(total, jax.nn.logsumexp(log_w.reshape(classes, -1), 0)), None

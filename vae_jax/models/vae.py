@@ -312,9 +312,8 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         images, told = _repeat(x, width), None if features is None else _repeat(features, width)
 
         def body(carry: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
-            # A sample's key is that of its own number: how many are drawn at once changes no draw.
             number = first + jnp.arange(width)
-            each = jax.vmap(lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i))(number)
+            each = prng.sample_keys(keys, number)
             z, log_q = jax.vmap(q.sample_and_log_prob)(each)
             p_x = decode(params, state, z.reshape(width * b, -1), cond=told)
             log_w = p_x.log_prob(images).reshape(width, b) + jax.vmap(p.log_prob)(z) - log_q

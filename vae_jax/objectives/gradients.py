@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from vae_jax import prng
 from vae_jax.model import Context
 
 
@@ -40,7 +41,7 @@ class Pathwise:
                 z, log_q = q.sample_and_log_prob(keys)
                 return z[None], log_q[None], None
             return q.sample(keys)[None], None, None
-        each = jax.vmap(lambda i: jax.vmap(jax.random.fold_in, (0, None))(keys, i))(jnp.arange(k))
+        each = prng.sample_keys(keys, jnp.arange(k))
         if log_prob:
             return *jax.vmap(q.sample_and_log_prob)(each), None
         return jax.vmap(q.sample)(each), None, None
