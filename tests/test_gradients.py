@@ -145,12 +145,13 @@ UNBIASED = {
 }
 
 
-@pytest.mark.parametrize("estimator", UNBIASED)
-@pytest.mark.parametrize("name", MODELS)
+# ARM and DisARM are for binary codes only: for categorical ones there is nothing to test.
+WORKING = [(m, e) for m in MODELS for e in UNBIASED if not (UNBIASED[e][0].spaces and m == "categorical")]
+
+
+@pytest.mark.parametrize(("name", "estimator"), WORKING)
 def test_estimators_have_the_mean_of_the_exact_gradient(name, estimator):
     gradient, baseline = UNBIASED[estimator]
-    if gradient.spaces and name == "categorical":
-        pytest.skip("for binary codes only")
     value, want = exact(name)
     losses, grads = draws(name, gradient, baseline=baseline)
     assert abs(scores(losses, value)) < 4.5
