@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from vae_jax.errors import InputError, nearest
+from vae_jax.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Settings):
     """Measure a run: ELBO, rate, distortion, importance-weighted bounds, reconstruction error, active units."""
 
     run: tyro.conf.Positional[Path]
@@ -30,8 +32,6 @@ class Evaluate:
     """Comma-separated metrics to keep, e.g. elbo,rate,iwae; all of them if empty (see `vae-jax list metrics`)."""
     split: str | None = None
     """train, validation or test; default: the one in the run's config."""
-    k: tuple[int, ...] | None = None
-    """Samples of the importance-weighted bounds, one bound each (default: the run's config)."""
     limit: int | None = None
     """Only the first examples of the split, 0 for all (default: the run's config)."""
     batch_size: int | None = None
@@ -40,6 +40,8 @@ class Evaluate:
     """Seed of the posterior samples."""
     step: int | None = None
     """Checkpoint to evaluate (default: the newest)."""
+    others: tuple[Path, ...] = ()
+    """Further run folders, for metrics that compare several (udr)."""
     out: Path | None = None
     """JSON file to write (default: RUN/eval.json)."""
 
@@ -60,11 +62,16 @@ class Evaluate:
                 batch_size=self.batch_size,
                 seed=self.seed,
                 step=self.step,
+                settings={f.name: getattr(self, f.name) for f in dataclasses.fields(Settings) if f.name != "k"},
+                others=tuple(Run.load(path) for path in self.others),
                 out=out,
                 report=report,
             )
         print_result(result)
         print(f"written to {out}")
+        if refused := result.get("refused"):
+            # The rest is written; the exit code still says that not all of it could be done.
+            raise InputError("--metrics: " + "; ".join(refused.values()))
 
 
 def evaluate_run(
@@ -78,6 +85,8 @@ def evaluate_run(
     seed: int = 0,
     step: int | None = None,
     state: TrainState | None = None,
+    settings: Mapping[str, Any] | None = None,
+    others: tuple[Run, ...] = (),
     out: Path | None = None,
     report: Callable[[int, int], None] = lambda seen, total: None,
 ) -> dict[str, Any]:
@@ -91,23 +100,31 @@ def evaluate_run(
       seed: of the posterior samples.
       step: of the checkpoint; None for the newest.
       state: evaluate this state instead of a checkpoint.
+      settings: options of single metrics (fields of `settings.Settings`).
+      others: further runs, for metrics that compare several.
       out: file to write; None is RUN/eval.json.
       report: called with (examples done, examples in all).
 
+    A measure that refuses this run (no factors, say) does not cost the others: its reason stands under `refused`.
+
     Raises:
-      InputError: unknown metric or split, a number out of range, or a metric that this model does not have.
+      InputError: unknown metric or split, a number out of range, an unfinished run, or a metric that this model does
+        not have.
     """
     import jax
 
     from vae_jax.atomic import jsonable, write_json
-    from vae_jax.evaluation import evaluate
+    from vae_jax.evaluation import evaluate, measures
     from vae_jax.evaluation.classification import PROBES
+    from vae_jax.evaluation.subject import Subject
 
     e = run.config.evaluation
     split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
     limit = e.limit if limit is None else limit
     ks = bounds(metrics, e.k if k is None else k)
     check_names(metrics)
+    options = Settings(**(settings or {}), k=ks)
+    options.check()
     for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0), ("k", min(ks, default=1), 1)):
         if value < least:
             raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
@@ -118,6 +135,11 @@ def evaluate_run(
     source = run.source(split)
     if state is None:
         state = run.restore(step)
+        if step is None and int(state.step) < run.config.steps:
+            raise InputError(
+                f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; go on with `vae-jax train "
+                f"{run.experiment} --workdir {run.path} --resume`, or measure it as it is with --step {int(state.step)}"
+            )
     total = min(limit, source.size) if limit else source.size
     result = evaluate(
         run.model,
@@ -134,17 +156,23 @@ def evaluate_run(
     if asked := tuple(name for name in metrics if name in PROBES):
         found, learned = probes(run, state, split, batch_size, limit, asked)
         result.metrics.update(found)
-    names = keep(metrics, list(result.metrics), ks, run)
+    subject = Subject(run, state, split, limit, batch_size, seed, options, others, report)
+    asked = measures.expand(metrics)
+    found, refused = measures.measure(asked, subject)
+    result.metrics.update(found)
+    standard = tuple(name for name in metrics if name not in measures.names())
+    names = [*(keep(standard, list(result.metrics), ks, run) if standard or not metrics else ()), *found]
     values = {
         "experiment": run.experiment,
         "step": int(state.step),
         "data": run.config.data.name,
         "split": split,
-        "protocol": protocol(run, split, ks, limit, result.n, seed, state) | learned,
+        "protocol": protocol(run, split, ks, limit, result.n, seed, state) | learned | subject.protocol,
         "metrics": {name: vars(result.metrics[name]) for name in names},
         "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
         **judge(run.config.expected, result.metrics),
         "training": run.provenance(),
+        **({"refused": refused} if refused else {}),
     }
     write_json(out or run.path / "eval.json", values)
     return jsonable(values)
@@ -193,9 +221,9 @@ def bounds(metrics: tuple[str, ...], ks: tuple[int, ...]) -> tuple[int, ...]:
 
 def check_names(metrics: tuple[str, ...]) -> None:
     """Raises InputError for a name that is no metric; the nearest is offered."""
-    from vae_jax.evaluation import METRICS
+    from vae_jax.evaluation import METRICS, measures
 
-    known = ["iwae", "probe", *METRICS]
+    known = ["iwae", "probe", *METRICS, *measures.names()]
     for name in metrics:
         if name not in known and not re.fullmatch(r"iw_\d+", name):
             raise InputError(f"--metrics: no metric {name!r}; {nearest(name, known)}")

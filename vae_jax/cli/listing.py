@@ -121,8 +121,10 @@ def datasets() -> list[Row]:
 def metrics() -> list[Row]:
     """Returns the metrics of `vae-jax eval`."""
     from vae_jax.evaluation import METRICS
+    from vae_jax.evaluation.measures import MEASURES
 
-    return [Row(name, meaning, reference) for name, (meaning, reference) in METRICS.items()]
+    rows = [Row(name, meaning, reference) for name, (meaning, reference) in METRICS.items()]
+    return rows + [Row(name, m.meaning, m.reference) for name, m in MEASURES.items()]
 
 
 SOURCES: dict[str, Callable[[], list[Row]]] = {
