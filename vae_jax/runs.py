@@ -137,6 +137,10 @@ class Run:
         mesh = mesh or self.mesh
         return train.init_state(self.model, self.optimizer, key, self.example_batch(), mesh=mesh, ema=ema)
 
+    def _shapes(self, mesh: jax.sharding.Mesh) -> TrainState:
+        key, ema = jax.random.key(self.config.seed), self.config.ema_decay > 0
+        return train.state_shapes(self.model, self.optimizer, key, self.example_batch(), mesh=mesh, ema=ema)
+
     def checkpoints(self, *, create: bool = False) -> Checkpoints:
         """Returns the checkpoints of the run."""
         return Checkpoints(self.path / "checkpoints", keep=self.config.logging.keep, create=create)
@@ -150,7 +154,7 @@ class Run:
         single = train.make_mesh(train.MeshConfig(data=1, fsdp=1))
         checkpoints = self.checkpoints()
         try:
-            return checkpoints.restore(self.init(single), step)[0]
+            return checkpoints.restore(self._shapes(single), step)[0]
         finally:
             checkpoints.close()
 

@@ -135,13 +135,21 @@ def _abstract(x: Any) -> jax.ShapeDtypeStruct:
 
 def _unwrap(state: TrainState) -> dict[str, Any]:
     """Returns the state as nested dicts with raw key data; empty subtrees are left to the structure of the reader."""
-    raw = {**vars(state), "key": jax.random.key_data(state.key)}
+    raw = {**vars(state), "key": _key_data(state.key)}
     leaves = jax.tree_util.tree_leaves_with_path(raw)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
+def _key_data(key: Any) -> Any:
+    """Returns the raw words of a key, or their shape where only the key's shape is known."""
+    if isinstance(key, jax.ShapeDtypeStruct):
+        data = jax.eval_shape(jax.random.key_data, key)
+        return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=key.sharding)
+    return jax.random.key_data(key)
+
+
 def _wrap(raw: dict[str, Any], like: TrainState) -> TrainState:
-    template = {**vars(like), "key": jax.random.key_data(like.key)}
+    template = {**vars(like), "key": _key_data(like.key)}
     paths, treedef = jax.tree_util.tree_flatten_with_path(template)
     tree = jax.tree.unflatten(treedef, [raw[jax.tree_util.keystr(path)] for path, _ in paths])
     return TrainState(**{**tree, "key": jax.random.wrap_key_data(tree["key"])})

@@ -33,6 +33,15 @@ def init_state(
     return jax.jit(init, out_shardings=placed)(key, batch)
 
 
+def state_shapes(
+    model: Model, tx: optax.GradientTransformation, key: jax.Array, batch: Batch, *, mesh: Mesh, ema: bool = False
+) -> TrainState:
+    """Returns the shapes and shardings of `init_state`'s result, to restore a checkpoint into; nothing is computed."""
+    shapes = jax.eval_shape(make_init(model, tx, ema=ema), key, batch)
+    placed = sharding.infer_sharding(shapes, mesh)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
+
+
 def jit_step(step: TrainStep, state: TrainState, mesh: Mesh) -> TrainStep:
     """Returns the step jitted over the mesh, `(state, batch) -> (state, metrics)`.
 
