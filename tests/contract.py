@@ -195,6 +195,17 @@ def test_shapes(name):
     if model.log_prob_bound is not None:
         bound = functools.partial(model.log_prob_bound, ctx=ctx, k=3)
         chex.assert_shape(jax.eval_shape(bound, params, state, key, case.batch), (B,))
+    if model.joint is not None:
+        chex.assert_shape(jax.eval_shape(functools.partial(joint_parts, model), params, state, key, case.batch), (B,))
+
+
+def joint_parts(model, params, state, key, batch) -> tuple:
+    """Returns log p(z), log p(x|z) and log p(x'|z) [B], z and x' drawn from the model."""
+    joint = model.joint(params, state, batch)
+    keys = jax.random.split(key, 2 * B)
+    z = joint.sample_prior(keys[:B])
+    drawn = model.joint(params, state, {**batch, **joint.sample_data(keys[B:], z)})
+    return joint.prior.log_prob(z), joint.log_likelihood(z), drawn.log_likelihood(z)
 
 
 def test_loss_is_finite_and_the_same_jitted_and_eager(name):
@@ -240,6 +251,8 @@ def test_no_key_is_used_twice(name):
         if model.log_prob_bound is not None:
             bound = functools.partial(model.log_prob_bound, ctx=ctx, k=2)
             check(bound, case.params, case.state, key, case.batch)
+        if model.joint is not None:
+            check(functools.partial(joint_parts, model), case.params, case.state, key, case.batch)
 
 
 def test_every_leaf_gets_a_gradient(name):

@@ -112,6 +112,24 @@ class Encoding(NamedTuple):
     posterior: Any = None
 
 
+class Joint(NamedTuple):
+    """log p(x, z) = log p(z) + log p(x|z) of the examples of one batch, as functions of their codes.
+
+    What an example is told (its condition) is held fixed in both terms; a class that the model sums out is summed out.
+
+    Attributes:
+      prior: p(z), with `log_prob(z [B, D]) -> [B]` in nats.
+      log_likelihood: z [B, D] -> log p(x|z) in nats [B].
+      sample_prior: keys [B] -> z ~ p(z) [B, D].
+      sample_data: (keys [B], z [B, D]) -> the entries of the batch that are drawn from p(x|z), by name.
+    """
+
+    prior: Any
+    log_likelihood: Callable[[jax.Array], jax.Array]
+    sample_prior: Callable[[jax.Array], jax.Array]
+    sample_data: Callable[[jax.Array, jax.Array], dict[str, jax.Array]]
+
+
 class InitFn(Protocol):
     def __call__(self, key: jax.Array, batch: Batch) -> tuple[Params, State]: ...
 
@@ -157,6 +175,10 @@ class BoundFn(Protocol):
     ) -> jax.Array: ...
 
 
+class JointFn(Protocol):
+    def __call__(self, params: Params, state: State, batch: Batch) -> Joint: ...
+
+
 class Model(NamedTuple):
     """The pure functions of one model.
 
@@ -179,6 +201,9 @@ class Model(NamedTuple):
       classes: number of labels that can be asked for through `features`; 0 where it does not read labels.
       blocks: how z is divided into latent variables: the length of each one-hot vector, 1 for a number; () where every
         entry of z is a number.
+      joint: `(params, state, batch) -> Joint`, the parts of log p(x, z); None where p(z) or p(x|z) is no density.
+      space: where z lives: "real" (all of R^D, with a density), "positive", "unit", "sphere", "categorical", "binary"
+        or "joint".
     """
 
     init: InitFn
@@ -193,3 +218,5 @@ class Model(NamedTuple):
     features: FeaturesFn | None = None
     classes: int = 0
     blocks: tuple[int, ...] = ()
+    joint: JointFn | None = None
+    space: str = "real"

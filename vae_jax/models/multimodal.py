@@ -12,7 +12,7 @@ from vae_jax import distributions as dist
 from vae_jax import networks, posteriors, prng
 from vae_jax.distributions import dense, experts
 from vae_jax.errors import InputError
-from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
+from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Joint, Metrics, Model, Params, State
 from vae_jax.models.condition import one_hot
 from vae_jax.models.pairs import check_one_pass
 
@@ -243,8 +243,28 @@ def multimodal(config: Multimodal, image_shape: tuple[int, int, int], facts: Fac
         total, _ = jax.lax.scan(body, jnp.full(len(batch["image"]), -jnp.inf), jnp.arange(k))
         return total - jnp.log(k)
 
-    hyper = {"beta": c.beta}
-    return Model(init, loss, terms, encode, decode, sample, log_prob_bound, hyper, features=features, classes=classes)
+    def joint(params: Params, state: State, batch: Batch) -> Joint:
+        label = batch.get("label")
+
+        def log_likelihood(z: jax.Array) -> jax.Array:
+            """Returns log p(x|z) + log p(y|z) [B], of the image alone without a label."""
+            log_x = decode(params, state, z).log_prob(batch["image"])
+            if label is None:
+                return log_x
+            return log_x + jnp.sum(log_labels(params, z) * one_hot(label[:, None], (classes,)), -1)
+
+        def sample_data(keys: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
+            pixels, classed = (jax.vmap(lambda key, n=n: prng.site_key(key, n))(keys) for n in ("pixels", "class"))
+            found = {"image": decode(params, state, z).sample(pixels)}
+            if label is None:
+                return found
+            return found | {"label": jax.vmap(jax.random.categorical)(classed, log_labels(params, z))}
+
+        return Joint(prior, log_likelihood, lambda keys: prng.normal(keys, (c.latent_dim,)), sample_data)
+
+    hyper, told = {"beta": c.beta}, {"features": features, "classes": classes}
+    density = joint if likelihood.normalised else None
+    return Model(init, loss, terms, encode, decode, sample, log_prob_bound, hyper, **told, joint=density)
 
 
 def _site(key: jax.Array, name: str, index: jax.Array) -> jax.Array:

@@ -13,7 +13,7 @@ from vae_jax import distributions as dist
 from vae_jax import networks, posteriors, prng
 from vae_jax.distributions import dense
 from vae_jax.errors import InputError
-from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
+from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Joint, Metrics, Model, Params, State
 from vae_jax.models.condition import one_hot
 from vae_jax.models.pairs import check_one_pass
 
@@ -235,5 +235,23 @@ def m2(config: M2, image_shape: tuple[int, int, int], facts: Facts) -> Model:
         total, _ = jax.lax.scan(body, jnp.full(len(x), -jnp.inf), jnp.arange(k))
         return total - jnp.log(k)
 
-    hyper = {"beta": c.beta, "alpha": c.alpha}
-    return Model(init, loss, terms, encode, decode, sample, log_prob_bound, hyper, features=features, classes=classes)
+    def joint(params: Params, state: State, batch: Batch) -> Joint:
+        x = batch["image"]
+        b, y = len(x), jnp.repeat(jnp.eye(classes), len(x), 0)
+        images = jnp.broadcast_to(x, (classes, *x.shape)).reshape(-1, *x.shape[1:])
+
+        def log_likelihood(z: jax.Array) -> jax.Array:
+            """Returns log sum_y p(y) p(x|y, z), [B]."""
+            each = decode(params, state, jnp.tile(z, (classes, 1)), cond=y).log_prob(images)
+            return jax.nn.logsumexp(each.reshape(classes, b) + log_p_y, 0)
+
+        def sample_data(keys: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
+            label = jax.vmap(lambda key: jax.random.randint(prng.site_key(key, "class"), (), 0, classes))(keys)
+            p_x = decode(params, state, z, cond=one_hot(label[:, None], (classes,)))
+            return {"image": p_x.sample(jax.vmap(lambda key: prng.site_key(key, "pixels"))(keys))}
+
+        return Joint(prior, log_likelihood, lambda keys: prng.normal(keys, (c.latent_dim,)), sample_data)
+
+    hyper, told = {"beta": c.beta, "alpha": c.alpha}, {"features": features, "classes": classes}
+    density = joint if likelihood.normalised else None
+    return Model(init, loss, terms, encode, decode, sample, log_prob_bound, hyper, **told, joint=density)

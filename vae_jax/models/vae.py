@@ -13,7 +13,7 @@ from vae_jax import collectives, networks, objectives, posteriors, priors, prng
 from vae_jax import distributions as dist
 from vae_jax.distributions.categorical import expected_code
 from vae_jax.errors import InputError
-from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
+from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Joint, Metrics, Model, Params, State
 from vae_jax.models.condition import Condition
 from vae_jax.models.pairs import check_pairs
 
@@ -324,6 +324,23 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         total, _ = jax.lax.scan(body, jnp.full(b, -jnp.inf), width * jnp.arange(steps))
         return total - jnp.log(k)
 
+    def joint(params: Params, state: State, batch: Batch) -> Joint:
+        x, features = batch["image"], c.condition.features(batch, facts)
+        own, running = part(params, "prior"), state.get("prior", {})
+
+        def around(told: jax.Array | None) -> priors.Links:
+            return links(params, jnp.zeros((), jnp.int32), told)
+
+        def drawn(key: jax.Array, told: jax.Array | None) -> jax.Array:
+            return prior.sample(own, running, key, 1, around(None if told is None else told[None]))[0]
+
+        return Joint(
+            prior.distribution(own, running, around(features)),
+            lambda z: decode(params, state, z, cond=features).log_prob(x),
+            lambda keys: jax.vmap(drawn, (0, None if features is None else 0))(keys, features),
+            lambda keys, z: {"image": decode(params, state, z, cond=features).sample(keys)},
+        )
+
     bound = log_prob_bound if likelihood.normalised and not posterior.deterministic else None
     # A Wasserstein autoencoder holds even point codes at the prior.
     prior_sample = sample if objective.rateless or not posterior.deterministic else None
@@ -340,6 +357,8 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         c.condition.function(facts),
         facts.classes if c.condition.on == "label" else 0,
         posterior.blocks(c.latent_dim),
+        joint if likelihood.normalised and prior_sample is not None else None,
+        prior.space,
     )
 
 
