@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,8 @@ class Run:
       config: its complete configuration.
       image_shape: (H, W, C) of the data it was made for.
       facts: what else was known of the training data.
+      lead: another run of the same program (members of a sweep): its model and its data serve this one as well, so
+        that nothing is compiled or loaded twice. Data and model must be equal but for the model's traced scalars.
     """
 
     path: Path
@@ -48,6 +50,7 @@ class Run:
     config: Config
     image_shape: tuple[int, int, int]
     facts: Facts = NO_FACTS
+    lead: Run | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def create(
@@ -96,15 +99,21 @@ class Run:
     @functools.cached_property
     def model(self) -> Model:
         """The model's pure functions."""
+        if self.lead is not None:
+            return self.lead.model._replace(hyper=self.config.model.build(self.image_shape, self.facts).hyper)
         return self.config.model.build(self.image_shape, self.facts)
 
     @functools.cached_property
     def optimizer(self) -> Any:
         """The optax transformation of the run."""
+        return train.make_optimizer(self.optimizers, self.config.steps, self.model.gates)
+
+    @functools.cached_property
+    def optimizers(self) -> dict[str, train.Optimizer]:
+        """The optimizer's options for each parameter group."""
         shapes = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.example_batch()))[0]
         chosen = {"critic": self.config.critic_optimizer}
-        groups = {group: chosen.get(group, self.config.optimizer) for group in shapes}
-        return train.make_optimizer(groups, self.config.steps, self.model.gates)
+        return {group: chosen.get(group, self.config.optimizer) for group in shapes}
 
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
@@ -161,6 +170,8 @@ class Run:
     @functools.cache  # noqa: B019 - a Run is small, immutable and lives as long as the process that looks at it
     def source(self, split: str) -> Source:
         """Returns one split of the run's data."""
+        if self.lead is not None:
+            return self.lead.source(split)
         return data.load(self.config.data, split)
 
     def batches(self, split: str, batch_size: int | None = None) -> Iterator[dict[str, Any]]:

@@ -42,15 +42,20 @@ class Checkpoints:
         """Returns the steps that have a finished checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def save(self, state: TrainState, data_position: dict[str, Any]) -> int:
+    def save(self, state: TrainState, data_position: dict[str, Any], step: int | None = None) -> int:
         """Saves the state and the position of the data stream; returns the step.
+
+        Args:
+          state: of one run, or of a population (leading axis M), whose members may stand at different steps.
+          data_position: what else is needed to go on (JSON).
+          step: number of the checkpoint; None takes the state's.
 
         Raises:
           InputError: the disk is full or not writable; older checkpoints are untouched.
         """
         import orbax.checkpoint as ocp
 
-        step = int(state.step)
+        step = int(state.step) if step is None else step
         if step in self._broken:
             self._manager.delete(step)
             self._broken.discard(step)

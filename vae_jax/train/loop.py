@@ -81,7 +81,7 @@ def fit(
       Interrupted: SIGTERM or SIGINT came; the checkpoint is saved.
       InputError: a checkpoint could not be written; older ones are untouched.
     """
-    step, rate, window = int(state.step), 0.0, _Window()
+    step, rate, window = int(state.step), 0.0, Window()
     last_good = max(checkpoints.steps(), default=None)
     compiled = False
     with SignalFlag() as flag:
@@ -102,7 +102,7 @@ def fit(
             report(step, line)
             if step % log_every == 0 or step == steps:
                 writer.write(step, "train", line)
-                window = _Window()
+                window = Window()
             if step % checkpoint_every == 0 or step == steps:
                 last_good = checkpoints.save(state, feed.position())
             now = time.monotonic()
@@ -115,7 +115,7 @@ def fit(
     return state
 
 
-class _Window:
+class Window:
     """Weighted mean of the metrics since the last line."""
 
     def __init__(self) -> None:
@@ -123,6 +123,7 @@ class _Window:
         self._count, self._timed, self._seconds = 0, 0, 0.0
 
     def add(self, metrics: dict[str, Any], n: int, seconds: float) -> None:
+        """Adds the means over n steps; seconds is 0 where they must not count as speed (compilation)."""
         for name, value in metrics.items():
             self._total[name] = self._total.get(name, 0.0) + n * np.asarray(value, np.float64)
         self._count += n
@@ -130,7 +131,9 @@ class _Window:
         self._seconds += seconds
 
     def mean(self) -> dict[str, Any]:
+        """Returns the means over all steps added."""
         return to_host({name: value / self._count for name, value in self._total.items()})
 
     def images_per_s(self, batch_size: int) -> float:
+        """Returns the speed over the steps that were timed."""
         return self._timed * batch_size / self._seconds if self._seconds else 0.0

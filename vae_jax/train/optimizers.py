@@ -32,8 +32,8 @@ class LearningRate:
     factor: float = 0.1
     """Factor applied at each milestone."""
 
-    def build(self, peak: float, steps: int) -> optax.Schedule:
-        """Returns step -> learning rate, for a run of `steps` updates that rises to `peak`."""
+    def build(self, peak: float | jax.Array, steps: int) -> optax.Schedule:
+        """Returns step -> learning rate, for a run of `steps` updates that rises to `peak`, which may be traced."""
         after = max(steps - self.warmup_steps, 1)
         if self.kind in ("cosine", "warmup-cosine"):
             main = optax.cosine_decay_schedule(peak, after, self.final)
@@ -73,8 +73,9 @@ class Optimizer:
     eps: float = 1e-8
     """Added to the denominator."""
 
-    def build(self, steps: int) -> optax.GradientTransformation:
-        """Returns the chain clip -> L2 -> rule -> decoupled decay -> -lr(step)."""
+    def build(self, steps: int, lr: jax.Array | None = None) -> optax.GradientTransformation:
+        """Returns the chain clip -> L2 -> rule -> decoupled decay -> -lr(step); `lr`, traced, replaces the peak."""
+        peak = self.lr if lr is None else lr
         rule = {
             "adam": lambda: scale_by_adam(self.b1, self.b2, self.eps),
             "adamw": lambda: scale_by_adam(self.b1, self.b2, self.eps),
@@ -87,7 +88,7 @@ class Optimizer:
         parts += [decay] if decay is not None and self.name != "adamw" else []
         parts += [rule]
         parts += [decay] if decay is not None and self.name == "adamw" else []
-        return optax.chain(*parts, optax.scale_by_learning_rate(self.schedule.build(self.lr, steps)))
+        return optax.chain(*parts, optax.scale_by_learning_rate(self.schedule.build(peak, steps)))
 
 
 def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
@@ -119,7 +120,10 @@ def decay_mask(params: Any) -> Any:
 
 
 def make_optimizer(
-    groups: dict[str, Optimizer], steps: int, gates: Mapping[str, Callable[[jax.Array], jax.Array]] | None = None
+    groups: dict[str, Optimizer],
+    steps: int,
+    gates: Mapping[str, Callable[[jax.Array], jax.Array]] | None = None,
+    rates: Mapping[str, jax.Array] | None = None,
 ) -> optax.GradientTransformation:
     """Returns the optimizer of `{group: params}`: each top-level key is updated by its own branch.
 
@@ -127,11 +131,14 @@ def make_optimizer(
       groups: the optimizer of each parameter group, by name.
       steps: length of the run, where a cosine ends.
       gates: group -> `step -> bool`; a gated group is updated, and its moments move, only where this is true.
+      rates: traced peak learning rate of each group, in place of the configured one.
 
     Returns:
       an optax transformation; its `init` raises ValueError for a group without an optimizer.
     """
-    branches: dict[Any, Any] = {name: config.build(steps) for name, config in groups.items()}
+    branches: dict[Any, Any] = {
+        name: config.build(steps, rates[name] if rates else None) for name, config in groups.items()
+    }
     for name, gate in (gates or {}).items():
         # Zero gradients would not do: Adam would go on moving by its momentum.
         branches[name] = optax.conditionally_mask(branches[name], lambda step, *, g=gate, **_: g(step))
