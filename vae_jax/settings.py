@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+from vae_jax.errors import InputError
+
+# setting -> its least value.
+LEAST = {"chains": 1, "temperatures": 2, "leapfrog": 1, "local_steps": 1, "local_samples": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,5 +18,32 @@ class Settings:
     k: tuple[int, ...] | None = None
     """Samples of the importance-weighted bounds, one bound each (default: the run's config)."""
 
+    chains: int = 8
+    """Chains an image of annealed importance sampling (ais, bdmc, inference_gap)."""
+    temperatures: int = 500
+    """Temperatures of annealed importance sampling, prior and joint included: more bring both bounds closer."""
+    leapfrog: int = 10
+    """Leapfrog steps of a Hamiltonian move of annealed importance sampling."""
+    anneal_from: Literal["prior", "posterior"] = "prior"
+    """Where annealing starts: p(z), as published, or q(z|x), which needs fewer temperatures."""
+    local_steps: int = 500
+    """Steps of Adam that optimise each image's own Gaussian q (amortisation_gap, approximation_gap)."""
+    local_samples: int = 8
+    """Posterior samples a step of that optimisation."""
+    samples: int | None = None
+    """Images generated for frechet_distance, precision_recall, density_coverage and mmd (default: as many as real)."""
+    features: str = "pixels"
+    """What these compare: pixels, the run folder of a classifier, or an .npz of features `real` and `generated`."""
+    outliers: str = ""
+    """Data set that `anomaly` tells from the run's own (a name, .npz or folder, with images of the same size)."""
+    outlier_k: int = 50
+    """Samples of the importance-weighted bound in `anomaly`."""
+    regret_steps: int = 100
+    """Updates of each image's own posterior in the likelihood regret of `anomaly`."""
+
     def check(self) -> None:
         """Raises InputError for a value out of range; the message names the flag."""
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            if value < least:
+                raise InputError(f"--{name.replace('_', '-')}: {value} is out of range; it must be {least} or more")

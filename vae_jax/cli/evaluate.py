@@ -17,6 +17,7 @@ from vae_jax.settings import Settings
 if TYPE_CHECKING:
     import numpy as np
 
+    from vae_jax.config import Target
     from vae_jax.data import Source
     from vae_jax.runs import Run
     from vae_jax.train import TrainState
@@ -88,6 +89,7 @@ def evaluate_run(
     settings: Mapping[str, Any] | None = None,
     others: tuple[Run, ...] = (),
     out: Path | None = None,
+    write: bool = True,
     report: Callable[[int, int], None] = lambda seen, total: None,
 ) -> dict[str, Any]:
     """Evaluates a run, writes eval.json (contract.md) and returns its content.
@@ -103,6 +105,7 @@ def evaluate_run(
       settings: options of single metrics (fields of `settings.Settings`).
       others: further runs, for metrics that compare several.
       out: file to write; None is RUN/eval.json.
+      write: False writes nothing.
       report: called with (examples done, examples in all).
 
     A measure that refuses this run (no factors, say) does not cost the others: its reason stands under `refused`.
@@ -116,7 +119,7 @@ def evaluate_run(
     from vae_jax.atomic import jsonable, write_json
     from vae_jax.evaluation import evaluate, measures
     from vae_jax.evaluation.classification import PROBES
-    from vae_jax.evaluation.subject import Subject
+    from vae_jax.evaluation.subject import Subject, cell_width
 
     e = run.config.evaluation
     split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
@@ -134,12 +137,7 @@ def evaluate_run(
         raise InputError(f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae")
     source = run.source(split)
     if state is None:
-        state = run.restore(step)
-        if step is None and int(state.step) < run.config.steps:
-            raise InputError(
-                f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; go on with `vae-jax train "
-                f"{run.experiment} --workdir {run.path} --resume`, or measure it as it is with --step {int(state.step)}"
-            )
+        state = finished(run, step)
     total = min(limit, source.size) if limit else source.size
     result = evaluate(
         run.model,
@@ -174,8 +172,24 @@ def evaluate_run(
         "training": run.provenance(),
         **({"refused": refused} if refused else {}),
     }
-    write_json(out or run.path / "eval.json", values)
+    if write:
+        write_json(out or run.path / "eval.json", values)
     return jsonable(values)
+
+
+def finished(run: Run, step: int | None = None) -> TrainState:
+    """Returns the state of a checkpoint, None for the newest of a run that was trained to its end.
+
+    Raises:
+      InputError: no such checkpoint, or the newest is not of the last step.
+    """
+    state = run.restore(step)
+    if step is None and int(state.step) < run.config.steps:
+        raise InputError(
+            f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; go on with `vae-jax train "
+            f"{run.experiment} --workdir {run.path} --resume`, or measure it as it is with --step {int(state.step)}"
+        )
+    return state
 
 
 def probes(
@@ -245,15 +259,6 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     return list(dict.fromkeys(wanted))
 
 
-def cell_width(run: Run, split: str) -> float | None:
-    """Returns the volume per dimension of one discrete value, where bits per dimension mean something, else None."""
-    data, values = run.config.data, run.source(split).info.values
-    binary = data.binarize != "none" or values == "binary"
-    levels = 2 if binary else 256 if values == "grey" else None
-    dequantized = data.dequantize and data.binarize == "none"
-    return run.config.model.likelihood.cell_width(levels, dequantized)
-
-
 def protocol(
     run: Run, split: str, ks: tuple[int, ...], limit: int, n: int, seed: int, state: TrainState
 ) -> dict[str, Any]:
@@ -285,13 +290,16 @@ def protocol(
     }
 
 
-def judge(expected: dict[str, tuple[float, float, str]], metrics: dict[str, Any]) -> dict[str, Any]:
+def judge(expected: Mapping[str, Target], metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Returns `expected` with a verdict on each, and `pass`: True if all hold, None if not all could be judged."""
+    from vae_jax.config import meets
+
     verdicts: dict[str, Any] = {}
-    for name, (value, tolerance, source) in expected.items():
-        seen = metrics[name].value if name in metrics else None
-        ok = None if seen is None else bool(abs(seen - value) <= tolerance)
-        verdicts[name] = {"value": value, "tolerance": tolerance, "source": source, "pass": ok}
+    for name, target in expected.items():
+        value, tolerance, source, *direction = target
+        ok = bool(meets(target, metrics[name].value)) if name in metrics else None
+        toward = {"direction": direction[0]} if direction else {}
+        verdicts[name] = {"value": value, "tolerance": tolerance, **toward, "source": source, "pass": ok}
     judged = [v["pass"] for v in verdicts.values()]
     passed = False if False in judged else (True if judged and None not in judged else None)
     return {"expected": verdicts, "pass": passed}
@@ -301,6 +309,8 @@ def print_result(result: dict[str, Any]) -> None:
     """Prints the content of eval.json as a table."""
     from rich.console import Console
     from rich.table import Table
+
+    from vae_jax.config import target_text
 
     p = result["protocol"]
     shape = "x".join(map(str, p["image_shape"]))
@@ -313,13 +323,17 @@ def print_result(result: dict[str, Any]) -> None:
         want = result["expected"].get(name)
         verdict = ""
         if want is not None:
-            verdict = f"{want['value']:g} ± {want['tolerance']:g} {'ok' if want['pass'] else 'MISSED'}"
+            text = target_text(want["value"], want["tolerance"], want.get("direction", ""))
+            verdict = f"{text} {'ok' if want['pass'] else 'MISSED'}"
         table.add_row(name, show(name, m["value"]), "" if m["stderr"] is None else f"{m['stderr']:.2g}", verdict)
     note = f"{p['n']:,} images, pixels {p['pixels']}, {p['likelihood']} likelihood, {p['weights']} weights"
     console = Console(highlight=False)
     console.print(title, style="bold", soft_wrap=True)
     console.print(table)
     console.print(note, style="dim", soft_wrap=True)
+    if unseen := [name for name, want in result["expected"].items() if want["pass"] is None]:
+        # Some are made only on request: whoever wants the verdict must know what to ask for.
+        console.print(f"targets not measured: {', '.join(unseen)}", style="dim", soft_wrap=True)
 
 
 def show(name: str, value: float | None) -> str:

@@ -5,19 +5,32 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 import numpy as np
 
 from vae_jax.errors import InputError
-from vae_jax.evaluation.codes import Codes, encode_all
+from vae_jax.evaluation.codes import Codes, decode_all, encode_all
 from vae_jax.settings import Settings
 
 if TYPE_CHECKING:
     from vae_jax.data import Source
+    from vae_jax.evaluation.features import Pair
     from vae_jax.runs import Run
     from vae_jax.train import TrainState
+
+
+T = TypeVar("T")
+
+
+def cell_width(run: Run, split: str) -> float | None:
+    """Returns the volume per dimension of one discrete value, where bits per dimension mean something, else None."""
+    data, values = run.config.data, run.source(split).info.values
+    binary = data.binarize != "none" or values == "binary"
+    levels = 2 if binary else 256 if values == "grey" else None
+    dequantized = data.dequantize and data.binarize == "none"
+    return run.config.model.likelihood.cell_width(levels, dequantized)
 
 
 @dataclass
@@ -34,7 +47,9 @@ class Subject:
       settings: options of single metrics.
       others: further runs, for metrics that compare several.
       report: called with (done, in all).
+      foreign: name of another data set -> batches of its split of this name, treated as the run's own images are.
       protocol: what a metric wants to have written beside its numbers, by metric; metrics add to it.
+      made: what `once` has made.
     """
 
     run: Run
@@ -46,12 +61,25 @@ class Subject:
     settings: Settings = field(default_factory=Settings)
     others: tuple[Run, ...] = ()
     report: Callable[[int, int], None] = lambda seen, total: None
+    foreign: Callable[[str], Iterator[dict[str, Any]]] | None = None
     protocol: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> jax.Array:
         """The base key; fold it with the metric's name (`prng.site_key`) before use."""
         return jax.random.key(self.seed)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """Returns make(), made at the first call under this name: what several metrics share."""
+        if name not in self.made:
+            self.made[name] = make()
+        return self.made[name]
+
+    @property
+    def cell_width(self) -> float | None:
+        """Volume a dimension of one value of the data; None where bits per dimension mean nothing."""
+        return cell_width(self.run, self.split)
 
     @property
     def source(self) -> Source:
@@ -92,6 +120,33 @@ class Subject:
     def images(self) -> np.ndarray:
         """The images that are measured, float32 [N, H, W, C]."""
         return np.concatenate([np.asarray(batch["image"]) for batch in self.batches()])
+
+    @functools.cached_property
+    def reconstructions(self) -> np.ndarray:
+        """E[x|z] of the mean code of every image that is measured, float32 [N, H, W, C]."""
+        return decode_all(self.run.model, self.state, self.codes.mean, cond=self.codes.cond)
+
+    @functools.cached_property
+    def features(self) -> Pair:
+        """Features of the images that are measured and of samples of the prior, as `--features` asks."""
+        from vae_jax.evaluation.features import pair
+
+        return pair(self)
+
+    def outliers(self, name: str) -> Iterator[dict[str, Any]]:
+        """Yields as many examples of another data set as are measured (or all, if it has fewer).
+
+        Raises:
+          InputError: no such data set, or images of another size.
+        """
+        if self.foreign is None:
+            raise InputError(f"{name}: only `vae-jax eval` reads other data sets")
+        left = self.size
+        for batch in self.foreign(name):
+            if left <= 0:
+                return
+            yield {key: value[:left] for key, value in batch.items()}
+            left -= len(batch["image"])
 
     def labels(self, metric: str) -> np.ndarray:
         """Returns the labels int [N].
