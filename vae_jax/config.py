@@ -38,6 +38,10 @@ REGISTRIES: dict[str, dict[str, type]] = {
 }
 
 
+# (value, tolerance, source), and a direction where a better number is no miss.
+Target = tuple[float, float, str] | tuple[float, float, str, Literal["at least", "at most"]]
+
+
 @dataclass(frozen=True)
 class Logging:
     """What a run writes, and how often."""
@@ -96,8 +100,9 @@ class Config:
     """What is written, and how often."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     """Final evaluation."""
-    expected: dict[str, tuple[float, float, str]] = field(default_factory=dict)
-    """Metrics that this experiment should reach: name -> (value, tolerance, source)."""
+    expected: dict[str, Target] = field(default_factory=dict)
+    """Metrics that this experiment should reach: name -> (value, tolerance, source), or with a fourth entry "at least"
+    or "at most" where better is welcome."""
 
     def shrink(self) -> Config:
         """Returns the two-step version that the test suite runs (`--smoke`): same code, almost no work."""
@@ -136,9 +141,30 @@ def check(config: Config) -> Config:
             f"accumulate: the {kind('model.prior', prior)} prior keeps images, which microbatches would average; "
             "set --accumulate 1"
         )
+    for metric, (_, tolerance, _, *direction) in config.expected.items():
+        if not tolerance >= 0 or direction not in ([], ["at least"], ["at most"]):
+            raise InputError(
+                f"expected: {metric}: give (value, tolerance of 0 or more, source), and if a better number is welcome "
+                "'at least' or 'at most' as a fourth entry"
+            )
     _check_labels(config)
     config.model.check()
     return config
+
+
+def meets(target: Target, seen: float) -> bool:
+    """Returns whether a number reaches a target: within the tolerance, or on the better side of it."""
+    value, tolerance, _, *direction = target
+    if direction == ["at least"]:
+        return seen >= value - tolerance
+    if direction == ["at most"]:
+        return seen <= value + tolerance
+    return abs(seen - value) <= tolerance
+
+
+def target_text(value: float, tolerance: float, direction: str = "") -> str:
+    """Returns a target in words: "70 ± 2", "at least -104"."""
+    return f"{direction} {value:g}".strip() + (f" ± {tolerance:g}" if tolerance else "")
 
 
 def _check_labels(config: Config) -> None:
@@ -387,7 +413,7 @@ def _is_tuple(hint: Any) -> bool:
 
 def diff(a: Config, b: Config) -> list[str]:
     """Returns the options whose values differ, components included, as `option: a -> b`."""
-    flat_a, flat_b = _with_kinds(a), _with_kinds(b)
+    flat_a, flat_b = options(a), options(b)
     return [
         f"{name}: {flat_a.get(name, '-')} -> {flat_b.get(name, '-')}"
         for name in dict.fromkeys([*flat_a, *flat_b])
@@ -395,7 +421,8 @@ def diff(a: Config, b: Config) -> list[str]:
     ]
 
 
-def _with_kinds(config: Config) -> dict[str, Any]:
+def options(config: Config) -> dict[str, Any]:
+    """Returns {dotted option: value} for every leaf, and for every component the name that it was chosen by."""
     flat = flatten(config)
     for option in REGISTRIES:
         try:

@@ -41,13 +41,13 @@ class Compare:
         write(out, {}, figure)
 
 
-def labels(paths: tuple[Path, ...]) -> list[str]:
+def labels(paths: tuple[Path, ...], command: str = "compare") -> list[str]:
     """Returns a short name for each folder: its last part, or more of it where that is not unique."""
     for depth in range(1, max(len(p.absolute().parts) for p in paths) + 1):
         names = ["/".join(p.absolute().parts[-depth:]) for p in paths]
         if len(set(names)) == len(names):
             return names
-    raise InputError("compare: the same run twice; give different ones")
+    raise InputError(f"{command}: the same run twice; give different ones")
 
 
 def options_of(path: Path) -> dict[str, Any]:

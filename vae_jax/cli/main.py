@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "encode": ("vae_jax.cli.codes:Encode", "images to codes (.npz)"),
     "decode": ("vae_jax.cli.codes:Decode", "codes to images"),
     "compare": ("vae_jax.cli.compare:Compare", "runs side by side: options, metrics, curves"),
+    "report": ("vae_jax.cli.report:Report", "one HTML file on a run or several: numbers, curves, images, latent map"),
     "baseline": (
         "vae_jax.cli.baseline:Baseline",
         "mixtures of Gaussians and pPCA on pixels, to compare with",

@@ -1,0 +1,178 @@
+"""The pictures of each section: charts and grids with the words that go with them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vae_jax.report import charts
+from vae_jax.report.charts import Series
+from vae_jax.report.pictures import Picture, tiles
+
+if TYPE_CHECKING:
+    from vae_jax.report.look import Plane
+    from vae_jax.report.page import Entry
+
+# metric -> (title, unit, the axis begins at 0)
+CURVES = {
+    "elbo": ("ELBO", "nats an image", False),
+    "distortion": ("distortion", "nats an image", False),
+    "rate": ("rate", "nats an image", False),
+    "mse": ("squared error", "mean over pixels", False),
+    "accuracy": ("accuracy", "share", False),
+    "active_units": ("active units", "dimensions", True),
+    "beta": ("KL weight", "beta", True),
+    "images_per_s": ("speed", "images/s", True),
+}
+MOST_CLASSES = 10
+
+
+def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Returns a chart for each number that any run has logged: training as lines, held-out data as dots."""
+    found = []
+    for name, (title, unit, zero) in CURVES.items():
+        series = []
+        for number, (label, lines) in enumerate(runs.items()):
+            for split, (x, y) in points(lines, name).items():
+                series.append(Series(f"{label}, {split}", x, y, number, dots=split != "train"))
+        if series:
+            last = "; ".join(f"{s.label} {charts.number(float(f'{s.y[-1]:.5g}'))}" for s in series)
+            chart = charts.lines(series, "step", unit, f"{title} against the step; last values: {last}", zero=zero)
+            found.append({"title": title, "chart": chart, "last": last})
+    return found
+
+
+def points(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns split -> (steps, values) of one number of metrics.jsonl, where it is finite."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for line in lines:
+        value = line.get(name)
+        if isinstance(value, int | float) and math.isfinite(value):
+            found.setdefault(line.get("split", "train"), []).append((line["step"], value))
+    return {split: (np.array(p, float)[:, 0], np.array(p, float)[:, 1]) for split, p in found.items()}
+
+
+def rate_distortion(runs: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> Any:
+    """Returns the rate-distortion chart of the runs that have both, None if there are none."""
+    spots, paths = [], []
+    for number, (label, (metrics, lines)) in enumerate(runs.items()):
+        rate, distortion = (metrics.get(name) or {} for name in ("rate", "distortion"))
+        if rate.get("value") is None or distortion.get("value") is None:
+            continue
+        spot = Series(label, np.array([rate["value"]]), np.array([distortion["value"]]), number)
+        spots.append((spot, rate["stderr"] or 0.0, distortion["stderr"] or 0.0))
+        x, y = (points(lines, name).get("train", (np.zeros(0), np.zeros(0))) for name in ("rate", "distortion"))
+        if len(x[0]) == len(y[0]):
+            paths.append(Series(label, x[1], y[1], number))
+    if not spots:
+        return None
+    words = "; ".join(f"{s.label}: rate {s.x[0]:.2f}, distortion {s.y[0]:.2f} nats" for s, _, _ in spots)
+    return charts.rate_distortion(spots, paths, f"Distortion against rate. {words}")
+
+
+def kl_panel(entry: Entry) -> dict[str, Any]:
+    """Returns the bars of the KL of each dimension, and their numbers."""
+    from vae_jax.evaluation.latents import by_size
+    from vae_jax.train.metrics import ACTIVE_VARIANCE
+
+    held = entry.result.get("latents") or {}
+    kl, variance = held.get("kl_per_dim"), held.get("variance_of_mean")
+    if kl is None:
+        return {"name": entry.name, "missing": "the rate of this model is no sum over dimensions, or it has none"}
+    values = np.array([math.nan if v is None else v for v in kl], np.float64)
+    spread = np.array([math.nan if v is None else v for v in variance or [None] * len(kl)], np.float64)
+    order = by_size(values)
+    active = np.nan_to_num(spread) > ACTIVE_VARIANCE
+    names = [f"z{d}" for d in order]
+    words = f"{int(active.sum())} of {len(kl)} dimensions active, {np.nansum(values):.1f} nats together"
+    chart = charts.bars(names, values[order], active[order], "KL, nats", f"KL of each latent dimension: {words}")
+    rows = [(f"z{d}", f"{values[d]:.3g}", f"{spread[d]:.3g}", "yes" if active[d] else "no") for d in order]
+    return {"name": entry.name, "words": words, "chart": chart, "rows": rows}
+
+
+def sample_panel(entry: Entry) -> dict[str, Any]:
+    """Returns the samples."""
+    images = entry.look.samples
+    if images is None:
+        return {"name": entry.name, "missing": entry.look.missing["samples"]}
+    rows, columns = images.shape[:2]
+    return _grid(entry, tiles(images), f"{rows * columns} samples: {entry.look.sampled}", columns)
+
+
+def pair_panel(entry: Entry) -> dict[str, Any]:
+    """Returns held-out images, each above what was made of it."""
+    from vae_jax.figures.grid import fold
+
+    look = entry.look
+    columns = min(8, len(look.made))
+    halves = fold(look.originals, columns), fold(look.made, columns)
+    rows = np.stack(halves, 1).reshape(-1, *halves[0].shape[1:])
+    error = float(np.mean(np.square(look.originals - look.made)))
+    words = f"{len(look.made)} held-out images, each above its reconstruction; their mean squared error is {error:.4f}"
+    return _grid(entry, tiles(rows, group=2), words, columns)
+
+
+def walk_panel(entry: Entry) -> dict[str, Any]:
+    """Returns one strip of images for each dimension that is moved, largest KL first."""
+    walk, walked = entry.look.walk, entry.look.walked
+    if walk is None or walked is None:
+        return {"name": entry.name, "missing": entry.look.missing["traversals"]}
+    if walk.kl is not None:
+        notes = [f"KL {k:.2f}" for k in walk.kl]
+    else:
+        notes = [f"sd {s:.2f}" for s in walk.std]
+    unit = {"sd": "standard deviations of the dimension", "%": "quantile of the codes"}.get(walk.unit, "its value")
+    size = walk.variables or walk.codes.shape[-1]
+    order = "sorted by KL in nats" if walk.kl is not None else "sorted by their spread"
+    words = f"{len(walk.dims)} of {size} dimensions, {order}; across: {unit}, the others fixed at those of one image"
+    return {
+        "name": entry.name,
+        "words": words,
+        "columns": walked.shape[1],
+        "marks": [f"{m:+.3g}" if abs(m) > 1e-9 else "0" for m in walk.marks],
+        "rows": [
+            {"dim": f"z{d}", "note": note, "picture": tiles(strip[None])}
+            for d, note, strip in zip(walk.dims, notes, walked)
+        ],
+    }
+
+
+def map_panel(entry: Entry) -> dict[str, Any]:
+    """Returns the latent map, once for each label or factor that it can be coloured by."""
+    plane = entry.look.plane
+    if plane is None:
+        return {"name": entry.name, "missing": entry.look.missing["map"]}
+    shown = [_coloured(plane, name, entry.name) for name in plane.colours]
+    if not shown:
+        series = [Series("", plane.places[:, 0], plane.places[:, 1])]
+        shown = [{"by": "", "chart": charts.cloud(series, f"Latent map of {entry.name}"), "legend": [], "ramp": False}]
+    words = f"{len(plane.places):,} held-out images; {plane.how}"
+    return {"name": entry.name, "words": words, "charts": shown, "finding": not plane.colours}
+
+
+def _coloured(plane: Plane, name: str, run: str) -> dict[str, Any]:
+    values, names = plane.colours[name]
+    seen = np.unique(values)
+    label = f"Latent map of {run} coloured by {name}"
+    if len(seen) <= MOST_CLASSES:
+        groups = [(str(names[v]) if v < len(names) else str(v), values == v) for v in seen]
+    else:
+        # Too many to tell apart: ten steps from the lowest to the highest value.
+        edges = np.linspace(seen[0], seen[-1], MOST_CLASSES + 1)
+        step = np.clip(np.searchsorted(edges, values, "right") - 1, 0, MOST_CLASSES - 1)
+        groups = [(f"{edges[i]:.3g} to {edges[i + 1]:.3g}", step == i) for i in range(MOST_CLASSES)]
+    ramp = len(seen) > MOST_CLASSES or (name != "label" and len(seen) > 3)
+    scale = [round(9 * i / max(1, len(groups) - 1)) for i in range(len(groups))] if ramp else range(len(groups))
+    series = [
+        Series(text, plane.places[rows, 0], plane.places[rows, 1], colour)
+        for colour, (text, rows) in zip(scale, groups)
+    ]
+    chart = charts.cloud(series, label, ramp=ramp, names=not ramp)
+    return {"by": name, "chart": chart, "legend": [(s.label, s.colour) for s in series], "ramp": ramp}
+
+
+def _grid(entry: Entry, picture: Picture, words: str, columns: int) -> dict[str, Any]:
+    return {"name": entry.name, "words": words, "picture": picture, "columns": columns}
