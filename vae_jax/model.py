@@ -204,6 +204,8 @@ class Model(NamedTuple):
       joint: `(params, state, batch) -> Joint`, the parts of log p(x, z); None where p(z) or p(x|z) is no density.
       space: where z lives: "real" (all of R^D, with a density), "positive", "unit", "sphere", "categorical", "binary"
         or "joint".
+      embed: `(params, state, batch) -> [B, F]`, what the last layer of a model's classifier sees of each image; None
+        for a model without a classifier.
     """
 
     init: InitFn
@@ -220,3 +222,4 @@ class Model(NamedTuple):
     blocks: tuple[int, ...] = ()
     joint: JointFn | None = None
     space: str = "real"
+    embed: FeaturesFn | None = None

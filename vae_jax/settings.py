@@ -9,6 +9,7 @@ from vae_jax.errors import InputError
 
 # setting -> its least value.
 LEAST = {"chains": 1, "temperatures": 2, "leapfrog": 1, "local_steps": 1, "local_samples": 1}
+LEAST |= {"samples": 2, "outlier_k": 1, "regret_steps": 1}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,5 +46,5 @@ class Settings:
         """Raises InputError for a value out of range; the message names the flag."""
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if value < least:
+            if value is not None and value < least:
                 raise InputError(f"--{name.replace('_', '-')}: {value} is out of range; it must be {least} or more")

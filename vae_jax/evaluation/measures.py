@@ -28,7 +28,62 @@ class Measure(NamedTuple):
 
 
 # name as it is asked for -> Measure. One measure may give several metrics (`dci` gives three).
-MEASURES: dict[str, Measure] = {}
+MEASURES: dict[str, Measure] = {
+    "frechet_distance": Measure(
+        "vae_jax.evaluation.generation:measure_frechet",
+        "squared Wasserstein-2 distance of Gaussians fitted to features (--features) of samples and images",
+        "arXiv:1706.08500",
+        "generation",
+    ),
+    "precision_recall": Measure(
+        "vae_jax.evaluation.generation:measure_precision_recall",
+        "share of samples among the images, and of images among the samples, by 3 neighbours in feature space",
+        "arXiv:1904.06991",
+        "generation",
+    ),
+    "density_coverage": Measure(
+        "vae_jax.evaluation.generation:measure_density_coverage",
+        "neighbourhoods of images that a sample lies in, by 5, and share of those that are hit",
+        "arXiv:2002.09797",
+        "generation",
+    ),
+    "mmd": Measure(
+        "vae_jax.evaluation.generation:measure_mmd",
+        "unbiased squared maximum mean discrepancy of features, polynomial and Gaussian kernel",
+        "arXiv:1801.01401",
+        "generation",
+    ),
+    "ssim": Measure(
+        "vae_jax.evaluation.similarity:measure_ssim",
+        "structural similarity of images and mean reconstructions, at most 1; data range 1",
+        "Wang et al. 2004",
+        "reconstruction",
+    ),
+    "ms_ssim": Measure(
+        "vae_jax.evaluation.similarity:measure_ms_ssim",
+        "the same over as many of five scales as fit",
+        "Wang et al. 2003",
+        "reconstruction",
+    ),
+    "calibration": Measure(
+        "vae_jax.evaluation.calibration:measure",
+        "error of decoded probabilities: expected calibration error (Bernoulli), or of quantiles (Gaussian pixels)",
+        "arXiv:1706.04599, arXiv:1807.00263",
+        "reconstruction",
+    ),
+    "clustering": Measure(
+        "vae_jax.evaluation.clustering:measure",
+        "k-means on mean codes against labels: accuracy (Hungarian matching), NMI, ARI",
+        "Kuhn 1955; Hubert and Arabie 1985",
+        "representation",
+    ),
+    "anomaly": Measure(
+        "vae_jax.evaluation.anomaly:measure",
+        "AUROC of telling --outliers from the run's data by ELBO, IW bound, likelihood regret, and WAIC over --others",
+        "arXiv:1810.01392, arXiv:2003.02977",
+        "detection",
+    ),
+}
 
 
 def groups() -> dict[str, tuple[str, ...]]:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -208,6 +209,20 @@ def m2(config: M2, image_shape: tuple[int, int, int], facts: Facts) -> Model:
         label = jnp.argmax(log_q_y(params, batch["image"]), -1) if "image" in batch else batch["label"]
         return one_hot(label[:, None], (classes,))
 
+    def embed(params: Params, state: State, batch: Batch) -> jax.Array:
+        """Returns the input of the classifier's last dense layer, [B, F]."""
+        del state
+        seen_by: list[jax.Array] = []
+
+        def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
+                seen_by.append(args[0])
+            return call(*args, **kwargs)
+
+        with nn.intercept_methods(note):
+            log_q_y(params, batch["image"])
+        return jnp.asarray(seen_by[-1], jnp.float32).reshape(len(batch["image"]), -1)
+
     def encode(params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
         y = features(params, state, {"image": batch["image"]})
         q = infer(params, seen(params, batch["image"]), y)
@@ -252,6 +267,7 @@ def m2(config: M2, image_shape: tuple[int, int, int], facts: Facts) -> Model:
 
         return Joint(prior, log_likelihood, lambda keys: prng.normal(keys, (c.latent_dim,)), sample_data)
 
-    hyper, told = {"beta": c.beta, "alpha": c.alpha}, {"features": features, "classes": classes}
+    hyper = {"beta": c.beta, "alpha": c.alpha}
+    told: dict[str, Any] = {"features": features, "classes": classes, "embed": embed}
     density = joint if likelihood.normalised else None
     return Model(init, loss, terms, encode, decode, sample, log_prob_bound, hyper, **told, joint=density)

@@ -1,0 +1,206 @@
+"""Whether a model can tell the images of another data set from its own: AUROC of scores of surprise."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vae_jax import prng
+from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.errors import InputError
+from vae_jax.evaluation.likelihood import Estimate, model_inputs
+from vae_jax.evaluation.subject import Subject
+from vae_jax.model import Context, Model
+from vae_jax.train.state import TrainState
+
+RATE = 0.05  # of Adam on the mean and log variance of one image's q
+JUDGES = 64  # samples of z that the ELBO is measured with before and after, the same for both
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
+    """Returns the area under the ROC curve, P(outside > inside) + P(equal) / 2, for scores of surprise.
+
+    Args:
+      inside: scores of the data the model was trained on [N].
+      outside: scores of the outliers [M]; larger means more of an outlier.
+
+    Returns:
+      1 for perfect detection, 0.5 for chance, below it where outliers look more likely; the standard error is that of
+      DeLong et al. 1988.
+
+    Raises:
+      InputError: no score on one side, or one that is not a number.
+    """
+    from scipy.stats import rankdata
+
+    inside, outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
+    n, m = len(inside), len(outside)
+    if not n or not m:
+        raise InputError("anomaly: an empty split; both data sets need images")
+    if np.isnan(inside).any() or np.isnan(outside).any():
+        raise InputError("anomaly: a score is not a number; train with a lower rate")
+    ranks = rankdata(np.concatenate([inside, outside]))
+    # The share of the other side that each score beats, ties counted by half.
+    below = (ranks[n:] - rankdata(outside)) / n
+    above = 1.0 - (ranks[:n] - rankdata(inside)) / m
+    error = None
+    if n > 1 and m > 1:
+        error = float(np.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n))
+    return Estimate(float(below.mean()), error, n + m)
+
+
+def waic(log_prob: np.ndarray) -> np.ndarray:
+    """Returns the score mean_m log p_m(x) - var_m log p_m(x) of an ensemble, [N], from log p [models, N] in nats.
+
+    The variance is with 1 / (models - 1).
+
+    Raises:
+      InputError: fewer than two models.
+
+    References: arXiv:1810.01392, eq. 2.
+    """
+    if len(log_prob) < 2:
+        raise InputError("waic: one model has no spread; name further runs with --others")
+    log_prob = np.asarray(log_prob, np.float64)
+    return log_prob.mean(0) - log_prob.var(0, ddof=1)
+
+
+def bounds(
+    model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array, k: int
+) -> dict[str, np.ndarray]:
+    """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N]."""
+    assert model.log_prob_bound is not None
+    program = _bounds(model.terms, model.log_prob_bound, k)
+    parts: dict[str, list[np.ndarray]] = {"elbo": [], "iw": []}
+    for batch in batches:
+        found = program(state, key, model_inputs(batch), jnp.asarray(batch["index"], jnp.int32))
+        for name, values in found.items():
+            parts[name].append(np.asarray(values, np.float64))
+    return {name: np.concatenate(values) if values else np.zeros(0) for name, values in parts.items()}
+
+
+def regret(
+    model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array, steps: int
+) -> np.ndarray:
+    """Returns the likelihood regret of each image: the ELBO of its own best q less that of the encoder's, nats [N].
+
+    LR(x) = max_q L(x; q) - L(x; q_phi(z|x)), q = N(m, diag(s^2)) begun at the encoder's and moved by Adam. Both bounds
+    are means over the same 64 draws, and the best is at least the first: an image's regret is 0 or more.
+
+    Args:
+      model: its pure functions; `joint` and a diagonal Gaussian posterior are needed.
+      state: a trained state.
+      batches: images, with their `index`.
+      key: of the noise.
+      steps: of Adam.
+
+    Raises:
+      InputError: a model without p(x, z), or with a posterior that is no diagonal Gaussian.
+
+    References: arXiv:2003.02977, eq. 5, with the moments of q as the variables, which the encoder's weights are there.
+    """
+    if model.joint is None or model.space != "real":
+        raise InputError("likelihood regret: it needs real codes, and densities p(z) and p(x|z)")
+    program = _regret(model.encode, model.joint, steps)
+    found = []
+    for batch in batches:
+        index = jnp.asarray(batch["index"], jnp.int32)
+        found.append(np.asarray(program(state, key, model_inputs(batch), index), np.float64))
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def measure(subject: Subject) -> dict[str, Estimate]:
+    """Returns the metrics `auroc_elbo`, `auroc_iw`, `auroc_regret` and, with `--others`, `auroc_waic` of a run.
+
+    Raises:
+      InputError: no `--outliers`, images of another size, or a model without a bound on log p(x).
+    """
+    s, model = subject.settings, subject.run.model
+    if not s.outliers:
+        raise InputError("anomaly: it needs a data set to tell apart; name one with --outliers, fashion_mnist say")
+    if model.log_prob_bound is None:
+        raise InputError(f"anomaly: {subject.run.path} has no bound on log p(x)")
+    for other in subject.others:
+        if other.image_shape != subject.run.image_shape or other.model.log_prob_bound is None:
+            raise InputError(f"--others {other.path}: not a model of the same images with a bound on log p(x)")
+    key = prng.site_key(subject.key, "anomaly")
+    k = s.outlier_k
+    sides = [lambda: subject.batches(), lambda: subject.outliers(s.outliers)]
+    scores: dict[str, list[np.ndarray]] = {}
+
+    first = [bounds(model, subject.state, side(), prng.site_key(key, "bounds"), k) for side in sides]
+    scores["auroc_elbo"] = [-found["elbo"] for found in first]
+    scores["auroc_iw"] = [-found["iw"] for found in first]
+    notes = [f"{len(first[1]['iw']):,} images of {s.outliers} are the outliers; auroc_iw of {k} samples"]
+    if subject.others:
+        ensemble = [[found["iw"]] for found in first]
+        for i, other in enumerate(subject.others):
+            state, own = other.restore(), jax.random.fold_in(prng.site_key(key, "ensemble"), i)
+            for rows, side in zip(ensemble, sides, strict=True):
+                rows.append(bounds(other.model, state, side(), own, k)["iw"])
+        scores["auroc_waic"] = [-waic(np.stack(rows)) for rows in ensemble]
+        notes.append(f"auroc_waic of IW-{k} of {len(subject.others) + 1} runs")
+    else:
+        notes.append("no auroc_waic, which needs further runs (--others)")
+    try:
+        scores["auroc_regret"] = [
+            regret(model, subject.state, side(), prng.site_key(key, "regret"), s.regret_steps) for side in sides
+        ]
+        notes.append(f"auroc_regret of {s.regret_steps} steps of Adam at {RATE} on the mean and log variance of q")
+    except InputError as error:
+        notes.append(f"no auroc_regret: {error}")
+    subject.protocol["anomaly"] = "; ".join(notes)
+    return {name: auroc(*pair) for name, pair in scores.items()}
+
+
+@functools.lru_cache(maxsize=16)
+def _bounds(terms: Any, bound: Any, k: int) -> Callable[..., dict[str, jax.Array]]:
+    def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
+        ctx = Context(state.step, index, state.hyper, train=False)
+        args = state.eval_params, state.model_state
+        elbo = terms(*args, prng.site_key(key, "elbo"), batch, ctx)["elbo"]
+        return {"elbo": elbo, "iw": bound(*args, prng.site_key(key, "iw"), batch, ctx, k)}
+
+    return jax.jit(run)
+
+
+@functools.lru_cache(maxsize=16)
+def _regret(encode: Any, joint: Any, steps: int) -> Callable[..., jax.Array]:
+    def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> jax.Array:
+        args = state.eval_params, state.model_state
+        q = encode(*args, None, batch).posterior
+        if not isinstance(q, DiagGaussian):
+            raise InputError(f"likelihood regret: it optimises a diagonal Gaussian, q(z|x) is a {type(q).__name__}")
+        parts, keys = joint(*args, batch), prng.example_keys(key, index)
+
+        def elbo(q: DiagGaussian, noise: jax.Array) -> jax.Array:
+            z = q.sample(noise)
+            return parts.log_likelihood(z) + parts.prior.log_prob(z) - q.log_prob(z)
+
+        def judged(q: DiagGaussian) -> jax.Array:
+            def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
+                return total + elbo(q, prng.numbered_keys(judges, i)), None
+
+            judges = jax.vmap(lambda k: prng.site_key(k, "judge"))(keys)
+            total, _ = jax.lax.scan(add, jnp.zeros(len(index)), jnp.arange(JUDGES))
+            return total / JUDGES
+
+        tx = optax.adam(RATE)
+
+        def move(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
+            own, moments = carry
+            # Images do not share a variable, so the gradient of the sum is each one's own.
+            grads = jax.grad(lambda q: -jnp.sum(elbo(q, prng.numbered_keys(keys, i))))(own)
+            updates, moments = tx.update(grads, moments, own)
+            return (optax.apply_updates(own, updates), moments), None
+
+        (best, _), _ = jax.lax.scan(move, (q, tx.init(q)), jnp.arange(steps))
+        return jnp.maximum(judged(best) - judged(q), 0.0)
+
+    return jax.jit(run)

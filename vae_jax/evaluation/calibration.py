@@ -1,0 +1,130 @@
+"""Whether the probabilities that a decoder gives to pixels come true."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.distributions.likelihoods import AutoregressivePixels, BernoulliPixels, GaussianPixels
+from vae_jax.errors import InputError
+from vae_jax.evaluation.likelihood import Estimate, model_inputs
+from vae_jax.evaluation.subject import Subject
+
+BINS = 15  # of probabilities (arXiv:1706.04599)
+LEVELS = np.arange(1, 20) / 20.0  # of the distribution function
+RESAMPLES = 200
+
+
+def expected_calibration_error(counts: np.ndarray, stated: np.ndarray, seen: np.ndarray) -> float:
+    """Returns sum_b n_b/n |mean probability - share of ones| over bins of equal width.
+
+    Args:
+      counts: pixels of each bin [BINS].
+      stated: sums of their probabilities [BINS].
+      seen: sums of their values [BINS].
+
+    References: Naeini et al. 2015; arXiv:1706.04599.
+    """
+    return float(np.abs(stated - seen).sum() / counts.sum())
+
+
+def quantile_error(below: np.ndarray, pixels: float) -> float:
+    """Returns the mean over levels p = 0.05 ... 0.95 of |share of pixels with F(x) <= p, minus p|.
+
+    Args:
+      below: pixels with F(x) <= p, for each level [19].
+      pixels: in all.
+
+    References: arXiv:1807.00263, eq. 9 (there squared); the probability integral transform of Dawid 1984.
+    """
+    return float(np.abs(below / pixels - LEVELS).mean())
+
+
+def binned(p: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Returns counts, sums of p and sums of x by bin of p, [N, 3, BINS], for pixels p and x [N, P]."""
+    which = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    flat = (which + BINS * np.arange(len(p))[:, None]).reshape(-1)
+    parts = [np.bincount(flat, w, minlength=BINS * len(p)) for w in (None, p.reshape(-1), x.reshape(-1))]
+    return np.stack([np.asarray(part, np.float64).reshape(len(p), BINS) for part in parts], 1)
+
+
+def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], float], seed: int) -> float | None:
+    """Returns the standard deviation of statistic(sum over rows) when rows [N, ...] are drawn again, N of them."""
+    n = len(values)
+    if n < 2:
+        return None
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), RESAMPLES).astype(np.float64)
+    sums = np.tensordot(weights, values, 1)
+    return float(np.std([statistic(s) for s in sums], ddof=1))
+
+
+def measure(subject: Subject) -> dict[str, Estimate]:
+    """Returns the metric `calibration_error` of a run.
+
+    Of Bernoulli pixels the expected calibration error of p(x_i = 1 | z), z ~ q(z|x); of Gaussian ones the error of the
+    distribution function F(x_i | z), which is uniform where the decoder's spread is right.
+
+    Raises:
+      InputError: pixels of another distribution.
+    """
+    model, state = subject.run.model, subject.state
+    program = _program(model.encode, model.decode, model.features)
+    key, rows, kind = prng.site_key(subject.key, "calibration"), [], "Bernoulli"
+    grey = False
+    for batch in subject.batches():
+        found = program(state, key, model_inputs(batch), jnp.asarray(batch["index"], jnp.int32))
+        if not found:
+            name = type(subject.run.config.model.likelihood).__name__
+            raise InputError(
+                f"calibration: of {name} pixels no distribution function is at hand; it is there for Bernoulli and "
+                "Gaussian likelihoods"
+            )
+        (kind, values), *_ = found.items()
+        values = np.asarray(values, np.float64).reshape(len(values), -1)
+        if not np.isfinite(values).all():
+            raise InputError(f"{subject.run.path}: decoded pixels are not finite; train with a lower rate")
+        if kind == "Bernoulli":
+            x = np.asarray(batch["image"], np.float64).reshape(values.shape)
+            grey |= bool(((x > 0) & (x < 1)).any())
+            rows.append(binned(values, x))
+        else:
+            each = np.sort(values, 1)
+            rows.append(np.stack([np.searchsorted(row, LEVELS, side="right") for row in each]))
+    if not rows:
+        raise InputError("calibration: nothing to evaluate: the split is empty")
+    table = np.concatenate(rows).astype(np.float64)
+    pixels = int(np.prod(subject.run.image_shape))
+
+    def error(sums: np.ndarray) -> float:
+        return expected_calibration_error(*sums) if kind == "Bernoulli" else quantile_error(sums, len(table) * pixels)
+
+    how = f"{BINS} bins of p(x_i = 1 | z)" if kind == "Bernoulli" else "19 levels of F(x_i | z)"
+    note = "; grey levels count as shares of ones, so it is the mean that is calibrated or not" if grey else ""
+    subject.protocol["calibration"] = (
+        f"{kind} pixels: {how}, z ~ q(z|x), so x has been seen; standard error by bootstrap over images{note}"
+    )
+    return {"calibration_error": Estimate(error(table.sum(0)), bootstrap(table, error, subject.seed), len(table))}
+
+
+@functools.lru_cache(maxsize=8)
+def _program(encode: Any, decode: Any, features: Any) -> Callable[..., dict[str, jax.Array]]:
+    def run(state: Any, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
+        params, model_state = state.eval_params, state.model_state
+        z = encode(params, model_state, prng.example_keys(key, index), batch).z
+        told = None if features is None else features(params, model_state, batch)
+        p = decode(params, model_state, z, cond=told)
+        if isinstance(p, AutoregressivePixels):
+            p = p.given(batch["image"])
+        if isinstance(p, BernoulliPixels):
+            return {"Bernoulli": p.mean()}
+        if isinstance(p, GaussianPixels):
+            return {"Gaussian": jax.scipy.special.ndtr((batch["image"] - p.loc) * jnp.exp(-p.log_std))}
+        return {}
+
+    return jax.jit(run)

@@ -1,0 +1,147 @@
+"""Real and generated images as features: of raw pixels, of a classifier's last hidden layer, or the user's own."""
+
+from __future__ import annotations
+
+import functools
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.errors import InputError
+from vae_jax.evaluation.codes import draw
+
+if TYPE_CHECKING:
+    from vae_jax.evaluation.subject import Subject
+
+PIXELS = "pixels"
+CHUNK = 500  # images drawn, or looked at, at a time
+
+
+class Pair(NamedTuple):
+    """Features of both sets and what they are.
+
+    Attributes:
+      real: of the split, [N, F].
+      generated: of samples of the prior, [M, F].
+      text: of the protocol: how many, of what, seen by which extractor.
+    """
+
+    real: np.ndarray
+    generated: np.ndarray
+    text: str
+
+
+def pair(subject: Subject) -> Pair:
+    """Returns the features of a split and of samples of the prior, as `--features` and `--samples` ask.
+
+    Raises:
+      InputError: no prior, an extractor that is none or takes images of another size, or features that do not match.
+    """
+    asked = subject.settings.features
+    if asked.endswith(".npz"):
+        real, generated = read(Path(asked))
+        return Pair(real, generated, f"{len(generated):,} against {len(real):,} rows of features in {Path(asked).name}")
+    extract, name = extractor(subject)
+    images, made = subject.images, generate(subject)
+    real, generated = extract(images), extract(made)
+    text = (
+        f"{len(made):,} samples E[x|z], z ~ p(z), against {len(images):,} images of the {subject.split} split; "
+        f"features: {name}, {real.shape[1]} of them"
+    )
+    return Pair(real, generated, text)
+
+
+def generate(subject: Subject) -> np.ndarray:
+    """Returns mean images E[x|z], z ~ p(z), float32 [n, H, W, C]; n is `--samples`, or as many as are measured.
+
+    A conditional model is told what the images of the split come with, in their order and again from the start.
+
+    Raises:
+      InputError: the model has no prior, or samples that are not finite.
+    """
+    model, n = subject.run.model, subject.settings.samples or subject.size
+    if model.sample is None:
+        raise InputError(f"{subject.run.path}: an autoencoder has no prior to generate from")
+    key = prng.site_key(subject.key, "generation")
+    told = None
+    if model.features is not None and subject.codes.cond is not None:
+        told = np.resize(subject.codes.cond, (-(-n // CHUNK) * CHUNK, subject.codes.cond.shape[1]))
+    parts = []
+    for i, start in enumerate(range(0, n, CHUNK)):
+        given = None if told is None else told[start : start + CHUNK]
+        parts.append(draw(model, subject.state, jax.random.fold_in(key, i), CHUNK, cond=given)[: n - start])
+    images = np.concatenate(parts)
+    if not np.isfinite(images).all():
+        raise InputError(f"{subject.run.path}: samples of the prior are not finite; train with a lower rate")
+    return images
+
+
+def extractor(subject: Subject) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+    """Returns the function images [N, H, W, C] -> features [N, F] that `--features` names, and its name.
+
+    Raises:
+      InputError: it is neither `pixels` nor a finished run with a classifier of images of this size.
+    """
+    asked = subject.settings.features
+    if asked == PIXELS:
+        return lambda images: images.reshape(len(images), -1), "raw pixels"
+    if not Path(asked).exists():
+        raise InputError(
+            f"--features {asked}: no such file or folder; use {PIXELS}, the run of a classifier, or an .npz of features"
+        )
+    run = subject.run.load(asked)
+    embed = run.model.embed
+    if embed is None:
+        raise InputError(
+            f"--features {asked}: a run of {type(run.config.model).__name__} has no classifier; train one with "
+            "`vae-jax train features_mnist`"
+        )
+    if tuple(run.image_shape) != tuple(subject.run.image_shape):
+        seen, wanted = ("x".join(map(str, shape)) for shape in (run.image_shape, subject.run.image_shape))
+        raise InputError(
+            f"--features {asked}: a classifier of {seen} images cannot look at {wanted} ones; train one on this run's "
+            "data"
+        )
+    state = run.restore()
+    if int(state.step) < run.config.steps:
+        raise InputError(f"--features {asked}: unfinished, at step {int(state.step)} of {run.config.steps}; train on")
+
+    def extract(images: np.ndarray) -> np.ndarray:
+        found = []
+        for start in range(0, len(images), CHUNK):
+            part = images[start : start + CHUNK]
+            padded = np.pad(part, ((0, CHUNK - len(part)), *((0, 0),) * 3))
+            found.append(np.asarray(_program(embed)(state, padded))[: len(part)])
+        return np.concatenate(found)
+
+    return extract, f"classifier:{run.experiment}@{int(state.step)}"
+
+
+@functools.lru_cache(maxsize=8)
+def _program(embed: Callable[..., Any]) -> Callable[..., jax.Array]:
+    return jax.jit(lambda state, x: embed(state.eval_params, state.model_state, {"image": jnp.asarray(x)}))
+
+
+def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the arrays `real` [N, F] and `generated` [M, F] of an .npz, the features of an extractor of one's own.
+
+    Raises:
+      InputError: no such file, or not these arrays in it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as held:
+            missing = [name for name in ("real", "generated") if name not in held.files]
+            if missing:
+                raise InputError(f"--features {path}: no array {missing[0]!r} in it; it needs real and generated")
+            real, generated = held["real"], held["generated"]
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise InputError(f"--features {path}: cannot be read ({error}); write it with numpy.savez") from error
+    if real.dtype.kind not in "fiu" or generated.dtype.kind not in "fiu":
+        raise InputError(f"--features {path}: real and generated must be numbers")
+    return real, generated
