@@ -194,7 +194,7 @@ def test_probes_learn_from_the_labelled_examples(runs, tmp_path, capsys):
     assert main.run(["train", "vae_digits", *words, "--workdir", str(run)]) == 0
     assert main.run(["eval", str(run), "--metrics", "probe,mse", "--limit", "0", "--out", str(out)]) == 0
     found = json.loads(out.read_text())
-    assert set(found["metrics"]) == {"probe_svm", "probe_logistic", "mse"}
+    assert set(found["metrics"]) == {"probe_svm", "probe_logistic", "knn", "mse"}
     assert all(m["n"] == 180 for m in found["metrics"].values())
     assert "30 labelled" in found["protocol"]["probes"]
     # Codes of an untrained network are a random projection: they still tell digits apart.

@@ -117,6 +117,7 @@ def evaluate_run(
     import jax
 
     from vae_jax.atomic import jsonable, write_json
+    from vae_jax.cli.images import user_batches
     from vae_jax.evaluation import evaluate, measures
     from vae_jax.evaluation.classification import PROBES
     from vae_jax.evaluation.subject import Subject, cell_width
@@ -150,16 +151,28 @@ def evaluate_run(
         report=lambda seen: report(seen, total),
     )
     metrics = tuple(n for name in metrics for n in (PROBES if name == "probe" else (name,)))
-    learned = {}
+    everything = not metrics
+    learned, unprobed = {}, {}
     if asked := tuple(name for name in metrics if name in PROBES):
-        found, learned = probes(run, state, split, batch_size, limit, asked)
-        result.metrics.update(found)
-    subject = Subject(run, state, split, limit, batch_size, seed, options, others, report)
+        try:
+            found, learned = probes(run, state, split, batch_size, limit, asked)
+            result.metrics.update(found)
+        except InputError as error:
+            unprobed = {asked[0]: str(error)}
+            metrics = tuple(name for name in metrics if name not in PROBES)
+
+    def foreign(name: str) -> Iterator[dict[str, Any]]:
+        return user_batches(run, name, split, batch_size, "--outliers")[0]
+
+    subject = Subject(run, state, split, limit, batch_size, seed, options, others, report, foreign)
     asked = measures.expand(metrics)
     found, refused = measures.measure(asked, subject)
+    refused = unprobed | refused
     result.metrics.update(found)
     standard = tuple(name for name in metrics if name not in measures.names())
-    names = [*(keep(standard, list(result.metrics), ks, run) if standard or not metrics else ()), *found]
+    names = [*(keep(standard, list(result.metrics), ks, run) if standard or everything else ()), *found]
+    if refused and not names:  # nothing to write: what is there stays as it is
+        raise InputError("--metrics: " + "; ".join(refused.values()))
     values = {
         "experiment": run.experiment,
         "step": int(state.step),

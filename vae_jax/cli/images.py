@@ -58,7 +58,9 @@ def at_least_one(option: str, value: int) -> None:
         raise InputError(f"{option} {value}: must be 1 or more")
 
 
-def user_batches(run: Run, given: str, split: str, batch_size: int = 500) -> tuple[Iterator[dict[str, Any]], Source]:
+def user_batches(
+    run: Run, given: str, split: str, batch_size: int = 500, option: str = "--input"
+) -> tuple[Iterator[dict[str, Any]], Source]:
     """Returns batches of the images in a file, a folder or a named data set, checked against the run.
 
     Args:
@@ -66,6 +68,7 @@ def user_batches(run: Run, given: str, split: str, batch_size: int = 500) -> tup
       given: .npy, .npz, a folder of images, or a data set name.
       split: which split of a data set, or of a file or folder that holds splits; others are taken whole.
       batch_size: images at a time.
+      option: that named them, for messages.
 
     Raises:
       InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
@@ -73,12 +76,12 @@ def user_batches(run: Run, given: str, split: str, batch_size: int = 500) -> tup
     from vae_jax import data
     from vae_jax.data.pipeline import eval_batches
 
-    config, part = _data_config(run, given, split)
+    config, part = _data_config(run, given, split, option)
     source = data.load(config, part)
     seen, wanted = source.info.image_shape, tuple(run.image_shape)
     if tuple(seen) != wanted:
         raise InputError(
-            f"--input {given}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
+            f"{option} {given}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
             f"{_mend(seen, wanted)}"
         )
     return eval_batches(source, config, batch_size), source
@@ -96,7 +99,7 @@ def _mend(seen: Sequence[int], wanted: Sequence[int]) -> str:
     return f"convert them to {'grey' if wanted[2] == 1 else 'RGB' if wanted[2] == 3 else f'{wanted[2]} channels'}"
 
 
-def _data_config(run: Run, given: str, split: str) -> tuple[DataConfig, str]:
+def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str]:
     """Returns how to load `given`, and the split to take."""
     from vae_jax.data import DATASETS
 
@@ -105,7 +108,7 @@ def _data_config(run: Run, given: str, split: str) -> tuple[DataConfig, str]:
     whole = dataclasses.replace(own, batch_size=1, limit=None, protocol="full", pipeline="auto", workers=0)
     if path.is_file():
         if path.suffix.lower() not in (".npy", ".npz"):
-            raise InputError(f"--input {given}: neither .npy nor .npz, nor a folder of images; convert it")
+            raise InputError(f"{option} {given}: neither .npy nor .npz, nor a folder of images; convert it")
         config = dataclasses.replace(whole, name="npz", source=str(path), image_size=None)
         return _part(config, split, _has_parts(path))
     if path.is_dir():
@@ -114,7 +117,7 @@ def _data_config(run: Run, given: str, split: str) -> tuple[DataConfig, str]:
         return _part(config, split, (path / "train").is_dir())
     named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
     if given not in named:
-        raise InputError(f"--input {given}: no such file, folder or data set; {nearest(given, named)}")
+        raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")
     if given == own.name:
         return dataclasses.replace(own, batch_size=1, limit=None), split
     size = run.image_shape[0] if DATASETS[given].resizable else None

@@ -38,10 +38,11 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1", ""),
     "probe_svm": (
-        "accuracy of a Gaussian-kernel SVM that knows the codes of the labelled examples (`probe`: both)",
+        "accuracy of a Gaussian-kernel SVM that knows the codes of the labelled examples (`probe`: these three)",
         "M1 of arXiv:1406.5298",
     ),
     "probe_logistic": ("accuracy of logistic regression on the same codes", "M1 of arXiv:1406.5298"),
+    "knn": ("accuracy of the 5 nearest codes of labelled examples", "Cover and Hart 1967"),
     "accuracy": ("share of images whose label is the most probable one given the image", ""),
     "distortion_label": ("-log p(y|z) of the label, z of image and label, nats (multimodal)", "arXiv:1802.05335"),
     "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),

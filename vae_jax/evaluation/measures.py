@@ -29,6 +29,60 @@ class Measure(NamedTuple):
 
 # name as it is asked for -> Measure. One measure may give several metrics (`dci` gives three).
 MEASURES: dict[str, Measure] = {
+    "ais": Measure(
+        "vae_jax.evaluation.sandwich:measure_ais",
+        "log p(x) by annealed importance sampling with Hamiltonian moves, a lower bound on average, nats",
+        "arXiv:1611.04273",
+        "likelihood",
+    ),
+    "bdmc": Measure(
+        "vae_jax.evaluation.sandwich:measure_bdmc",
+        "log p(x) of simulated images from below and above, and the gap: what ais misses at most, nats",
+        "arXiv:1511.02543",
+        "likelihood",
+    ),
+    "mutual_information": Measure(
+        "vae_jax.evaluation.spread:mutual_information",
+        "I(x; z) over the images that are measured, at most the logarithm of their number, nats",
+        "Hoffman and Johnson 2016",
+        "information",
+    ),
+    "aggregate_kl": Measure(
+        "vae_jax.evaluation.spread:aggregate_kl",
+        "KL of the aggregate posterior of all images from the prior, nats",
+        "Hoffman and Johnson 2016",
+        "information",
+    ),
+    "total_correlation": Measure(
+        "vae_jax.evaluation.spread:total_correlation",
+        "KL of the aggregate posterior from the product of its dimensions, nats",
+        "arXiv:1802.04942",
+        "information",
+    ),
+    "dimension_kl": Measure(
+        "vae_jax.evaluation.spread:dimension_kl",
+        "KL of the aggregate posterior from the prior by dimension, summed, nats",
+        "arXiv:1802.04942",
+        "information",
+    ),
+    "inference_gap": Measure(
+        "vae_jax.evaluation.gaps:inference_gap",
+        "log p(x) (the higher of AIS and IW-k) minus ELBO, nats",
+        "arXiv:1801.03558",
+        "gaps",
+    ),
+    "approximation_gap": Measure(
+        "vae_jax.evaluation.gaps:approximation_gap",
+        "log p(x) minus the ELBO of the best diagonal Gaussian of each image, nats",
+        "arXiv:1801.03558",
+        "gaps",
+    ),
+    "amortisation_gap": Measure(
+        "vae_jax.evaluation.gaps:amortisation_gap",
+        "ELBO of the best diagonal Gaussian of each image minus that of the encoder, nats",
+        "arXiv:1801.03558",
+        "gaps",
+    ),
     "frechet_distance": Measure(
         "vae_jax.evaluation.generation:measure_frechet",
         "squared Wasserstein-2 distance of Gaussians fitted to features (--features) of samples and images",
