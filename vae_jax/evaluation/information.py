@@ -34,6 +34,7 @@ class Information(NamedTuple):
       marginal_kl: KL(q(z) || p(z)); for a factorised prior total_correlation + sum of dimension_kl.
       total_correlation: KL(q(z) || prod_j q(z_j)).
       dimension_kl: KL(q(z_j) || p(z_j)) [D]; None without the prior's density of each dimension.
+      dimension_kl_sum: their sum; None with them.
     """
 
     rate: Estimate
@@ -41,6 +42,7 @@ class Information(NamedTuple):
     marginal_kl: Estimate
     total_correlation: Estimate
     dimension_kl: tuple[float, ...] | None
+    dimension_kl_sum: Estimate | None = None
 
 
 def log_aggregate(q: Any, z: jax.Array, *, rows: int = 0) -> jax.Array:
@@ -99,15 +101,17 @@ def decompose(
     if q.mean.shape != z.shape:
         raise InputError(f"information: codes {z.shape} of posteriors {q.mean.shape}; give one code of each example")
     log_q, joint, single = q.log_prob(z), log_aggregate(q, z, rows=rows), log_aggregate_per_dim(q, z, rows=rows)
-    dims = None
+    dims, dims_sum = None, None
     if log_p_per_dim is not None:
-        dims = tuple((np.asarray(single, np.float64) - np.asarray(log_p_per_dim, np.float64)).mean(0).tolist())
+        each = np.asarray(single, np.float64) - np.asarray(log_p_per_dim, np.float64)
+        dims, dims_sum = tuple(each.mean(0).tolist()), Estimate.of(each.sum(1))
     return Information(
         rate=_mean(log_q, -log_p),
         mutual_information=_mean(log_q, -joint),
         marginal_kl=_mean(joint, -log_p),
         total_correlation=_mean(joint, -jnp.sum(single, -1)),
         dimension_kl=dims,
+        dimension_kl_sum=dims_sum,
     )
 
 
