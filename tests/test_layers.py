@@ -15,7 +15,7 @@ MAX_LINES = 500
 # config, runs, cli, ... All of these may import everything, and only they may import `data`.
 LAYERS = (
     {"errors", "prng", "collectives", "schedules", "model"},
-    {"distributions"},
+    {"distributions", "metrics"},
     {"posteriors", "priors", "networks", "quantizers"},
     {"objectives"},
     {"models"},
@@ -84,7 +84,9 @@ def test_modules_keep_to_their_business(module):
             assert ast.unparse(node.value) == "False", "nothing is unpickled"
 
 
-@pytest.mark.parametrize("module", ["vae_jax", "vae_jax.models", "vae_jax.objectives", "vae_jax.train"])
+@pytest.mark.parametrize(
+    "module", ["vae_jax", "vae_jax.models", "vae_jax.objectives", "vae_jax.train", "vae_jax.metrics"]
+)
 def test_import_is_light(module):
     """A user's `import` loads no TensorFlow, plotting, checkpoint or torch code."""
     heavy = ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "torch", "grain", "sklearn")

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vae_jax import metrics
     from vae_jax.api import evaluate_run, experiment, train_run
     from vae_jax.config import Config, Evaluation, Logging
     from vae_jax.data import DataConfig
@@ -65,12 +66,15 @@ __all__ = [
     "evaluate_run",
     "experiment",
     "make_train_step",
+    "metrics",
     "pmap_step",
     "train_run",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "metrics":  # vj.metrics.mig(codes, factors), with no import of its own
+        return importlib.import_module("vae_jax.metrics")
     if name not in _HOME:
         raise AttributeError(f"module 'vae_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

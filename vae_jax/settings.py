@@ -9,6 +9,7 @@ from vae_jax.errors import InputError
 
 # setting -> its least value.
 LEAST = {"chains": 1, "temperatures": 2, "leapfrog": 1, "local_steps": 1, "local_samples": 1}
+LEAST |= {"points": 4, "bins": 2}
 LEAST |= {"samples": 2, "outlier_k": 1, "regret_steps": 1}
 
 
@@ -41,6 +42,10 @@ class Settings:
     """Samples of the importance-weighted bound in `anomaly`."""
     regret_steps: int = 100
     """Updates of each image's own posterior in the likelihood regret of `anomaly`."""
+    points: int = 10_000
+    """Rows that disentanglement scores learn from, and batches of betavae_score, factorvae_score; half as many test."""
+    bins: int = 20
+    """Bins of equal width of mig and modularity."""
 
     def check(self) -> None:
         """Raises InputError for a value out of range; the message names the flag."""

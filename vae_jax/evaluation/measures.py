@@ -137,6 +137,84 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1810.01392, arXiv:2003.02977",
         "detection",
     ),
+    "mig": Measure(
+        "vae_jax.evaluation.disentanglement:mig",
+        "mutual information gap: the best code of a factor against the second best, 0 to 1, higher is better",
+        "arXiv:1802.04942",
+        "disentanglement",
+    ),
+    "rmig": Measure(
+        "vae_jax.evaluation.disentanglement:rmig",
+        "the same under the whole posterior, fixed bins, 0 to 1, higher is better",
+        "arXiv:1908.09961",
+        "disentanglement",
+    ),
+    "jemmig": Measure(
+        "vae_jax.evaluation.disentanglement:jemmig",
+        "joint entropy minus the gap: codes must know nothing else, 0 to 1, LOWER is better",
+        "arXiv:1908.09961",
+        "disentanglement",
+    ),
+    "sap": Measure(
+        "vae_jax.evaluation.disentanglement:sap",
+        "accuracy of the best code alone minus the second best, linear SVM, 0 to 1, higher is better",
+        "arXiv:1711.00848",
+        "disentanglement",
+    ),
+    "dci": Measure(
+        "vae_jax.evaluation.disentanglement:dci",
+        "disentanglement, completeness, informativeness by gradient boosting (minutes), 0 to 1, higher is better",
+        "Eastwood and Williams 2018",
+        "disentanglement",
+    ),
+    "dci_linear": Measure(
+        "vae_jax.evaluation.disentanglement:dci_linear",
+        "the same three by the lasso: factors as numbers",
+        "Eastwood and Williams 2018",
+        "disentanglement",
+    ),
+    "betavae_score": Measure(
+        "vae_jax.evaluation.disentanglement:betavae_score",
+        "accuracy of naming the factor that pairs have in common, linear classifier, higher is better",
+        "Higgins et al. 2017",
+        "disentanglement",
+    ),
+    "factorvae_score": Measure(
+        "vae_jax.evaluation.disentanglement:factorvae_score",
+        "accuracy of naming the factor that is held, by the stillest code, higher is better",
+        "arXiv:1802.05983",
+        "disentanglement",
+    ),
+    "modularity": Measure(
+        "vae_jax.evaluation.disentanglement:modularity",
+        "whether each code knows of one factor only, 0 to 1, higher is better",
+        "arXiv:1802.05312",
+        "disentanglement",
+    ),
+    "explicitness": Measure(
+        "vae_jax.evaluation.disentanglement:explicitness",
+        "ROC area of a linear classifier for each value of a factor, 0.5 to 1, higher is better",
+        "arXiv:1802.05312",
+        "disentanglement",
+    ),
+    "irs": Measure(
+        "vae_jax.evaluation.disentanglement:irs",
+        "how still a code stays while its factor is held, 0 to 1, higher is better",
+        "arXiv:1811.00007",
+        "disentanglement",
+    ),
+    "info_mec": Measure(
+        "vae_jax.evaluation.disentanglement:info_mec",
+        "infom, infoc, infoe: modularity, compactness, explicitness in information, 0 to 1, higher is better",
+        "arXiv:2305.18378",
+        "disentanglement",
+    ),
+    "udr": Measure(
+        "vae_jax.evaluation.disentanglement:udr",
+        "agreement of the codes of runs trained apart (--others), needs no factors, higher is better",
+        "arXiv:1905.12614",
+        "agreement",
+    ),
 }
 
 

@@ -1,0 +1,307 @@
+"""Scores that hold one factor still and look at what moves in the codes: BetaVAE, FactorVAE, IRS.
+
+The papers draw new images with a factor held fixed. Here rows with the same value of that factor are drawn from the
+ones given, with replacement. On rows that are a uniform sample of the factor grid, or all of it, the two have the same
+distribution but for rows drawn twice.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from vae_jax.errors import InputError
+from vae_jax.metrics.arrays import GROUPS, Table, group_error, scores, table
+
+VOTES = 1000  # votes whose batches are held at a time
+
+
+class Accuracy(NamedTuple):
+    """How often the fixed factor is recognised.
+
+    Attributes:
+      value: accuracy on the evaluation votes.
+      stderr: method of groups: all again on each of 5 disjoint parts of the rows, with as many fewer votes.
+      train: accuracy on the training votes.
+      active: code dimensions that took part, bool [D].
+      votes: for the FactorVAE score, training votes of each factor for each dimension, int [F, D]; else None.
+    """
+
+    value: float
+    stderr: float | None
+    train: float
+    active: np.ndarray
+    votes: np.ndarray | None = None
+
+
+class Robustness(NamedTuple):
+    """Interventional robustness.
+
+    Attributes:
+      value: mean over active dimensions, weighted by how far each one moves.
+      stderr: method of groups.
+      per_code: [D]; 0 for dimensions that never move.
+      matrix: 1 - normalised deviation of each code when each factor is held, [D, F]; 0 for still dimensions.
+      parents: the factor that holds each code best, int [D]; -1 for still dimensions.
+    """
+
+    value: float
+    stderr: float | None
+    per_code: np.ndarray
+    matrix: np.ndarray
+    parents: np.ndarray
+
+
+class _Held(NamedTuple):
+    """Rows ordered by each factor's value: `order` [F, N], and where each value starts and how many rows it has."""
+
+    order: np.ndarray
+    first: list[np.ndarray]
+    count: list[np.ndarray]
+
+
+def betavae_score(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    train: int = 10_000,
+    test: int = 5_000,
+    batch: int = 64,
+    names: Sequence[str] = (),
+    groups: int = GROUPS,
+    seed: int = 0,
+) -> Accuracy:
+    """BetaVAE score: can a linear classifier tell which factor a batch of pairs has in common?
+
+        x_v = 1/B sum_b |z_b - z'_b|,   z_b and z'_b of rows with the same value of factor v;   accuracy of x_v -> v
+
+    disentanglement_lib's settings: logistic regression (C = 1) on 10,000 points, 5,000 to test, 64 pairs each.
+
+    Args:
+      codes: mean codes [N, D].
+      factors: values of the factors [N, F], F >= 2.
+      train, test: points.
+      batch: B, pairs a point.
+      names: of the factors, for messages.
+      groups: parts of the rows for the standard error; 0 for none.
+      seed: of the draws.
+
+    Returns:
+      `Accuracy`, 1/F (chance) to 1, higher is better.
+
+    Raises:
+      InputError: codes that are not finite, a constant factor, wrong shapes, or a number below 1.
+
+    Reference: Higgins et al. 2017 (ICLR); settings of arXiv:1811.12359
+    """
+    facts = table("betavae_score", codes, factors, names, least_factors=2)
+    _positive("betavae_score", train=train, test=test, batch=batch)
+
+    def score(facts: Table, train: int, test: int) -> tuple[float, float]:
+        from sklearn.linear_model import LogisticRegression
+
+        rng, held = np.random.default_rng(seed), _held(facts)
+        x, label = _pairs(facts, held, rng, train, batch)
+        seen, truth = _pairs(facts, held, rng, test, batch)
+        if len(np.unique(label)) < 2:
+            raise InputError(f"betavae_score: all {train} training points are of one factor; give more")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # not wholly converged: the accuracy no longer moves
+            model = LogisticRegression(max_iter=1000).fit(x, label)
+        return float(np.mean(model.predict(seen) == truth)), float(np.mean(model.predict(x) == label))
+
+    value, learned = score(facts, train, test)
+
+    def part_score(part: Table, n: int) -> tuple[float, ...]:
+        return score(part, max(train // n, 1), max(test // n, 1))[:1]
+
+    (found,) = scores([value], _grouped("betavae_score", facts, names, groups, seed, part_score))
+    return Accuracy(found.value, found.stderr, learned, np.ones(facts.codes.shape[1], bool))
+
+
+def factorvae_score(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    train: int = 10_000,
+    test: int = 5_000,
+    batch: int = 64,
+    threshold: float = 0.05,
+    variance_rows: int = 10_000,
+    names: Sequence[str] = (),
+    groups: int = GROUPS,
+    seed: int = 0,
+) -> Accuracy:
+    """FactorVAE score: does the dimension that moves least tell which factor is held?
+
+        d* = argmin_d Var_batch(z_d) / Var(z_d);   the majority vote of each d* is the factor;   accuracy on new votes
+
+    disentanglement_lib's settings: batches of 64, 10,000 training and 5,000 evaluation votes, variances from 10,000
+    rows, dimensions with a standard deviation under 0.05 left out. Its own `num_active_dims` always says D; `active`
+    here says which dimensions took part. With none the score is 0.
+
+    Args:
+      codes, factors, batch, names, groups, seed: as for `betavae_score`; batch >= 2.
+      train, test: votes.
+      threshold: least standard deviation of a dimension that takes part.
+      variance_rows: most rows for Var(z_d).
+
+    Returns:
+      `Accuracy`, about 1/F (chance) to 1, higher is better.
+
+    Raises:
+      InputError: as `betavae_score`; threshold below 0.
+
+    Reference: arXiv:1802.05983, section 4; settings of arXiv:1811.12359
+    """
+    facts = table("factorvae_score", codes, factors, names, least_factors=2)
+    _positive("factorvae_score", train=train, test=test, batch=batch - 1, variance_rows=variance_rows - 1)
+    if threshold < 0:
+        raise InputError(f"factorvae_score: threshold {threshold} must be 0 or more")
+
+    def score(facts: Table, train: int, test: int) -> tuple[float, float, np.ndarray, np.ndarray]:
+        rng, held = np.random.default_rng(seed), _held(facts)
+        some = rng.permutation(len(facts.codes))[:variance_rows]
+        variances = facts.codes[some].var(0, ddof=1)
+        active = (np.sqrt(variances) >= threshold) & (variances > 0)
+        votes = np.zeros((len(facts.sizes), len(variances)), np.int64)
+        if not active.any():
+            return 0.0, 0.0, active, votes
+        counted = [_votes(facts, held, rng, n, batch, variances, active) for n in (train, test)]
+        chosen = counted[0].argmax(0)
+        right = [votes[chosen, np.arange(len(variances))].sum() / votes.sum() for votes in counted]
+        return float(right[1]), float(right[0]), active, counted[0]
+
+    value, learned, active, votes = score(facts, train, test)
+
+    def part_score(part: Table, n: int) -> tuple[float, ...]:
+        return score(part, max(train // n, 1), max(test // n, 1))[:1]
+
+    errors = _grouped("factorvae_score", facts, names, groups, seed, part_score)
+    (found,) = scores([value], errors)
+    return Accuracy(found.value, found.stderr, learned, active, votes)
+
+
+def irs(
+    codes: np.ndarray,
+    factors: np.ndarray,
+    *,
+    quantile: float = 0.99,
+    names: Sequence[str] = (),
+    groups: int = GROUPS,
+    seed: int = 0,
+) -> Robustness:
+    """Interventional robustness score: how little a code moves, whatever the other factors do, once its own is held.
+
+        IRS_dk = 1 - 1/B_k sum_b Q(|z_d - E[z_d | y_k = b]|) / max |z_d - E[z_d]|,   IRS = weighted mean of max_k IRS_dk
+
+    Q is a quantile of the deviations among rows with y_k = b: 0.99 as in disentanglement_lib; 1 is the paper's maximum.
+    Weights are the largest deviations. Dimensions that never move are left out; with no other the score is 0.
+
+    Args:
+      codes: mean codes [N, D].
+      factors: values of the factors [N, F].
+      quantile: in (0, 1].
+      names: of the factors, for messages.
+      groups: parts of the rows for the standard error; 0 for none.
+      seed: of the parts.
+
+    Returns:
+      `Robustness`, in [0, 1], higher is better. Few rows a value make it look better than it is.
+
+    Raises:
+      InputError: codes that are not finite, a constant factor, wrong shapes, or a quantile out of range.
+
+    Reference: arXiv:1811.00007
+    """
+    facts = table("irs", codes, factors, names)
+    if not 0 < quantile <= 1:
+        raise InputError(f"irs: quantile {quantile} is out of range; it must be in (0, 1]")
+    value, matrix, moves = _robustness(facts, quantile)
+    errors = _grouped("irs", facts, names, groups, seed, lambda part, n: (_robustness(part, quantile)[0],))
+    (found,) = scores([value], errors)
+    return Robustness(found.value, found.stderr, matrix.max(1), matrix, np.where(moves, matrix.argmax(1), -1))
+
+
+def _robustness(facts: Table, quantile: float) -> tuple[float, np.ndarray, np.ndarray]:
+    z = facts.codes
+    farthest = np.abs(z - z.mean(0)).max(0)
+    moves = z.var(0) > 0
+    matrix = np.zeros((z.shape[1], len(facts.sizes)))
+    if not moves.any():
+        return 0.0, matrix, moves
+    for k, size in enumerate(facts.sizes):
+        rows = [z[facts.factors[:, k] == b] for b in range(size)]
+        apart = np.mean([np.quantile(np.abs(r - r.mean(0)), quantile, axis=0) for r in rows], axis=0)
+        matrix[moves, k] = 1 - apart[moves] / farthest[moves]
+    return float(np.average(matrix[moves].max(1), weights=farthest[moves])), matrix, moves
+
+
+def _held(facts: Table) -> _Held:
+    order = np.argsort(facts.factors, axis=0, kind="stable").T
+    count = [np.bincount(facts.factors[:, k], minlength=size) for k, size in enumerate(facts.sizes)]
+    return _Held(order, [np.cumsum(c) - c for c in count], count)
+
+
+def _same(facts: Table, held: _Held, rng: np.random.Generator, rows: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """Returns, for each of rows [V, B], a row with its value of factor which [V], drawn at random: int [V, B]."""
+    out = np.empty_like(rows)
+    u = rng.random(rows.shape)
+    for k in range(len(facts.sizes)):
+        at = which == k
+        value = facts.factors[rows[at], k]
+        out[at] = held.order[k][held.first[k][value] + (u[at] * held.count[k][value]).astype(np.int64)]
+    return out
+
+
+def _pairs(
+    facts: Table, held: _Held, rng: np.random.Generator, points: int, batch: int
+) -> tuple[np.ndarray, np.ndarray]:
+    which = rng.integers(len(facts.sizes), size=points)
+    means = np.empty((points, facts.codes.shape[1]))
+    for start in range(0, points, VOTES):
+        part = which[start : start + VOTES]
+        one = rng.integers(len(facts.codes), size=(len(part), batch))
+        other = _same(facts, held, rng, one, part)
+        means[start : start + VOTES] = np.abs(facts.codes[one] - facts.codes[other]).mean(1)
+    return means, which
+
+
+def _votes(
+    facts: Table,
+    held: _Held,
+    rng: np.random.Generator,
+    number: int,
+    batch: int,
+    variances: np.ndarray,
+    active: np.ndarray,
+) -> np.ndarray:
+    which = rng.integers(len(facts.sizes), size=number)
+    votes = np.zeros((len(facts.sizes), len(variances)), np.int64)
+    dims = np.flatnonzero(active)
+    for start in range(0, number, VOTES):
+        part = which[start : start + VOTES]
+        first = rng.integers(len(facts.codes), size=(len(part), 1))
+        rows = _same(facts, held, rng, np.repeat(first, batch, axis=1), part)
+        still = dims[np.argmin(facts.codes[rows][:, :, dims].var(1, ddof=1) / variances[dims], axis=1)]
+        np.add.at(votes, (part, still), 1)
+    return votes
+
+
+def _grouped(metric: str, facts: Table, names: Sequence[str], groups: int, seed: int, score) -> tuple:
+    """Returns the standard errors of `score(part, groups)` by the method of groups, over parts of the rows."""
+
+    def value(rows: np.ndarray) -> Sequence[float]:
+        return score(table(metric, facts.codes[rows], facts.factors[rows], names), groups)
+
+    return group_error(value, np.random.default_rng(seed).permutation(len(facts.codes)), groups=groups)
+
+
+def _positive(metric: str, **numbers: int) -> None:
+    for name, value in numbers.items():
+        if value < 1:
+            least = 2 if name in ("batch", "variance_rows") and metric == "factorvae_score" else 1
+            raise InputError(f"{metric}: {name} {value + least - 1} must be {least} or more")
