@@ -22,7 +22,7 @@ from vae_jax import data, train
 from vae_jax.atomic import write_json
 from vae_jax.config import Config
 from vae_jax.data import Source
-from vae_jax.data.pipeline import eval_batches
+from vae_jax.data.pipeline import eval_batches, examples
 from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Facts, Model
 from vae_jax.train import TrainState
@@ -177,6 +177,10 @@ class Run:
     def batches(self, split: str, batch_size: int | None = None) -> Iterator[dict[str, Any]]:
         """Yields the split once, as the model saw it in training; the last batch is smaller, never dropped."""
         return eval_batches(self.source(split), self.config.data, batch_size)
+
+    def examples(self, split: str, index: np.ndarray) -> dict[str, Any]:
+        """Returns the examples `index` int [B] of a split, as `batches` yields them."""
+        return examples(self.source(split), self.config.data, index)
 
     def __hash__(self) -> int:
         return hash(str(self.path))
