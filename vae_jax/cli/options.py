@@ -115,7 +115,7 @@ def option_names(target: Any, prefix: str = "") -> list[str]:
     names = []
     for f in dataclasses.fields(target):
         value = None if isinstance(target, type) else getattr(target, f.name)
-        name = prefix + f.name.replace("_", "-")
+        name = prefix + f.name.rstrip("_").replace("_", "-")  # `from_` is the field of --from
         if dataclasses.is_dataclass(value):
             names += option_names(value, name + ".")
         elif not (isinstance(target, type) and "Positional" in str(f.type)):

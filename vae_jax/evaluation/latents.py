@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import Codes
 
 
@@ -193,3 +194,26 @@ def plane(side: int, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
     axis = np.array([normal.inv_cdf((i + 0.5) / side) for i in range(side)])
     first, second = np.meshgrid(axis, axis[::-1])
     return np.stack([first, second], -1)
+
+
+def attribute(codes: np.ndarray, values: np.ndarray, source: int, target: int) -> np.ndarray:
+    """Returns the direction of an attribute, mean code with `target` less mean code with `source`, float64 [D].
+
+    Args:
+      codes: [N, D].
+      values: of the attribute (a label, or one factor), int [N].
+      source, target: the values that codes are to leave and to take on.
+
+    Raises:
+      InputError: no example has one of the values.
+
+    References: arXiv:1609.04468, sec. 3.
+    """
+    means = []
+    for value in (source, target):
+        rows = np.asarray(codes, np.float64)[np.asarray(values) == value]
+        if not len(rows):
+            there = ", ".join(map(str, np.unique(values)))
+            raise InputError(f"value {value}: none of {len(codes):,} examples has it; choose of {there}")
+        means.append(rows.mean(0))
+    return means[1] - means[0]
