@@ -112,8 +112,7 @@ class Run:
     def optimizers(self) -> dict[str, train.Optimizer]:
         """The optimizer's options for each parameter group."""
         shapes = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.example_batch()))[0]
-        chosen = {"critic": self.config.critic_optimizer}
-        return {group: chosen.get(group, self.config.optimizer) for group in shapes}
+        return {group: optimizer_of(self.config, group) for group in shapes}
 
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
@@ -184,6 +183,11 @@ class Run:
 
     def __hash__(self) -> int:
         return hash(str(self.path))
+
+
+def optimizer_of(config: Config, group: str) -> train.Optimizer:
+    """Returns the optimizer's options for one parameter group."""
+    return config.critic_optimizer if group == "critic" else config.optimizer
 
 
 def blank_batch(image_shape: tuple[int, int, int], facts: Facts) -> dict[str, jax.Array]:

@@ -16,7 +16,7 @@ from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError
-from vae_jax.model import NO_FACTS, Facts
+from vae_jax.model import NO_FACTS, Facts, Model
 from vae_jax.runs import Run, data_range, facts_of
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
@@ -36,17 +36,17 @@ def free_folder(experiment: str, base: Path = Path("runs")) -> Path:
     return path
 
 
-def newest_folder(experiment: str, base: Path = Path("runs")) -> Path:
-    """Returns the newest of runs/EXP, runs/EXP-2, ...
+def newest_folder(experiment: str, base: Path = Path("runs"), file: str = "config.json") -> Path:
+    """Returns the newest of runs/EXP, runs/EXP-2, ... that holds `file`.
 
     Raises:
       InputError: there is none.
     """
     numbered = (p for p in base.glob(f"{experiment}-*") if p.name.removeprefix(f"{experiment}-").isdigit())
-    found = [p for p in (base / experiment, *numbered) if (p / "config.json").is_file()]
+    found = [p for p in (base / experiment, *numbered) if (p / file).is_file()]
     if not found:
         raise InputError(f"{base / experiment}: no run to resume; train without --resume, or name one with --workdir")
-    return max(found, key=lambda p: (p / "config.json").stat().st_mtime)
+    return max(found, key=lambda p: (p / file).stat().st_mtime)
 
 
 def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
@@ -58,7 +58,7 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
     configs.check(config)
     source = data.load(config.data, "train")
     shape = source.info.image_shape
-    config.model.build(shape, facts_of(source))
+    check_fit(config, source)
     mesh = train.make_mesh(config.mesh)
     micro = config.data.batch_size // config.accumulate
     if micro % mesh.size:
@@ -66,8 +66,18 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
             f"data.batch_size: {config.data.batch_size} in {config.accumulate} microbatch(es) does not divide over "
             f"{mesh.size} devices; choose a multiple of {mesh.size * config.accumulate}"
         )
-    check_pixels(config, source)
     return source, shape
+
+
+def check_fit(config: Config, source: Source) -> Model:
+    """Returns the model of these data, built to check that the two fit together.
+
+    Raises:
+      InputError: they do not.
+    """
+    model = config.model.build(source.info.image_shape, facts_of(source))
+    check_pixels(config, source)
+    return model
 
 
 def check_pixels(config: Config, source: Source) -> None:
@@ -178,7 +188,7 @@ def train_run(
     source, shape = prepare(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
     run = open_run(config, experiment, path, shape, resume, facts_of(source))
-    with _log_to(run.path / "log.txt"):
+    with log_to(run.path / "log.txt"):
         checkpoints = run.checkpoints(create=True)
         try:
             return _train(run, source, checkpoints, resume, report, say)
@@ -267,7 +277,7 @@ def _evaluate(run: Run, state: TrainState, step: int, split: str, writer: Metric
     writer.write(step, split, {name: estimate.value for name, estimate in result.metrics.items()})
 
 
-class _log_to:
+class log_to:
     """Sends this package's log records to a file while the block runs."""
 
     def __init__(self, path: Path):

@@ -35,8 +35,14 @@ def train(argv: list[str]) -> int:
     return _train(config, path.stem, workdir, flags)
 
 
-def split(argv: list[str]) -> tuple[str | None, Path | None, set[str], list[str]]:
-    """Returns (experiment, workdir, flags, config options); the experiment may stand anywhere before the options."""
+def split(
+    argv: list[str], command: str = "train", more: tuple[str, ...] = ()
+) -> tuple[str | None, Path | None, set[str], list[str]]:
+    """Returns (experiment, workdir, flags, config options); the experiment may stand anywhere before the options.
+
+    `more` are run options that the command took out before; a near miss of one is named too.
+    """
+    known = (*FLAGS, "--workdir", *more)
     flags, rest, workdir, name = set(), [], None, None
     words = iter(argv)
     for word in words:
@@ -54,19 +60,19 @@ def split(argv: list[str]) -> tuple[str | None, Path | None, set[str], list[str]
     stray = next((w for w in rest[:1] if not w.startswith("-")), None)
     if stray is not None:
         raise InputError(
-            f"train: {stray!r} is no option; options start with --, and one experiment is trained at a time"
+            f"{command}: {stray!r} is no option; options start with --, and one experiment is trained at a time"
         )
-    typo = next((w for w in rest if w.startswith("--") and "." not in w and w.partition("=")[0] in _near(w)), None)
+    typo = next((w for w in rest if w.startswith("--") and "." not in w and _near(w.partition("=")[0], known)), None)
     if typo is not None:
-        raise InputError(f"{typo}: no such option; {nearest(typo, (*FLAGS, '--workdir'))}")
+        raise InputError(f"{typo}: no such option; {nearest(typo, known)}")
     return name, workdir, flags, rest
 
 
-def _near(word: str) -> tuple[str, ...]:
-    """Returns the word itself if it is a near miss of a run option (so that it is named, not passed on)."""
+def _near(word: str, known: tuple[str, ...]) -> bool:
+    """Says whether the word is a near miss of a run option (so that it is named, not passed on)."""
     import difflib
 
-    return (word.partition("=")[0],) if difflib.get_close_matches(word, (*FLAGS, "--workdir"), 1, 0.85) else ()
+    return bool(difflib.get_close_matches(word, known, 1, 0.85))
 
 
 def help_text() -> str:

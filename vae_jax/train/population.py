@@ -141,6 +141,14 @@ def init_population(
     return replace(states, hyper=jax.device_put(own, placed))
 
 
-def member(states: TrainState, number: int) -> TrainState:
-    """Returns the state of one member, on the host's first device."""
-    return jax.device_put(jax.tree.map(lambda x: x[number], states), jax.devices()[0])
+def member_states(states: TrainState) -> list[TrainState]:
+    """Returns the state of each member, on the first device."""
+    raw = replace(states, key=jax.random.key_data(states.key))
+    host = jax.device_get(raw)
+    device = jax.devices()[0]
+
+    def one(number: int) -> TrainState:
+        own = jax.device_put(jax.tree.map(lambda x: x[number], host), device)
+        return replace(own, key=jax.random.wrap_key_data(own.key))
+
+    return [one(number) for number in range(len(host.step))]

@@ -1,0 +1,137 @@
+"""`vae-jax sweep EXP --seeds 0:8 --vary OPTION=A,B`: parse, train all members, say what came out."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vae_jax.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from vae_jax.config import Config
+
+HELP = """usage: vae-jax sweep EXP [--seeds 0:8] [--vary OPTION=A,B,... [OPTION=C,D,...]] [--metrics A,B]
+                     [--workdir DIR] [--resume] [--smoke] [--quiet] [--strategy vmap|map] [--OPTION VALUE ...]
+
+Trains every combination of the values of --vary with every seed. Members of equal shape are one compiled program.
+
+--seeds     0:8 (0 to 7), 0:8:2, or 0,3,5 (default: the experiment's own seed)
+--vary      an option of training and its values, as in model.objective.beta=1,4,16; several are combined
+--metrics   what is measured at the end, as in `vae-jax eval` (default: the standard metrics)
+--workdir   the sweep's folder (default: runs/EXP-sweep, or the next free number after it)
+--resume    go on with a sweep that was stopped; give the same options
+--strategy  vmap: one operation for all members; map: members in turn (default: by network and platform)
+
+Other options are those of `vae-jax train EXP --help`; they are the same for all members."""
+
+OWN = ("--seeds", "--vary", "--metrics", "--strategy")
+
+
+def sweep(argv: list[str]) -> int:
+    """Runs the command and returns its exit code."""
+    from vae_jax import experiments_index as index
+    from vae_jax.cli.train import split
+
+    own, rest = take_own(argv)
+    name, workdir, flags, options = split(rest, "sweep", OWN)
+    if name is None:
+        if "-h" in options or "--help" in options:
+            print(HELP)
+            return 0
+        raise InputError(f"sweep: which experiment? one of {', '.join(index.all_experiments())}, or a .py file")
+    if "-h" in options or "--help" in options:
+        print(HELP)
+        return 0
+    if "--distributed" in flags:
+        raise InputError("--distributed: a sweep is made by one process; leave it out")
+    path = index.find(name)
+    plan = read_plan(index.load(path), path.stem, own, options, smoke="--smoke" in flags)
+    return _sweep(plan, workdir, flags)
+
+
+def take_own(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Returns ({option of the sweep: its words}, the other words); --vary takes all words up to the next option.
+
+    Raises:
+      InputError: an option without a value, or one given twice that takes one.
+    """
+    own: dict[str, list[str]] = {}
+    rest: list[str] = []
+    i = 0
+    while i < len(argv):
+        option, equals, text = argv[i].partition("=")
+        i += 1
+        if option not in OWN:
+            rest.append(argv[i - 1])
+            continue
+        words = [text] if equals else []
+        while not equals and i < len(argv) and not argv[i].startswith("--") and (not words or option == "--vary"):
+            words.append(argv[i])
+            i += 1
+        if not any(words):
+            raise InputError(f"{option}: needs a value (vae-jax sweep --help)")
+        if option in own and option != "--vary":
+            raise InputError(f"{option}: stands there twice; give it once")
+        own[option] = own.get(option, []) + words
+    return own, rest
+
+
+def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options: list[str], *, smoke: bool) -> Any:
+    """Returns the `Sweep` that the words describe.
+
+    Raises:
+      InputError: see `vae_jax.sweeps.plan`; and whatever `vae-jax train` refuses.
+    """
+    from vae_jax.cli.evaluate import check_names
+    from vae_jax.cli.options import parse_config
+    from vae_jax.sweeps import plan
+    from vae_jax.sweeps.record import Sweep
+
+    if any(word.partition("=")[0] == "--seed" for word in options):
+        raise InputError("--seed: a sweep takes --seeds, as in --seeds 0:8 or --seeds 3")
+    vary = plan.parse_vary(own.get("--vary", []))
+    if not vary and "--seeds" not in own:
+        raise InputError("sweep: nothing to sweep over; give --seeds 0:8, or --vary OPTION=A,B, or both")
+    seeds = plan.parse_seeds(own["--seeds"][0]) if "--seeds" in own else (base.seed,)
+    metrics = tuple(name for name in re.split(r"[,\s]+", own.get("--metrics", [""])[0].strip()) if name)
+    check_names(metrics)
+    strategy = own.get("--strategy", [None])[0]
+    if strategy not in (None, "vmap", "map"):
+        raise InputError(f"--strategy {strategy}: no such strategy; {nearest(strategy, ('vmap', 'map'))}")
+    # What is wrong with the common options is said without --vary.
+    common = parse_config(base, options, f"vae-jax train {experiment}")
+
+    def configure(values: dict[str, str]) -> Config:
+        words = [word for option, value in values.items() for word in (f"--{option}", *value.split())]
+        try:
+            config = parse_config(base, [*options, *words], f"vae-jax train {experiment}") if words else common
+        except InputError as error:
+            raise InputError(f"--vary: {error}") from error
+        return config.shrink() if smoke else config
+
+    members = plan.make_members(seeds, vary, configure)
+    return Sweep(experiment, tuple(members), seeds, vary, metrics, strategy)
+
+
+def _sweep(plan: Any, workdir: Path | None, flags: set[str]) -> int:
+    from vae_jax.cli.progress import Progress
+    from vae_jax.sweeps import table
+    from vae_jax.sweeps.record import FILE
+    from vae_jax.sweeps.run import plan as make_groups
+    from vae_jax.sweeps.run import sweep_run
+    from vae_jax.training import free_folder, newest_folder
+
+    name, resume = f"{plan.experiment}-sweep", "--resume" in flags
+    folder = workdir or (newest_folder(name, file=FILE) if resume else free_folder(name))
+    groups = make_groups(plan)
+    steps = sum(plan.members[group[0]].config.steps for group in groups[0])
+    with Progress(steps, quiet="--quiet" in flags) as progress:
+        values = sweep_run(plan, folder, groups, resume=resume, report=progress.report, say=progress.say)
+    table.print_table(values)
+    print(f"table: {folder / 'sweep.csv'}, figures: {folder / 'figures'}, members: {folder}/*/")
+    refused = {reason for member in values["members"] for reason in member.get("refused", {}).values()}
+    if refused:
+        # The rest is written; the exit code still says that not all of it could be done.
+        raise InputError("--metrics: " + "; ".join(sorted(refused)))
+    return 0

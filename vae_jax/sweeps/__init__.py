@@ -1,0 +1,1 @@
+"""Sweeps: many runs of one experiment, those of equal shape as one program."""

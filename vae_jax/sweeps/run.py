@@ -1,0 +1,195 @@
+"""From a sweep's plan to its folder: groups one after the other, each member measured, a table and plots."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vae_jax import config as configs
+from vae_jax import data, training
+from vae_jax.cli.evaluate import evaluate_run
+from vae_jax.config import Config
+from vae_jax.data import Source
+from vae_jax.errors import InputError
+from vae_jax.figures.curves import read_metrics
+from vae_jax.runs import Run
+from vae_jax.sweeps import table
+from vae_jax.sweeps.group import Trained, grouped, open_member, train_group
+from vae_jax.sweeps.record import Record, Sweep
+from vae_jax.train import TrainState
+from vae_jax.train.loop import NonFinite
+
+logger = logging.getLogger(__name__)
+Report = Callable[[int, dict[str, Any]], None]
+# Where the plots come from, besides the metrics asked for.
+ALWAYS = ("elbo", "rate", "distortion")
+
+
+class Groups(NamedTuple):
+    """The members of each program, and the training split of each data config."""
+
+    members: list[list[int]]
+    sources: dict[Any, Source]
+
+
+def plan(sweep: Sweep) -> Groups:
+    """Returns which members are one program; loads the data, writes nothing.
+
+    Raises:
+      InputError: a member whose data, model or devices do not fit together.
+    """
+    sources: dict[Any, Source] = {}
+
+    def check(config: Config) -> tuple[Source, Any]:
+        configs.check(config)
+        if config.mesh.fsdp != 1:
+            raise InputError(
+                f"mesh.fsdp: {config.mesh.fsdp} would split a member over devices, but a sweep gives whole members to "
+                "each; leave it at 1"
+            )
+        if config.data not in sources:
+            sources[config.data] = data.load(config.data, "train")
+        source = sources[config.data]
+        if source.pipeline != "device":
+            training.prepare(config)
+        return source, training.check_fit(config, source)
+
+    return Groups(grouped(sweep.members, check), sources)
+
+
+def sweep_run(
+    sweep: Sweep,
+    workdir: Path,
+    groups: Groups | None = None,
+    *,
+    resume: bool = False,
+    report: Report = lambda step, metrics: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Trains and evaluates every member; returns the content of `sweep.json`.
+
+    Args:
+      sweep: what to make.
+      workdir: its folder; members are run folders in it.
+      groups: of `plan`, where it was made before.
+      resume: go on with the sweep in `workdir`: what is finished is not repeated.
+      report: progress: steps of all groups so far, and metrics.
+      say: takes sentences for people.
+
+    Raises:
+      InputError: bad input; nothing was written. A metric that a member refuses stands in its row, under `refused`.
+      Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
+    """
+    groups = groups or plan(sweep)
+    record = Record.resume(workdir, sweep) if resume else Record.create(workdir, sweep, groups.members)
+    with training.log_to(workdir / "log.txt"):
+        try:
+            _make(sweep, record, groups, report, say)
+        except BaseException as error:
+            logger.exception("stopped: %s", error)
+            raise
+    table.write(record.path, record.values)
+    record.write()
+    return record.values
+
+
+def _make(
+    sweep: Sweep,
+    record: Record,
+    groups: Groups,
+    report: Report,
+    say: Callable[[str], None],
+) -> None:
+    combinations = len(sweep.members) // len(sweep.seeds)
+    say(
+        f"{sweep.experiment}: {len(sweep.members)} members ({combinations} x {len(sweep.seeds)} seeds) in "
+        f"{len(groups.members)} program(s), folder {record.path}"
+    )
+    before = 0
+    for number, group in enumerate(groups.members):
+        rows = [record.members[i] for i in group]
+        steps = sweep.members[group[0]].config.steps
+        if any(row["state"] not in ("done", "diverged") for row in rows):
+            _group(
+                sweep,
+                record,
+                number,
+                group,
+                groups.sources,
+                lambda step, metrics, b=before: report(b + step, metrics),
+                say,
+            )
+        before += steps
+
+
+def _group(
+    sweep: Sweep,
+    record: Record,
+    number: int,
+    group: Sequence[int],
+    sources: dict[Any, Source],
+    report: Report,
+    say: Callable[[str], None],
+) -> None:
+    members = [sweep.members[i] for i in group]
+    source = sources[members[0].config.data]
+    runs: list[Run] = []
+    for member in members:
+        lead = runs[0] if runs else None
+        runs.append(open_member(record.path / member.name, sweep.experiment, member.config, source, lead))
+    states: Sequence[TrainState | None] = [None] * len(group)
+    if any(record.members[i]["state"] in ("waiting", "training") for i in group):
+        for i in group:
+            record.members[i]["state"] = "training"
+        record.write()
+        start = time.perf_counter()
+        folder = record.path / "population" / str(number)
+        if source.pipeline == "device":
+            trained = train_group(runs, folder, strategy=sweep.strategy, report=report, say=say)
+        else:
+            trained = _alone(runs[0], report, say)
+        states = trained.states
+        _note(record, group, members, trained)
+        record.values["groups"][number] = {
+            "members": [member.name for member in members],
+            "seconds": round(time.perf_counter() - start, 2),
+        }
+        record.write()
+        shutil.rmtree(record.path / "population", ignore_errors=True)  # each member has its own checkpoint now
+    for i, run, state in zip(group, runs, states):
+        if record.members[i]["state"] == "trained":
+            _evaluate(record, i, run, state, sweep.metrics)
+
+
+def _note(record: Record, group: Sequence[int], members: Sequence[Any], trained: Trained) -> None:
+    for position, (i, member) in enumerate(zip(group, members)):
+        row = record.members[i]
+        if position in trained.diverged:
+            step, names = trained.diverged[position]
+            row.update(state="diverged", step=step - 1, diverged={"step": step, "what": names})
+        else:
+            row.update(state="trained", step=member.config.steps)
+
+
+def _alone(run: Run, report: Report, say: Callable[[str], None]) -> Trained:
+    """Trains one member as `vae-jax train` does: its data are streamed, so no program can make the batches."""
+    checkpoints = run.path / "checkpoints"
+    try:
+        resume = checkpoints.is_dir()
+        if not resume:
+            shutil.rmtree(run.path)
+        training.train_run(run.config, run.experiment, run.path, resume=resume, report=report, say=say)
+    except NonFinite as error:
+        return Trained([], {0: (error.step, error.names)})
+    return Trained([run.restore()], {})
+
+
+def _evaluate(record: Record, number: int, run: Run, state: TrainState | None, metrics: tuple[str, ...]) -> None:
+    lines = [line for line in read_metrics(run.path) if line.get("split") == "train"]
+    has = tuple(name for name in ALWAYS if name in lines[-1])
+    result = evaluate_run(run, metrics=tuple(dict.fromkeys((*metrics, *has))) if metrics else (), state=state)
+    record.update(number, state="done", metrics=result["metrics"], refused=result.get("refused", {}))
