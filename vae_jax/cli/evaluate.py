@@ -260,7 +260,8 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     """Returns the metrics to write, in the order asked for."""
     if not metrics:
         return found
-    wanted = [n for name in metrics for n in ([f"iw_{k}" for k in ks] if name in ("iwae", "iw_<k>") else [name])]
+    every = [n for k in ks for n in (f"iw_{k}", f"iw_{k}_bits_per_dim") if n == f"iw_{k}" or n in found]
+    wanted = [n for name in metrics for n in (every if name in ("iwae", "iw_<k>") else [name])]
     for name in wanted:
         if name not in found:
             why = (
@@ -324,6 +325,7 @@ def print_result(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     from vae_jax.config import target_text
+    from vae_jax.evaluation import measures
 
     p = result["protocol"]
     shape = "x".join(map(str, p["image_shape"]))
@@ -343,7 +345,14 @@ def print_result(result: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(title, style="bold", soft_wrap=True)
     console.print(table)
+    note += f", {p['data_protocol']} protocol, seed {p['seed']}"
+    note += f", k {', '.join(map(str, p['importance_samples']))}" if p["importance_samples"] else ""
     console.print(note, style="dim", soft_wrap=True)
+    for name in [n for n in measures.names() if n in p]:
+        about = p[name]
+        if isinstance(about, Mapping):
+            about = ", ".join(f"{key} {f'{v:.4g}' if isinstance(v, float) else v}" for key, v in about.items())
+        console.print(f"{name}: {about}", style="dim", soft_wrap=True)
     if unseen := [name for name, want in result["expected"].items() if want["pass"] is None]:
         # Some are made only on request: whoever wants the verdict must know what to ask for.
         console.print(f"targets not measured: {', '.join(unseen)}", style="dim", soft_wrap=True)

@@ -25,7 +25,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "elbo": ("-(distortion + rate): lower bound on log p(x), one posterior sample, nats", "arXiv:1312.6114"),
     "distortion": ("-log p(x|z), z ~ q(z|x), summed over pixels, nats", "arXiv:1711.00464"),
     "rate": ("KL(q(z|x) || p(z)) summed over dimensions, nats; never weighted", "arXiv:1711.00464"),
-    "iw_<k>": ("importance-weighted bound on log p(x) with k samples, nats (`iwae`: every --k)", "arXiv:1509.00519"),
+    "iw_<k>": (
+        "importance-weighted bound on log p(x) with k samples, nats; with it iw_<k>_bits_per_dim (`iwae`: every --k)",
+        "arXiv:1509.00519",
+    ),
     "log_prob": ("log p(x) of a density that has it exactly (`vae-jax baseline`), nats", ""),
     "bits_per_dim": (
         "-ELBO (log p(x) where exact) in bits per dimension; of masses of levels or dequantised data only",
@@ -72,6 +75,11 @@ class Estimate:
         with np.errstate(invalid="ignore"):  # an infinite PSNR (a perfect image) has no spread
             stderr = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
         return cls(float(values.mean()), stderr, n)
+
+
+def bits_per_dim(nats: np.ndarray, dims: int, cell_width: float) -> np.ndarray:
+    """Returns (-log p - D ln w) / (D ln 2) of log p(x) or a bound on it, nats [N], D = dims, w = cell_width."""
+    return (-nats / dims - math.log(cell_width)) / math.log(2.0)
 
 
 @dataclass(frozen=True)
@@ -205,8 +213,11 @@ class _Totals:
         n = len(values["mse"])
         with np.errstate(divide="ignore"):
             values["psnr"] = -10.0 * np.log10(values["mse"])
-        if "elbo" in values and cell_width is not None:
-            values["bits_per_dim"] = (-values["elbo"] / dims - math.log(cell_width)) / math.log(2.0)
+        if cell_width is not None:
+            bounds = {name: nats for name, nats in values.items() if name == "elbo" or name.startswith("iw_")}
+            for name, nats in bounds.items():
+                bits = "bits_per_dim" if name == "elbo" else f"{name}_bits_per_dim"
+                values[bits] = bits_per_dim(nats, dims, cell_width)
         order = [name.split("<")[0] for name in METRICS]
         rank = {name: next((i for i, o in enumerate(order) if name.startswith(o)), len(order)) for name in values}
         metrics = {name: Estimate.of(values[name]) for name in sorted(values, key=rank.__getitem__)}

@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 from vae_jax import prng
 from vae_jax.errors import InputError
 from vae_jax.evaluation.ais import Annealed, ais, sigmoid_temperatures, tune
-from vae_jax.evaluation.likelihood import Estimate, model_inputs
+from vae_jax.evaluation.likelihood import Estimate, bits_per_dim, model_inputs
 from vae_jax.evaluation.subject import Subject
 from vae_jax.model import Joint, Model
 from vae_jax.settings import Settings
@@ -291,6 +291,5 @@ def _with_bits(subject: Subject, values: dict[str, np.ndarray]) -> dict[str, Est
     if width is not None:
         dims = math.prod(subject.run.image_shape)
         for name, nats in values.items():
-            bits = (-nats / dims - math.log(width)) / math.log(2.0)
-            found[f"{name}_bits_per_dim"] = Estimate.of(bits)
+            found[f"{name}_bits_per_dim"] = Estimate.of(bits_per_dim(nats, dims, width))
     return found
