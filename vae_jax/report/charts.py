@@ -10,7 +10,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 420, 250
-LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 42
+LEFT, RIGHT, TOP, BOTTOM = 56, 20, 12, 42
 POINTS = 500  # a longer curve is thinned
 
 
@@ -97,6 +97,11 @@ def number(value: float) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:.6g}"
 
 
+def brief(value: float) -> str:
+    """Returns four digits of a number, all of them where it is large."""
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
 def svg(body: str, label: str, height: int = HEIGHT) -> Markup:
     """Returns an SVG picture that a screen reader calls by `label`."""
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
@@ -172,9 +177,13 @@ def cloud(series: Sequence[Series], label: str, *, ramp: bool = False, names: bo
         out.append(f'<path class="points {"s" if ramp else "c"}{s.colour % 10}" d="{data}"/>')
         if names and s.label and len(s.x):
             spots.append((float(np.median(across)), float(np.median(down)), s.label))
-    # Names last: no later class may cover them.
+    # Names last: no later class may cover them, nor one name another (the legend has them all).
+    written: list[tuple[float, float, str]] = []
+    for a, b, text in spots:
+        if all(abs(b - d) > 15 or abs(a - c) > 4 * (len(text) + len(other)) for c, d, other in written):
+            written.append((a, b, text))
     out += [f'<text class="name" x="{a:.0f}" y="{b:.0f}" dy=".35em" text-anchor="middle">{escape(text)}</text>'
-            for a, b, text in spots]  # fmt: skip
+            for a, b, text in written if 2 * len(written) > len(spots)]  # fmt: skip
     return svg("".join(out), label, size)
 
 
@@ -206,6 +215,8 @@ def rate_distortion(points: Sequence[tuple[Series, float, float]], paths: Sequen
             line = frame.path((first, last), (total - first, total - last))
             across, down = frame.at(first, total - first)
             out.append(f'<path class="iso" d="{line}"/>')
+            if float(down) > frame.height - BOTTOM - 16:
+                continue  # its name would stand on the axis
             out.append(f'<text class="iso-name" x="{float(across) + 4:.1f}" y="{float(down) + 12:.1f}">'
                        f"ELBO {number(-total)}</text>")  # fmt: skip
     for s, (a, b) in zip(late, ends):

@@ -134,11 +134,11 @@ def _samples(run: Run, state: TrainState, cond: Any, count: int, seed: int) -> t
 
 
 def _colours(run: Run, split: str, extra: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, Sequence[str]]]:
-    info = run.source(split).info
-    if "label" in extra:
-        return {"label": (np.asarray(extra["label"]), info.label_names)}
+    info, label = run.source(split).info, extra.get("label")
     if "factors" not in extra:
-        return {}
+        return {} if label is None else {"label": (np.asarray(label), info.label_names)}
     values = np.asarray(extra["factors"])
     names = info.factor_names or tuple(f"factor {i}" for i in range(values.shape[-1]))
-    return {name: (values[:, i], ()) for i, name in enumerate(names) if len(np.unique(values[:, i])) > 1}
+    # A factor that is also the label has names for its values.
+    words = [info.label_names if label is not None and np.array_equal(v, label) else () for v in values.T]
+    return {name: (v, w) for name, v, w in zip(names, values.T, words) if len(np.unique(v)) > 1}

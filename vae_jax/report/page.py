@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +149,7 @@ def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict
     for name in every:
         held = [e.result["metrics"].get(name) for e in entries]
         cells = [(*_value(m), f"{m['n']:,}") if m else ("–", "", "") for m in held]
-        found.append({"name": name, "meaning": meanings.get(name, ""), "cells": cells})
+        found.append({"name": name, "meaning": meanings.get(re.sub(r"^iw_\d+$", "iw_<k>", name), ""), "cells": cells})
     return found
 
 

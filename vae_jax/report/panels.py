@@ -37,9 +37,10 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, An
         series = []
         for number, (label, lines) in enumerate(runs.items()):
             for split, (x, y) in points(lines, name).items():
-                series.append(Series(f"{label}, {split}", x, y, number, dots=split != "train"))
+                text = f"{label}, {split}" if len(runs) > 1 else split
+                series.append(Series(text, x, y, number if len(runs) > 1 or split == "train" else 1, split != "train"))
         if series:
-            last = "; ".join(f"{s.label} {charts.number(float(f'{s.y[-1]:.5g}'))}" for s in series)
+            last = "; ".join(f"{s.label} {charts.brief(s.y[-1])}" for s in series)
             chart = charts.lines(series, "step", unit, f"{title} against the step; last values: {last}", zero=zero)
             found.append({"title": title, "chart": chart, "last": last})
     return found
