@@ -210,7 +210,8 @@ def probes(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Returns the accuracies of classifiers on codes, and what they learned from, for the protocol.
 
-    They learn from the labelled training examples (`data.labels`), or from 1,000 of them where all are labelled.
+    They learn from the labelled training examples (`data.labels`), or from 1,000 of them, as many of each class, where
+    all are labelled.
     """
     import dataclasses
 
@@ -221,10 +222,14 @@ def probes(
     from vae_jax.evaluation.classification import probe
 
     config, source = run.config.data, run.source("train")
-    if source.labelled is None:
-        config = dataclasses.replace(config, labels=min(1000, source.size))
-        source = labels.attach(source, config)
-    assert source.labelled is not None
+    if not source.info.num_classes:
+        raise InputError(f"{names[0]}: the data set {config.name!r} has no labels")
+    known = source.labelled
+    if known is None and source.size <= 1000:
+        known = np.arange(source.size)
+    elif known is None:
+        known = labels.attach(source, dataclasses.replace(config, labels=1000)).labelled
+    assert known is not None
     shown = run.source(split)
     everything = np.arange(min(limit, shown.size) if limit else shown.size)
 
@@ -232,7 +237,7 @@ def probes(
         for start in range(0, len(rows), batch_size):
             yield examples(source, config, rows[start : start + batch_size])
 
-    found, learned = probe(run.model, state, batches(source, source.labelled), batches(shown, everything), names=names)
+    found, learned = probe(run.model, state, batches(source, known), batches(shown, everything), names=names)
     return found, {"probes": f"learned from the mean codes of {learned:,} labelled training examples"}
 
 
