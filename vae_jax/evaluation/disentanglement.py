@@ -288,7 +288,7 @@ def udr(subject: Subject) -> dict[str, Estimate]:
         # Where the rate is no sum over these variables, those that change count.
         known = kl is not None and len(kl) == columns.shape[1]
         codes.append(columns)
-        kls.append(np.asarray(kl) if known else np.where(columns.std(0) > 0, np.inf, 0.0))
+        kls.append(np.asarray(kl) if known else np.where(np.ptp(columns, axis=0) > 0, np.inf, 0.0))
     found = metrics.udr(codes, kls, seed=subject.seed)
     active = ", ".join(str(int(a.sum())) for a in found.active)
     subject.protocol["udr"] = (

@@ -32,12 +32,14 @@ scikit-learn loads when a score first needs it.
 """
 
 from vae_jax.metrics.arrays import Score
-from vae_jax.metrics.gaps import Gap, Modularity, jemmig, mig, modularity, rmig
+from vae_jax.metrics.gaps import Gap, jemmig, mig, rmig
 from vae_jax.metrics.importances import Dci, Method, dci
 from vae_jax.metrics.infomec import InfoMec, info_mec
-from vae_jax.metrics.interventions import Accuracy, Robustness, betavae_score, factorvae_score, irs
+from vae_jax.metrics.interventions import Accuracy, betavae_score, factorvae_score
 from vae_jax.metrics.predictors import Explicitness, Sap, explicitness, sap
-from vae_jax.metrics.udr import Udr, udr
+from vae_jax.metrics.purity import Modularity, modularity
+from vae_jax.metrics.ranking import Udr, udr
+from vae_jax.metrics.robustness import Robustness, irs
 
 __all__ = [
     "Accuracy",

@@ -134,9 +134,30 @@ def group_error(
     return tuple(float(s) if np.isfinite(s) else None for s in spread)
 
 
+def grouped(metric: str, facts: Table, names: Sequence[str], groups: int, seed: int, score) -> tuple:
+    """Returns the standard errors of `score(part, groups)` by the method of groups, over parts of the rows."""
+
+    def value(rows: np.ndarray) -> Sequence[float]:
+        return score(table(metric, facts.codes[rows], facts.factors[rows], names), groups)
+
+    return group_error(value, np.random.default_rng(seed).permutation(len(facts.codes)), groups=groups)
+
+
 def scores(values: Sequence[float], errors: tuple[float | None, ...]) -> list[Score]:
     """Returns the values beside their errors, None where there are none."""
     return [Score(float(v), errors[i] if errors else None) for i, v in enumerate(values)]
+
+
+def moving(codes: np.ndarray) -> np.ndarray:
+    """Returns which dimensions of codes [N, D] change, bool [D]; a rounding error in the variance is no change."""
+    return np.ptp(codes, axis=0) > 0
+
+
+def standardised(codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """Returns codes [N, D] in units of the mean and standard deviation of `rows`; 0 where those do not change."""
+    of = codes[rows]
+    changes = moving(of)
+    return np.where(changes, (codes - of.mean(0)) / np.where(changes, of.std(0), 1.0), 0.0)
 
 
 def one_hot_codes(codes: np.ndarray, discrete: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Scores read from the mutual information of codes and factors: MIG, RMIG, JEMMIG, modularity."""
+"""Scores read from the mutual information of codes and factors: MIG, RMIG, JEMMIG."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from vae_jax.errors import InputError
 from vae_jax.metrics import tables
 from vae_jax.metrics.arrays import Table, mask, table
 
-BINS = 20
 SOFT_BINS = 100
 LIMITS = (-4.0, 4.0)
 
@@ -39,27 +38,11 @@ class Gap(NamedTuple):
     outside: float = 0.0
 
 
-class Modularity(NamedTuple):
-    """Modularity of each code dimension.
-
-    Attributes:
-      value: mean over dimensions.
-      stderr: bootstrap over rows.
-      per_code: [D].
-      mutual_information: I(z_d; y_k), nats [D, F].
-    """
-
-    value: float
-    stderr: float | None
-    per_code: np.ndarray
-    mutual_information: np.ndarray
-
-
 def mig(
     codes: np.ndarray,
     factors: np.ndarray,
     *,
-    bins: int = BINS,
+    bins: int = tables.BINS,
     discrete: bool | Sequence[bool] = False,
     names: Sequence[str] = (),
     resamples: int = tables.RESAMPLES,
@@ -91,7 +74,7 @@ def mig(
     Reference: arXiv:1802.04942, section 4.1
     """
     facts = table("mig", codes, factors, names, least_codes=2)
-    entropies = _binned("mig", facts, bins, discrete, resamples, seed)
+    entropies = tables.binned("mig", facts, bins, discrete, resamples, seed)
     gap, best, _ = _gap(entropies)
     return _made(entropies, gap / entropies.factor, best)
 
@@ -169,49 +152,6 @@ def jemmig(
     return _made(entropies, (joint - gap) / most, best, outside)
 
 
-def modularity(
-    codes: np.ndarray,
-    factors: np.ndarray,
-    *,
-    bins: int = BINS,
-    discrete: bool | Sequence[bool] = False,
-    names: Sequence[str] = (),
-    resamples: int = tables.RESAMPLES,
-    seed: int = 0,
-) -> Modularity:
-    """Modularity: whether each code dimension knows of one factor only.
-
-        1/D sum_d (1 - sum_{k != best} I(z_d; y_k)^2 / ((F - 1) I(z_d; y_best)^2))
-
-    A dimension with no information at all counts 0. Noise in a finite sample looks like a little information on every
-    factor, so that a random code has no modularity of 0.
-
-    Args:
-      codes, factors, bins, discrete, names, resamples, seed: as for `mig`; F >= 2.
-
-    Returns:
-      `Modularity`, in [0, 1], higher is better.
-
-    Raises:
-      InputError: as `mig`; fewer than 2 factors.
-
-    Reference: arXiv:1802.05312, section 3
-    """
-    facts = table("modularity", codes, factors, names, least_factors=2)
-    entropies = _binned("modularity", facts, bins, discrete, resamples, seed)
-    per_code = modularity_of(entropies.information)
-    value = per_code.mean(1)
-    return Modularity(float(value[0]), tables.spread(value), per_code[0], entropies.information[0])
-
-
-def modularity_of(information: np.ndarray) -> np.ndarray:
-    """Returns the modularity of each code [..., D] from mutual information [..., D, F]."""
-    squares = np.square(np.where(information > 1e-12, information, 0.0))
-    best = squares.max(-1)
-    rest = squares.sum(-1) - best
-    return np.where(best > 0, 1 - rest / np.where(best > 0, best, 1.0) / (squares.shape[-1] - 1), 0.0)
-
-
 def _gap(entropies: tables.Entropies) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the gap in nats [R, F], the best code [R, F], and its joint entropy with the factor [R, F]."""
     information = entropies.information
@@ -225,16 +165,6 @@ def _made(entropies: tables.Entropies, per_factor: np.ndarray, best: np.ndarray,
     value = per_factor.mean(1)
     information, entropy = entropies.information[0], entropies.factor[0]
     return Gap(float(value[0]), tables.spread(value), per_factor[0], information, entropy, best[0], outside)
-
-
-def _binned(
-    metric: str, facts: Table, bins: int, discrete: bool | Sequence[bool], resamples: int, seed: int
-) -> tables.Entropies:
-    if bins < 2:
-        raise InputError(f"{metric}: {bins} bins; it needs 2 or more")
-    which = mask(metric, discrete, facts.codes.shape[1])
-    binned, widths = tables.equal_width(facts.codes, bins, which)
-    return tables.entropies(facts, tables.hard(binned, widths), widths, resamples=resamples, seed=seed)
 
 
 def _posterior_binned(

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
-from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, scores, split, table
+from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, scores, split, standardised, table
 from vae_jax.metrics.predictors import TEST, TRAIN
 
 Method = Literal["boosting", "lasso", "logistic"]
@@ -123,7 +123,8 @@ def _learn(
         "lasso": lambda *a: _lasso(*a, alpha),
         "logistic": _logistic,
     }
-    z, y = facts.codes, facts.factors
+    # Trees do not see the scale of a code.
+    z, y = facts.codes if method == "boosting" else standardised(facts.codes, rows), facts.factors
 
     def one(k: int) -> tuple[np.ndarray, float, float]:
         return learners[method](z[rows], y[rows, k], z[shown], y[shown, k])
@@ -153,7 +154,6 @@ def _boosting(z: np.ndarray, y: np.ndarray, z_shown: np.ndarray, y_shown: np.nda
 def _lasso(z: np.ndarray, y: np.ndarray, z_shown: np.ndarray, y_shown: np.ndarray, alpha: float):
     from sklearn.linear_model import Lasso
 
-    z, z_shown = _standardised(z, z_shown)
     mean, sd = y.mean(), y.std()
     y, y_shown = (y - mean) / sd, (y_shown - mean) / sd
     model = Lasso(alpha=alpha).fit(z, y)
@@ -168,7 +168,6 @@ def _lasso(z: np.ndarray, y: np.ndarray, z_shown: np.ndarray, y_shown: np.ndarra
 def _logistic(z: np.ndarray, y: np.ndarray, z_shown: np.ndarray, y_shown: np.ndarray):
     from sklearn.linear_model import LogisticRegression
 
-    z, z_shown = _standardised(z, z_shown)
     margin, margin_shown, weights = [], [], []
     for value in np.unique(y):
         # liblinear is the one solver that sets coefficients to 0 exactly, and it knows two classes only.
@@ -179,9 +178,3 @@ def _logistic(z: np.ndarray, y: np.ndarray, z_shown: np.ndarray, y_shown: np.nda
     classes = np.unique(y)
     accuracy = [np.mean(classes[np.argmax(m, 0)] == label) for m, label in ((margin, y), (margin_shown, y_shown))]
     return np.mean(weights, axis=0), accuracy[0], accuracy[1]
-
-
-def _standardised(z: np.ndarray, z_shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    mean, sd = z.mean(0), z.std(0)
-    sd = np.where(sd > 0, sd, 1.0)
-    return (z - mean) / sd, (z_shown - mean) / sd

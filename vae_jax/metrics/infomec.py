@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.errors import InputError
-from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, mask, one_hot_codes, scores, table
+from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, mask, one_hot_codes, scores, standardised, table
 
 NEIGHBOURS = 10
 ACTIVE = 1 / 20  # of the widest range of any continuous code
@@ -97,8 +97,7 @@ def _information(facts: Table, discrete: np.ndarray, neighbours: int, seed: int)
     from sklearn.metrics import mutual_info_score
 
     z, y = facts.codes, facts.factors
-    sd = z.std(0)
-    z = np.where(discrete, z, (z - z.mean(0)) / np.where(sd > 0, sd, 1.0))
+    z = np.where(discrete, z, standardised(z))
     found = np.zeros((z.shape[1], y.shape[1]))
     for k in range(y.shape[1]):
         if (~discrete).any():
@@ -139,8 +138,7 @@ def _explicitness(facts: Table, discrete: np.ndarray) -> float:
     numbers = np.repeat(
         ~discrete, [len(np.unique(facts.codes[:, d])) if discrete[d] else 1 for d in range(len(discrete))]
     )
-    sd = z.std(0)
-    z = np.where(numbers, (z - z.mean(0)) / np.where(sd > 0, sd, 1.0), z)
+    z = np.where(numbers, standardised(z), z)
     shares = []
     for k, size in enumerate(facts.sizes):
         y = facts.factors[:, k]

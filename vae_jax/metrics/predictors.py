@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.metrics.arrays import GROUPS, Table, group_error, mask, one_hot_codes, scores, split, table
+from vae_jax.metrics.arrays import GROUPS, Table, group_error, mask, one_hot_codes, scores, split, standardised, table
 
 TRAIN, TEST = 10_000, 5_000
 
@@ -172,8 +172,7 @@ def explicitness(
 def _areas(z: np.ndarray, label: np.ndarray, rows: np.ndarray, shown: np.ndarray) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
-    mean, sd = z[rows].mean(0), z[rows].std(0)
-    z = (z - mean) / np.where(sd > 0, sd, 1.0)
+    z = standardised(z, rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not wholly converged in 1,000 iterations: the ranks no longer move
         model = LogisticRegression(max_iter=1000).fit(z[rows], label[rows])

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.errors import InputError
-from vae_jax.metrics.arrays import Table
+from vae_jax.metrics.arrays import Table, mask
 
 CHUNK = 4096  # rows whose memberships are held at a time
+BINS = 20
 RESAMPLES = 50
 
 
@@ -121,3 +122,18 @@ def _entropies(p: np.ndarray, widths: Sequence[int], sizes: Sequence[int]) -> En
 def spread(values: np.ndarray) -> float | None:
     """Returns the standard error by the bootstrap: the sd of the values of the resampled rows, values[1:]."""
     return float(np.std(values[1:], ddof=1)) if len(values) > 2 else None
+
+
+def binned(
+    metric: str, facts: Table, bins: int, discrete: bool | Sequence[bool], resamples: int, seed: int
+) -> Entropies:
+    """Returns the entropies of codes in `bins` bins of equal width.
+
+    Raises:
+      InputError: fewer than 2 bins.
+    """
+    if bins < 2:
+        raise InputError(f"{metric}: {bins} bins; it needs 2 or more")
+    which = mask(metric, discrete, facts.codes.shape[1])
+    inside, widths = equal_width(facts.codes, bins, which)
+    return entropies(facts, hard(inside, widths), widths, resamples=resamples, seed=seed)

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
+from vae_jax.metrics.arrays import moving, standardised
 
 Correlation = Literal["lasso", "spearman"]
 
@@ -76,8 +77,8 @@ def udr(
             raise InputError(f"udr: code dimension {np.argwhere(~np.isfinite(z))[0][1]} of model {m} is not finite")
     if kl is not None and [np.shape(k) for k in kl] != [(z.shape[1],) for z in each]:
         raise InputError(f"udr: kl of shapes {[np.shape(k) for k in kl]} for codes {[z.shape for z in each]}")
-    active = [z.std(0) > 0 if kl is None else np.asarray(kl[m]) > threshold for m, z in enumerate(each)]
-    unit = [_unit(z) * mask for z, mask in zip(each, active)]
+    active = [moving(z) if kl is None else np.asarray(kl[m]) > threshold for m, z in enumerate(each)]
+    unit = [standardised(z) * mask for z, mask in zip(each, active)]
     pairs = np.zeros((len(each), len(each)))
     for i in range(len(each)):
         for j in range(len(each)):
@@ -105,17 +106,12 @@ def agreement(weights: np.ndarray) -> float:
     return (mean(0) + mean(1)) / 2
 
 
-def _unit(z: np.ndarray) -> np.ndarray:
-    sd = z.std(0)
-    return (z - z.mean(0)) / np.where(sd > 0, sd, 1.0)
-
-
 def _weights(one: np.ndarray, other: np.ndarray, correlation: Correlation, alpha: float) -> np.ndarray:
     """Returns absolute weights [D_i, D_j]."""
     if correlation == "spearman":
         from scipy.stats import rankdata
 
-        a, b = _unit(rankdata(one, axis=0)), _unit(rankdata(other, axis=0))
+        a, b = standardised(rankdata(one, axis=0)), standardised(rankdata(other, axis=0))
         return np.abs(a.T @ b) / len(a)
     from sklearn.linear_model import Lasso
 
