@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from vae_jax.errors import InputError
@@ -64,7 +66,8 @@ def cluster(codes: np.ndarray, label: np.ndarray, *, seed: int = 0) -> dict[str,
             f"clustering: {len(codes)} examples of {len(names)} label{'s' * (len(names) != 1)}; it needs two labels or "
             "more, and more examples than labels"
         )
-    found = KMeans(len(names), n_init=RESTARTS, random_state=seed).fit_predict(np.asarray(codes, np.float64))
+    means: Any = KMeans(len(names), n_init=RESTARTS, random_state=seed)  # type: ignore[arg-type]
+    found = means.fit_predict(np.asarray(codes, np.float64))
     table = np.zeros((len(names), len(names)))
     np.add.at(table, (found, truth), 1.0)
     n, rng = len(codes), np.random.default_rng(seed)

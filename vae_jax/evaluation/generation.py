@@ -108,7 +108,8 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> Estimate:
 
     def fitted(side: int, without: int | None) -> tuple[np.ndarray, np.ndarray]:
         kept = [m for g, m in enumerate(moments[side]) if g != without]
-        n, total, square = sum(m[0] for m in kept), sum(m[1] for m in kept), sum(m[2] for m in kept)
+        n = sum(m[0] for m in kept)
+        total, square = np.sum([m[1] for m in kept], 0), np.sum([m[2] for m in kept], 0)
         return total / n, (square - np.outer(total, total) / n) / (n - 1)
 
     def distance(without: int | None = None) -> float:
