@@ -34,6 +34,8 @@ def sweep(argv: list[str]) -> int:
     from vae_jax.cli.train import split
 
     own, rest = take_own(argv)
+    if any(word.partition("=")[0] == "--seed" for word in rest):
+        raise InputError("--seed: a sweep takes --seeds, as in --seeds 0:8 or --seeds 3")
     name, workdir, flags, options = split(rest, "sweep", OWN)
     if name is None:
         if "-h" in options or "--help" in options:
@@ -88,8 +90,6 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     from vae_jax.sweeps import plan
     from vae_jax.sweeps.record import Sweep
 
-    if any(word.partition("=")[0] == "--seed" for word in options):
-        raise InputError("--seed: a sweep takes --seeds, as in --seeds 0:8 or --seeds 3")
     vary = plan.parse_vary(own.get("--vary", []))
     if not vary and "--seeds" not in own:
         raise InputError("sweep: nothing to sweep over; give --seeds 0:8, or --vary OPTION=A,B, or both")
