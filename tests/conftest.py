@@ -3,6 +3,7 @@
 import gc
 import os
 import sys
+from pathlib import Path
 
 _FAKE_DEVICES = 8
 _before = os.environ.get("XLA_FLAGS", "")
@@ -13,6 +14,10 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 # Broadcasting between ranks hides missing axes: [B] + [B, 1] is an error here, not a silent [B, B].
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Many tests train the same small model: whoever comes second, in whatever process, finds its programs compiled.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "programs"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
