@@ -8,7 +8,7 @@ ARGS ?=
 export VAE_JAX_DATA ?= $(abspath $(CURDIR)/../shared/data)
 export VAE_JAX_PEERS ?= $(abspath $(CURDIR)/../shared/peers)
 
-.PHONY: help install train test test-fast test-slow lint format bench collapse notebooks smoke clean
+.PHONY: help install train test test-fast test-slow lint format bench collapse reproduce notebooks smoke clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -48,6 +48,9 @@ bench: $(VENV)/.installed ## speed against PyTorch peers, ratios in one run
 
 collapse: $(VENV)/.installed ## posterior collapse, and what is done against it: a table and a picture
 	$(BIN)/python -m benchmarks.collapse $(ARGS)
+
+reproduce: $(VENV)/.installed ## results/README.md: papers against what was obtained; ARGS="EXP --seeds 0:3" trains
+	$(BIN)/python -m benchmarks.reproduce $(ARGS)
 
 notebooks: $(VENV)/.installed ## execute every notebook
 	$(BIN)/python -m pytest tests/test_notebooks.py -n 0

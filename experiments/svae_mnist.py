@@ -2,6 +2,8 @@
 
 Command:    make train EXP=svae_mnist
 Expect:     not measured yet.
+Published:  IW-500 -93.16 +- 0.31 on dynamically binarised MNIST, trained to convergence (arXiv:1804.00891); here 7
+            epochs.
 Reference:  Davidson et al., arXiv:1804.00891.
 """
 

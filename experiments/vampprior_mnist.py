@@ -4,6 +4,8 @@ Command:    make train EXP=vampprior_mnist
             make train EXP=vampprior_mnist ARGS="--model.prior mog --model.prior.components 200"    (Gaussians)
             make train EXP=vampprior_mnist ARGS="--model.prior normal"                              (the plain VAE)
 Expect:     not measured yet.
+Published:  IW-5000 -82.43 (-84.45 with N(0, I)) for 500 pseudo-inputs, gated 300-300, z = 40, up to 2,000 epochs
+            (re-run in arXiv:2004.04795); here 5 epochs.
 Reference:  Tomczak & Welling, arXiv:1705.07120.
 """
 
