@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import signal
 
 import jax
@@ -134,7 +135,7 @@ def test_a_member_that_diverges_is_masked_and_the_others_go_on(tmp_path, strateg
     step, names = got.diverged[1]
     assert 2 <= step <= 3
     assert "loss" in names
-    assert any(f"member 1: {' and '.join(names)} became NaN or Inf at step {step}" in text for text in said)
+    assert any(f"member 1: the loss became NaN or Inf at step {step}" in text for text in said)
     for number in (0, 2):
         support.assert_trees_close(got.states[number], want.states[number], rtol=1e-6, atol=1e-7)
     assert int(got.states[1].step) == step - 1  # the last good state, not the bad one
@@ -228,8 +229,8 @@ def states_of(folder):
 
 
 def test_resume_goes_on_bit_for_bit_and_repeats_nothing(tmp_path, monkeypatch):
-    base = configs.put(SMALL, "mesh.data", 2)
-    vary = {"model__objective__beta": [1.0, 4.0], "model__latent_dim": [2, 3]}
+    base = configs.put(SMALL, "mesh.data", 1)
+    vary = {"model__latent_dim": [2, 3]}
     sweep = make((0, 1), base, **vary)
     sweep_run(sweep, tmp_path / "whole")
 
@@ -249,7 +250,7 @@ def test_resume_goes_on_bit_for_bit_and_repeats_nothing(tmp_path, monkeypatch):
     assert [text for text in said if "resuming at step" in text] == ["resuming at step 2"]
     assert not (folder / "population").exists()
     whole, cut = states_of(tmp_path / "whole"), states_of(folder)
-    assert len(whole) == 8
+    assert len(whole) == 4
     for name, state in whole.items():
         support.assert_trees_equal(cut[name], state)
         for line, want in zip(lines(folder / name), lines(tmp_path / "whole" / name), strict=True):
@@ -265,7 +266,7 @@ def test_resume_goes_on_bit_for_bit_and_repeats_nothing(tmp_path, monkeypatch):
     assert sweep_run(sweep, folder, resume=True)["table"] == first["table"]
     refusals = [
         (make((0, 1, 2), base, **vary), "seeds: 0,1 -> 0,1,2"),
-        (make((0, 1), base, **vary | {"model__objective__beta": [1.0, 5.0]}), "beta=1.0,4.0"),
+        (make((0, 1), base, model__latent_dim=[2, 4]), "vary: model.latent_dim=2,3 -> model.latent_dim=2,4"),
         (dataclasses.replace(sweep, metrics=("elbo",)), "metrics:  -> elbo"),
         (make((0, 1), configs.put(base, "steps", 8), **vary), "(steps: 6 -> 8)"),
     ]
@@ -293,8 +294,8 @@ def test_a_sweep_with_a_member_that_diverges_is_finished_and_says_so(tmp_path, c
     assert all(np.isfinite(row["mean"]) for row in values["table"] if row not in lost)
     table.print_table(values)
     out = capsys.readouterr().out
-    assert "0 (2 diverged)" in out
-    assert "lr=1e+30_seed=1 diverged: " in out
+    assert re.search(r"1e\+30\W+0\W+2\W", out)
+    assert "lr=1e+30_seed=1 diverged: the loss was not finite at step" in out
     # The folder is that of a run that did not get to its end.
     assert main.run(["eval", str(tmp_path / "sweep" / "lr=1e+30_seed=0")]) == 2
     assert "unfinished, at step" in capsys.readouterr().err

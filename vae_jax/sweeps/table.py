@@ -106,6 +106,8 @@ def print_table(sweep: Mapping[str, Any]) -> None:
     for option in sweep["vary"]:
         table.add_column(labels[option], justify="right")
     table.add_column("n", justify="right")
+    if any(row["diverged"] for row in sweep["table"]):
+        table.add_column("diverged", justify="right", no_wrap=True)
     first = next((name for name in metrics if name not in NEITHER), None)
     for name in metrics:
         table.add_column(f"{name}\nmean ± sd", justify="right", no_wrap=True)
@@ -116,9 +118,9 @@ def print_table(sweep: Mapping[str, Any]) -> None:
         combinations.setdefault(tuple(row["values"].items()), {})[row["metric"]] = row
     for values, found in combinations.items():
         cells = [value for _, value in values]
-        count = max((row["n"] for row in found.values()), default=0)
-        lost = max((row["diverged"] for row in found.values()), default=0)
-        cells.append(f"{count}" + (f" ({lost} diverged)" if lost else ""))
+        cells.append(str(max((row["n"] for row in found.values()), default=0)))
+        if any(row["diverged"] for row in sweep["table"]):
+            cells.append(str(max(row["diverged"] for row in found.values())))
         for name in metrics:
             row = found[name]
             spread = "" if row["sd"] is None else f" ± {row['sd']:.2g}"
@@ -130,5 +132,6 @@ def print_table(sweep: Mapping[str, Any]) -> None:
     console.print(table)
     for member in sweep["members"]:
         if member["diverged"]:
-            what = " and ".join(member["diverged"]["what"])
-            console.print(f"{member['name']} diverged: {what} at step {member['diverged']['step']}", soft_wrap=True)
+            names, step = member["diverged"]["what"], member["diverged"]["step"]
+            what = "the loss" if "loss" in names else " and ".join(names)
+            console.print(f"{member['name']} diverged: {what} was not finite at step {step}", soft_wrap=True)

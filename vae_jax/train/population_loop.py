@@ -107,7 +107,8 @@ def fit_population(
             for number in np.flatnonzero((bad < 0) & (now >= 0)):
                 names = not_finite({name: value[number] for name, value in metrics.items()}) or ["loss"]
                 population.diverged[int(number)] = (int(now[number]), names)
-                say(f"member {number}: {' and '.join(names)} became NaN or Inf at step {now[number]}; the others go on")
+                what = "the loss" if "loss" in names else " and ".join(names)
+                say(f"member {number}: {what} became NaN or Inf at step {now[number]}; the others go on")
             population.states, population.step, bad = out.states, step, np.array(now)
             for number in training:
                 own = {name: value[number] for name, value in metrics.items()}
