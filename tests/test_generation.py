@@ -181,7 +181,7 @@ def test_ms_ssim_equals_a_loop():
     y = np.clip(x + 0.1 * RNG.normal(size=x.shape), 0, 1).astype(np.float32)
     half = [a.reshape(12, 2, 12, 2).mean((1, 3)) for a in (x, y)]
     weights = np.array([0.0448, 0.2856]) / 0.3304  # the third scale, of 6 pixels, does not fit the window
-    want = ssim_loop(x, y, 11)[1] ** weights[0] * ssim_loop(*half, 11)[0] ** weights[1]
+    want = ssim_loop(x, y, 11)[1] ** weights[0] * ssim_loop(half[0], half[1], 11)[0] ** weights[1]
     got = similarity.ms_ssim(x[None, ..., None], y[None, ..., None])
     np.testing.assert_allclose(got, [want], rtol=1e-4)
 

@@ -353,11 +353,11 @@ def print_result(result: dict[str, Any]) -> None:
     note += f", {p['data_protocol']} protocol, seed {p['seed']}"
     note += f", k {', '.join(map(str, p['importance_samples']))}" if p["importance_samples"] else ""
     console.print(note, style="dim", soft_wrap=True)
-    for name in [n for n in measures.names() if n in p]:
+    for name in [n for n in measures.MEASURES if n in p]:
         about = p[name]
         if isinstance(about, Mapping):
             about = ", ".join(f"{key} {f'{v:.4g}' if isinstance(v, float) else v}" for key, v in about.items())
-        console.print(f"{name}: {about}", style="dim", soft_wrap=True)
+        console.print(f"{name}: {about}", style="dim", soft_wrap=True, markup=False)  # "E[x|z]" is no markup
     if unseen := [name for name, want in result["expected"].items() if want["pass"] is None]:
         # Some are made only on request: whoever wants the verdict must know what to ask for.
         console.print(f"targets not measured: {', '.join(unseen)}", style="dim", soft_wrap=True)
