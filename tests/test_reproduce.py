@@ -8,9 +8,11 @@ import statistics
 import pytest
 from test_cli_look import config
 
+import vae_jax
 from benchmarks import reproduce
 from vae_jax import config as configs
 from vae_jax.cli.evaluate import evaluate_run, judge, print_result
+from vae_jax.cli.main import run as cli
 from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.evaluation import Estimate, measures
@@ -48,6 +50,26 @@ def test_a_direction_survives_the_config_file():
 def test_targets_that_say_nothing_are_refused(target):
     with pytest.raises(InputError, match="expected: elbo: give"):
         configs.check(Config(expected={"elbo": target}))
+
+
+def test_targets_hold_for_the_experiment_as_it_is_written():
+    written = configs.put(Config(), "expected", {"elbo": (-1.0, 0.1, "here")})
+    for option, value in (("seed", 4), ("logging.log_every", 7), ("data.workers", 2), ("evaluation.k", (5,))):
+        assert configs.keep_targets(configs.put(written, option, value), written).expected == written.expected
+    for option, value in (("steps", 3), ("model.latent_dim", 3), ("evaluation.limit", 9), ("data.name", "digits")):
+        assert configs.keep_targets(configs.put(written, option, value), written).expected == {}
+    other = configs.choose(written, "model.likelihood", "gaussian")
+    assert configs.keep_targets(other, written).expected == {}
+    mine = configs.put(other, "expected", {"elbo": (-2.0, 0.1, "mine")})
+    assert configs.keep_targets(mine, written).expected == mine.expected
+
+
+def test_commands_and_python_drop_targets_of_another_experiment(tmp_path):
+    assert vae_jax.experiment("vae_mnist", seed=3).expected
+    assert vae_jax.experiment("vae_mnist", steps=3).expected == {}
+    folder = tmp_path / "run"
+    assert cli(["train", "vae_digits", "--smoke", "--quiet", "--mesh.data", "1", "--workdir", str(folder)]) == 0
+    assert Run.load(folder).config.expected == {}
 
 
 def test_verdicts_name_the_direction():

@@ -25,7 +25,7 @@ def experiment(name: str, **options: Any) -> Config:
     Raises:
       InputError: unknown experiment, option or component; a value out of range.
     """
-    config = experiments_index.load(experiments_index.find(name))
+    written = config = experiments_index.load(experiments_index.find(name))
     names = {key.replace("-", "_"): value for key, value in options.items()}
     for option in sorted((n for n in names if n in configs.REGISTRIES), key=lambda n: n.count(".")):
         if isinstance(names[option], str):
@@ -35,7 +35,7 @@ def experiment(name: str, **options: Any) -> Config:
         if option not in known and option not in configs.REGISTRIES:
             raise InputError(f"{option}: no such option; {nearest(option, known)}")
         config = configs.put(config, option, value)
-    return configs.check(config)
+    return configs.check(configs.keep_targets(config, written))
 
 
 def train_run(

@@ -152,6 +152,36 @@ def check(config: Config) -> Config:
     return config
 
 
+# What may differ from an experiment's file while its targets keep their meaning.
+_APART_FROM_TARGETS = (
+    "seed",
+    "logging.",
+    "mesh.",
+    "data.source",
+    "data.workers",
+    "data.pipeline",
+    "evaluation.batch_size",
+    "evaluation.k",
+)
+
+
+def keep_targets(config: Config, experiment: Config) -> Config:
+    """Returns the config, without the experiment's targets if it is no longer that experiment.
+
+    Targets hold for an experiment as it is written; other seeds, devices and log intervals leave them in place.
+
+    Args:
+      config: what will be trained.
+      experiment: what the experiment's file gave.
+    """
+    ours, theirs = options(config), options(experiment)
+    changed = (name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    if all(name.startswith(_APART_FROM_TARGETS) for name in changed):
+        return config
+    # Targets that were given on the command line are in `changed` themselves, and meant.
+    return config if config.expected != experiment.expected else dataclasses.replace(config, expected={})
+
+
 def meets(target: Target, seen: float) -> bool:
     """Returns whether a number reaches a target: within the tolerance, or on the better side of it."""
     value, tolerance, _, *direction = target

@@ -14,6 +14,7 @@ FLAGS = ("--resume", "--smoke", "--distributed", "--quiet")
 def train(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
     from vae_jax import experiments_index as index
+    from vae_jax.config import keep_targets
 
     name, workdir, flags, rest = split(argv)
     if name is None:
@@ -27,11 +28,12 @@ def train(argv: list[str]) -> int:
         import jax
 
         jax.distributed.initialize()
-    config = index.load(path)
+    experiment = index.load(path)
     description = f"{index.summary(path)}\n\nRun options: --workdir DIR, --resume, --smoke, --quiet, --distributed."
-    config = parse_config(config, rest, f"vae-jax train {path.stem}", description=description)
+    config = parse_config(experiment, rest, f"vae-jax train {path.stem}", description=description)
     if "--smoke" in flags:
         config = config.shrink()
+    config = keep_targets(config, experiment)
     return _train(config, path.stem, workdir, flags)
 
 
