@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ DATA_MAY_IMPORT = {"data", "errors", "prng"}
 # Parts of one layer that must not know each other.
 INDEPENDENT = ("posteriors", "priors", "networks")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]
+# Pictures and pages are made of runs; what a command does with them is its own business.
+SEPARATE += [("figures", "cli"), ("report", "cli")]
 
 
 def imports(module: str) -> set[str]:
@@ -82,6 +85,15 @@ def test_modules_keep_to_their_business(module):
             assert part == "models", f"line {node.lineno}: only models call a module's apply"
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert ast.unparse(node.value) == "False", "nothing is unpickled"
+
+
+def test_a_wheel_carries_every_package_and_its_data():
+    tools = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
+    packages = {".".join(p.parent.relative_to(ROOT.parent).parts) for p in ROOT.rglob("__init__.py")}
+    assert set(tools["packages"]) == packages | {"vae_jax.experiments"}
+    shipped = {f for name, patterns in tools["package-data"].items() for pattern in patterns
+               for f in ROOT.parent.joinpath(*name.split(".")).glob(pattern)}  # fmt: skip
+    assert shipped == {f for f in ROOT.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
 
 
 @pytest.mark.parametrize(
