@@ -102,10 +102,10 @@ def sandwiched(
 
 
 def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yields (examples, how many of them count), cut anew; the last are filled up with the last example.
+    """Yields (examples, how many of them count), cut anew; the last are filled up to a power of two with the last one.
 
-    As many are taken as bound the memory with `samples` codes each. One program serves all, and where an example lies
-    in it does not depend on the batches: rounding, which chains amplify, is the same.
+    As many are taken as bound the memory with `samples` codes each. Where an example lies in its program does not
+    depend on the batches: rounding, which chains amplify, is the same.
 
     Raises:
       InputError: no example.
@@ -125,7 +125,8 @@ def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple
     if not seen:
         raise InputError("nothing to evaluate: the split is empty")
     if left := len(held["index"]):
-        yield {n: np.concatenate([v, np.repeat(v[-1:], size - left, 0)]) for n, v in held.items()}, left
+        padding = min(size, 1 << (left - 1).bit_length()) - left
+        yield {n: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for n, v in held.items()}, left
 
 
 def at_once(image_shape: tuple[int, ...], samples: int) -> int:
