@@ -55,7 +55,7 @@ def test_distance_of_singular_gaussians():
     np.testing.assert_allclose(g.gaussian_distance(zero, A, zero, 0 * A), np.trace(A), rtol=1e-9)
 
 
-def test_frechet_distance_of_samples():
+def test_frechet_distance_of_samples(monkeypatch):
     x = RNG.normal(size=(300, 4))
     same = g.frechet_distance(x, x)
     assert abs(same.value) < 1e-10
@@ -66,6 +66,9 @@ def test_frechet_distance_of_samples():
     y = RNG.normal(size=(200, 4)) @ RNG.normal(size=(4, 4))
     want = g.gaussian_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
     np.testing.assert_allclose(g.frechet_distance(x, y).value, want, rtol=1e-9)
+    monkeypatch.setattr(g, "WIDEST", 3)  # as a picture of many pixels: no error, and the same distance
+    np.testing.assert_allclose(g.frechet_distance(x, y).value, want, rtol=1e-9)
+    assert g.frechet_distance(x, y).stderr is None
 
 
 def test_frechet_error_is_the_spread_over_samples():
