@@ -92,7 +92,7 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> Estimate:
 
     Returns:
       the distance, in squared units of the features; its standard error is that of a jackknife over groups of images,
-      None above 1,024 features. It is biased upwards, by the more the fewer images: compare only numbers of equal N and M.
+      None above 1,024 features. It is biased upwards, the more the fewer the images: compare equal N and M only.
 
     Raises:
       InputError: as of `check_features`.
