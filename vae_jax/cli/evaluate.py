@@ -125,11 +125,12 @@ def evaluate_run(
     e = run.config.evaluation
     split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
     limit = e.limit if limit is None else limit
-    ks = bounds(metrics, e.k if k is None else k)
+    k = e.k if k is None else k
+    ks = bounds(metrics, k)
     check_names(metrics)
-    options = Settings(**(settings or {}), k=ks)
+    options = Settings(**(settings or {}), k=k or ks)
     options.check()
-    for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0), ("k", min(ks, default=1), 1)):
+    for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0), ("k", min((*ks, *k), default=1), 1)):
         if value < least:
             raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
     if not 0 <= seed < 2**31:

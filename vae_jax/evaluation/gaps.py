@@ -190,8 +190,10 @@ def _local(subject: Subject, metric: str, *, optimise: bool) -> Local:
 
 
 def _log_p(subject: Subject) -> tuple[np.ndarray, str]:
-    """Returns the best estimate of log p(x) [N], and what made it: chosen by its mean, as a choice of every image by
-    itself would favour noise."""
+    """Returns the best estimate of log p(x) [N], and what made it.
+
+    It is chosen by its mean: a choice for every image by itself would favour noise.
+    """
     model, s = subject.run.model, subject.settings
     found: dict[str, np.ndarray] = {}
     if model.log_prob_bound is not None:
