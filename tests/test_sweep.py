@@ -284,7 +284,8 @@ def lines(folder):
     return [{name: value for name, value in line.items() if name != "images_per_s"} for line in found]
 
 
-def test_a_sweep_with_a_member_that_diverges_is_finished_and_says_so(tmp_path, capsys):
+def test_a_sweep_with_a_member_that_diverges_is_finished_and_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     sweep = make((0, 1), optimizer__lr=[1e-3, 1e30])
     values = sweep_run(sweep, tmp_path / "sweep")
     assert [row["state"] for row in values["members"]] == ["done", "done", "diverged", "diverged"]

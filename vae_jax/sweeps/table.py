@@ -103,8 +103,9 @@ def print_table(sweep: Mapping[str, Any]) -> None:
 
     metrics, labels = main_metrics(sweep), short_names(sweep["vary"])
     table = Table(title=f"{sweep['experiment']}: {len(sweep['seeds'])} seeds each", title_justify="left")
-    for option in sweep["vary"]:
-        table.add_column(labels[option], justify="right")
+    for option, values in sweep["vary"].items():
+        longest = max(map(len, (labels[option], *values)))
+        table.add_column(labels[option], justify="right", min_width=min(longest, 20), overflow="fold")
     table.add_column("n", justify="right")
     if any(row["diverged"] for row in sweep["table"]):
         table.add_column("diverged", justify="right", no_wrap=True)
