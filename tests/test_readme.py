@@ -37,7 +37,7 @@ def test_every_vae_jax_command_runs(tmp_path, monkeypatch, capsys):
         words = shlex.split(command)[1:]
         if not command.startswith("vae-jax "):
             continue
-        if words[0] == "train":
+        if words[0] in ("train", "sweep"):
             words += ["--smoke", "--quiet", "--mesh.data", "1"]
             if "--resume" in words:
                 # The newest run of this name is the one with other options, which must not be resumed by mistake.
