@@ -30,6 +30,7 @@ from vae_jax.train.population import (
     member_states,
 )
 from vae_jax.train.population_loop import Population, fit_population
+from vae_jax.train.step import TrainStep
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def train_group(
     states = init_population(model, lead.optimizer, seeds, hypers, lead.example_batch(), mesh=mesh, ema=ema is not None)
     rates = {name: jnp.asarray([optimizer_of(run.config, name).lr for run in runs], jnp.float32) for name in groups}
 
-    def make_step(own: dict[str, jax.Array]) -> train.step.TrainStep:
+    def make_step(own: dict[str, jax.Array]) -> TrainStep:
         tx = train.make_optimizer(groups, c.steps, model.gates, own)
         return train.make_train_step(model, tx, ema_decay=ema, accumulate=c.accumulate)
 

@@ -99,7 +99,7 @@ def make_population_step(
     def members(states: TrainState, bad: jax.Array, rates: Rates, arrays: Any, n: jax.Array) -> Together:
         if strategy == "vmap":
             return jax.vmap(member, in_axes=(0, 0, 0, None, None))(states, bad, rates, arrays, n)
-        return jax.lax.map(lambda own: member(*own, arrays, n), (states, bad, rates))
+        return jax.lax.map(lambda own: member(own[0], own[1], own[2], arrays, n), (states, bad, rates))
 
     split, everywhere = PartitionSpec(AXIS), PartitionSpec()
     shared = jax.shard_map(

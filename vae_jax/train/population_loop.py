@@ -103,7 +103,7 @@ def fit_population(
             out = run(population.states, jnp.asarray(bad), rates, arrays, jnp.asarray(n, jnp.int32))
             now, metrics = jax.device_get((out.bad, out.metrics))
             seconds, step = time.perf_counter() - start, step + n
-            training = np.flatnonzero(now < 0)
+            training = np.flatnonzero(now < 0).tolist()
             for number in np.flatnonzero((bad < 0) & (now >= 0)):
                 names = not_finite({name: value[number] for name, value in metrics.items()}) or ["loss"]
                 population.diverged[int(number)] = (int(now[number]), names)
@@ -131,7 +131,7 @@ def fit_population(
     return population
 
 
-def _summary(metrics: dict[str, Any], training: np.ndarray, speed: float) -> dict[str, Any]:
+def _summary(metrics: dict[str, Any], training: list[int], speed: float) -> dict[str, Any]:
     """Returns the means over the members that train, and the speed of all together."""
-    shown = {name: float(np.mean(metrics[name][training])) for name in SHOWN if name in metrics and len(training)}
+    shown = {name: float(np.mean(metrics[name][training])) for name in SHOWN if name in metrics and training}
     return shown | {"images_per_s": speed * len(training)}
