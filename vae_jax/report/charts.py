@@ -129,16 +129,16 @@ def lines(series: Sequence[Series], xlabel: str, ylabel: str, label: str, *, zer
     for s in series:
         inside = (s.y >= frame.y[0]) & (s.y <= frame.y[1])
         x, y = s.x[inside], s.y[inside]
-        thin = max(1, math.ceil(len(x) / POINTS))
-        kept_rows = sorted({*range(0, len(x), thin), *([len(x) - 1] if len(x) else [])})
-        if s.dots or len(kept_rows) == 1:
-            out.append(f'<path class="dots c{s.colour % 10}" d="{frame.path(x[kept_rows], y[kept_rows], "M")}"/>')
+        # Thinned from the end: the last value is the one that counts.
+        rows = np.arange(len(x))[:: -max(1, math.ceil(len(x) / POINTS))][::-1]
+        if s.dots or len(rows) == 1:
+            out.append(f'<path class="dots c{s.colour % 10}" d="{frame.path(x[rows], y[rows], "M")}"/>')
         else:
-            out.append(f'<path class="curve c{s.colour % 10}" d="{frame.path(x[kept_rows], y[kept_rows])}"/>')
+            out.append(f'<path class="curve c{s.colour % 10}" d="{frame.path(x[rows], y[rows])}"/>')
     return svg("".join(out), label)
 
 
-def bars(names: Sequence[str], values: Sequence[float], lit: Sequence[bool], ylabel: str, label: str) -> Markup:
+def bars(names: Sequence[str], values: np.ndarray, lit: np.ndarray, ylabel: str, label: str) -> Markup:
     """Returns a bar chart; bars that are not `lit` are grey. Numbers that are not finite have no bar."""
     heights = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     frame = Frame((0.0, float(len(names))), (0.0, max(1.05 * float(heights.max(initial=0.0)), 0.1)))
