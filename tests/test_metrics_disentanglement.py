@@ -9,7 +9,7 @@ from scipy import stats
 
 from vae_jax import metrics
 from vae_jax.errors import InputError
-from vae_jax.metrics import importances, infomec, interventions, predictors, purity, ranking, tables
+from vae_jax.metrics import importances, infomec, interventions, neighbours, predictors, purity, ranking, tables
 from vae_jax.metrics.arrays import group_error, table
 
 SIZES = (3, 4, 6)
@@ -124,7 +124,7 @@ ERRORS = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_standard_errors_are_the_spread_over_fresh_data(name):
     """Bootstrap and groups alike: their mean is near the spread of the score over independent draws of the rows."""
-    found = [ERRORS[name](*draw(300, seed)) for seed in range(40)]
+    found = [ERRORS[name](*draw(300, seed)) for seed in range(30)]
     spread = np.std([f.value for f in found], ddof=1)
     claimed = np.mean([f.stderr for f in found])
     assert 0.5 < claimed / spread < 2
@@ -486,6 +486,39 @@ def test_infomec_of_continuous_codes():
     assert guess.explicitness.value < 0.05
 
 
+@pytest.mark.parametrize("k", [1, 3, 10])
+def test_the_neighbour_estimate_in_plain_loops_and_in_scikit_learn(k):
+    """Sorting finds the neighbours that trees find; classes of one row and of fewer than k are among these."""
+    from scipy.special import digamma
+    from sklearn.feature_selection import mutual_info_classif
+
+    rng = np.random.default_rng(k)
+    y = np.concatenate([rng.integers(5, size=150), [5], [6, 6, 6]])
+    z = y + rng.normal(size=len(y))
+    kept, total = np.flatnonzero(y != 5), []
+    for n in kept:
+        own = np.sort(np.abs(z[y == y[n]] - z[n]))
+        near = min(k, len(own) - 1)
+        closer = np.sum(np.abs(z[kept] - z[n]) < own[near])
+        total.append(digamma(near) - digamma(len(own)) - digamma(closer))
+    ours = neighbours.information(z, y, k)
+    assert ours == pytest.approx(digamma(len(kept)) + np.mean(total), abs=1e-9)
+    theirs = mutual_info_classif(z[:, None], y, discrete_features=False, n_neighbors=k, random_state=0)[0]
+    assert ours == pytest.approx(theirs, abs=2 / len(kept))  # its distances in tiny classes are rounded
+    assert theirs > 0.1
+
+
+def test_the_neighbour_estimate_of_known_information():
+    """Two classes far apart share ln 2 nats; a uniform number over [0, 1) and one over [0, 2) share a known amount."""
+    rng = np.random.default_rng(0)
+    y = np.arange(2000) % 2
+    assert neighbours.information(y * 100 + rng.random(2000), y, 10) == pytest.approx(math.log(2), abs=0.01)
+    # p(z) is 3/4 on [0, 1) and 1/4 on [1, 2): I = H(z) - H(z|y).
+    exact = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) - 0.5 * math.log(2)
+    assert neighbours.information(rng.random(2000) * (1 + y), y, 10) == pytest.approx(exact, abs=0.05)
+    assert neighbours.information(rng.normal(size=2000), y, 10) < 0.03
+
+
 def test_inactive_codes_are_pruned():
     """A range under a twentieth of the widest is inactive, whatever the code knows."""
     quiet = np.concatenate([UNIT + 0.02 * RANDOM, 0.01 * UNIT], axis=1)
@@ -597,7 +630,7 @@ def test_bad_arrays_are_named(score):
         score(UNIT, FACTORS[:, 0])
     with pytest.raises(InputError, match=f"^{name}: 1 rows"):
         score(UNIT[:1], FACTORS[:1])
-    with pytest.raises(InputError, match=f"^{name}: factor 0 has 720 values in 720 rows; bin it"):
+    with pytest.raises(InputError, match=f"^{name}: factor 0 has 720 values in 720 rows; give more rows, or bin it"):
         score(UNIT, RANDOM)
 
 

@@ -83,7 +83,8 @@ def table(
             )
         if len(values) > max(2, len(raw) // 2):
             raise InputError(
-                f"{metric}: factor {name} has {len(values)} values in {len(raw)} rows; bin it to a few values first"
+                f"{metric}: factor {name} has {len(values)} values in {len(raw)} rows; give more rows, or bin it to "
+                "fewer values"
             )
         labels.append(label)
         sizes.append(len(values))

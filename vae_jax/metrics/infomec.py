@@ -9,7 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.errors import InputError
+from vae_jax.metrics import tables
 from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, mask, one_hot_codes, scores, standardised, table
+from vae_jax.metrics.neighbours import information
 
 NEIGHBOURS = 10
 ACTIVE = 1 / 20  # of the widest range of any continuous code
@@ -50,7 +52,7 @@ def info_mec(
         InfoE = mean_k 1 - CE(y_k | z) / CE(y_k),   unpenalised logistic regression with balanced classes
 
     The paper's settings: the nearest-neighbour estimator of I between a continuous and a discrete variable with 10
-    neighbours (scikit-learn's), plug-in for discrete codes; a continuous code is active if its range is over 1/20 of
+    neighbours, plug-in for discrete codes; a continuous code is active if its range is over 1/20 of
     the widest one, a discrete one if it changes; the regression stops after 100 iterations and is scored on the rows it
     learned from. Without codes its cross-entropy CE(y_k) is ln B_k, since balanced classes weigh the same. A code or a
     factor with no information at all counts as the worst case; the original gives NaN there.
@@ -80,34 +82,25 @@ def info_mec(
         raise InputError(f"info_mec: {len(facts.codes)} rows for {neighbours} neighbours; give more rows")
 
     def measure(facts: Table) -> tuple[float, float, float, np.ndarray, np.ndarray]:
-        information, active = _information(facts, which, neighbours, seed), _active(facts.codes, which)
-        return (*_ratios(information[active]), _explicitness(facts, which), information, active)
+        shares, active = _information(facts, which, neighbours, seed), _active(facts.codes, which)
+        return (*_ratios(shares[active]), _explicitness(facts, which), shares, active)
 
     def values(rows: np.ndarray) -> Sequence[float]:
         return measure(table("info_mec", facts.codes[rows], facts.factors[rows], names))[:3]
 
-    m, c, e, information, active = measure(facts)
+    m, c, e, shares, active = measure(facts)
     rows = np.random.default_rng(seed).permutation(len(facts.codes))
     found = scores([m, c, e], group_error(values, rows, groups=groups))
-    return InfoMec(found[0], found[1], found[2], information, active)
+    return InfoMec(found[0], found[1], found[2], shares, active)
 
 
 def _information(facts: Table, discrete: np.ndarray, neighbours: int, seed: int) -> np.ndarray:
-    from sklearn.feature_selection import mutual_info_classif
-    from sklearn.metrics import mutual_info_score
-
     z, y = facts.codes, facts.factors
-    z = np.where(discrete, z, standardised(z))
     found = np.zeros((z.shape[1], y.shape[1]))
-    for k in range(y.shape[1]):
-        if (~discrete).any():
-            found[~discrete, k] = mutual_info_classif(
-                z[:, ~discrete], y[:, k], discrete_features=False, n_neighbors=neighbours, random_state=seed
-            )
-        for d in np.flatnonzero(discrete):
-            found[d, k] = mutual_info_score(y[:, k], np.unique(z[:, d], return_inverse=True)[1])
-        found[:, k] /= mutual_info_score(y[:, k], y[:, k])
-    return found
+    plain = tables.binned("info_mec", facts, 2, discrete, 0, 0)  # only the discrete codes of it are used
+    for d, k in np.ndindex(found.shape):
+        found[d, k] = plain.information[0, d, k] if discrete[d] else information(z[:, d], y[:, k], neighbours, seed)
+    return found / plain.factor[0]
 
 
 def _active(codes: np.ndarray, discrete: np.ndarray) -> np.ndarray:
@@ -116,15 +109,15 @@ def _active(codes: np.ndarray, discrete: np.ndarray) -> np.ndarray:
     return np.where(discrete, ranges > 0, ranges > widest * ACTIVE)
 
 
-def _ratios(information: np.ndarray) -> tuple[float, float]:
-    """Returns InfoM and InfoC of the information [A, F] of active codes."""
-    active, sources = information.shape
+def _ratios(shares: np.ndarray) -> tuple[float, float]:
+    """Returns InfoM and InfoC of the shares [A, F] of active codes."""
+    active, sources = shares.shape
     if active == 0:
         return 0.0, float("nan")
 
     def mean(axis: int, least: float) -> float:
-        total = information.sum(axis)
-        ratio = np.where(total > 0, information.max(axis) / np.where(total > 0, total, 1.0), least)
+        total = shares.sum(axis)
+        ratio = np.where(total > 0, shares.max(axis) / np.where(total > 0, total, 1.0), least)
         return float((ratio.mean() - least) / (1 - least))
 
     return mean(1, 1 / sources), mean(0, 1 / active) if active > 1 else float("nan")
