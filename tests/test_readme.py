@@ -50,12 +50,20 @@ def test_every_vae_jax_command_runs(tmp_path, monkeypatch, capsys):
 
 def test_the_python_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    code = re.findall(r"```python\n(.*?)```", README, re.S)[0]
     code = code.replace("steps=2000,", "steps=2, seed=3,").replace('"runs/mine"', '"runs/mine", quiet=True')
     code = code.replace("evaluate_run(run)", "evaluate_run(run, limit=20)")
     scope: dict = {}
     exec(compile(code, "README.md", "exec"), scope)
     assert scope["images"].shape == (64, 32, 32, 1)
+
+
+def test_the_example_of_scores_runs(capsys):
+    scope: dict = {}
+    exec(compile(re.findall(r"```python\n(.*?)```", README, re.S)[1], "README.md", "exec"), scope)
+    assert scope["score"].value > 0.9
+    assert scope["dci"].disentanglement.value > 0.9
+    assert "Score(value=0.9" in capsys.readouterr().out
 
 
 def test_pictures_exist():
