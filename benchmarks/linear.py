@@ -119,7 +119,7 @@ def fit(
 
     rows, start = [], time.perf_counter()
     while int(state.step) < steps:
-        state, _, finite = run(state, batch, max(steps // 24, 1))
+        state, _, finite = run(state, batch, min(max(steps // 24, 1), steps - int(state.step)))
         assert bool(finite)
         rows.append({"step": int(state.step), "elbo": float(elbo(state)), "seconds": time.perf_counter() - start})
         say(f"step {rows[-1]['step']:,}: exact ELBO {rows[-1]['elbo']:.3f}")
