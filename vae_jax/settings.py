@@ -22,9 +22,9 @@ class Settings:
 
     chains: int = 8
     """Chains an image of annealed importance sampling (ais, bdmc, inference_gap)."""
-    temperatures: int = 500
+    temperatures: int = 200
     """Temperatures of annealed importance sampling, prior and joint included: more bring both bounds closer."""
-    leapfrog: int = 10
+    leapfrog: int = 5
     """Leapfrog steps of a Hamiltonian move of annealed importance sampling."""
     anneal_from: Literal["prior", "posterior"] = "prior"
     """Where annealing starts: p(z), as published, or q(z|x), which needs fewer temperatures."""

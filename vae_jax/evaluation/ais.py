@@ -25,7 +25,7 @@ from vae_jax.errors import InputError
 Density = Callable[[jax.Array], jax.Array]
 TARGET = 0.65  # acceptance that the step size is led to (arXiv:1611.04273, sec. 5)
 RATE = 0.2  # of the step size's logarithm, per unit of acceptance, while it is led there
-LEAST, MOST = 64, 256  # moves of the run that finds the step sizes
+LEAST, MOST = 64, 128  # moves of the run that finds the step sizes
 
 
 class Annealed(NamedTuple):
@@ -142,7 +142,7 @@ def tune(
 ) -> Steps:
     """Returns step sizes that each example's chains accept about 65 % of the time, along the way from b = 0 to 1.
 
-    A run of its own, of 64 to 256 moves: a step size that its own chain decides would bias the weights. After every
+    A run of its own, of 64 to 128 moves: a step size that its own chain decides would bias the weights. After every
     move log size += RATE (acceptance - TARGET), the acceptance a mean over chains.
 
     Args:
