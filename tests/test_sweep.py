@@ -268,6 +268,7 @@ def test_resume_goes_on_bit_for_bit_and_repeats_nothing(tmp_path, monkeypatch):
         (make((0, 1, 2), base, **vary), "seeds: 0,1 -> 0,1,2"),
         (make((0, 1), base, model__latent_dim=[2, 4]), "vary: model.latent_dim=2,3 -> model.latent_dim=2,4"),
         (dataclasses.replace(sweep, metrics=("elbo",)), "metrics:  -> elbo"),
+        (dataclasses.replace(sweep, strategy="map"), "strategy: chosen -> map"),
         (make((0, 1), configs.put(base, "steps", 8), **vary), "(steps: 6 -> 8)"),
     ]
     for other, message in refusals:

@@ -88,7 +88,7 @@ class Record:
         new = jsonable(_identity(sweep))
         changed = [
             f"{name}: {_text(values.get(name))} -> {_text(new[name])}"
-            for name in ("experiment", "seeds", "vary", "metrics")
+            for name in ("experiment", "seeds", "vary", "metrics", "strategy")
             if values.get(name) != new[name]
         ]
         old = configs.from_dict(values["config"])
@@ -136,6 +136,7 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
         "seeds": sweep.seeds,
         "vary": {option: list(values) for option, values in sweep.vary.items()},
         "metrics": sweep.metrics,
+        "strategy": sweep.strategy,  # the other one gives the same numbers, but not the same bits
         "config": configs.to_dict(sweep.members[0].config),
     }
 
@@ -143,4 +144,4 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{option}={','.join(values)}" for option, values in value.items()) or "none"
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else "chosen" if value is None else str(value)
