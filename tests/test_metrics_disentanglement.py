@@ -1,6 +1,8 @@
 """Disentanglement scores: closed forms, golden values on known codes, and the published formulas in plain loops."""
 
+import dataclasses
 import itertools
+import json
 import math
 
 import numpy as np
@@ -8,9 +10,17 @@ import pytest
 from scipy import stats
 
 from vae_jax import metrics
+from vae_jax.cli.evaluate import evaluate_run
+from vae_jax.cli.main import run as cli
+from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
+from vae_jax.evaluation import disentanglement, encode_all, measures
 from vae_jax.metrics import importances, infomec, interventions, neighbours, predictors, purity, ranking, tables
 from vae_jax.metrics.arrays import group_error, table
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+from vae_jax.runs import Run, facts_of
 
 SIZES = (3, 4, 6)
 
@@ -683,3 +693,109 @@ def test_metrics_are_there_as_the_readme_says():
     assert all(hasattr(metrics, name) for name in metrics.__all__)
     for score in (*SCORES, metrics.udr):
         assert f"`{score.__name__}`" in metrics.__doc__
+
+
+# --- runs ---------------------------------------------------------------------------------------------------------
+
+FAST = ["mig", "rmig", "jemmig", "modularity", "irs", "dci_linear", "factorvae_score"]
+
+
+def make(folder, seed=0, **data):
+    """Returns a run on sprites (or other data) whose checkpoint is its untrained state."""
+    about = DataConfig(**{"name": "sprites", "batch_size": 64} | data)
+    evaluation = Evaluation(batch_size=200, limit=600)
+    config = Config(0, seed=seed, data=about, model=VAE(3, MLP((8,))), evaluation=evaluation, logging=Logging(1))
+    source = Run(folder, "tiny", config, (32, 32, 1)).source("train")
+    run = Run.create(folder, "tiny", config, source.info.image_shape, facts_of(source))
+    checkpoints = run.checkpoints(create=True)
+    checkpoints.save(run.init(), {})
+    checkpoints.close()
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    return [make(tmp_path_factory.mktemp("runs") / f"{seed}", seed) for seed in range(2)]
+
+
+def test_scores_of_a_run_are_those_of_its_mean_codes(runs):
+    run = runs[0]
+    result = evaluate_run(run, metrics=tuple(FAST))
+    assert "refused" not in result
+    codes = encode_all(run.model, run.restore(), run.batches("test", 200))
+    z, y = codes.mean[:600], codes.extra["factors"][:600]
+    assert result["metrics"]["mig"]["value"] == pytest.approx(metrics.mig(z, y).value, abs=1e-6)
+    assert result["metrics"]["mig"]["stderr"] > 0
+    assert result["metrics"]["irs"]["value"] == pytest.approx(metrics.irs(z, y).value, abs=1e-6)
+    soft = metrics.rmig(z, y, codes.log_var[:600])
+    assert result["metrics"]["rmig"]["value"] == pytest.approx(soft.value, abs=1e-6)
+    found = {name.removeprefix("dci_linear_") for name in result["metrics"] if name.startswith("dci_linear_")}
+    assert found == {"disentanglement", "completeness", "informativeness"}
+    assert "600 rows of the test split, all; 20 bins" in result["protocol"]["mig"]
+    assert "by factor: shape 0." in result["protocol"]["mig"]
+    assert "400 to learn from and 200 to test with" in result["protocol"]["dci_linear"]
+
+
+def test_rows_are_drawn_from_the_whole_split_and_settings_are_said(runs):
+    settings = {"points": 300, "bins": 10}
+    result = evaluate_run(runs[0], metrics=("mig", "factorvae_score"), limit=5000, settings=settings)
+    assert "300 rows of the test split, drawn at random from 5,000; 10 bins" in result["protocol"]["mig"]
+    assert "300 / 150 batches of 64" in result["protocol"]["factorvae_score"]
+    assert "of 3 dimensions active" in result["protocol"]["factorvae_score"]
+    assert result["metrics"]["mig"]["n"] == 300
+
+
+def test_udr_compares_this_run_with_the_others(runs, tmp_path, capsys):
+    folders = [str(run.path) for run in runs]
+    assert cli(["eval", folders[0], "--metrics", "udr", "--others", folders[1]]) == 0
+    written = json.loads((runs[0].path / "eval.json").read_text())
+    assert 0 <= written["metrics"]["udr"]["value"] <= 1
+    assert "2 runs, lasso" in written["protocol"]["udr"]
+    assert cli(["eval", folders[0], "--metrics", "udr,elbo"]) == 2
+    assert "udr: it compares two or more runs" in capsys.readouterr().err
+    assert "elbo" in json.loads((runs[0].path / "eval.json").read_text())["metrics"]
+    digits = make(tmp_path / "digits", name="digits")
+    assert cli(["eval", folders[0], "--metrics", "udr", "--others", str(digits.path)]) == 2
+    assert "has other data (digits" in capsys.readouterr().err
+
+
+def test_refused_runs_exit_with_2_and_one_line(tmp_path, capsys):
+    digits = make(tmp_path / "digits", name="digits")
+    assert cli(["eval", str(digits.path), "--metrics", "elbo,mig", "--limit", "50"]) == 2
+    assert "mig: the data set 'digits' has no factors; sprites has" in capsys.readouterr().err
+    assert "elbo" in json.loads((digits.path / "eval.json").read_text())["metrics"]
+    grid = make(tmp_path / "grid", protocol="full")  # in the order of the grid: its first rows are all squares
+    assert cli(["eval", str(grid.path), "--metrics", "irs", "--limit", "300"]) == 2
+    assert "irs: factor 'shape' is constant, 0 in all 300 rows" in capsys.readouterr().err
+    assert cli(["eval", str(grid.path), "--metrics", "irs", "--points", "0"]) == 2
+    assert "--points: 0 is out of range; it must be 4 or more" in capsys.readouterr().err
+    assert cli(["eval", str(grid.path), "--metrics", "irs", "--bins", "1"]) == 2
+    assert "--bins: 1 is out of range" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", [600, 5000])
+def test_codes_that_are_not_finite_are_named(runs, limit):
+    import jax
+
+    state = runs[0].restore()
+    broken = dataclasses.replace(state, params=jax.tree.map(lambda p: p * np.nan, state.params))
+    with pytest.raises(InputError, match="code 0 of example .* is not finite"):
+        evaluate_run(runs[0], metrics=("mig",), state=broken, limit=limit, settings={"points": 300})
+
+
+def test_a_one_hot_block_is_one_variable():
+    z = np.array([[0.5, 0.1, 0.7, 0.2, 3.0], [-1, 0.9, 0.0, 0.1, 4.0]])
+    columns, discrete, first = disentanglement.variables(z, (1, 3, 1))
+    np.testing.assert_allclose(columns, [[0.5, 1, 3], [-1, 0, 4]])
+    assert discrete.tolist() == [False, True, False]
+    assert first.tolist() == [0, 1, 4]
+    assert disentanglement.variables(z, ())[0].shape == (2, 5)
+
+
+def test_every_score_is_a_measure():
+    homes = {
+        name: m for name, m in measures.MEASURES.items() if m.home.startswith("vae_jax.evaluation.disentanglement:")
+    }
+    assert set(homes) == {s.__name__ for s in SCORES} | {"dci_linear", "udr"}
+    assert all(hasattr(disentanglement, m.home.partition(":")[2]) for m in homes.values())
+    assert set(measures.groups()["disentanglement"]) == set(homes) - {"udr"}
