@@ -779,7 +779,7 @@ def test_codes_that_are_not_finite_are_named(runs, limit):
 
     state = runs[0].restore()
     broken = dataclasses.replace(state, params=jax.tree.map(lambda p: p * np.nan, state.params))
-    with pytest.raises(InputError, match="code 0 of example .* is not finite"):
+    with pytest.raises(InputError, match=r"code 0 of example .* is not finite"):
         evaluate_run(runs[0], metrics=("mig",), state=broken, limit=limit, settings={"points": 300})
 
 

@@ -108,7 +108,9 @@ def chosen(run: Any, split: str, rows: np.ndarray, batch_size: int) -> Iterator[
         yield run.examples(split, rows[start : start + batch_size])
 
 
-def _say(subject: Subject, metric: str, facts: Facts, text: str, error: str, found: Sequence[float] = ()) -> None:
+def _say(
+    subject: Subject, metric: str, facts: Facts, text: str, error: str, found: Sequence[float] | np.ndarray = ()
+) -> None:
     """Puts into the protocol what the numbers of a metric depend on."""
     used = len(facts.codes)
     which = "all" if used == subject.size else f"drawn at random from {subject.size:,}"

@@ -9,6 +9,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 
+Discrete = bool | Sequence[bool] | np.ndarray  # which code dimensions are discrete: all or none, or one entry each
 GROUPS = 5  # disjoint parts of the rows, for the sampling error of scores that train something
 
 
@@ -173,7 +174,7 @@ def one_hot_codes(codes: np.ndarray, discrete: np.ndarray) -> np.ndarray:
     return np.concatenate(columns, axis=1)
 
 
-def mask(metric: str, discrete: bool | Sequence[bool], dims: int) -> np.ndarray:
+def mask(metric: str, discrete: Discrete, dims: int) -> np.ndarray:
     """Returns which code dimensions are discrete, bool [D].
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.metrics import tables
-from vae_jax.metrics.arrays import Table, mask, table
+from vae_jax.metrics.arrays import Discrete, Table, mask, table
 
 SOFT_BINS = 100
 LIMITS = (-4.0, 4.0)
@@ -43,7 +43,7 @@ def mig(
     factors: np.ndarray,
     *,
     bins: int = tables.BINS,
-    discrete: bool | Sequence[bool] = False,
+    discrete: Discrete = False,
     names: Sequence[str] = (),
     resamples: int = tables.RESAMPLES,
     seed: int = 0,
@@ -86,7 +86,7 @@ def rmig(
     *,
     bins: int = SOFT_BINS,
     limits: tuple[float, float] = LIMITS,
-    discrete: bool | Sequence[bool] = False,
+    discrete: Discrete = False,
     names: Sequence[str] = (),
     resamples: int = tables.RESAMPLES,
     seed: int = 0,
@@ -126,7 +126,7 @@ def jemmig(
     *,
     bins: int = SOFT_BINS,
     limits: tuple[float, float] = LIMITS,
-    discrete: bool | Sequence[bool] = False,
+    discrete: Discrete = False,
     names: Sequence[str] = (),
     resamples: int = tables.RESAMPLES,
     seed: int = 0,
@@ -173,7 +173,7 @@ def _posterior_binned(
     log_var: np.ndarray | None,
     bins: int,
     limits: tuple[float, float],
-    discrete: bool | Sequence[bool],
+    discrete: Discrete,
     resamples: int,
     seed: int,
 ) -> tuple[tables.Entropies, float, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Sequence
@@ -119,8 +120,8 @@ def _learn(
 ) -> tuple[np.ndarray, float, float]:
     """Returns the importances [D, F], and the informativeness on the training and on the test rows."""
     learners: dict[str, Callable[..., tuple[np.ndarray, float, float]]] = {
-        "boosting": lambda *a: _boosting(*a, seed),
-        "lasso": lambda *a: _lasso(*a, alpha),
+        "boosting": functools.partial(_boosting, seed=seed),
+        "lasso": functools.partial(_lasso, alpha=alpha),
         "logistic": _logistic,
     }
     # Trees do not see the scale of a code.

@@ -10,7 +10,18 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.metrics import tables
-from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, mask, one_hot_codes, scores, standardised, table
+from vae_jax.metrics.arrays import (
+    GROUPS,
+    Discrete,
+    Score,
+    Table,
+    group_error,
+    mask,
+    one_hot_codes,
+    scores,
+    standardised,
+    table,
+)
 from vae_jax.metrics.neighbours import information
 
 NEIGHBOURS = 10
@@ -39,7 +50,7 @@ def info_mec(
     codes: np.ndarray,
     factors: np.ndarray,
     *,
-    discrete: bool | Sequence[bool] = False,
+    discrete: Discrete = False,
     neighbours: int = NEIGHBOURS,
     names: Sequence[str] = (),
     groups: int = GROUPS,

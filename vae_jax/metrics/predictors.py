@@ -8,7 +8,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.metrics.arrays import GROUPS, Table, group_error, mask, one_hot_codes, scores, split, standardised, table
+from vae_jax.metrics.arrays import (
+    GROUPS,
+    Discrete,
+    Table,
+    group_error,
+    mask,
+    one_hot_codes,
+    scores,
+    split,
+    standardised,
+    table,
+)
 
 TRAIN, TEST = 10_000, 5_000
 
@@ -109,7 +120,8 @@ def _accuracies(facts: Table, rows: np.ndarray, shown: np.ndarray) -> np.ndarray
         z, z_shown = facts.codes[rows, d : d + 1], facts.codes[shown, d : d + 1]
         for k in range(found.shape[1]):
             # The primal problem has one number to find here, and no random order.
-            svm = LinearSVC(C=0.01, class_weight="balanced", dual=False).fit(z, facts.factors[rows, k])
+            svm = LinearSVC(C=0.01, class_weight="balanced", dual=False)  # pyright: ignore[reportArgumentType]
+            svm.fit(z, facts.factors[rows, k])
             found[d, k] = np.mean(svm.predict(z_shown) == facts.factors[shown, k])
     return found
 
@@ -128,7 +140,7 @@ def explicitness(
     *,
     train: int = TRAIN,
     test: int = TEST,
-    discrete: bool | Sequence[bool] = False,
+    discrete: Discrete = False,
     names: Sequence[str] = (),
     groups: int = GROUPS,
     seed: int = 0,

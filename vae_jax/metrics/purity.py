@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.metrics import tables
-from vae_jax.metrics.arrays import table
+from vae_jax.metrics.arrays import Discrete, table
 
 
 class Modularity(NamedTuple):
@@ -32,7 +32,7 @@ def modularity(
     factors: np.ndarray,
     *,
     bins: int = tables.BINS,
-    discrete: bool | Sequence[bool] = False,
+    discrete: Discrete = False,
     names: Sequence[str] = (),
     resamples: int = tables.RESAMPLES,
     seed: int = 0,

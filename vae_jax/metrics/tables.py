@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.errors import InputError
-from vae_jax.metrics.arrays import Table, mask
+from vae_jax.metrics.arrays import Discrete, Table, mask
 
 CHUNK = 4096  # rows whose memberships are held at a time
 BINS = 20
@@ -124,9 +124,7 @@ def spread(values: np.ndarray) -> float | None:
     return float(np.std(values[1:], ddof=1)) if len(values) > 2 else None
 
 
-def binned(
-    metric: str, facts: Table, bins: int, discrete: bool | Sequence[bool], resamples: int, seed: int
-) -> Entropies:
+def binned(metric: str, facts: Table, bins: int, discrete: Discrete, resamples: int, seed: int) -> Entropies:
     """Returns the entropies of codes in `bins` bins of equal width.
 
     Raises:
