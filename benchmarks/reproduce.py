@@ -25,6 +25,7 @@ from vae_jax import config as configs
 from vae_jax import experiments_index
 from vae_jax.config import Config
 from vae_jax.errors import InputError
+from vae_jax.report.page import headlines
 
 RESULTS = ROOT / "results"
 # Measurements that are no experiments' and do not say themselves what they are.
@@ -35,7 +36,6 @@ OTHERS = {
     "iw": "speed and memory of the importance-weighted bound (`python -m benchmarks.iw`)",
     "semi_supervised": "MNIST with 100 labels (`python -m benchmarks.semi`)",
 }
-HEADLINES = ("iw_", "elbo", "accuracy", "mse")
 
 
 class Experiment(NamedTuple):
@@ -85,7 +85,7 @@ def rows(name: str, experiment: Experiment, result: Mapping[str, Any]) -> list[t
     )
     targets = experiment.config.expected
     if not targets:
-        name_of = next((m for head in HEADLINES for m in metrics if m.startswith(head)), next(iter(metrics), ""))
+        name_of = next(iter(headlines(metrics) or metrics), "")
         seen = value_text(metrics[name_of]) if name_of else "-"
         return [(name, name_of, experiment.published or "-", seen, "-", *rest)]
     return [(name, metric, *_judged(target, metrics.get(metric)), *rest) for metric, target in targets.items()]

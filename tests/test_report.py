@@ -22,7 +22,7 @@ from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.report import charts, panels
 from vae_jax.report.look import Plane
-from vae_jax.report.page import SECTIONS, show
+from vae_jax.report.page import SECTIONS, headlines, show
 from vae_jax.report.pictures import tiles
 from vae_jax.report.plane import flatten
 from vae_jax.runs import Run
@@ -216,6 +216,12 @@ def test_traversals_are_ordered_by_kl(runs, tmp_path):
 )  # fmt: skip
 def test_digits(value, stderr, text):
     assert show(value, stderr) == text
+
+
+def test_headlines():
+    every = {"mse": 1, "iw_50": 1, "rate": 1, "iw_500": 1, "iw_500_bits_per_dim": 1, "elbo": 1, "mig": 1}
+    assert headlines(every) == ["iw_500", "elbo", "rate", "mse"]
+    assert headlines({"mig": 1}) == []
 
 
 def test_pca_is_an_isometry_of_codes_in_a_plane():

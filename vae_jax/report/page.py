@@ -35,7 +35,7 @@ SECTIONS = {
     "config": "Configuration",
     "environment": "Environment",
 }
-HEADLINES = ("iw_", "elbo", "rate", "distortion", "accuracy", "mse", "active_units")
+HEADLINES = ("elbo", "rate", "distortion", "accuracy", "mse", "active_units")
 
 
 @dataclass(frozen=True)
@@ -111,9 +111,15 @@ def show(value: float | None, stderr: float | None = None) -> str:
     return f"{value:,.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:,.4g}"
 
 
+def headlines(metrics: Mapping[str, Any]) -> list[str]:
+    """Returns the metrics that say most of a run, first the importance-weighted bound of most samples."""
+    bounds = sorted((n for n in metrics if re.fullmatch(r"iw_\d+", n)), key=lambda n: int(n[3:]))
+    return bounds[-1:] + [n for n in HEADLINES if n in metrics]
+
+
 def _card(number: int, entry: Entry) -> dict[str, Any]:
     result, run = entry.result, entry.run
-    chosen = [n for head in HEADLINES for n in result["metrics"] if n.startswith(head)][:4]
+    chosen = headlines(result["metrics"])[:4]
     passed = result.get("pass")
     undecided = "not all targets measured" if result.get("expected") else "no targets"
     height, width, channels = run.image_shape
