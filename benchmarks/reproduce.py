@@ -28,14 +28,8 @@ from vae_jax.errors import InputError
 from vae_jax.report.page import headlines
 
 RESULTS = ROOT / "results"
-# Measurements that are no experiments' and do not say themselves what they are.
-OTHERS = {
-    "bench": "speed against PyTorch peers (`make bench`)",
-    "collapse": "posterior collapse, and what is done against it (`make collapse`)",
-    "gradient_variance": "variance of gradient estimators (`python -m benchmarks.gradients`)",
-    "iw": "speed and memory of the importance-weighted bound (`python -m benchmarks.iw`)",
-    "semi_supervised": "MNIST with 100 labels (`python -m benchmarks.semi`)",
-}
+# Measurements whose module has another name than their file.
+MODULES = {"bench": "__main__", "gradient_variance": "gradients", "linear_mnist": "linear", "semi_supervised": "semi"}
 
 
 class Experiment(NamedTuple):
@@ -85,7 +79,7 @@ def rows(name: str, experiment: Experiment, result: Mapping[str, Any]) -> list[t
     )
     targets = experiment.config.expected
     if not targets:
-        name_of = next(iter(headlines(metrics) or metrics), "")
+        name_of = next((n for n in (*headlines(metrics), *metrics) if n not in ("rate", "distortion")), "")
         seen = value_text(metrics[name_of]) if name_of else "-"
         return [(name, name_of, experiment.published or "-", seen, "-", *rest)]
     return [(name, metric, *_judged(target, metrics.get(metric)), *rest) for metric, target in targets.items()]
@@ -130,8 +124,17 @@ def markdown(known: Mapping[str, Experiment], results: Mapping[str, Mapping[str,
     lines += _table(("experiment", "paper or target", "steps"), missing) if missing else ["None: all are above."]
     rest = [name for name in results if name not in done]
     lines += ["", "## Other measurements", ""]
-    lines += [f"- `{name}.json`: {results[name].get('what') or OTHERS.get(name, 'see the file')}" for name in rest]
+    lines += [f"- `{name}.json`: {what(name, results[name])}" for name in rest]
     return "\n".join(lines) + "\n"
+
+
+def what(name: str, result: Mapping[str, Any]) -> str:
+    """Returns what a measurement is that is no experiment's: the file's own word, or its module's first line."""
+    module = ROOT / "benchmarks" / f"{MODULES.get(name, name)}.py"
+    if "what" in result or not module.is_file():
+        return result.get("what", "see the file")
+    doc = ast.get_docstring(ast.parse(module.read_text())) or ""
+    return " ".join(doc.split("\n\n")[0].split())
 
 
 def _wanted(experiment: Experiment) -> str:
