@@ -32,9 +32,17 @@ SEPARATE += [("figures", "cli"), ("report", "cli")]
 
 
 def imports(module: str) -> set[str]:
-    """Returns the dotted names that a module imports, at its top or inside functions; `from a import b` gives a.b."""
+    """Returns the dotted names that a module imports, at its top or inside functions; `from a import b` gives a.b.
+
+    What is imported for type checkers alone is no dependency: it never runs.
+    """
     names = set()
-    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+    tree = ast.parse(MODULES[module].read_text())
+    typed = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
+    unseen = {id(inner) for block in typed for statement in block.body for inner in ast.walk(statement)}
+    for node in ast.walk(tree):
+        if id(node) in unseen:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
