@@ -116,7 +116,7 @@ def group_error(
 
     The spread of a score falls as 1/sqrt(N), so parts of N/groups rows spread sqrt(groups) times as much as the whole.
     Whatever the score trains is trained again on each part, so that the error holds all of its noise. A score's bias is
-    not in it.
+    not in it. It is rough where the spread does not fall so: near a score's limit, or with few votes a part.
 
     Args:
       score: what is measured, `(*rows of a part) -> values`.
