@@ -20,8 +20,9 @@ from vae_jax.distributions import Gaussian, MsSsim
 from vae_jax.errors import InputError
 from vae_jax.evaluation import ais as core
 from vae_jax.evaluation.ais import Steps, ais, sigmoid_temperatures, tune
+from vae_jax.evaluation.chunks import chunks, require_density
 from vae_jax.evaluation.likelihood import evaluate
-from vae_jax.evaluation.sandwich import Chains, annealed, chunks, require_density, sandwiched
+from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
 from vae_jax.models import M2, VAE, Autoencoder, Multimodal
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP, Linear

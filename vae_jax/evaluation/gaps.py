@@ -20,8 +20,9 @@ import optax
 from vae_jax import distributions as dist
 from vae_jax import prng
 from vae_jax.errors import InputError
+from vae_jax.evaluation.chunks import chunks, require_density
+from vae_jax.evaluation.ladder import chains_of
 from vae_jax.evaluation.likelihood import Estimate
-from vae_jax.evaluation.sandwich import chains_of, chunks, require_density
 from vae_jax.evaluation.spread import posterior_type
 from vae_jax.evaluation.subject import Subject
 from vae_jax.model import Context, Joint, Model

@@ -30,13 +30,13 @@ class Measure(NamedTuple):
 # name as it is asked for -> Measure. One measure may give several metrics (`dci` gives three).
 MEASURES: dict[str, Measure] = {
     "ais": Measure(
-        "vae_jax.evaluation.sandwich:measure_ais",
+        "vae_jax.evaluation.ladder:measure_ais",
         "log p(x) by annealed importance sampling with Hamiltonian moves, a lower bound on average, nats",
         "arXiv:1611.04273",
         "likelihood",
     ),
     "bdmc": Measure(
-        "vae_jax.evaluation.sandwich:measure_bdmc",
+        "vae_jax.evaluation.ladder:measure_bdmc",
         "log p(x) of simulated images from below and above, and the gap: what ais misses at most, nats",
         "arXiv:1511.02543",
         "likelihood",

@@ -1,0 +1,102 @@
+"""The metrics of annealed importance sampling: log p(x) of the data, and both bounds on simulated data."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.errors import InputError
+from vae_jax.evaluation.chunks import require_density
+from vae_jax.evaluation.likelihood import Estimate, bits_per_dim
+from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
+from vae_jax.evaluation.subject import Subject
+
+
+def measure_ais(subject: Subject) -> dict[str, Estimate]:
+    """Returns the metrics `ais`, the AIS estimate of log p(x) in nats, and in bits per dimension where they mean it."""
+    found = chains_of(subject, "ais")
+    subject.protocol["ais"] = _protocol(subject, found)
+    return _with_bits(subject, {"ais": found.log_mean})
+
+
+def chains_of(subject: Subject, metric: str) -> Chains:
+    """Returns the AIS chains of the images that are measured, run once however many metrics ask.
+
+    Raises:
+      InputError: the model has no densities, or codes that Hamiltonian moves cannot walk among.
+    """
+    _check(subject, metric)
+    return subject.once("ais", lambda: annealed(*_arguments(subject, "ais")))
+
+
+def measure_bdmc(subject: Subject) -> dict[str, Estimate]:
+    """Returns `bdmc_lower`, `bdmc_upper` and `bdmc_gap`: AIS both ways on as many simulated images, nats.
+
+    E[lower] <= E[log p(x)] <= E[upper]. The gap bounds what AIS under these settings misses on such data.
+    """
+    _check(subject, "bdmc")
+    forward, reverse = subject.once("bdmc", lambda: sandwiched(*_arguments(subject, "bdmc")))
+    lower, upper = forward.log_mean, -reverse.log_mean
+    subject.protocol["bdmc"] = {
+        "data": "simulated by the model, z* ~ p(z), x ~ p(x|z*); reverse chains start at z*",
+        **_protocol(subject, forward),
+        "reverse_chain_spread": reverse.spread,
+        "reverse_chain_stderr": reverse.chain_stderr,
+    }
+    found = _with_bits(subject, {"bdmc_lower": lower, "bdmc_upper": upper})
+    return found | {"bdmc_gap": Estimate.of(upper - lower)}
+
+
+def _arguments(subject: Subject, site: str) -> tuple:
+    total = subject.size
+    key = prng.site_key(subject.key, site)
+    return (
+        subject.run.model,
+        subject.state,
+        subject.batches(),
+        key,
+        subject.settings,
+        lambda seen: subject.report(seen, total),
+    )
+
+
+def _check(subject: Subject, metric: str) -> None:
+    require_density(subject.run.model, metric)
+    posterior = getattr(subject.run.config.model, "posterior", None)
+    if subject.settings.anneal_from == "prior" or posterior is None:
+        return
+    if posterior.deterministic or not posterior.has_log_prob:
+        raise InputError(
+            f"{metric}: q(z|x) of this model has no density of a given z to anneal from; use --anneal-from prior"
+        )
+
+
+def _protocol(subject: Subject, found: Chains) -> dict[str, Any]:
+    s = subject.settings
+    return {
+        "images": len(found.acceptance),
+        "split": subject.split,
+        "chains": s.chains,
+        "temperatures": s.temperatures,
+        "schedule": "sigmoid, sharpness 4",
+        "leapfrog": s.leapfrog,
+        "anneal_from": s.anneal_from,
+        "seed": subject.seed,
+        "acceptance": float(found.acceptance.mean()),
+        "chain_spread": found.spread,
+        "chain_stderr": found.chain_stderr,
+    }
+
+
+def _with_bits(subject: Subject, values: dict[str, np.ndarray]) -> dict[str, Estimate]:
+    """Returns the estimates in nats, and in bits per dimension where the data have a cell width."""
+    found = {name: Estimate.of(nats) for name, nats in values.items()}
+    width = subject.cell_width
+    if width is not None:
+        dims = math.prod(subject.run.image_shape)
+        for name, nats in values.items():
+            found[f"{name}_bits_per_dim"] = Estimate.of(bits_per_dim(nats, dims, width))
+    return found
