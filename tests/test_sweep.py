@@ -25,7 +25,7 @@ from vae_jax.objectives import OBJECTIVES, Beta
 from vae_jax.runs import Run
 from vae_jax.sweeps import plan as plans
 from vae_jax.sweeps import table
-from vae_jax.sweeps.group import choose_strategy, open_member, train_group
+from vae_jax.sweeps.group import open_member, train_group
 from vae_jax.sweeps.plan import make_members, parse_seeds, parse_vary, program_of, traced_options
 from vae_jax.sweeps.record import Sweep
 from vae_jax.sweeps.run import plan, sweep_run
@@ -47,7 +47,7 @@ def no_figures(monkeypatch):
     monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
 
 
-def make(seeds=(0,), base=SMALL, metrics=(), strategy=None, **vary) -> Sweep:
+def make(seeds=(0,), base=SMALL, metrics=(), strategy="vmap", **vary) -> Sweep:
     """Returns a sweep over Python values; `__` in a name stands for a dot."""
     values = {name.replace("__", "."): found for name, found in vary.items()}
     texts = {option: tuple(map(str, found)) for option, found in values.items()}
@@ -78,7 +78,7 @@ def train_members(sweep: Sweep, folder):
 # --- the program
 
 
-def eight(strategy=None) -> Sweep:
+def eight(strategy="vmap") -> Sweep:
     """Returns 2 seeds x 2 betas x 2 learning rates, with all that an optimizer may do."""
     schedule = LearningRate("warmup-cosine", warmup_steps=2)
     base = dataclasses.replace(SMALL, optimizer=Optimizer(schedule=schedule, clip=1.0), ema_decay=0.9)
@@ -148,14 +148,6 @@ def test_members_live_on_as_many_devices_as_divide_them():
     devices = jax.devices()
     assert [member_mesh(n, devices).size for n in (1, 2, 6, 7, 8, 9, 16)] == [1, 2, 6, 7, 8, 3, 8]
     assert member_mesh(6, devices[:4]).size == 3
-
-
-def test_convolutions_on_cpu_are_computed_member_by_member():
-    def states(*shape):
-        return type("States", (), {"params": {"vae": {"kernel": np.zeros(shape)}}})
-
-    assert choose_strategy(states(4, 64, 8)) == "vmap"
-    assert choose_strategy(states(4, 3, 3, 1, 8)) == "map"
 
 
 # --- which members are one program
@@ -268,7 +260,7 @@ def test_resume_goes_on_bit_for_bit_and_repeats_nothing(tmp_path, monkeypatch):
         (make((0, 1, 2), base, **vary), "seeds: 0,1 -> 0,1,2"),
         (make((0, 1), base, model__latent_dim=[2, 4]), "vary: model.latent_dim=2,3 -> model.latent_dim=2,4"),
         (dataclasses.replace(sweep, metrics=("elbo",)), "metrics:  -> elbo"),
-        (dataclasses.replace(sweep, strategy="map"), "strategy: chosen -> map"),
+        (dataclasses.replace(sweep, strategy="map"), "strategy: vmap -> map"),
         (make((0, 1), configs.put(base, "steps", 8), **vary), "(steps: 6 -> 8)"),
     ]
     for other, message in refusals:

@@ -21,7 +21,7 @@ Trains every combination of the values of --vary with every seed. Members of equ
 --metrics   what is measured at the end, as in `vae-jax eval` (default: the standard metrics)
 --workdir   the sweep's folder (default: runs/EXP-sweep, or the next free number after it)
 --resume    go on with a sweep that was stopped; give the same options
---strategy  vmap: one operation for all members; map: members in turn (default: by network and platform)
+--strategy  vmap: one operation for all members; map: members in turn, in less memory (default: vmap)
 
 Other options are those of `vae-jax train EXP --help`; they are the same for all members."""
 
@@ -96,8 +96,8 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     seeds = plan.parse_seeds(own["--seeds"][0]) if "--seeds" in own else (base.seed,)
     metrics = tuple(name for name in re.split(r"[,\s]+", own.get("--metrics", [""])[0].strip()) if name)
     check_names(metrics)
-    strategy = own.get("--strategy", [None])[0]
-    if strategy not in (None, "vmap", "map"):
+    strategy = own.get("--strategy", ["vmap"])[0]
+    if strategy not in ("vmap", "map"):
         raise InputError(f"--strategy {strategy}: no such strategy; {nearest(strategy, ('vmap', 'map'))}")
     # What is wrong with the common options is said without --vary.
     common = parse_config(base, options, f"vae-jax train {experiment}")

@@ -10,7 +10,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vae_jax import config as configs
@@ -76,20 +75,11 @@ def open_member(path: Path, experiment: str, config: configs.Config, source: Sou
     return Run(path, experiment, config, shape, facts, lead)
 
 
-def choose_strategy(states: TrainState) -> Strategy:
-    """Returns the faster form, as `benchmarks/sweep.py` measured it.
-
-    XLA turns convolutions with a weight a member into grouped ones, for which it has no fast form on CPU.
-    """
-    convolves = any(np.ndim(leaf) == 5 for leaf in jax.tree.leaves(states.params))
-    return "map" if convolves and jax.default_backend() == "cpu" else "vmap"
-
-
 def train_group(
     runs: Sequence[Run],
     folder: Path,
     *,
-    strategy: Strategy | None = None,
+    strategy: Strategy = "vmap",
     report: Callable[[int, dict[str, Any]], None],
     say: Callable[[str], None],
 ) -> Trained:
@@ -98,7 +88,7 @@ def train_group(
     Args:
       runs: the members; the first is the lead of the others.
       folder: for checkpoints of the population; it is removed when each member has its own.
-      strategy: "vmap" or "map"; None chooses.
+      strategy: how members of one device are computed.
       report: progress: the step, and means over the members.
       say: takes sentences for people.
 
@@ -119,10 +109,9 @@ def train_group(
         tx = train.make_optimizer(groups, c.steps, model.gates, own)
         return train.make_train_step(model, tx, ema_decay=ema, accumulate=c.accumulate)
 
-    chosen = strategy or choose_strategy(states)
-    step = make_population_step(make_step, make_batch_fn(source, c.data), mesh, chosen)
+    step = make_population_step(make_step, make_batch_fn(source, c.data), mesh, strategy)
     devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
-    say(f"{len(runs)} member(s) as one program ({chosen}){devices}, {source.size:,} training images")
+    say(f"{len(runs)} member(s) as one program ({strategy}){devices}, {source.size:,} training images")
     checkpoints = Checkpoints(folder, keep=c.logging.keep)
     population = Population(states)
     if checkpoints.steps():

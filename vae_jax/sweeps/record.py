@@ -12,6 +12,7 @@ from vae_jax import config as configs
 from vae_jax.atomic import jsonable, write_json
 from vae_jax.errors import InputError
 from vae_jax.sweeps.plan import Member
+from vae_jax.train.population import Strategy
 from vae_jax.training import FREE_ON_RESUME
 
 FILE = "sweep.json"
@@ -29,7 +30,7 @@ class Sweep:
       seeds: of every combination.
       vary: option -> values as written.
       metrics: asked for at the end; () for the standard ones.
-      strategy: how members of one device are computed ("vmap", "map"); None chooses by network and platform.
+      strategy: how members of one device are computed (see `vae_jax.train.population`).
     """
 
     experiment: str
@@ -37,7 +38,7 @@ class Sweep:
     seeds: tuple[int, ...]
     vary: Mapping[str, tuple[str, ...]]
     metrics: tuple[str, ...] = ()
-    strategy: Any = None
+    strategy: Strategy = "vmap"
 
 
 class Record:
@@ -144,4 +145,4 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
 def _text(value: Any) -> str:
     if isinstance(value, dict):
         return " ".join(f"{option}={','.join(values)}" for option, values in value.items()) or "none"
-    return ",".join(map(str, value)) if isinstance(value, list) else "chosen" if value is None else str(value)
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
