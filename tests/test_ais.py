@@ -283,9 +283,10 @@ def test_a_linear_vae_is_sandwiched(anneal_from):
     assert abs(lower - exact.mean()) < 4 * exact.std() * np.sqrt(2 / 24)
 
 
-def test_no_number_depends_on_the_batch_size():
+def test_no_number_depends_on_the_batch_size(monkeypatch):
     model, state, batches, _ = ppca()
-    settings = Settings(chains=500, temperatures=6, leapfrog=1)  # 8 images in a program: the batches are cut anew
+    monkeypatch.setattr("vae_jax.evaluation.chunks.ROWS", 32)  # 8 images in a program: the batches are cut anew
+    settings = Settings(chains=4, temperatures=6, leapfrog=1)
     whole = annealed(model, state, batches(), KEY, settings)
     seen = []
     for size in (7, 5):
@@ -321,7 +322,10 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+SLOW = ("two modalities", "prior that encodes")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in FAMILIES])
 def test_every_family_agrees_with_importance_weights(name):
     """Against many importance samples, whose program shares nothing with `joint`: within the errors of the chains."""
     n, shape = 6, (4, 4, 1)
