@@ -162,7 +162,7 @@ def test_step_sizes_lead_to_the_acceptance_asked_for():
     assert np.ptp(acceptance) < 0.1
     z = jax.random.normal(KEY, (50, B, D))
     keys = prng.sample_keys(prng.example_keys(KEY, jnp.arange(B)), jnp.arange(50))
-    steps = Steps(jnp.asarray([0.0, 1.0]), jnp.full((2, B), jnp.log(0.3)))
+    steps = Steps(jnp.asarray([0.0, 1.0]), jnp.full((2, B), jnp.log(0.8)))
     fixed = ais(log_prior, log_likelihood, z, sigmoid_temperatures(64), keys, steps, leapfrog=4).acceptance
     assert np.ptp(fixed) > 0.2
 
