@@ -226,6 +226,9 @@ def test_the_vamp_prior_with_data_for_pseudo_inputs_is_the_aggregate_posterior()
     general = AggregatePosterior(q, 9)
     np.testing.assert_allclose(general.log_prob(z), want, rtol=1e-4)
     np.testing.assert_allclose(general.log_components(z), p.log_components(z) + np.log(9), rtol=1e-4, atol=1e-5)
+    # The number of pseudo-inputs is a shape: it stays a number where gradients are stopped in a traced program.
+    stopped = jax.jit(lambda q, z: jax.lax.stop_gradient(AggregatePosterior(q, 9)).log_prob(z))
+    np.testing.assert_allclose(stopped(q, z), want, rtol=1e-4)
 
 
 def test_pseudo_inputs_stay_inside_with_live_gradients():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -43,11 +44,16 @@ class GaussianMixture(NamedTuple):
         return self.mean[k] + temperature * jnp.exp(0.5 * self.log_var[k]) * eps
 
 
-class AggregatePosterior(NamedTuple):
-    """1/K sum_k q(z|x_k) of any posterior with `log_prob`. `posterior`: q of K inputs."""
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AggregatePosterior:
+    """1/K sum_k q(z|x_k) of any posterior with `log_prob`. `posterior`: q of K inputs.
+
+    K is no leaf: it is a shape, which must stay a number where the tree is traced (`stop_gradient` of a prior).
+    """
 
     posterior: Any
-    count: int | jax.Array
+    count: int = field(metadata={"static": True})
 
     def log_components(self, z: jax.Array) -> jax.Array:
         """Returns log q(z_b|x_k) in nats, [B, K]: each z against all K posteriors."""
