@@ -81,6 +81,13 @@ def context(model, n: int, *, step: int = 3, train: bool = True, index=None, **h
     return Context(jnp.asarray(step, jnp.int32), index, values, train)
 
 
+def checkpoint(run, step: int | None = None, state=None) -> None:
+    """Saves a state, by default the untrained one, as that of `step`, by default the last: a run made in no time."""
+    checkpoints, state = run.checkpoints(create=True), state or run.init()
+    checkpoints.save(dataclasses.replace(state, step=state.step + (run.config.steps if step is None else step)), {})
+    checkpoints.close()
+
+
 def optimizer(params, config: train.Optimizer, steps: int = 1000):
     """Returns one optimizer of this config for every parameter group."""
     return train.make_optimizer({group: config for group in params}, steps)

@@ -402,10 +402,7 @@ def make(folder, model, **data):
     """Returns a run folder whose checkpoint is the untrained state, as that of the last step."""
     config = Config(4, data=DataConfig("digits", batch_size=8, **data), model=model, logging=Logging(1))
     run = Run.create(folder, "tiny", config, (8, 8, 1))
-    checkpoints = run.checkpoints(create=True)
-    state = run.init()
-    checkpoints.save(dataclasses.replace(state, step=state.step + config.steps), {})
-    checkpoints.close()
+    support.checkpoint(run)
     return folder
 
 

@@ -5,6 +5,7 @@ import json
 import jax
 import numpy as np
 import pytest
+import support
 from scipy import stats
 from scipy.special import logsumexp
 
@@ -140,9 +141,7 @@ def make(folder, model):
     from vae_jax.runs import facts_of
 
     run = Run.create(folder, "tiny", config, (8, 8, 1), facts_of(source_facts.source("train")))
-    checkpoints = run.checkpoints(create=True)
-    checkpoints.save(run.init(), {})
-    checkpoints.close()
+    support.checkpoint(run, 0)
     return folder
 
 

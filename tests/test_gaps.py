@@ -1,6 +1,5 @@
 """Inference gaps and information measures against a linear-Gaussian model, whose best factorised q is a formula."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -9,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import support
 from scipy import stats
 
 from vae_jax.cli.main import run as cli
@@ -100,10 +100,7 @@ def make(folder, model):
     """Returns a run folder whose checkpoint is the untrained state, as that of the last step."""
     config = Config(4, data=DataConfig("digits", batch_size=8, binarize="threshold"), model=model, logging=Logging(1))
     run = Run.create(folder, "tiny", config, (8, 8, 1))
-    checkpoints = run.checkpoints(create=True)
-    state = run.init()
-    checkpoints.save(dataclasses.replace(state, step=state.step + config.steps), {})
-    checkpoints.close()
+    support.checkpoint(run)
     return folder
 
 

@@ -1,6 +1,5 @@
 """Metrics of generated and reconstructed images: closed forms, and plain loops."""
 
-import dataclasses
 import json
 from typing import Any
 
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
+import support
 from test_cli_look import config, make
 
 from vae_jax.cli.main import run as cli
@@ -224,9 +224,7 @@ def runs(tmp_path_factory):
     }
     for name, shape in (("classifier", (8, 8, 1)), ("wider", (8, 9, 1))):
         run = Run.create(folder / name, "tiny", classifier, shape, Run.load(made["vae"]).facts._replace(classes=10))
-        checkpoints, state = run.checkpoints(create=True), run.init()
-        checkpoints.save(dataclasses.replace(state, step=state.step + 4), {})
-        checkpoints.close()
+        support.checkpoint(run, 4)
         made[name] = folder / name
     return made
 

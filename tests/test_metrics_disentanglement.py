@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 import pytest
+import support
 from scipy import stats
 
 from vae_jax import metrics
@@ -707,9 +708,7 @@ def make(folder, seed=0, **data):
     config = Config(0, seed=seed, data=about, model=VAE(3, MLP((8,))), evaluation=evaluation, logging=Logging(1))
     source = Run(folder, "tiny", config, (32, 32, 1)).source("train")
     run = Run.create(folder, "tiny", config, source.info.image_shape, facts_of(source))
-    checkpoints = run.checkpoints(create=True)
-    checkpoints.save(run.init(), {})
-    checkpoints.close()
+    support.checkpoint(run)
     return run
 
 

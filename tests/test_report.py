@@ -1,6 +1,5 @@
 """The report: one valid page with everything in it, right numbers, and no word to the outside."""
 
-import dataclasses
 import html.parser
 import json
 import re
@@ -11,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import support
 from PIL import Image
 from test_cli_look import arrays, config, make, snapshot
 
@@ -97,14 +97,8 @@ def runs(tmp_path_factory):
     from vae_jax.runs import facts_of
 
     run = Run.create(made["cvae"], "tiny", told, (8, 8, 1), facts_of(data.load(told.data, "train")))
-    save(run, run.init())
+    support.checkpoint(run)
     return made
-
-
-def save(run, state):
-    checkpoints = run.checkpoints(create=True)
-    checkpoints.save(dataclasses.replace(state, step=state.step + run.config.steps), {})
-    checkpoints.close()
 
 
 def report(*words):
@@ -190,7 +184,8 @@ def test_the_default_file_is_in_the_first_run(runs, tmp_path):
 
 def test_a_diverged_run_is_shown(runs, tmp_path):
     run = Run.create(tmp_path / "broken", "tiny", config(VAE(3, MLP((8,)))), (8, 8, 1))
-    save(run, jax.tree.map(lambda x: x * jnp.nan if x.dtype == jnp.float32 else x, run.init()))
+    state = jax.tree.map(lambda x: x * jnp.nan if x.dtype == jnp.float32 else x, run.init())
+    support.checkpoint(run, state=state)
     page = report(run.path, "--out", tmp_path / "r.html")
     assert "not finite: this run has diverged" in page.section("map")
     assert "not finite" in page.section("metrics")
@@ -344,10 +339,7 @@ def given(tmp_path_factory, runs):
     for name in ("unfinished", "empty"):
         run = Run.create(folder / name, "tiny", config(VAE(3, MLP((8,)))), (8, 8, 1))
         if name == "unfinished":
-            checkpoints = run.checkpoints(create=True)
-            state = run.init()
-            checkpoints.save(dataclasses.replace(state, step=state.step + 2), {})
-            checkpoints.close()
+            support.checkpoint(run, 2)
     shutil.copytree(runs["vae"], folder / "cut")
     (folder / "cut" / "eval.json").write_text('{"step": 4')
     return folder

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import support
 from PIL import Image
 from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
@@ -198,9 +199,7 @@ def sprites(tmp_path_factory):
     run = dataclasses.replace(run, data=DataConfig("sprites", batch_size=8, image_size=32, limit=600))
     folder = tmp_path_factory.mktemp("runs") / "sprites"
     made = Run.create(folder, "tiny", run, (32, 32, 1))
-    checkpoints, state = made.checkpoints(create=True), made.init()
-    checkpoints.save(dataclasses.replace(state, step=state.step + 4), {})
-    checkpoints.close()
+    support.checkpoint(made, 4)
     return folder
 
 

@@ -6,6 +6,7 @@ import re
 import statistics
 
 import pytest
+import support
 from test_cli_look import config
 
 import vae_jax
@@ -88,10 +89,7 @@ def run(tmp_path):
     """Returns a finished run whose config expects a metric that is made only when it is asked for."""
     asked = dataclasses.replace(config(VAE(3, MLP((8,)))), expected={"half": (0.4, 0.2, "here")})
     run = Run.create(tmp_path / "run", "tiny", asked, (8, 8, 1))
-    checkpoints = run.checkpoints(create=True)
-    state = run.init()
-    checkpoints.save(dataclasses.replace(state, step=state.step + asked.steps), {})
-    checkpoints.close()
+    support.checkpoint(run)
     return run
 
 
