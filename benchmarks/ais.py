@@ -27,7 +27,7 @@ from benchmarks.__main__ import environment
 def measure(run: Path, what: dict[str, Any]) -> dict[str, Any]:
     """Returns the metrics of one evaluation, its seconds, and this process's largest resident size in GiB."""
     from benchmarks.ours import peak_memory_gib
-    from vae_jax.cli.evaluate import evaluate_run
+    from vae_jax.measuring import evaluate_run
     from vae_jax.runs import Run
 
     start = time.perf_counter()

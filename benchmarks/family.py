@@ -27,9 +27,9 @@ from rich.table import Table
 
 from benchmarks.__main__ import environment
 from vae_jax import training
-from vae_jax.cli.evaluate import evaluate_run
 from vae_jax.config import Config, Logging, choose, put
 from vae_jax.data import DataConfig
+from vae_jax.measuring import evaluate_run
 from vae_jax.model import Context
 from vae_jax.models import VAE
 from vae_jax.networks import MLP

@@ -26,6 +26,7 @@ from vae_jax import experiments_index
 from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.report.page import headlines
+from vae_jax.targets import judge, meets, target_text
 
 RESULTS = ROOT / "results"
 # Measurements whose module has another name than their file.
@@ -87,10 +88,10 @@ def rows(name: str, experiment: Experiment, result: Mapping[str, Any]) -> list[t
 
 def _judged(target: configs.Target, metric: Mapping[str, Any] | None) -> tuple[str, str, str]:
     value, tolerance, source, *direction = target
-    wanted = f"{configs.target_text(value, tolerance, *direction)} ({source})"
+    wanted = f"{target_text(value, tolerance, *direction)} ({source})"
     if metric is None:
         return wanted, "-", "not measured"
-    good = metric["value"] is not None and configs.meets(target, metric["value"])
+    good = metric["value"] is not None and meets(target, metric["value"])
     return wanted, value_text(metric), "met" if good else "**missed**"
 
 
@@ -139,7 +140,7 @@ def what(name: str, result: Mapping[str, Any]) -> str:
 
 def _wanted(experiment: Experiment) -> str:
     targets = [
-        f"{metric} {configs.target_text(value, tolerance, *direction)} ({source})"
+        f"{metric} {target_text(value, tolerance, *direction)} ({source})"
         for metric, (value, tolerance, source, *direction) in experiment.config.expected.items()
     ]
     return "; ".join(targets) or experiment.published or "-"
@@ -220,8 +221,6 @@ def merge(evaluations: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
 def judged(result: dict[str, Any], config: Config) -> dict[str, Any]:
     """Returns the result with the verdicts on the targets of its config."""
     from types import SimpleNamespace
-
-    from vae_jax.cli.evaluate import judge
 
     seen = {n: SimpleNamespace(value=m["value"]) for n, m in result["metrics"].items() if m["value"] is not None}
     return result | judge(config.expected, seen)

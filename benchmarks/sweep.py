@@ -42,7 +42,7 @@ def single(name: str, steps: int | None, seeds: int) -> dict[str, Any]:
 
     from vae_jax import config as configs
     from vae_jax import training
-    from vae_jax.cli.evaluate import evaluate_run
+    from vae_jax.measuring import evaluate_run
 
     training._figures = lambda run, state, step: None
     config, seconds, cpu, elbo = configured(name, steps), [], [], []

@@ -106,8 +106,8 @@ def test_eval_json(vae, tmp_path, capsys):
 
 
 def test_expected_values_are_judged():
-    from vae_jax.cli.evaluate import judge
     from vae_jax.evaluation import Estimate
+    from vae_jax.targets import judge
 
     seen = {"elbo": Estimate(-100.0, 0.1, 10), "rate": Estimate(25.0, 0.1, 10)}
     assert judge({}, seen)["pass"] is None

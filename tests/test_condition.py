@@ -196,7 +196,7 @@ def test_probes_learn_from_the_labelled_examples(runs, tmp_path, capsys):
     found = json.loads(out.read_text())
     assert set(found["metrics"]) == {"probe_svm", "probe_logistic", "knn", "mse"}
     assert all(m["n"] == 180 for m in found["metrics"].values())
-    assert "30 labelled" in found["protocol"]["probes"]
+    assert "30 labelled" in found["protocol"]["probe_svm"]
     # Codes of an untrained network are a random projection: they still tell digits apart.
     assert found["metrics"]["probe_logistic"]["value"] > 0.2
 

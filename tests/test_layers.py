@@ -28,7 +28,7 @@ DATA_MAY_IMPORT = {"data", "errors", "prng"}
 INDEPENDENT = ("posteriors", "priors", "networks")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]
 # Pictures and pages are made of runs; what a command does with them is its own business.
-SEPARATE += [("figures", "cli"), ("report", "cli")]
+SEPARATE += [(part, "cli") for part in ("figures", "report", "measuring", "sweeps", "training", "user_images")]
 
 
 def imports(module: str) -> set[str]:

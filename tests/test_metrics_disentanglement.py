@@ -11,12 +11,12 @@ import support
 from scipy import stats
 
 from vae_jax import metrics
-from vae_jax.cli.evaluate import evaluate_run
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.evaluation import disentanglement, encode_all, measures
+from vae_jax.measuring import evaluate_run
 from vae_jax.metrics import importances, infomec, interventions, neighbours, predictors, purity, ranking, tables
 from vae_jax.metrics.arrays import group_error, table
 from vae_jax.models import VAE

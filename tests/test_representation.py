@@ -188,7 +188,7 @@ def test_codes_and_labels_of_a_run(runs, tmp_path):
     assert code == 0
     assert set(held["metrics"]) == {"cluster_accuracy", "cluster_nmi", "cluster_ari", "knn", "mse"}
     assert "10 clusters" in held["protocol"]["clustering"]
-    assert "1,000 labelled" in held["protocol"]["probes"]
+    assert "1,000 labelled" in held["protocol"]["knn"]
     assert held["metrics"]["knn"]["value"] > 0.2  # three random projections
     assert held["metrics"]["knn"]["n"] == 60
 
@@ -236,12 +236,11 @@ def test_codes_that_are_not_finite(runs, tmp_path, capsys):
     assert list(held["metrics"]) == ["mse"]
     err = capsys.readouterr().err
     for words in (
-        "knn: code 0 of example 0 is not finite",
         "broken: code 0 of example 0 is not finite",
         "samples of the prior are not finite",
         "decoded pixels are not finite",
     ):
-        assert words in err
+        assert err.count(words) == 1
 
 
 def test_direction_of_an_attribute():

@@ -12,14 +12,16 @@ from test_cli_look import config
 import vae_jax
 from benchmarks import reproduce
 from vae_jax import config as configs
-from vae_jax.cli.evaluate import evaluate_run, judge, print_result
+from vae_jax.cli.evaluate import print_result
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.evaluation import Estimate, measures
+from vae_jax.measuring import evaluate_run
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.runs import Run
+from vae_jax.targets import judge, meets, target_text
 
 
 @pytest.mark.parametrize(
@@ -32,13 +34,13 @@ from vae_jax.runs import Run
     ],
 )
 def test_targets(target, good, bad):
-    assert all(configs.meets(target, v) for v in good)
-    assert not any(configs.meets(target, v) for v in bad)
+    assert all(meets(target, v) for v in good)
+    assert not any(meets(target, v) for v in bad)
 
 
 def test_target_in_words():
-    assert configs.target_text(72.5, 2.5) == "72.5 ± 2.5"
-    assert configs.target_text(-104.0, 0.0, "at least") == "at least -104"
+    assert target_text(72.5, 2.5) == "72.5 ± 2.5"
+    assert target_text(-104.0, 0.0, "at least") == "at least -104"
 
 
 def test_a_direction_survives_the_config_file():

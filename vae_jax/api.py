@@ -7,10 +7,10 @@ from typing import Any
 
 from vae_jax import config as configs
 from vae_jax import experiments_index, training
-from vae_jax.cli.evaluate import evaluate_run
 from vae_jax.cli.progress import Progress
 from vae_jax.config import Config
 from vae_jax.errors import InputError, nearest
+from vae_jax.measuring import evaluate_run
 from vae_jax.runs import Run
 
 __all__ = ["evaluate_run", "experiment", "train_run"]

@@ -23,6 +23,7 @@ from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.schedules import SCHEDULES
+from vae_jax.targets import Target
 from vae_jax.train import MeshConfig, Optimizer
 
 # The option whose value names a component -> the components it can name.
@@ -36,10 +37,6 @@ REGISTRIES: dict[str, dict[str, type]] = {
     "model.objective.schedule": SCHEDULES,
     "model.gradient": GRADIENTS,
 }
-
-
-# (value, tolerance, source), and a direction where a better number is no miss.
-Target = tuple[float, float, str] | tuple[float, float, str, Literal["at least", "at most"]]
 
 
 @dataclass(frozen=True)
@@ -180,21 +177,6 @@ def keep_targets(config: Config, experiment: Config) -> Config:
         return config
     # Targets that were given on the command line are in `changed` themselves, and meant.
     return config if config.expected != experiment.expected else dataclasses.replace(config, expected={})
-
-
-def meets(target: Target, seen: float) -> bool:
-    """Returns whether a number reaches a target: within the tolerance, or on the better side of it."""
-    value, tolerance, _, *direction = target
-    if direction == ["at least"]:
-        return seen >= value - tolerance
-    if direction == ["at most"]:
-        return seen <= value + tolerance
-    return abs(seen - value) <= tolerance
-
-
-def target_text(value: float, tolerance: float, direction: str = "") -> str:
-    """Returns a target in words: "70 ± 2", "at least -104"."""
-    return f"{direction} {value:g}".strip() + (f" ± {tolerance:g}" if tolerance else "")
 
 
 def _check_labels(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import os
@@ -21,7 +22,7 @@ from vae_jax import config as configs
 from vae_jax import data, train
 from vae_jax.atomic import write_json
 from vae_jax.config import Config
-from vae_jax.data import Source
+from vae_jax.data import Source, labels
 from vae_jax.data.pipeline import eval_batches, examples
 from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Facts, Model
@@ -180,6 +181,19 @@ class Run:
     def examples(self, split: str, index: np.ndarray) -> dict[str, Any]:
         """Returns the examples `index` int [B] of a split, as `batches` yields them."""
         return examples(self.source(split), self.config.data, index)
+
+    def labelled(self, batch_size: int) -> Iterator[dict[str, Any]]:
+        """Yields the labelled training examples (`data.labels`); where all are, 1,000 of them, as many of each class.
+
+        Raises:
+          InputError: the data have no labels.
+        """
+        source, config = self.source("train"), self.config.data
+        rows = source.labelled
+        if rows is None and source.size > 1000:
+            rows = labels.attach(source, dataclasses.replace(config, labels=1000)).labelled
+        rows = np.arange(source.size) if rows is None else rows
+        return (examples(source, config, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 
     def __hash__(self) -> int:
         return hash(str(self.path))

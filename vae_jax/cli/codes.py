@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from vae_jax.cli.conditions import asked, stored
-from vae_jax.cli.images import at_least_one, shown_split, user_batches
+from vae_jax.cli.images import at_least_one, shown_split
 from vae_jax.cli.look import MOST, PICTURES, name, seed
 from vae_jax.cli.output import counting, destination, write
 from vae_jax.errors import InputError
@@ -47,6 +47,8 @@ class Encode:
         from vae_jax.runs import Run
 
         run = Run.load(self.run)
+        from vae_jax.user_images import user_batches
+
         batches, source = user_batches(run, self.input, shown_split(run, self.split), self.batch_size)
         state = run.restore(self.step)
         import jax

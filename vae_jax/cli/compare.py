@@ -116,13 +116,13 @@ def measured(path: Path) -> dict[str, Any]:
 
 def rows_of(numbers: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Returns metric -> its text in each run."""
-    from vae_jax.cli.evaluate import show
+    from vae_jax.evaluation.measures import digits
 
     def text(name: str, metric: dict[str, Any] | None) -> str:
         if metric is None:
             return "-"
         error = "" if metric["stderr"] is None else f" ± {metric['stderr']:.2g}"
-        return show(name, metric["value"]) + error
+        return digits(name, metric["value"]) + error
 
     every = dict.fromkeys(name for held in numbers.values() for name in held["metrics"])
     return {name: [text(name, held["metrics"].get(name)) for held in numbers.values()] for name in every}

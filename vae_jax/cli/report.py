@@ -74,8 +74,8 @@ def gather(
     Raises:
       InputError: no checkpoint, an unfinished run, or an eval.json that cannot be read.
     """
-    from vae_jax.cli.evaluate import finished
     from vae_jax.figures import read_metrics
+    from vae_jax.measuring import finished
     from vae_jax.report.look import look
     from vae_jax.report.page import Entry
 
@@ -91,7 +91,7 @@ def numbers(run: Run, state: TrainState, report: Callable[[int, int], None]) -> 
     Raises:
       InputError: eval.json cannot be read.
     """
-    from vae_jax.cli.evaluate import evaluate_run
+    from vae_jax.measuring import evaluate_run
 
     file, now = run.path / "eval.json", int(state.step)
     why = "there is no eval.json"

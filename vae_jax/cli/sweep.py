@@ -85,8 +85,8 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     Raises:
       InputError: see `vae_jax.sweeps.plan`; and whatever `vae-jax train` refuses.
     """
-    from vae_jax.cli.evaluate import check_names
     from vae_jax.cli.options import parse_config
+    from vae_jax.measuring import check_names
     from vae_jax.sweeps import plan
     from vae_jax.sweeps.record import Sweep
 

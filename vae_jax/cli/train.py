@@ -97,7 +97,8 @@ def _train(config, name: str, workdir: Path | None, flags: set[str]) -> int:
 
     with Progress(config.steps, quiet="--quiet" in flags) as progress:
         run = train_run(config, name, workdir, resume="--resume" in flags, report=progress.report, say=progress.say)
-    from vae_jax.cli.evaluate import evaluate_run, print_result
+    from vae_jax.cli.evaluate import print_result
+    from vae_jax.measuring import evaluate_run
 
     result = evaluate_run(dataclasses.replace(run, config=config))
     print_result(result)

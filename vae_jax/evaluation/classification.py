@@ -2,63 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 
 from vae_jax.errors import InputError
-from vae_jax.evaluation.codes import encode_all
 from vae_jax.evaluation.likelihood import Estimate
-from vae_jax.model import Model
-from vae_jax.train.state import TrainState
+from vae_jax.evaluation.subject import Subject
 
-# metric -> classifier that is fitted to the codes; scikit-learn is imported when one is asked for.
-PROBES = ("probe_svm", "probe_logistic", "knn")
 NEIGHBOURS = 5
 
 
-class Probed(NamedTuple):
-    """Accuracy on the split that was asked for, by metric, and the number of labelled examples learned from."""
-
-    metrics: dict[str, Estimate]
-    labelled: int
+def probe_svm(subject: Subject) -> dict[str, Estimate]:
+    """Returns the accuracy of a Gaussian-kernel SVM on mean codes: see `_measure`."""
+    return _measure(subject, "probe_svm")
 
 
-def probe(
-    model: Model,
-    state: TrainState,
-    labelled: Iterable[Mapping[str, Any]],
-    batches: Iterable[Mapping[str, Any]],
-    *,
-    names: tuple[str, ...] = PROBES,
-    report: Callable[[int], None] = lambda seen: None,
-) -> Probed:
-    """Returns the accuracy of classifiers on mean codes E[z|x]: M1 of arXiv:1406.5298, sec. 3.1.
+def probe_logistic(subject: Subject) -> dict[str, Estimate]:
+    """Returns the accuracy of logistic regression on mean codes: see `_measure`."""
+    return _measure(subject, "probe_logistic")
 
-    Args:
-      model: its pure functions.
-      state: a trained state.
-      labelled: the labelled training examples, with `image` and `label`.
-      batches: the split to classify, with `image` and `label`.
-      names: of `PROBES`.
-      report: called with the number of examples of `batches` done.
+
+def knn(subject: Subject) -> dict[str, Estimate]:
+    """Returns the accuracy of the vote of the 5 nearest labelled codes: see `_measure`."""
+    return _measure(subject, "knn")
+
+
+def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
+    """Returns the accuracy on the split of a classifier of mean codes E[z|x]: M1 of arXiv:1406.5298, sec. 3.1.
+
+    It learns from the labelled training examples (`Run.labelled`) and is asked for the labels of the split.
 
     Raises:
       InputError: there are no labels, fewer than two classes, or a code that is not finite.
     """
-    known = encode_all(model, state, labelled)
-    asked = encode_all(model, state, batches, report=report)
-    if not np.isfinite(asked.mean).all():
-        row, dim = np.argwhere(~np.isfinite(asked.mean))[0]
-        raise InputError(f"{names[0]}: code {dim} of example {row} is not finite; train with a lower rate")
-    if "label" not in known.extra or "label" not in asked.extra:
-        raise InputError(f"{names[0]}: the data have no labels; choose data with labels")
-    found = {}
-    for name in names:
-        guess = fit(name, known.mean, known.extra["label"])(asked.mean)
-        found[name] = Estimate.of(guess == asked.extra["label"])
-    return Probed(found, len(known.mean))
+    label = subject.labels(name)
+    known = subject.labelled
+    subject.protocol[name] = f"learned from the mean codes of {len(known.mean):,} labelled training examples"
+    guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean)
+    return {name: Estimate.of(guess == label)}
 
 
 def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:

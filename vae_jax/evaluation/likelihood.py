@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,6 @@ METRICS: dict[str, tuple[str, str]] = {
         "",
     ),
     "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1", ""),
-    "probe_svm": (
-        "accuracy of a Gaussian-kernel SVM that knows the codes of the labelled examples (`probe`: these three)",
-        "M1 of arXiv:1406.5298",
-    ),
-    "probe_logistic": ("accuracy of logistic regression on the same codes", "M1 of arXiv:1406.5298"),
-    "knn": ("accuracy of the 5 nearest codes of labelled examples", "Cover and Hart 1967"),
     "accuracy": ("share of images whose label is the most probable one given the image", ""),
     "distortion_label": ("-log p(y|z) of the label, z of image and label, nats (multimodal)", "arXiv:1802.05335"),
     "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),
@@ -144,22 +138,29 @@ def evaluate(
     program = _program(model.terms, model.encode, model.log_prob_bound, tuple(dict.fromkeys(k)))
     totals = _Totals()
     dims, seen = 0, 0
-    for raw in batches:
-        batch = dict(raw)
+    for batch in first(batches, limit or None):
         n = len(batch["image"])
-        if limit and seen + n > limit:
-            batch = {name: value[: limit - seen] for name, value in batch.items()}
-            n = limit - seen
         index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
         dims = math.prod(batch["image"].shape[1:])
         totals.add(program(state, key, model_inputs(batch), index))
         seen += n
         report(seen)
-        if limit and seen >= limit:
-            break
     if seen == 0:
         raise InputError("nothing to evaluate: the split is empty")
     return totals.result(dims, cell_width)
+
+
+def first(batches: Iterable[Mapping[str, Any]], limit: int | None) -> Iterator[dict[str, Any]]:
+    """Yields the first `limit` examples, the last batch cut to fit; None: all. No batch more than needed is read."""
+    left = math.inf if limit is None else limit
+    if left <= 0:
+        return
+    for raw in batches:
+        n = len(raw["image"])
+        yield dict(raw) if n <= left else {name: value[: int(left)] for name, value in raw.items()}
+        left -= n
+        if left <= 0:
+            return
 
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:

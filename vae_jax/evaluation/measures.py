@@ -131,6 +131,24 @@ MEASURES: dict[str, Measure] = {
         "Kuhn 1955; Hubert and Arabie 1985",
         "representation",
     ),
+    "probe_svm": Measure(
+        "vae_jax.evaluation.classification:probe_svm",
+        "accuracy of a Gaussian-kernel SVM that knows the codes of the labelled training examples",
+        "M1 of arXiv:1406.5298",
+        "probe",
+    ),
+    "probe_logistic": Measure(
+        "vae_jax.evaluation.classification:probe_logistic",
+        "accuracy of logistic regression on the same codes",
+        "M1 of arXiv:1406.5298",
+        "probe",
+    ),
+    "knn": Measure(
+        "vae_jax.evaluation.classification:knn",
+        "accuracy of the 5 nearest codes of labelled training examples",
+        "Cover and Hart 1967",
+        "probe",
+    ),
     "anomaly": Measure(
         "vae_jax.evaluation.anomaly:measure",
         "AUROC of telling --outliers from the run's data by ELBO, IW bound, likelihood regret, and WAIC over --others",
@@ -249,3 +267,10 @@ def measure(names: tuple[str, ...], subject: Subject) -> tuple[dict[str, Estimat
         except InputError as error:
             refused[name] = str(error)
     return metrics, refused
+
+
+def digits(name: str, value: float | None) -> str:
+    """Returns a metric's value with the digits that mean something."""
+    if value is None:
+        return "not finite"
+    return f"{value:.0f}" if name == "active_units" else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

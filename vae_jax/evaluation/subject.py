@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import Codes, decode_all, encode_all
+from vae_jax.evaluation.likelihood import first
 from vae_jax.settings import Settings
 
 if TYPE_CHECKING:
@@ -92,13 +93,9 @@ class Subject:
         return min(self.limit, self.source.size) if self.limit else self.source.size
 
     def batches(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Yields the examples that are measured (or the first `limit` of them), as the model saw them in training."""
-        left = self.size if limit is None else min(limit, self.size)
-        for batch in self.run.batches(self.split, self.batch_size):
-            if left <= 0:
-                return
-            yield {name: value[:left] for name, value in batch.items()}
-            left -= len(batch["image"])
+        """Returns the examples that are measured (or the first `limit` of them), as the model saw them in training."""
+        shown = self.size if limit is None else min(limit, self.size)
+        return first(self.run.batches(self.split, self.batch_size), shown)
 
     @functools.cached_property
     def codes(self) -> Codes:
@@ -110,10 +107,24 @@ class Subject:
         from vae_jax import prng
 
         codes = encode_all(self.run.model, self.state, self.batches(), key=prng.site_key(self.key, "codes"))
+        return self._finite(codes, "example")
+
+    @functools.cached_property
+    def labelled(self) -> Codes:
+        """Mean codes and labels of the labelled training examples, for classifiers (see `Run.labelled`).
+
+        Raises:
+          InputError: a code is not finite; the message names the dimension.
+        """
+        return self._finite(
+            encode_all(self.run.model, self.state, self.run.labelled(self.batch_size)), "training example"
+        )
+
+    def _finite(self, codes: Codes, what: str) -> Codes:
         bad = ~np.isfinite(codes.mean)
         if bad.any():
             row, dim = np.argwhere(bad)[0]
-            raise InputError(f"{self.run.path}: code {dim} of example {row} is not finite; train with a lower rate")
+            raise InputError(f"{self.run.path}: code {dim} of {what} {row} is not finite; train with a lower rate")
         return codes
 
     @functools.cached_property
@@ -134,19 +145,14 @@ class Subject:
         return pair(self)
 
     def outliers(self, name: str) -> Iterator[dict[str, Any]]:
-        """Yields as many examples of another data set as are measured (or all, if it has fewer).
+        """Returns as many examples of another data set as are measured (or all, if it has fewer).
 
         Raises:
           InputError: no such data set, or images of another size.
         """
         if self.foreign is None:
             raise InputError(f"{name}: only `vae-jax eval` reads other data sets")
-        left = self.size
-        for batch in self.foreign(name):
-            if left <= 0:
-                return
-            yield {key: value[:left] for key, value in batch.items()}
-            left -= len(batch["image"])
+        return first(self.foreign(name), self.size)
 
     def labels(self, metric: str) -> np.ndarray:
         """Returns the labels int [N].

@@ -16,6 +16,7 @@ from markupsafe import Markup
 from vae_jax import config as configs
 from vae_jax.report import panels
 from vae_jax.report.look import Look
+from vae_jax.targets import target_text
 
 if TYPE_CHECKING:
     from vae_jax.runs import Run
@@ -168,7 +169,7 @@ def _targets(entries: Sequence[Entry]) -> list[dict[str, Any]]:
                 {
                     "run": entry.name,
                     "metric": name,
-                    "want": configs.target_text(target["value"], target["tolerance"], target.get("direction", "")),
+                    "want": target_text(target["value"], target["tolerance"], target.get("direction", "")),
                     "seen": " ".join(_value(metric)) if metric else "not measured",
                     "source": target["source"],
                     "verdict": {True: "met", False: "missed", None: "not measured"}[target["pass"]],

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from vae_jax import config as configs
 from vae_jax import data, training
-from vae_jax.cli.evaluate import evaluate_run
 from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.errors import InputError
 from vae_jax.figures.curves import read_metrics
+from vae_jax.measuring import evaluate_run
 from vae_jax.runs import Run
 from vae_jax.sweeps import table
 from vae_jax.sweeps.group import Trained, grouped, open_member, train_group

@@ -98,7 +98,7 @@ def print_table(sweep: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vae_jax.cli.evaluate import show
+    from vae_jax.evaluation.measures import digits
     from vae_jax.sweeps.plan import short_names
 
     metrics, labels = main_metrics(sweep), short_names(sweep["vary"])
@@ -125,9 +125,9 @@ def print_table(sweep: Mapping[str, Any]) -> None:
         for name in metrics:
             row = found[name]
             spread = "" if row["sd"] is None else f" ± {row['sd']:.2g}"
-            cells.append("-" if row["mean"] is None else show(name, row["mean"]) + spread)
+            cells.append("-" if row["mean"] is None else digits(name, row["mean"]) + spread)
             if name == first:
-                cells.append("-" if row["best"] is None else f"{show(name, row['best'])} ({row['best_seed']})")
+                cells.append("-" if row["best"] is None else f"{digits(name, row['best'])} ({row['best_seed']})")
         table.add_row(*cells)
     console = Console(highlight=False)
     console.print(table)

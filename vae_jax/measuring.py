@@ -1,0 +1,204 @@
+"""From a trained run folder to its numbers: eval.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from vae_jax.atomic import jsonable, write_json
+from vae_jax.errors import InputError, nearest
+from vae_jax.evaluation import METRICS, evaluate, measures
+from vae_jax.evaluation.subject import Subject, cell_width
+from vae_jax.settings import Settings
+from vae_jax.targets import judge
+from vae_jax.user_images import user_batches
+
+if TYPE_CHECKING:
+    from vae_jax.runs import Run
+    from vae_jax.train import TrainState
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    metrics: tuple[str, ...] = (),
+    split: str | None = None,
+    k: tuple[int, ...] | None = None,
+    limit: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    step: int | None = None,
+    state: TrainState | None = None,
+    settings: Mapping[str, Any] | None = None,
+    others: tuple[Run, ...] = (),
+    out: Path | None = None,
+    write: bool = True,
+    report: Callable[[int, int], None] = lambda seen, total: None,
+) -> dict[str, Any]:
+    """Evaluates a run, writes eval.json (contract.md) and returns its content.
+
+    Args:
+      run: an existing run.
+      metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none); a group of
+        `measures.MEASURES` for all of it. Those are made only when they are asked for.
+      split, k, limit, batch_size: None takes the run's config.
+      seed: of the posterior samples.
+      step: of the checkpoint; None for the newest.
+      state: evaluate this state instead of a checkpoint.
+      settings: options of single metrics (fields of `settings.Settings`).
+      others: further runs, for metrics that compare several.
+      out: file to write; None is RUN/eval.json.
+      write: False writes nothing.
+      report: called with (examples done, examples in all).
+
+    A measure that refuses this run (no factors, say) does not cost the others: its reason stands under `refused`.
+
+    Raises:
+      InputError: unknown metric or split, a number out of range, an unfinished run, or a metric that this model does
+        not have.
+    """
+    e = run.config.evaluation
+    split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
+    limit = e.limit if limit is None else limit
+    k = e.k if k is None else k
+    ks = bounds(metrics, k)
+    check_names(metrics)
+    options = Settings(**(settings or {}), k=k or ks)
+    options.check()
+    for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0), ("k", min((*ks, *k), default=1), 1)):
+        if value < least:
+            raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"--seed: {seed} is out of range; it must be in [0, 2^31)")
+    if ks and run.model.log_prob_bound is None:
+        raise InputError(f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae")
+    source = run.source(split)
+    if state is None:
+        state = finished(run, step)
+    total = min(limit, source.size) if limit else source.size
+    result = evaluate(
+        run.model,
+        state,
+        run.batches(split, batch_size),
+        key=jax.random.key(seed),
+        k=ks,
+        limit=limit,
+        cell_width=cell_width(run, split),
+        report=lambda seen: report(seen, total),
+    )
+
+    def foreign(name: str) -> Iterator[dict[str, Any]]:
+        return user_batches(run, name, split, batch_size, "--outliers")[0]
+
+    subject = Subject(run, state, split, limit, batch_size, seed, options, others, report, foreign)
+    found, refused = measures.measure(measures.expand(metrics), subject)
+    result.metrics.update(found)
+    standard = tuple(name for name in metrics if name not in measures.names())
+    names = [*(keep(standard, list(result.metrics), ks, run) if standard or not metrics else ()), *found]
+    if refused and not names:  # nothing to write: what is there stays as it is
+        raise refusal(refused)
+    values = {
+        "experiment": run.experiment,
+        "step": int(state.step),
+        "data": run.config.data.name,
+        "split": split,
+        "protocol": protocol(run, split, ks, limit, result.n, seed, state) | subject.protocol,
+        "metrics": {name: vars(result.metrics[name]) for name in names},
+        "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
+        **judge(run.config.expected, result.metrics),
+        "training": run.provenance(),
+        **({"refused": refused} if refused else {}),
+    }
+    if write:
+        write_json(out or run.path / "eval.json", values)
+    return jsonable(values)
+
+
+def refusal(refused: Mapping[str, str]) -> InputError:
+    """Returns the error that says why measures were refused; a reason that several share is said once."""
+    return InputError("--metrics: " + "; ".join(dict.fromkeys(refused.values())))
+
+
+def finished(run: Run, step: int | None = None) -> TrainState:
+    """Returns the state of a checkpoint, None for the newest of a run that was trained to its end.
+
+    Raises:
+      InputError: no such checkpoint, or the newest is not of the last step.
+    """
+    state = run.restore(step)
+    if step is None and int(state.step) < run.config.steps:
+        raise InputError(
+            f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; go on with `vae-jax train "
+            f"{run.experiment} --workdir {run.path} --resume`, or measure it as it is with --step {int(state.step)}"
+        )
+    return state
+
+
+def bounds(metrics: tuple[str, ...], ks: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the k of every importance-weighted bound that is asked for."""
+    named = tuple(int(m.group(1)) for name in metrics if (m := re.fullmatch(r"iw_(\d+)", name)))
+    if "iwae" in metrics and not ks:
+        ks = (50,)
+    if metrics and "iwae" not in metrics:
+        ks = ()
+    return tuple(dict.fromkeys((*ks, *named)))
+
+
+def check_names(metrics: tuple[str, ...]) -> None:
+    """Raises InputError for a name that is no metric; the nearest is offered."""
+    known = ["iwae", *METRICS, *measures.names()]
+    for name in metrics:
+        if name not in known and not re.fullmatch(r"iw_\d+", name):
+            raise InputError(f"--metrics: no metric {name!r}; {nearest(name, known)}")
+
+
+def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> list[str]:
+    """Returns the metrics to write, in the order asked for."""
+    if not metrics:
+        return found
+    every = [n for k in ks for n in (f"iw_{k}", f"iw_{k}_bits_per_dim") if n == f"iw_{k}" or n in found]
+    wanted = [n for name in metrics for n in (every if name in ("iwae", "iw_<k>") else [name])]
+    for name in wanted:
+        if name not in found:
+            why = (
+                "it needs a mass of binary or grey levels, or a density of dequantised ones"
+                if name == "bits_per_dim"
+                else "the model has none"
+            )
+            raise InputError(f"--metrics: {run.path} has no {name} ({why}); it has {', '.join(found)}")
+    return list(dict.fromkeys(wanted))
+
+
+def protocol(
+    run: Run, split: str, ks: tuple[int, ...], limit: int, n: int, seed: int, state: TrainState
+) -> dict[str, Any]:
+    """Returns everything that a number depends on besides the weights."""
+    info, data = run.source(split).info, run.config.data
+    pixels = "binary" if info.values == "binary" else "in [0, 1]"
+    if data.binarize != "none":
+        pixels = f"binary ({data.binarize} binarisation)"
+    elif data.dequantize:
+        pixels = "dequantised, (v + u) / 256"
+    elif run.config.model.likelihood.levels == 256:
+        pixels = "256 grey levels, v / 255"
+    estimator = "one posterior sample an example, KL in closed form; sums over pixels and dimensions, nats"
+    if not run.config.model.likelihood.normalised:
+        estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
+    return {
+        "data_protocol": data.protocol,
+        "splits": info.protocol_text,
+        "pixels": pixels,
+        "image_shape": run.image_shape,
+        "n": n,
+        "limit": limit,
+        "likelihood": type(run.config.model.likelihood).__name__,
+        "estimator": estimator,
+        "importance_samples": ks,
+        "reconstruction": "mean image of the mean code",
+        "weights": "last" if state.ema is None else f"moving average, decay {run.config.ema_decay}",
+        "seed": seed,
+    }

@@ -1,0 +1,95 @@
+"""Images of a user's own, or of another data set, as a run's model takes them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vae_jax.errors import InputError, nearest
+
+if TYPE_CHECKING:
+    from vae_jax.data import DataConfig, Source
+    from vae_jax.runs import Run
+
+
+def user_batches(
+    run: Run, given: str, split: str, batch_size: int = 500, option: str = "--input"
+) -> tuple[Iterator[dict[str, Any]], Source]:
+    """Returns batches of the images in a file, a folder or a named data set, checked against the run.
+
+    Args:
+      run: the model's run; its pixels' treatment (binarisation) is applied to the images as well.
+      given: .npy, .npz, a folder of images, or a data set name.
+      split: which split of a data set, or of a file or folder that holds splits; others are taken whole.
+      batch_size: images at a time.
+      option: that named them, for messages.
+
+    Raises:
+      InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
+    """
+    from vae_jax import data
+    from vae_jax.data.pipeline import eval_batches
+
+    config, part = _data_config(run, given, split, option)
+    source = data.load(config, part)
+    seen, wanted = source.info.image_shape, tuple(run.image_shape)
+    if tuple(seen) != wanted:
+        raise InputError(
+            f"{option} {given}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
+            f"{_mend(seen, wanted)}"
+        )
+    return eval_batches(source, config, batch_size), source
+
+
+def describe(shape: Sequence[int]) -> str:
+    """Returns "28x28 with 1 channel"."""
+    height, width, channels = shape
+    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
+
+
+def _mend(seen: Sequence[int], wanted: Sequence[int]) -> str:
+    if tuple(seen[:2]) != tuple(wanted[:2]):
+        return f"resize them to {wanted[0]}x{wanted[1]}"
+    return f"convert them to {'grey' if wanted[2] == 1 else 'RGB' if wanted[2] == 3 else f'{wanted[2]} channels'}"
+
+
+def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str]:
+    """Returns how to load `given`, and the split to take."""
+    from vae_jax.data import DATASETS
+
+    path, own = Path(given).expanduser(), run.config.data
+    # One image is enough, so no training batch size applies here.
+    whole = dataclasses.replace(own, batch_size=1, limit=None, protocol="full", pipeline="auto", workers=0)
+    if path.is_file():
+        if path.suffix.lower() not in (".npy", ".npz"):
+            raise InputError(f"{option} {given}: neither .npy nor .npz, nor a folder of images; convert it")
+        config = dataclasses.replace(whole, name="npz", source=str(path), image_size=None)
+        return _part(config, split, _has_parts(path))
+    if path.is_dir():
+        size = own.image_size if own.name == "image_folder" else None
+        config = dataclasses.replace(whole, name="image_folder", source=str(path), image_size=size)
+        return _part(config, split, (path / "train").is_dir())
+    named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
+    if given not in named:
+        raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")
+    if given == own.name:
+        return dataclasses.replace(own, batch_size=1, limit=None), split
+    size = run.image_shape[0] if DATASETS[given].resizable else None
+    return dataclasses.replace(whole, name=given, source=None, protocol="standard", image_size=size), split
+
+
+def _part(config: DataConfig, split: str, has_parts: bool) -> tuple[DataConfig, str]:
+    """Returns the named split of what holds splits, and the whole of what does not."""
+    return (dataclasses.replace(config, protocol="standard"), split) if has_parts else (config, "train")
+
+
+def _has_parts(path: Path) -> bool:
+    """Says whether an .npz holds train_images, test_images and so on. Unreadable files are left to the reader."""
+    import zipfile
+
+    if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as stored:
+        return any(name in ("train_images.npy", "test_images.npy") for name in stored.namelist())
