@@ -82,10 +82,10 @@ def betavae_score(
     facts = table("betavae_score", codes, factors, names, least_factors=2)
     _positive("betavae_score", train=train, test=test, batch=batch)
 
-    def score(facts: Table, train: int, test: int) -> tuple[float, float]:
+    def score(facts: Table, train: int, test: int, rng: np.random.Generator) -> tuple[float, float]:
         from sklearn.linear_model import LogisticRegression
 
-        rng, held = np.random.default_rng(seed), _held(facts)
+        held = _held(facts)
         x, label = _pairs(facts, held, rng, train, batch)
         seen, truth = _pairs(facts, held, rng, test, batch)
         if len(np.unique(label)) < 2:
@@ -95,10 +95,13 @@ def betavae_score(
             model = LogisticRegression(max_iter=1000).fit(x, label)
         return float(np.mean(model.predict(seen) == truth)), float(np.mean(model.predict(x) == label))
 
-    value, learned = score(facts, train, test)
+    value, learned = score(facts, train, test, np.random.default_rng(seed))
+
+    # Each part draws its own: draws in common would hide their share of the error.
+    own = np.random.default_rng([seed, 1])
 
     def part_score(part: Table, n: int) -> tuple[float, ...]:
-        return score(part, max(train // n, 1), max(test // n, 1))[:1]
+        return score(part, max(train // n, 1), max(test // n, 1), own)[:1]
 
     (found,) = scores([value], grouped("betavae_score", facts, names, groups, seed, part_score))
     return Accuracy(found.value, found.stderr, learned, np.ones(facts.codes.shape[1], bool))
@@ -144,8 +147,10 @@ def factorvae_score(
     if threshold < 0:
         raise InputError(f"factorvae_score: threshold {threshold} must be 0 or more")
 
-    def score(facts: Table, train: int, test: int) -> tuple[float, float, np.ndarray, np.ndarray]:
-        rng, held = np.random.default_rng(seed), _held(facts)
+    def score(
+        facts: Table, train: int, test: int, rng: np.random.Generator
+    ) -> tuple[float, float, np.ndarray, np.ndarray]:
+        held = _held(facts)
         some = rng.permutation(len(facts.codes))[:variance_rows]
         variances = facts.codes[some].var(0, ddof=1)
         active = (np.sqrt(variances) >= threshold) & moving(facts.codes[some])
@@ -157,10 +162,13 @@ def factorvae_score(
         right = [votes[chosen, np.arange(len(variances))].sum() / votes.sum() for votes in counted]
         return float(right[1]), float(right[0]), active, counted[0]
 
-    value, learned, active, votes = score(facts, train, test)
+    value, learned, active, votes = score(facts, train, test, np.random.default_rng(seed))
+
+    # Each part draws its own: draws in common would hide their share of the error.
+    own = np.random.default_rng([seed, 1])
 
     def part_score(part: Table, n: int) -> tuple[float, ...]:
-        return score(part, max(train // n, 1), max(test // n, 1))[:1]
+        return score(part, max(train // n, 1), max(test // n, 1), own)[:1]
 
     errors = grouped("factorvae_score", facts, names, groups, seed, part_score)
     (found,) = scores([value], errors)
