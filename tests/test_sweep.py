@@ -13,12 +13,14 @@ import numpy as np
 import pytest
 import support
 
+import vae_jax as vj
 from vae_jax import config as configs
 from vae_jax import training
 from vae_jax.cli import main
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
+from vae_jax.evaluation import reading
 from vae_jax.models import MODELS, VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import OBJECTIVES, Beta
@@ -447,6 +449,26 @@ def test_seeds_and_values_as_they_are_written():
     member = make((0,), model__network__hidden=[(8, 8)]).members[0]
     assert member.config.model.network.hidden == (8, 8)
     assert "/" not in member.name
+
+
+def test_the_python_face_gives_what_the_command_gives(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = {"model.network": "mlp", "model.network.hidden": (8,), "model.latent_dim": 2, "steps": 2}
+    words = ["--model.network", "mlp", "--model.network.hidden", "8", "--model.latent-dim", "2", "--steps", "2"]
+    found = vj.sweep("vae_digits", seeds=range(2), vary={"optimizer.lr": (1e-3, 1e-2)}, quiet=True, **small)
+    assert run("--seeds", "0:2", "--vary", "optimizer.lr=0.001,0.01", "--quiet", *words) == 0
+    held = json.loads((tmp_path / "runs" / "vae_digits-sweep-2" / "sweep.json").read_text())
+    assert (tmp_path / "runs" / "vae_digits-sweep" / "lr=0.01_seed=1" / "eval.json").is_file()
+    assert found["table"] == held["table"]
+    with pytest.raises(vj.InputError, match=r"no metric 'elbow'.*elbo"):
+        vj.sweep("vae_digits", metrics=("elbow",), quiet=True)
+
+
+def test_more_of_some_metrics_is_better_less_of_others_and_some_only_say_where_a_model_is():
+    assert all(reading.better(name) == "more" for name in ("elbo", "iw_50", "ais", "psnr", "mig", "knn", "coverage"))
+    less = ("mse", "iw_50_bits_per_dim", "bits_per_dim", "frechet_distance", "bdmc_gap", "inference_gap", "jemmig")
+    assert all(reading.better(name) == "less" for name in (*less, "mmd_polynomial", "calibration_error"))
+    assert all(reading.better(name) is None for name in ("rate", "active_units", "total_correlation"))
 
 
 def test_the_table_is_mean_spread_and_best_over_the_seeds_that_ended():

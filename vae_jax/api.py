@@ -1,7 +1,8 @@
-"""The Python face of the commands: configure, train, measure."""
+"""The Python face of the commands: configure, train, measure, sweep."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ from vae_jax import experiments_index, training
 from vae_jax.cli.progress import Progress
 from vae_jax.config import Config
 from vae_jax.errors import InputError, nearest
-from vae_jax.measuring import evaluate_run
+from vae_jax.measuring import check_names, evaluate_run
 from vae_jax.runs import Run
+from vae_jax.sweeps import plan
+from vae_jax.sweeps.record import FILE, Sweep
+from vae_jax.sweeps.run import plan as make_groups
+from vae_jax.sweeps.run import sweep_run
+from vae_jax.train.population import Strategy
 
-__all__ = ["evaluate_run", "experiment", "train_run"]
+__all__ = ["evaluate_run", "experiment", "sweep", "train_run"]
 
 
 def experiment(name: str, **options: Any) -> Config:
@@ -62,3 +68,58 @@ def train_run(
     """
     with Progress(config.steps, quiet=quiet) as progress:
         return training.train_run(config, name, workdir, resume=resume, report=progress.report, say=progress.say)
+
+
+def sweep(
+    name: str,
+    *,
+    seeds: Sequence[int] = (0,),
+    vary: Mapping[str, Sequence[Any]] | None = None,
+    workdir: Path | str | None = None,
+    metrics: Sequence[str] = (),
+    strategy: Strategy = "vmap",
+    resume: bool = False,
+    quiet: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """Trains every combination of values with every seed, members of equal shape as one program; returns sweep.json.
+
+    `sweep("vae_digits", seeds=range(8), vary={"model.objective.beta": (1, 4, 16)})["table"]` has a row for each
+    combination and metric: `values`, `metric`, `n`, `mean`, `sd`, `best`, `best_seed`, `diverged`.
+
+    Args:
+      name: of the experiment.
+      seeds: of every combination.
+      vary: option -> its values.
+      workdir: the sweep's folder, its members are run folders in it; None takes `runs/NAME-sweep`, or the next free
+        number after it (with `resume` the newest).
+      metrics: measured at the end, as `--metrics` of `vae-jax eval` names them; () for the standard ones.
+      strategy: "vmap" for one operation for all members of a device, "map" for one member after the other.
+      resume: continue the sweep in `workdir`.
+      quiet: print nothing.
+      options: as for `experiment`, the same for all members.
+
+    Raises:
+      InputError: bad input; nothing was written.
+      Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
+    """
+    path = experiments_index.find(name)
+    known = {
+        option.replace("-", "_"): {" ".join(map(str, v)) if isinstance(v, tuple | list) else str(v): v for v in values}
+        for option, values in (vary or {}).items()
+    }
+
+    def configure(written: dict[str, str]) -> Config:
+        return experiment(name, **options, **{option: known[option][text] for option, text in written.items()})
+
+    check_names(tuple(metrics))
+    texts = {option: tuple(values) for option, values in known.items()}
+    members = tuple(plan.make_members(tuple(seeds), texts, configure))
+    what = Sweep(path.stem, members, tuple(seeds), texts, tuple(metrics), strategy)
+    if workdir is None:
+        folder = f"{path.stem}-sweep"
+        workdir = training.newest_folder(folder, file=FILE) if resume else training.free_folder(folder)
+    groups = make_groups(what)
+    steps = sum(members[group[0]].config.steps for group in groups.members)
+    with Progress(steps, quiet=quiet) as progress:
+        return sweep_run(what, Path(workdir), groups, resume=resume, report=progress.report, say=progress.say)

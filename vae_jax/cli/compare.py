@@ -116,7 +116,7 @@ def measured(path: Path) -> dict[str, Any]:
 
 def rows_of(numbers: dict[str, dict[str, Any]]) -> dict[str, list[str]]:
     """Returns metric -> its text in each run."""
-    from vae_jax.evaluation.measures import digits
+    from vae_jax.evaluation.reading import digits
 
     def text(name: str, metric: dict[str, Any] | None) -> str:
         if metric is None:

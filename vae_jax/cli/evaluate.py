@@ -72,7 +72,8 @@ def print_result(result: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vae_jax.evaluation.measures import MEASURES, digits
+    from vae_jax.evaluation.measures import MEASURES
+    from vae_jax.evaluation.reading import digits
     from vae_jax.targets import target_text
 
     p = result["protocol"]

@@ -267,10 +267,3 @@ def measure(names: tuple[str, ...], subject: Subject) -> tuple[dict[str, Estimat
         except InputError as error:
             refused[name] = str(error)
     return metrics, refused
-
-
-def digits(name: str, value: float | None) -> str:
-    """Returns a metric's value with the digits that mean something."""
-    if value is None:
-        return "not finite"
-    return f"{value:.0f}" if name == "active_units" else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

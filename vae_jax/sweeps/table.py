@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 
 from vae_jax.atomic import replacing
+from vae_jax.evaluation.reading import better, digits
 
 logger = logging.getLogger(__name__)
-# Metrics of which less is better; of rate and active units neither is.
-LESS = ("distortion", "mse", "bits_per_dim", "frechet", "mmd")
-NEITHER = ("rate", "active_units")
 COLUMNS = ("metric", "n", "mean", "sd", "best", "best_seed", "diverged")
 
 
@@ -54,8 +52,8 @@ def _finite(value: Any) -> bool:
 def _row(name: str, seen: Sequence[tuple[float, int]]) -> dict[str, Any]:
     numbers = np.asarray([value for value, _ in seen], np.float64)
     best: tuple[Any, Any] = (None, None)
-    if seen and name not in NEITHER:
-        best = min(seen) if name.startswith(LESS) else max(seen, key=lambda pair: pair[0])
+    if seen and better(name):
+        best = min(seen) if better(name) == "less" else max(seen, key=lambda pair: pair[0])
     return {
         "metric": name,
         "n": len(seen),
@@ -72,7 +70,7 @@ def main_metrics(sweep: Mapping[str, Any]) -> list[str]:
     if sweep["metrics"]:
         asked = [name for name in found if name in sweep["metrics"]]
         # A group of metrics or a measure of several has other names than what was asked for.
-        return asked if len(asked) == len(sweep["metrics"]) else [n for n in found if n not in NEITHER] or found
+        return asked if len(asked) == len(sweep["metrics"]) else [n for n in found if better(n)] or found
     return [name for name in ("elbo", "rate", "distortion") if name in found] or found[:1]
 
 
@@ -98,7 +96,6 @@ def print_table(sweep: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from vae_jax.evaluation.measures import digits
     from vae_jax.sweeps.plan import short_names
 
     metrics, labels = main_metrics(sweep), short_names(sweep["vary"])
@@ -109,7 +106,7 @@ def print_table(sweep: Mapping[str, Any]) -> None:
     table.add_column("n", justify="right")
     if any(row["diverged"] for row in sweep["table"]):
         table.add_column("diverged", justify="right", no_wrap=True)
-    first = next((name for name in metrics if name not in NEITHER), None)
+    first = next((name for name in metrics if better(name)), None)
     for name in metrics:
         table.add_column(f"{name}\nmean ± sd", justify="right", no_wrap=True)
         if name == first:
