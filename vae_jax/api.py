@@ -84,7 +84,7 @@ def sweep(
 ) -> dict[str, Any]:
     """Trains every combination of values with every seed, members of equal shape as one program; returns sweep.json.
 
-    `sweep("vae_digits", seeds=range(8), vary={"model.objective.beta": (1, 4, 16)})["table"]` has a row for each
+    `sweep("beta_vae", seeds=range(8), vary={"model.objective.beta": (1, 4, 16)})["table"]` has a row for each
     combination and metric: `values`, `metric`, `n`, `mean`, `sd`, `best`, `best_seed`, `diverged`.
 
     Args:
