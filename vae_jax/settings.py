@@ -35,7 +35,7 @@ class Settings:
     samples: int | None = None
     """Images generated for frechet_distance, precision_recall, density_coverage and mmd (default: as many as real)."""
     features: str = "pixels"
-    """What these compare: pixels, the run folder of a classifier, or an .npz of features `real` and `generated`."""
+    """What these compare: pixels, a classifier's run, Inception-v3's .safetensors, or an .npz of real and generated."""
     outliers: str = ""
     """Data set that `anomaly` tells from the run's own (a name, .npz or folder, with images of the same size)."""
     outlier_k: int = 50

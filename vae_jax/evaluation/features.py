@@ -1,4 +1,4 @@
-"""Real and generated images as features: of raw pixels, of a classifier's last hidden layer, or the user's own."""
+"""Real and generated images as features: raw pixels, of a classifier or Inception, or the user's own."""
 
 from __future__ import annotations
 
@@ -30,11 +30,27 @@ class Pair(NamedTuple):
       real: of the split, [N, F].
       generated: of samples of the prior, [M, F].
       text: of the protocol: how many, of what, seen by which extractor.
+      frechet: of the protocol: what the Frechet distance of these features is called, and what it compares with.
     """
 
     real: np.ndarray
     generated: np.ndarray
     text: str
+    frechet: str = ""
+
+
+class Extractor(NamedTuple):
+    """A function of images and what it is.
+
+    Attributes:
+      extract: images [N, H, W, C] -> features [N, F].
+      name: of the protocol.
+      frechet: as of `Pair`.
+    """
+
+    extract: Callable[[np.ndarray], np.ndarray]
+    name: str
+    frechet: str = ""
 
 
 def pair(subject: Subject) -> Pair:
@@ -47,14 +63,14 @@ def pair(subject: Subject) -> Pair:
     if asked.endswith(".npz"):
         real, generated = read(Path(asked))
         return Pair(real, generated, f"{len(generated):,} against {len(real):,} rows of features in {Path(asked).name}")
-    extract, name = extractor(subject)
+    extract, name, frechet = extractor(subject)
     images, made = subject.images, generate(subject)
     real, generated = extract(images), extract(made)
     text = (
         f"{len(made):,} samples E[x|z], z ~ p(z), against {len(images):,} images of the {subject.split} split; "
         f"features: {name}, {real.shape[1]} of them"
     )
-    return Pair(real, generated, text)
+    return Pair(real, generated, text, frechet)
 
 
 def generate(subject: Subject) -> np.ndarray:
@@ -82,19 +98,27 @@ def generate(subject: Subject) -> np.ndarray:
     return images
 
 
-def extractor(subject: Subject) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+def extractor(subject: Subject) -> Extractor:
     """Returns the function images [N, H, W, C] -> features [N, F] that `--features` names, and its name.
 
     Raises:
-      InputError: it is neither `pixels` nor a finished run with a classifier of images of this size.
+      InputError: it is neither `pixels` nor weights of Inception-v3 nor a finished run with a classifier of images of
+        this size.
     """
     asked = subject.settings.features
     if asked == PIXELS:
-        return lambda images: images.reshape(len(images), -1), "raw pixels"
-    if not Path(asked).exists():
+        return Extractor(lambda images: images.reshape(len(images), -1), "raw pixels")
+    path = Path(asked)
+    if not path.exists():
         raise InputError(
-            f"--features {asked}: no such file or folder; use {PIXELS}, the run of a classifier, or an .npz of features"
+            f"--features {asked}: no such file or folder; use {PIXELS}, the run of a classifier, a .safetensors of "
+            "Inception-v3, or an .npz of features"
         )
+    if path.is_file():
+        from vae_jax.evaluation import inception
+
+        extract, frechet = inception.extractor(path, subject.run.image_shape, subject.size)
+        return Extractor(extract, f"inception:{path.name}", frechet)
     run = subject.run.load(asked)
     embed = run.model.embed
     if embed is None:
@@ -112,7 +136,7 @@ def extractor(subject: Subject) -> tuple[Callable[[np.ndarray], np.ndarray], str
     if int(state.step) < run.config.steps:
         raise InputError(f"--features {asked}: unfinished, at step {int(state.step)} of {run.config.steps}; train on")
 
-    def extract(images: np.ndarray) -> np.ndarray:
+    def hidden(images: np.ndarray) -> np.ndarray:
         found = []
         for start in range(0, len(images), CHUNK):
             part = images[start : start + CHUNK]
@@ -120,7 +144,7 @@ def extractor(subject: Subject) -> tuple[Callable[[np.ndarray], np.ndarray], str
             found.append(np.asarray(_program(embed)(state, padded))[: len(part)])
         return np.concatenate(found)
 
-    return extract, f"classifier:{run.experiment}@{int(state.step)}"
+    return Extractor(hidden, f"classifier:{run.experiment}@{int(state.step)}")
 
 
 @functools.lru_cache(maxsize=8)
