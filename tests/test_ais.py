@@ -437,26 +437,6 @@ def test_eval_prints_the_ladder_and_its_protocol(binary, tmp_path, capsys):
         assert word in text, word
 
 
-BAD = {
-    "chains": (["--chains", "0"], "--chains: 0 is out of range; it must be 1 or more"),
-    "temperatures": (["--temperatures", "1"], "--temperatures: 1 is out of range; it must be 2 or more"),
-    "leapfrog": (["--leapfrog", "0"], "--leapfrog: 0 is out of range; it must be 1 or more"),
-    "k": (["--k", "0"], "--k: 0 is out of range; it must be 1 or more"),
-    "local steps": (["--local-steps", "0"], "--local-steps: 0 is out of range"),
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-def test_a_setting_out_of_range_is_one_line_and_nothing_is_written(binary, tmp_path, capsys, name):
-    words, match = BAD[name]
-    out = tmp_path / "e.json"
-    assert cli(["eval", str(binary), "--metrics", "elbo,iwae,ais", "--limit", "4", *words, "--out", str(out)]) == 2
-    error = capsys.readouterr().err
-    assert match in error
-    assert len(error.strip().splitlines()) == 1
-    assert not out.exists()
-
-
 def test_a_refused_measure_does_not_cost_the_others(tmp_path, capsys):
     folder = make(tmp_path / "ae", Autoencoder(D, SMALL))
     assert cli(["eval", str(folder), "--metrics", "mse,ais,bdmc", "--limit", "4"]) == 2

@@ -55,28 +55,36 @@ def evaluate_run(
       write: False writes nothing.
       report: called with (examples done, examples in all).
 
-    A measure that refuses this run (no factors, say) does not cost the others: its reason stands under `refused`.
+    A metric that this run has not (no factors, say), or whose settings are out of range, does not cost the others: its
+    reason stands under `refused`.
 
     Raises:
-      InputError: unknown metric or split, a number out of range, an unfinished run, or a metric that this model does
-        not have.
+      InputError: unknown metric or split, a number out of range that all depend on, an unfinished run, or nothing of
+        what was asked for can be measured.
     """
     e = run.config.evaluation
     split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
-    limit = e.limit if limit is None else limit
-    k = e.k if k is None else k
-    ks = bounds(metrics, k)
-    check_names(metrics)
-    options = Settings(**(settings or {}), k=k or ks)
-    options.check()
-    for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0), ("k", min((*ks, *k), default=1), 1)):
+    limit, k = e.limit if limit is None else limit, e.k if k is None else k
+    for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0)):
         if value < least:
             raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
     if not 0 <= seed < 2**31:
         raise InputError(f"--seed: {seed} is out of range; it must be in [0, 2^31)")
-    if ks and run.model.log_prob_bound is None:
-        raise InputError(f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae")
+    check_names(metrics)
     source = run.source(split)
+    ks = bounds(metrics, k)
+    options = Settings(**(settings or {}), k=k or ks)
+    asked = measures.expand(metrics)
+    standard = tuple(name for name in metrics if name not in measures.names())
+    refused = measures.refusals(asked, options)
+    if ks and run.model.log_prob_bound is None:
+        refused["iwae"] = f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae"
+        ks, standard = (), tuple(name for name in standard if not re.fullmatch("iwae|iw_.*", name))
+    elif min(k, default=1) < 1:
+        ks, standard = tuple(n for n in ks if n >= 1), tuple(name for name in standard if name != "iwae")
+    asked = tuple(name for name in asked if name not in refused)
+    if refused and metrics and not (asked or standard):
+        raise refusal(refused)
     if state is None:
         state = finished(run, step)
     total = min(limit, source.size) if limit else source.size
@@ -95,12 +103,13 @@ def evaluate_run(
         return user_batches(run, name, split, batch_size, "--outliers")[0]
 
     subject = Subject(run, state, split, limit, batch_size, seed, options, others, report, foreign)
-    found, refused = measures.measure(measures.expand(metrics), subject)
-    result.metrics.update(found)
-    standard = tuple(name for name in metrics if name not in measures.names())
-    names = [*(keep(standard, list(result.metrics), ks, run) if standard or not metrics else ()), *found]
+    found, unmeasured = measures.measure(asked, subject)
+    names, absent = keep(standard, list(result.metrics), ks, run) if standard or not metrics else ([], {})
+    refused |= absent | unmeasured
+    names += found
     if refused and not names:  # nothing to write: what is there stays as it is
         raise refusal(refused)
+    result.metrics.update(found)
     values = {
         "experiment": run.experiment,
         "step": int(state.step),
@@ -152,16 +161,17 @@ def check_names(metrics: tuple[str, ...]) -> None:
     """Raises InputError for a name that is no metric; the nearest is offered."""
     known = ["iwae", *METRICS, *measures.names()]
     for name in metrics:
-        if name not in known and not re.fullmatch(r"iw_\d+", name):
+        if name not in known and not re.fullmatch(r"iw_[1-9]\d*", name):
             raise InputError(f"--metrics: no metric {name!r}; {nearest(name, known)}")
 
 
-def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> list[str]:
-    """Returns the metrics to write, in the order asked for."""
+def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> tuple[list[str], dict[str, str]]:
+    """Returns (the metrics to write, in the order asked for; why those that are not there are not)."""
     if not metrics:
-        return found
+        return found, {}
     every = [n for k in ks for n in (f"iw_{k}", f"iw_{k}_bits_per_dim") if n == f"iw_{k}" or n in found]
     wanted = [n for name in metrics for n in (every if name in ("iwae", "iw_<k>") else [name])]
+    absent = {}
     for name in wanted:
         if name not in found:
             why = (
@@ -169,8 +179,8 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
                 if name == "bits_per_dim"
                 else "the model has none"
             )
-            raise InputError(f"--metrics: {run.path} has no {name} ({why}); it has {', '.join(found)}")
-    return list(dict.fromkeys(wanted))
+            absent[name] = f"{run.path} has no {name} ({why}); it has {', '.join(found)}"
+    return [name for name in dict.fromkeys(wanted) if name not in absent], absent
 
 
 def protocol(

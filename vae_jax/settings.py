@@ -8,7 +8,7 @@ from typing import Literal
 from vae_jax.errors import InputError
 
 # setting -> its least value.
-LEAST = {"chains": 1, "temperatures": 2, "leapfrog": 1, "local_steps": 1, "local_samples": 1}
+LEAST = {"k": 1, "chains": 1, "temperatures": 2, "leapfrog": 1, "local_steps": 1, "local_samples": 1}
 LEAST |= {"points": 4, "bins": 2}
 LEAST |= {"samples": 2, "outlier_k": 1, "regret_steps": 1}
 
@@ -47,9 +47,19 @@ class Settings:
     bins: int = 20
     """Bins of equal width of mig and modularity."""
 
-    def check(self) -> None:
-        """Raises InputError for a value out of range; the message names the flag."""
-        for name, least in LEAST.items():
-            value = getattr(self, name)
+    def out_of_range(self, *fields: str) -> dict[str, str]:
+        """Returns field -> what is wrong with its value, naming the flag; of the fields named, or of all."""
+        found = {}
+        for name in fields or LEAST:
+            value, least = getattr(self, name), LEAST[name]
+            if isinstance(value, tuple):
+                value = min(value, default=None)
             if value is not None and value < least:
-                raise InputError(f"--{name.replace('_', '-')}: {value} is out of range; it must be {least} or more")
+                flag = f"--{name.replace('_', '-')}"
+                found[name] = f"{flag}: {value} is out of range; it must be {least} or more"
+        return found
+
+    def check(self, *fields: str) -> None:
+        """Raises InputError if the value of one of these fields is out of range; the message names the flag."""
+        for message in self.out_of_range(*fields).values():
+            raise InputError(message)

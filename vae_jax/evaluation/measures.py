@@ -9,6 +9,7 @@ from typing import NamedTuple
 from vae_jax.errors import InputError
 from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.subject import Subject
+from vae_jax.settings import Settings
 
 
 class Measure(NamedTuple):
@@ -19,12 +20,18 @@ class Measure(NamedTuple):
       meaning: one line for `vae-jax list metrics`, with the unit.
       reference: where it comes from.
       group: a name that stands for every measure of its kind.
+      reads: the fields of `Settings` that its numbers depend on.
     """
 
     home: str
     meaning: str
     reference: str
     group: str
+    reads: tuple[str, ...] = ()
+
+
+CHAINS = ("chains", "temperatures", "leapfrog", "anneal_from")
+LOCAL = ("local_steps", "local_samples")
 
 
 # name as it is asked for -> Measure. One measure may give several metrics (`dci` gives three).
@@ -34,12 +41,14 @@ MEASURES: dict[str, Measure] = {
         "log p(x) by annealed importance sampling with Hamiltonian moves, a lower bound on average, nats",
         "arXiv:1611.04273",
         "likelihood",
+        CHAINS,
     ),
     "bdmc": Measure(
         "vae_jax.evaluation.ladder:measure_bdmc",
         "log p(x) of simulated images from below and above, and the gap: what ais misses at most, nats",
         "arXiv:1511.02543",
         "likelihood",
+        CHAINS,
     ),
     "mutual_information": Measure(
         "vae_jax.evaluation.spread:mutual_information",
@@ -70,42 +79,49 @@ MEASURES: dict[str, Measure] = {
         "log p(x) (the higher of AIS and IW-k) minus ELBO, nats",
         "arXiv:1801.03558",
         "gaps",
+        ("k", *CHAINS, *LOCAL),
     ),
     "approximation_gap": Measure(
         "vae_jax.evaluation.gaps:approximation_gap",
         "log p(x) minus the ELBO of the best diagonal Gaussian of each image, nats",
         "arXiv:1801.03558",
         "gaps",
+        ("k", *CHAINS, *LOCAL),
     ),
     "amortisation_gap": Measure(
         "vae_jax.evaluation.gaps:amortisation_gap",
         "ELBO of the best diagonal Gaussian of each image minus that of the encoder, nats",
         "arXiv:1801.03558",
         "gaps",
+        LOCAL,
     ),
     "frechet_distance": Measure(
         "vae_jax.evaluation.generation:measure_frechet",
         "squared Wasserstein-2 distance of Gaussians fitted to features (--features) of samples and images",
         "arXiv:1706.08500",
         "generation",
+        ("samples", "features"),
     ),
     "precision_recall": Measure(
         "vae_jax.evaluation.generation:measure_precision_recall",
         "share of samples among the images, and of images among the samples, by 3 neighbours in feature space",
         "arXiv:1904.06991",
         "generation",
+        ("samples", "features"),
     ),
     "density_coverage": Measure(
         "vae_jax.evaluation.generation:measure_density_coverage",
         "neighbourhoods of images that a sample lies in, by 5, and share of those that are hit",
         "arXiv:2002.09797",
         "generation",
+        ("samples", "features"),
     ),
     "mmd": Measure(
         "vae_jax.evaluation.generation:measure_mmd",
         "unbiased squared maximum mean discrepancy of features, polynomial and Gaussian kernel",
         "arXiv:1801.01401",
         "generation",
+        ("samples", "features"),
     ),
     "ssim": Measure(
         "vae_jax.evaluation.similarity:measure_ssim",
@@ -154,78 +170,91 @@ MEASURES: dict[str, Measure] = {
         "AUROC of telling --outliers from the run's data by ELBO, IW bound, likelihood regret, and WAIC over --others",
         "arXiv:1810.01392, arXiv:2003.02977",
         "detection",
+        ("outliers", "outlier_k", "regret_steps"),
     ),
     "mig": Measure(
         "vae_jax.evaluation.disentanglement:mig",
         "mutual information gap: the best code of a factor against the second best, 0 to 1, higher is better",
         "arXiv:1802.04942",
         "disentanglement",
+        ("points", "bins"),
     ),
     "rmig": Measure(
         "vae_jax.evaluation.disentanglement:rmig",
         "the same under the whole posterior, fixed bins, 0 to 1, higher is better",
         "arXiv:1908.09961",
         "disentanglement",
+        ("points",),
     ),
     "jemmig": Measure(
         "vae_jax.evaluation.disentanglement:jemmig",
         "joint entropy minus the gap: codes must know nothing else, 0 to 1, LOWER is better",
         "arXiv:1908.09961",
         "disentanglement",
+        ("points",),
     ),
     "sap": Measure(
         "vae_jax.evaluation.disentanglement:sap",
         "accuracy of the best code alone minus the second best, linear SVM, 0 to 1, higher is better",
         "arXiv:1711.00848",
         "disentanglement",
+        ("points",),
     ),
     "dci": Measure(
         "vae_jax.evaluation.disentanglement:dci",
         "disentanglement, completeness, informativeness by gradient boosting (minutes), 0 to 1, higher is better",
         "Eastwood and Williams 2018",
         "disentanglement",
+        ("points",),
     ),
     "dci_linear": Measure(
         "vae_jax.evaluation.disentanglement:dci_linear",
         "the same three by the lasso: factors as numbers",
         "Eastwood and Williams 2018",
         "disentanglement",
+        ("points",),
     ),
     "betavae_score": Measure(
         "vae_jax.evaluation.disentanglement:betavae_score",
         "accuracy of naming the factor that pairs have in common, linear classifier, higher is better",
         "Higgins et al. 2017",
         "disentanglement",
+        ("points",),
     ),
     "factorvae_score": Measure(
         "vae_jax.evaluation.disentanglement:factorvae_score",
         "accuracy of naming the factor that is held, by the stillest code, higher is better",
         "arXiv:1802.05983",
         "disentanglement",
+        ("points",),
     ),
     "modularity": Measure(
         "vae_jax.evaluation.disentanglement:modularity",
         "whether each code knows of one factor only, 0 to 1, higher is better",
         "arXiv:1802.05312",
         "disentanglement",
+        ("points", "bins"),
     ),
     "explicitness": Measure(
         "vae_jax.evaluation.disentanglement:explicitness",
         "ROC area of a linear classifier for each value of a factor, 0.5 to 1, higher is better",
         "arXiv:1802.05312",
         "disentanglement",
+        ("points",),
     ),
     "irs": Measure(
         "vae_jax.evaluation.disentanglement:irs",
         "how still a code stays while its factor is held, 0 to 1, higher is better",
         "arXiv:1811.00007",
         "disentanglement",
+        ("points",),
     ),
     "info_mec": Measure(
         "vae_jax.evaluation.disentanglement:info_mec",
         "infom, infoc, infoe: modularity, compactness, explicitness in information, 0 to 1, higher is better",
         "arXiv:2305.18378",
         "disentanglement",
+        ("points",),
     ),
     "udr": Measure(
         "vae_jax.evaluation.disentanglement:udr",
@@ -253,6 +282,15 @@ def expand(asked: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the measures among the names asked for, groups spelt out, each once."""
     by_group = groups()
     return tuple(dict.fromkeys(n for name in asked for n in by_group.get(name, (name,)) if n in MEASURES))
+
+
+def refusals(asked: tuple[str, ...], settings: Settings) -> dict[str, str]:
+    """Returns measure -> what is wrong with a setting that it reads; under its flag what no measure asked for reads."""
+    found: dict[str, str] = {}
+    for field, message in settings.out_of_range().items():
+        readers = [name for name in asked if field in MEASURES[name].reads]
+        found |= dict.fromkeys(readers or [f"--{field.replace('_', '-')}"], message)
+    return found
 
 
 def measure(names: tuple[str, ...], subject: Subject) -> tuple[dict[str, Estimate], dict[str, str]]:

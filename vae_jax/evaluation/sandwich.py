@@ -98,7 +98,7 @@ def sandwiched(
 
 def _run(what, model, state, batches, key, settings, report) -> list[Chains]:
     require_density(model, "ais")
-    settings.check()
+    settings.check("chains", "temperatures", "leapfrog")
     found: list[list[Annealed]] = []
     seen = 0
     shape = (settings.chains, settings.temperatures, settings.leapfrog, settings.anneal_from)
