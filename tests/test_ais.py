@@ -324,10 +324,7 @@ FAMILIES = {
 }
 
 
-SLOW = ("two modalities", "prior that encodes")
-
-
-@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in FAMILIES])
+@pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_agrees_with_importance_weights(name):
     """Against many importance samples, whose program shares nothing with `joint`: within the errors of the chains."""
     n, shape = 6, (4, 4, 1)
