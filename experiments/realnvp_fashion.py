@@ -2,7 +2,8 @@
 
 Command:    make train EXP=realnvp_fashion
             make train EXP=realnvp_fashion ARGS="--model.posterior gaussian --model.prior normal"   (no flow)
-Expect:     not measured yet.
+Expect:     ELBO -242.2 +- 2.4, IW-50 -240.2 +- 2.4, rate 14.8 +- 0.1 nats, 20 active units (1,000 test images, 1
+            seed).
 Reference:  Dinh et al., arXiv:1605.08803 (the layers); Roeder et al., arXiv:1703.09194 (the gradient).
 """
 

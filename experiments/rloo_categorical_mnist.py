@@ -3,7 +3,8 @@
 Command:    make train EXP=rloo_categorical_mnist
             ... --model.gradient pathwise trains the same model by Gumbel-softmax, and
             ... --model.posterior.relaxation straight-through by its straight-through form.
-Expect:     not measured yet.
+Expect:     ELBO -126.0 +- 1.1, IW-100 -114.9 +- 1.0, rate 23.9 +- 0.1 nats, 20 active units (1,000 test images, 1
+            seed).
 Reference:  Kool et al. 2019 (RLOO); Jang et al., arXiv:1611.01144 (Gumbel-softmax).
 """
 

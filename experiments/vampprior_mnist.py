@@ -3,7 +3,8 @@
 Command:    make train EXP=vampprior_mnist
             make train EXP=vampprior_mnist ARGS="--model.prior mog --model.prior.components 200"    (Gaussians)
             make train EXP=vampprior_mnist ARGS="--model.prior normal"                              (the plain VAE)
-Expect:     not measured yet.
+Expect:     ELBO -103.0 +- 1.0, IW-50 -98.7 +- 0.9, rate 22.6 +- 0.2 nats, 20 active units (1,000 test images, 1
+            seed).
 Published:  IW-5000 -82.43 (-84.45 with N(0, I)) for 500 pseudo-inputs, gated 300-300, z = 40, up to 2,000 epochs
             (re-run in arXiv:2004.04795); here 5 epochs.
 Reference:  Tomczak & Welling, arXiv:1705.07120.
