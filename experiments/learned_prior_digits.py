@@ -3,10 +3,9 @@
 Command:    make train EXP=learned_prior_digits
             vae-jax fit-prior runs/learned_prior_digits --kind flow
             vae-jax sample runs/learned_prior_digits --prior flow
-            Expect:     ELBO -24.1 +- 0.2, IW-100 -23.4 +- 0.2, rate 3.48 +- 0.05 nats, 4 active units
-            (180 test images, 1 seed). A trained diagonal Gaussian changes the ELBO little: mean and scale
-            of the codes are free
-            anyway; what a richer density of the codes gains is what `fit-prior` prints.
+Expect:     ELBO -24.1 +- 0.2, IW-100 -23.4 +- 0.2, rate 3.48 +- 0.05 nats, 4 active units (180 test images, 1 seed).
+            A trained diagonal Gaussian changes the ELBO little: mean and scale of the codes are free anyway; what a
+            richer density of the codes gains is what `fit-prior` prints.
 Reference:  Alemi et al., arXiv:1711.00464; ex-post density: Ghosh et al., arXiv:1903.12436.
 """
 
