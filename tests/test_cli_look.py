@@ -127,7 +127,17 @@ def test_compare(vae, ae, tmp_path, capsys):
 def test_list(capsys):
     assert cli(["list"]) == 0
     text = capsys.readouterr().out
-    for word in ("beta_vae", "conv64", "bernoulli", "cyclical", "mnist", "active_units", "none yet", "arXiv:1312.6114"):
+    for word in (
+        "beta_vae",
+        "conv64",
+        "bernoulli",
+        "cyclical",
+        "mnist",
+        "active_units",
+        "stands for ais, bdmc",
+        "none yet",
+        "arXiv:1312.6114",
+    ):
         assert word in text
     assert cli(["list", "models"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(MODELS)

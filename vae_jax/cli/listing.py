@@ -119,12 +119,13 @@ def datasets() -> list[Row]:
 
 
 def metrics() -> list[Row]:
-    """Returns the metrics of `vae-jax eval`."""
+    """Returns the metrics of `vae-jax eval`, and the names that stand for several."""
     from vae_jax.evaluation import METRICS
-    from vae_jax.evaluation.measures import MEASURES
+    from vae_jax.evaluation.measures import MEASURES, groups
 
     rows = [Row(name, meaning, reference) for name, (meaning, reference) in METRICS.items()]
-    return rows + [Row(name, m.meaning, m.reference) for name, m in MEASURES.items()]
+    rows += [Row(name, m.meaning, m.reference) for name, m in MEASURES.items()]
+    return rows + [Row(group, f"stands for {', '.join(names)}", "") for group, names in groups().items()]
 
 
 SOURCES: dict[str, Callable[[], list[Row]]] = {
