@@ -100,7 +100,8 @@ def _train(config, name: str, workdir: Path | None, flags: set[str]) -> int:
     from vae_jax.cli.evaluate import print_result
     from vae_jax.measuring import evaluate_run
 
-    result = evaluate_run(dataclasses.replace(run, config=config))
+    # A resumed run keeps its first config; what may change is said now. The same run keeps its compiled programs.
+    result = evaluate_run(run if run.config == config else dataclasses.replace(run, config=config))
     print_result(result)
     print(f"figures: {run.path / 'figures'}")
     return 0
