@@ -349,6 +349,8 @@ def test_two_seeds_by_two_betas_from_end_to_end(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "model.objective.beta" in out
     assert main.run(["sample", str(member), "--n", "4", "--out", str(tmp_path / "samples.npz")]) == 0
+    assert main.run(["eval", str(folder)]) == 2
+    assert f"not a run folder, but it holds 4; name one, as in {folder / members[0]}" in capsys.readouterr().err
     assert run(*options) == 2
     assert "already there; continue it with --resume" in capsys.readouterr().err
     assert run(*options, "--resume") == 0

@@ -86,6 +86,8 @@ class Run:
         file = path / "config.json"
         if not file.is_file():
             what = "no such folder" if not path.exists() else "no config.json in it"
+            if inner := sorted(file.parent for file in path.glob("*/config.json")):
+                raise InputError(f"{path}: not a run folder, but it holds {len(inner)}; name one, as in {inner[0]}")
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
         try:
             values = json.loads(file.read_text())
