@@ -112,6 +112,22 @@ def test_grain_and_device_pipelines_train_the_same(tmp_path):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6)
 
 
+def test_streamed_steps_are_one_program_whatever_the_chunks(tmp_path):
+    """The loop's chunks follow the clock: a program of its own for the first step of each would show in the bits."""
+    run = training.train_run(put(SMALL, steps=1, data=put(SMALL.data, pipeline="grain")), "mine", tmp_path / "run")
+    ends = []
+    for chunks in ((6,), (1, 2, 3), (1, 1, 1, 1, 1, 1)):
+        state = run.init()
+        feed = training.make_feed(run, run.source("train"), state)
+        for n in chunks:
+            state, _, finite = feed.advance(state, n)
+            assert bool(finite)
+        assert feed._one._cache_size() == 1
+        ends.append(state)
+    assert_same(ends[0], ends[1])
+    assert_same(ends[0], ends[2])
+
+
 def test_resume_drops_lines_of_steps_that_are_made_again(tmp_path):
     run = training.train_run(put(SMALL, steps=8), "mine", tmp_path / "run")
     with (run.path / "metrics.jsonl").open("a") as file:

@@ -90,17 +90,27 @@ class StreamFeed:
             state, metrics = step(state, transform(prng.site_key(state.key, "data"), batch))
             finite = all_finite(metrics)
             first = jnp.where((bad < 0) & ~finite, state.step, bad)
-            if total is not None:
-                metrics = jax.tree.map(jnp.add, total, metrics)
-            return state, metrics, first
+            return state, jax.tree.map(jnp.add, total, metrics), first
 
-        self._one = jax.jit(one, donate_argnums=(0, 1), out_shardings=(placed, None, None))
+        whole = sharding.replicated(mesh)
+
+        def nothing(state: TrainState, batch: Batch) -> tuple:
+            metrics = jax.eval_shape(lambda s, b: step(s, transform(s.key, b))[1], state, batch)
+            return jax.tree.map(lambda m: jnp.zeros(m.shape, m.dtype), metrics), jnp.full((), -1, jnp.int32)
+
+        # One program for every step: with another for the first of a chunk, which rounds in its own way, how long the
+        # chunks are (that is, how fast the machine is) would decide the last bits.
+        self._nothing = jax.jit(nothing, out_shardings=whole)
+        self._one = jax.jit(one, donate_argnums=(0, 1), out_shardings=(placed, whole, whole))
 
     def advance(self, state: TrainState, n: int) -> Advance:
-        total, bad = None, jnp.full((), -1, jnp.int32)
+        total, bad = None, None
         for _ in range(n):
             batch = jax.device_put(next(self._stream), self._split)
+            if bad is None:
+                total, bad = self._nothing(state, batch)
             state, total, bad = self._one(state, total, bad, batch)
+        assert bad is not None, "n is 1 or more"
         finite = bad < 0
         metrics = jax.tree.map(lambda t: t / n, total)
         if not bool(finite):
