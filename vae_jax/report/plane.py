@@ -52,7 +52,7 @@ def flatten(codes: np.ndarray, name: Map, seed: int = 0) -> tuple[np.ndarray, st
         check_map(name)
         import umap  # type: ignore[import-not-found]
 
-        made = umap.UMAP(random_state=seed).fit_transform(codes)
+        made = umap.UMAP(n_jobs=1, random_state=seed).fit_transform(codes)
         return np.asarray(made, np.float64), f"UMAP of {dims} dimensions, 15 neighbours"
     from sklearn.decomposition import PCA
 
