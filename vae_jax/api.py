@@ -9,14 +9,13 @@ from typing import Any
 from vae_jax import config as configs
 from vae_jax import experiments_index, training
 from vae_jax.cli.progress import Progress
+from vae_jax.cli.sweep import run_sweep
 from vae_jax.config import Config
 from vae_jax.errors import InputError, nearest
 from vae_jax.measuring import check_names, evaluate_run
 from vae_jax.runs import Run
 from vae_jax.sweeps import plan
-from vae_jax.sweeps.record import FILE, Sweep
-from vae_jax.sweeps.run import plan as make_groups
-from vae_jax.sweeps.run import sweep_run
+from vae_jax.sweeps.record import Sweep
 from vae_jax.train.population import Strategy
 
 __all__ = ["evaluate_run", "experiment", "sweep", "train_run"]
@@ -116,10 +115,4 @@ def sweep(
     texts = {option: tuple(values) for option, values in known.items()}
     members = tuple(plan.make_members(tuple(seeds), texts, configure))
     what = Sweep(path.stem, members, tuple(seeds), texts, tuple(metrics), strategy)
-    if workdir is None:
-        folder = f"{path.stem}-sweep"
-        workdir = training.newest_folder(folder, file=FILE) if resume else training.free_folder(folder)
-    groups = make_groups(what)
-    steps = sum(members[group[0]].config.steps for group in groups.members)
-    with Progress(steps, quiet=quiet) as progress:
-        return sweep_run(what, Path(workdir), groups, resume=resume, report=progress.report, say=progress.say)
+    return run_sweep(what, Path(workdir) if workdir else None, resume=resume, quiet=quiet)[0]

@@ -114,20 +114,27 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     return Sweep(experiment, tuple(members), seeds, vary, metrics, strategy)
 
 
-def _sweep(plan: Any, workdir: Path | None, flags: set[str]) -> int:
+def run_sweep(plan: Any, workdir: Path | None, *, resume: bool, quiet: bool) -> tuple[dict[str, Any], Path]:
+    """Makes a `Sweep` with a progress display; returns (the content of sweep.json, the folder)."""
     from vae_jax.cli.progress import Progress
-    from vae_jax.sweeps import table
     from vae_jax.sweeps.record import FILE
     from vae_jax.sweeps.run import plan as make_groups
     from vae_jax.sweeps.run import sweep_run
     from vae_jax.training import free_folder, newest_folder
 
-    name, resume = f"{plan.experiment}-sweep", "--resume" in flags
+    name = f"{plan.experiment}-sweep"
     folder = workdir or (newest_folder(name, file=FILE) if resume else free_folder(name))
     groups = make_groups(plan)
     steps = sum(plan.members[group[0]].config.steps for group in groups[0])
-    with Progress(steps, quiet="--quiet" in flags) as progress:
+    with Progress(steps, quiet=quiet) as progress:
         values = sweep_run(plan, folder, groups, resume=resume, report=progress.report, say=progress.say)
+    return values, folder
+
+
+def _sweep(plan: Any, workdir: Path | None, flags: set[str]) -> int:
+    from vae_jax.sweeps import table
+
+    values, folder = run_sweep(plan, workdir, resume="--resume" in flags, quiet="--quiet" in flags)
     table.print_table(values)
     print(f"table: {folder / 'sweep.csv'}, figures: {folder / 'figures'}, members: {folder}/*/")
     refused = {reason for member in values["members"] for reason in member.get("refused", {}).values()}

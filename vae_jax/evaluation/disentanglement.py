@@ -90,14 +90,7 @@ def drawn(subject: Subject, number: int) -> Codes:
     def make() -> Codes:
         rows = np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:number])
         batches = chosen(subject.run, subject.split, rows, subject.batch_size)
-        codes = encode_all(subject.run.model, subject.state, batches)
-        bad = ~np.isfinite(codes.mean)
-        if bad.any():
-            row, dim = np.argwhere(bad)[0]
-            raise InputError(
-                f"{subject.run.path}: code {dim} of example {codes.index[row]} is not finite; train with a lower rate"
-            )
-        return codes
+        return subject.finite(encode_all(subject.run.model, subject.state, batches))
 
     return subject.once(f"codes of {number} rows", make)
 

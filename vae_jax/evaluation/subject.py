@@ -107,7 +107,7 @@ class Subject:
         from vae_jax import prng
 
         codes = encode_all(self.run.model, self.state, self.batches(), key=prng.site_key(self.key, "codes"))
-        return self._finite(codes, "example")
+        return self.finite(codes)
 
     @functools.cached_property
     def labelled(self) -> Codes:
@@ -116,15 +116,22 @@ class Subject:
         Raises:
           InputError: a code is not finite; the message names the dimension.
         """
-        return self._finite(
+        return self.finite(
             encode_all(self.run.model, self.state, self.run.labelled(self.batch_size)), "training example"
         )
 
-    def _finite(self, codes: Codes, what: str) -> Codes:
+    def finite(self, codes: Codes, what: str = "example") -> Codes:
+        """Returns the codes.
+
+        Raises:
+          InputError: one is not finite; the message names the dimension and the example's place in the data.
+        """
         bad = ~np.isfinite(codes.mean)
         if bad.any():
             row, dim = np.argwhere(bad)[0]
-            raise InputError(f"{self.run.path}: code {dim} of {what} {row} is not finite; train with a lower rate")
+            raise InputError(
+                f"{self.run.path}: code {dim} of {what} {codes.index[row]} is not finite; train with a lower rate"
+            )
         return codes
 
     @functools.cached_property
