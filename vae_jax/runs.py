@@ -244,11 +244,10 @@ _TORSO = re.compile(r"\.lock|\.config\..*|\.env\..*|env\.json|log\.txt|figures")
 
 
 def is_torso(path: Path) -> bool:
-    """Says whether a folder holds nothing but what a run leaves that is killed before its options are written."""
+    """Says whether a folder holds nothing, or only what a run leaves that is killed before its options are written."""
     if not path.is_dir() or (path / "config.json").exists():
         return False
-    entries = list(path.iterdir())
-    return bool(entries) and all(_TORSO.fullmatch(entry.name) and _is_ours(entry) for entry in entries)
+    return all(_TORSO.fullmatch(entry.name) and _is_ours(entry) for entry in path.iterdir())
 
 
 def _is_ours(entry: Path) -> bool:
@@ -264,12 +263,12 @@ def _is_ours(entry: Path) -> bool:
 
 
 def check_free(path: Path) -> None:
-    """Checks that a new run may be written into a folder: there is none, it is empty, or a torso.
+    """Checks that a new run may be written into a folder: there is none, or it is empty but for a torso.
 
     Raises:
       InputError: it holds a run, or something else.
     """
-    if not path.exists() or is_torso(path) or (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or is_torso(path):
         return
     if (path / "config.json").is_file():
         raise InputError(
