@@ -108,10 +108,10 @@ def digest(folder: Path) -> dict:
     return {
         "state": total.hexdigest(),
         "step": int(state.step),
-        "train": [line["step"] for line in lines.lines if line["split"] == "train"],
+        "lines": sorted([line["split"], line["step"]] for line in lines.lines),
         "damaged": lines.damaged,
         "metrics": json.loads((folder / "eval.json").read_text())["metrics"],
-        "figures": sorted(path.name for path in (folder / "figures").glob("*.png")),
+        "figures": sorted(path.name for path in (folder / "figures").glob("[!.]*.png")),
     }
 
 

@@ -474,6 +474,19 @@ def test_metrics_are_rewritten_aside(tmp_path, monkeypatch):
     assert file.read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
+def test_an_evaluation_that_a_kill_prevented_is_made_up_for(tmp_path):
+    """The checkpoint of a step is saved before its evaluation."""
+    config = put(SMALL, steps=8, logging=put(SMALL.logging, eval_every=4))
+    path = training.train_run(config, "tiny", tmp_path / "run").path
+    whole = [(line["step"], line["split"], line["elbo"]) for line in read_metrics(path)]
+    assert [line[:2] for line in whole] == [(4, "train"), (4, "validation"), (8, "train"), (8, "validation")]
+    file = path / "metrics.jsonl"
+    file.write_bytes(b"".join(file.read_bytes().splitlines(keepends=True)[:3]))
+    for _ in range(2):
+        vj.resume(path, quiet=True)
+        assert [(line["step"], line["split"], line["elbo"]) for line in read_metrics(path)] == whole
+
+
 @pytest.mark.parametrize("name", ["metrics.jsonl", "history.jsonl"])
 def test_readers_take_torn_lines(run8, capsys, name):
     with (run8 / name).open("ab") as file:

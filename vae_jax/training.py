@@ -208,6 +208,8 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         events.append(
             Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False)
         )
+        if first and first % c.logging.eval_every == 0 and not writer.has(first, held_out):
+            _evaluate(run, state, first, held_out, writer)  # killed between the checkpoint and its evaluation
     latest: dict[str, Any] = {}
 
     def watch(step: int, metrics: dict[str, Any]) -> None:

@@ -102,6 +102,10 @@ class MetricsWriter:
                 if isinstance(value, int | float) and math.isfinite(value):
                     self._board.add_scalar(f"{split}/{name}", value, step)
 
+    def has(self, step: int, split: str) -> bool:
+        """Says whether there is a line of this step and split."""
+        return any(line["step"] == step and line.get("split") == split for line in read_lines(self.path).lines)
+
     def close(self) -> None:
         """Flushes everything to disk."""
         if self._board is not None:
