@@ -115,7 +115,7 @@ def test_a_run_folder_that_exists(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "precious").write_text("x")
     line = refused(capsys, "train", "vae_digits", "--workdir", str(tmp_path / "run"))
-    assert "already there; continue it with --resume, or choose another --workdir" in line
+    assert "already there, and it is not a run; choose another --workdir" in line
     assert (tmp_path / "run" / "precious").read_text() == "x"
 
 

@@ -149,7 +149,7 @@ def test_resume_refuses_a_changed_model_and_loses_nothing(tmp_path):
 def test_an_existing_folder_is_never_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="already there; continue it with --resume, or choose another --workdir"):
+    with pytest.raises(InputError, match="already there, and it is not a run; choose another --workdir"):
         training.train_run(SMALL, "mine", tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 

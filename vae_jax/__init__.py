@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vae_jax import metrics
-    from vae_jax.api import evaluate_run, experiment, sweep, train_run
+    from vae_jax.api import evaluate_run, experiment, resume, sweep, train_run
     from vae_jax.config import Config, Evaluation, Logging
     from vae_jax.data import DataConfig
     from vae_jax.errors import InputError
@@ -45,6 +45,7 @@ _HOME = {
     "experiment": "vae_jax.api",
     "make_train_step": "vae_jax.train",
     "pmap_step": "vae_jax.train",
+    "resume": "vae_jax.api",
     "sweep": "vae_jax.api",
     "train_run": "vae_jax.api",
 }
@@ -69,6 +70,7 @@ __all__ = [
     "make_train_step",
     "metrics",
     "pmap_step",
+    "resume",
     "sweep",
     "train_run",
 ]

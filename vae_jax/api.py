@@ -18,7 +18,7 @@ from vae_jax.sweeps import plan
 from vae_jax.sweeps.record import Sweep
 from vae_jax.train.population import Strategy
 
-__all__ = ["evaluate_run", "experiment", "sweep", "train_run"]
+__all__ = ["evaluate_run", "experiment", "resume", "sweep", "train_run"]
 
 
 def experiment(name: str, **options: Any) -> Config:
@@ -30,7 +30,12 @@ def experiment(name: str, **options: Any) -> Config:
     Raises:
       InputError: unknown experiment, option or component; a value out of range.
     """
-    written = config = experiments_index.load(experiments_index.find(name))
+    return _with_options(experiments_index.load(experiments_index.find(name)), options)
+
+
+def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
+    """Returns a config with options replaced and checked, without its targets where they no longer apply."""
+    config = written
     names = {key.replace("-", "_"): value for key, value in options.items()}
     for option in sorted((n for n in names if n in configs.REGISTRIES), key=lambda n: n.count(".")):
         if isinstance(names[option], str):
@@ -49,6 +54,7 @@ def train_run(
     *,
     name: str = "custom",
     resume: bool = False,
+    init_from: Path | str | None = None,
     quiet: bool = False,
 ) -> Run:
     """Trains a config into a run folder, with a progress display, and returns the run.
@@ -57,7 +63,10 @@ def train_run(
       config: what to train.
       workdir: the run folder; None takes `runs/NAME`, or the next free number after it.
       name: the experiment's name, written into the folder.
-      resume: continue the run in `workdir`.
+      resume: continue the run in `workdir` with this config: complete, and that of the run but for what changes no
+        update (`steps`, `logging`, `evaluation`, ...), which is written into the folder. To give only what changes, or
+        another learning rate, call `resume`.
+      init_from: a run folder; training starts at step 0 with the weights that it is evaluated with.
       quiet: print nothing.
 
     Raises:
@@ -65,8 +74,37 @@ def train_run(
       NonFinite: training diverged; the message names step, metric and last good checkpoint.
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
+    if resume and init_from is not None:
+        raise InputError("init_from: a run that is resumed has its own weights; leave out resume or init_from")
+    origin = None if init_from is None else Run.load(init_from)
     with Progress(config.steps, quiet=quiet) as progress:
-        return training.train_run(config, name, workdir, resume=resume, report=progress.report, say=progress.say)
+        return training.train_run(
+            config, name, workdir, resume=resume, init_from=origin, report=progress.report, say=progress.say
+        )
+
+
+def resume(path: Path | str, *, quiet: bool = False, **options: Any) -> Run:
+    """Continues a run with its own options, as `vae-jax train --resume PATH` does, and returns the run.
+
+    `resume("runs/beta_vae", steps=40_000)` trains on to step 40,000; `resume(path, **{"optimizer.lr": 1e-4})` continues
+    with another learning rate. What changes is written into the folder, and noted in its `history.jsonl`.
+
+    Args:
+      path: the run folder.
+      quiet: print nothing.
+      options: as for `experiment`, on top of the run's own.
+
+    Raises:
+      InputError: no such run, an option that may not change, other data, fewer steps than were made.
+      NonFinite: training diverged; the message names step, metric and last good checkpoint.
+      Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
+    """
+    run = Run.load(path)
+    config = _with_options(run.config, options)
+    with Progress(config.steps, quiet=quiet) as progress:
+        return training.train_run(
+            config, run.experiment, run.path, resume=True, retune=True, report=progress.report, say=progress.say
+        )
 
 
 def sweep(

@@ -141,8 +141,8 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     state = run.restore(step)
     if step is None and int(state.step) < run.config.steps:
         raise InputError(
-            f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; go on with `vae-jax train "
-            f"{run.experiment} --workdir {run.path} --resume`, or measure it as it is with --step {int(state.step)}"
+            f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; continue it with `vae-jax train "
+            f"--resume {run.path}`, or measure it as it is with --step {int(state.step)}"
         )
     return state
 

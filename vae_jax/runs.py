@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ class Run:
       facts: what else was known of the training data.
       lead: another run of the same program (members of a sweep): its model and its data serve this one as well, so
         that nothing is compiled or loaded twice. Data and model must be equal but for the model's traced scalars.
+      data_sha256: content of its training data (`data.fingerprint`); None where the run is older than this entry.
+      init_from: (folder, step) of the run whose weights it started with, or None.
     """
 
     path: Path
@@ -52,28 +55,44 @@ class Run:
     image_shape: tuple[int, int, int]
     facts: Facts = NO_FACTS
     lead: Run | None = field(default=None, compare=False, repr=False)
+    data_sha256: str | None = field(default=None, kw_only=True)
+    init_from: tuple[str, int] | None = field(default=None, kw_only=True)
 
     @classmethod
     def create(
-        cls, path: Path, experiment: str, config: Config, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS
+        cls,
+        path: Path,
+        experiment: str,
+        config: Config,
+        image_shape: tuple[int, int, int],
+        facts: Facts = NO_FACTS,
+        **more: Any,
     ) -> Run:
-        """Makes the folder with `config.json` and `env.json`.
+        """Makes the folder with `config.json` and `env.json`; `more` are further fields of the run.
 
         Raises:
           InputError: it exists and is not empty, or cannot be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path}: already there; continue it with --resume, or choose another --workdir")
-        run = cls(path, experiment, config, image_shape, facts)
+        check_free(path)
+        run = cls(path, experiment, config, image_shape, facts, **more)
+        about = environment()  # takes a moment: not between the folder and its config
         try:
-            (path / "figures").mkdir(parents=True, exist_ok=True)
-            about = {"experiment": experiment, "image_shape": list(image_shape), "facts": facts._asdict()}
-            values = {**about, **configs.to_dict(config)}
-            write_json(path / "env.json", environment())
-            write_json(path / "config.json", values)
+            path.mkdir(parents=True, exist_ok=True)
+            # First of all files: a run that is killed from here on can be resumed.
+            run.write_config()
+            (path / "figures").mkdir(exist_ok=True)
+            write_json(path / "env.json", about)
         except OSError as error:
             raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
         return run
+
+    def write_config(self) -> None:
+        """Writes `config.json`, whole or not at all."""
+        about: dict[str, Any] = {"experiment": self.experiment, "image_shape": list(self.image_shape)}
+        about |= {"facts": self.facts._asdict()}
+        about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
+        about |= {"init_from": list(self.init_from)} if self.init_from else {}
+        write_json(self.path / "config.json", {**about, **configs.to_dict(self.config)})
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
@@ -93,11 +112,16 @@ class Run:
             values = json.loads(file.read_text())
             experiment, shape = values.pop("experiment"), values.pop("image_shape")
             facts = values.pop("facts", {})  # runs of version 0.1 have none
+            sha256, origin = values.pop("data_sha256", None), values.pop("init_from", None)
         except (json.JSONDecodeError, KeyError, OSError, UnicodeDecodeError) as error:
             raise InputError(f"{file}: cannot be read ({error}); restore it, or train again") from error
         height, width, channels = shape
         known = NO_FACTS._replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
-        return cls(path, experiment, configs.from_dict(values), (height, width, channels), known)
+        config = configs.from_dict(values)
+        if sha256 is None:
+            config = _with_old_protocol(config)
+        more = {"data_sha256": sha256, "init_from": tuple(origin) if origin else None}
+        return cls(path, experiment, config, (height, width, channels), known, **more)
 
     @functools.cached_property
     def model(self) -> Model:
@@ -199,6 +223,58 @@ class Run:
 
     def __hash__(self) -> int:
         return hash(str(self.path))
+
+
+def _with_old_protocol(config: Config) -> Config:
+    """Returns the config of a run without `data_sha256` under the name that its split has today.
+
+    The user's own data were split by their number of rows when that run was made. Only then are its test images ones
+    that it never trained on. A prepared folder has its split inside and keeps the protocol's name.
+    """
+    old, c = "random-tenth", config.data
+    entry = data.DATASETS.get(c.name)
+    if c.name not in ("npz", "image_folder") or c.protocol != "standard" or entry is None:
+        return config
+    prepared = c.source is not None and (Path(c.source).expanduser() / "dataset_info.json").is_file()
+    return config if prepared or old not in entry.protocols else configs.put(config, "data.protocol", old)
+
+
+# What a run that was killed before its config.json was written may have left: all of it is made anew.
+_TORSO = re.compile(r"\.lock|\.config\..*|\.env\..*|env\.json|log\.txt|figures")
+
+
+def is_torso(path: Path) -> bool:
+    """Says whether a folder holds nothing, or only what a run leaves that is killed before its options are written."""
+    if not path.is_dir() or (path / "config.json").exists():
+        return False
+    return all(_TORSO.fullmatch(entry.name) and _is_ours(entry) for entry in path.iterdir())
+
+
+def _is_ours(entry: Path) -> bool:
+    """Says whether a file of one of our names looks as we write it: others may have an env.json, too."""
+    if entry.is_dir():
+        return entry.name == "figures" and not any(entry.iterdir())
+    text = entry.read_text(errors="replace")
+    if entry.name == "env.json":
+        return '"packages"' in text and '"vae_jax"' in text
+    if entry.name == "log.txt":
+        return not text or re.match(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ vae_jax", text) is not None
+    return True
+
+
+def check_free(path: Path) -> None:
+    """Checks that a new run may be written into a folder: there is none, or it is empty but for a torso.
+
+    Raises:
+      InputError: it holds a run, or something else.
+    """
+    if not path.exists() or is_torso(path):
+        return
+    if (path / "config.json").is_file():
+        raise InputError(
+            f"{path}: already there; continue it with `vae-jax train --resume {path}`, or choose another --workdir"
+        )
+    raise InputError(f"{path}: already there, and it is not a run; choose another --workdir")
 
 
 def optimizer_of(config: Config, group: str) -> train.Optimizer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -11,18 +12,23 @@ from typing import Any
 import jax
 
 from vae_jax import config as configs
-from vae_jax import data, prng, train
+from vae_jax import data, prng, resuming, train
 from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError
-from vae_jax.model import NO_FACTS, Facts, Model
-from vae_jax.runs import Run, data_range, facts_of
+from vae_jax.lock import locked
+from vae_jax.model import Model
+from vae_jax.resuming import FREE_ON_RESUME, Start
+from vae_jax.runlog import log_to
+from vae_jax.runs import Run, data_range, facts_of, is_torso
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
-from vae_jax.train.loop import Event, fit
+from vae_jax.train.loop import Event, NonFinite, fit
 from vae_jax.train.metrics import MetricsWriter, collapse_warning
+
+__all__ = ["FREE_ON_RESUME", "free_folder", "log_to", "newest_folder", "prepare", "train_run"]
 
 logger = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, Any]], None]
@@ -46,7 +52,8 @@ def newest_folder(experiment: str, base: Path = Path("runs"), file: str = "confi
     found = [p for p in (base / experiment, *numbered) if (p / file).is_file()]
     if not found:
         raise InputError(f"{base / experiment}: no run to resume; train without --resume, or name one with --workdir")
-    return max(found, key=lambda p: (p / file).stat().st_mtime)
+    # Of two that were made within the clock's resolution, the one with the higher number.
+    return max(found, key=lambda p: ((p / file).stat().st_mtime_ns, int(p.name.removeprefix(experiment)[1:] or 1)))
 
 
 def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
@@ -113,39 +120,6 @@ def check_pixels(config: Config, source: Source) -> None:
         )
 
 
-def open_run(
-    config: Config, experiment: str, path: Path, shape: tuple[int, int, int], resume: bool, facts: Facts = NO_FACTS
-) -> Run:
-    """Returns a new run, or the existing one with the stored config checked against this one.
-
-    Raises:
-      InputError: the folder exists (new) or does not (resume), or what may not change did.
-    """
-    if not resume:
-        return Run.create(path, experiment, config, shape, facts)
-    old = Run.load(path)
-    changed = [d for d in configs.diff(old.config, config) if not d.startswith(FREE_ON_RESUME)]
-    if changed:
-        raise InputError(f"{path}: cannot resume with a changed config ({'; '.join(changed)}); start a new run")
-    if tuple(old.image_shape) != tuple(shape):
-        raise InputError(
-            f"{path}: was trained on images {old.image_shape}, the data now gives {shape}; start a new run"
-        )
-    return Run(path, old.experiment, config, shape, old.facts)
-
-
-# What may differ when a run is continued: none of these changes the next update.
-FREE_ON_RESUME = (
-    "steps:",
-    "logging.",
-    "evaluation.",
-    "mesh.",
-    "expected:",
-    "data.source:",
-    "data.workers:",
-)
-
-
 def make_feed(run: Run, source: Source, state: TrainState) -> Feed:
     """Returns the device feed for data in memory, the stream feed for data on disk."""
     c = run.config
@@ -164,16 +138,20 @@ def train_run(
     workdir: Path | str | None = None,
     *,
     resume: bool = False,
+    retune: bool = False,
+    init_from: Run | None = None,
     report: Report = lambda step, metrics: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Run:
-    """Trains a config into a run folder and evaluates it.
+    """Trains a config into a run folder.
 
     Args:
       config: what to train.
       experiment: its name, written into the folder.
       workdir: the folder; None takes `runs/EXPERIMENT`, or the next free number after it.
       resume: continue the run in `workdir` (None: the newest of this experiment) from its last good checkpoint.
+      retune: with `resume`, the learning rate may differ from that of the run.
+      init_from: start with the weights of this run.
       report: called with (step, metrics) a few times a second.
       say: called with sentences for people.
 
@@ -185,51 +163,60 @@ def train_run(
       NonFinite: training diverged.
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
-    source, shape = prepare(config)
+    source, _ = prepare(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
-    run = open_run(config, experiment, path, shape, resume, facts_of(source))
-    with log_to(run.path / "log.txt"):
-        checkpoints = run.checkpoints(create=True)
-        try:
-            return _train(run, source, checkpoints, resume, report, say)
-        except BaseException as error:
-            # A full disk or a signal needs no traceback on the terminal, but the log keeps it.
-            logger.exception("stopped: %s", error)
-            raise
-        finally:
-            checkpoints.close()
+    if resume and is_torso(path):
+        say(f"{path}: was stopped before its options were written; it starts anew")
+        resume = False
+    if resume:
+        start = resuming.reopen(path, config, source, retune=retune)
+    else:
+        start = resuming.begin(path, experiment, config, source, init_from)
+    # All that can be refused was refused: from here on the folder is written. One process does it where there are more.
+    with locked(path) if jax.process_index() == 0 else contextlib.nullcontext():
+        run = start.run if resume else start.create()
+        with log_to(run.path / "log.txt"):
+            checkpoints = run.checkpoints(create=True)
+            try:
+                return _train(start, source, checkpoints, report, say)
+            except BaseException as error:
+                # A full disk or a signal needs no traceback on the terminal, but the log keeps it.
+                logger.exception("stopped: %s", error)
+                if isinstance(error, NonFinite):
+                    resuming.note_failure(run, error.step, error.names)
+                    say(f"to continue with a lower learning rate: {resuming.lower_rate(run)}")
+                raise
+            finally:
+                checkpoints.close()
 
 
-def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, report: Report, say) -> Run:
-    c = run.config
+def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Report, say: Callable[[str], None]) -> Run:
+    run, c = start.run, start.run.config
     state = run.init()
     feed = make_feed(run, source, state)
-    if resume and checkpoints.steps():
-        newest = checkpoints.steps()[-1]
-        state, position = checkpoints.restore(state)
-        feed.seek(position)
-        if int(state.step) != newest:
-            say(f"checkpoint of step {newest} cannot be read; falling back to step {int(state.step)}")
-        say(f"resuming {run.path} at step {int(state.step)}")
+    state = _first_state(start, state, feed, checkpoints, say)
+    first = int(state.step)
     count = sum(x.size for x in jax.tree.leaves(state.params))
     say(
         f"{run.experiment}: {count:,} parameters, {source.size:,} training images {run.image_shape}, "
         f"run folder {run.path}"
     )
-    writer = MetricsWriter(run.path, resume_step=int(state.step), tensorboard=c.logging.tensorboard)
+    writer = MetricsWriter(run.path, resume_step=first, tensorboard=c.logging.tensorboard)
     events = [Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes)]
     held_out = "validation" if "validation" in source.info.sizes else c.evaluation.split
     if c.logging.eval_every:
         events.append(
             Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False)
         )
+        if first and first % c.logging.eval_every == 0 and not writer.has(first, held_out):
+            _evaluate(run, state, first, held_out, writer)  # killed between the checkpoint and its evaluation
     latest: dict[str, Any] = {}
 
     def watch(step: int, metrics: dict[str, Any]) -> None:
         latest.update(metrics)
         report(step, metrics)
 
-    start = time.perf_counter()
+    clock = time.perf_counter()
     try:
         state = fit(
             feed,
@@ -245,12 +232,43 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
         )
     finally:
         writer.close()
-    say(f"trained to step {int(state.step)} in {time.perf_counter() - start:.0f} s")
+    if first == c.steps:
+        # Stopped after its last step: what comes after it may be missing.
+        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; --steps N makes more")
+        _figures(run, state, first)
+    else:
+        say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
     warning = collapse_warning(latest["kl_per_dim"], latest["active_units"]) if "kl_per_dim" in latest else None
     if warning:
         logger.warning(warning)
         say(f"warning: {warning}")
     return run
+
+
+def _first_state(
+    start: Start, state: TrainState, feed: Feed, checkpoints: Checkpoints, say: Callable[[str], None]
+) -> TrainState:
+    """Returns the state to train from, says where that is, and writes down what changed."""
+    run, old = start.run, start.old
+    if old is not None and (steps := checkpoints.steps()):
+        state, position = checkpoints.restore(state)
+        feed.seek(position)
+        if int(state.step) != steps[-1]:
+            say(f"checkpoint of step {steps[-1]} cannot be read; falling back to step {int(state.step)}")
+    elif (initial := start.initial()) is not None:
+        # Saved at once: after a kill the run goes on with these weights, whatever became of the other run.
+        state = initial
+        checkpoints.save(state, feed.position())
+    if old is None:
+        resuming.note_start(run, "start", 0, init_from=run.init_from)
+        return state
+    step = int(state.step)
+    say(f"resuming {run.path} at step {step}")
+    for note in start.notes(step):
+        say(note)
+    # Only now, when there is something to continue from.
+    start.write_back(step)
+    return state
 
 
 def _figures(run: Run, state: TrainState, step: int) -> None:
@@ -275,25 +293,3 @@ def _evaluate(run: Run, state: TrainState, step: int, split: str, writer: Metric
     e = run.config.evaluation
     result = evaluate(run.model, state, run.batches(split, e.batch_size), key=jax.random.key(0), limit=e.limit)
     writer.write(step, split, {name: estimate.value for name, estimate in result.metrics.items()})
-
-
-class log_to:
-    """Sends this package's log records to a file while the block runs."""
-
-    def __init__(self, path: Path):
-        self._handler = logging.FileHandler(path)
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-
-    def __enter__(self) -> None:
-        package = logging.getLogger("vae_jax")
-        self._old = package.level, package.propagate
-        package.addHandler(self._handler)
-        package.setLevel(logging.INFO)
-        # Tracebacks belong in the log file; the terminal gets one line from the command.
-        package.propagate = False
-
-    def __exit__(self, *exc: object) -> None:
-        package = logging.getLogger("vae_jax")
-        package.removeHandler(self._handler)
-        package.level, package.propagate = self._old
-        self._handler.close()

@@ -1,40 +1,188 @@
-"""`vae-jax train EXP`: parse, train with a live display, evaluate, say what came out."""
+"""`vae-jax train EXP` and `train --resume RUN`: parse, train with a live display, evaluate, say what came out."""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError, nearest
 
+if TYPE_CHECKING:
+    from vae_jax.config import Config
+    from vae_jax.runs import Run
+
 FLAGS = ("--resume", "--smoke", "--distributed", "--quiet")
+RUNS = ("--resume", "--init-from")  # options that name a run
+RUN_OPTIONS = "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --smoke, --quiet, --distributed."
 
 
 def train(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
     from vae_jax import experiments_index as index
+
+    named, argv = take_runs(argv)
+    name, workdir, flags, rest = split(argv, more=tuple(RUNS))
+    if "--resume" in flags | named.keys() and "--init-from" in named:
+        raise InputError("--init-from: a run that is resumed has its own weights; leave out --resume or --init-from")
+    wants_help = "-h" in rest or "--help" in rest
+    if name is None and not named and wants_help:
+        print(help_text())
+        return 0
+    if "--resume" in flags | named.keys():
+        return _resume(name, named.get("--resume"), workdir, flags, rest)
+    if name is None and "--init-from" not in named:
+        raise InputError(f"train: which experiment? one of {', '.join(index.all_experiments())}, or a .py file")
+    _connect(flags)
+    return _new(name, named.get("--init-from"), workdir, flags, rest)
+
+
+def _new(name: str | None, init_from: Path | None, workdir: Path | None, flags: set[str], words: list[str]) -> int:
+    """Trains an experiment, or the options of the run that it starts from, in a folder of its own."""
+    from vae_jax import experiments_index as index
     from vae_jax.config import keep_targets
 
-    name, workdir, flags, rest = split(argv)
-    if name is None:
-        if "-h" in rest or "--help" in rest:
-            print(help_text())
-            return 0
-        raise InputError(f"train: which experiment? one of {', '.join(index.all_experiments())}, or a .py file")
-    path = index.find(name)
+    origin = None
+    if init_from is not None:
+        from vae_jax.runs import Run
+
+        origin = Run.load(init_from)
+    if name is not None:
+        path = index.find(name)
+        base, stem, about = index.load(path), path.stem, index.summary(path)
+    else:
+        assert origin is not None
+        base, stem, about = origin.config, origin.experiment, f"The options of {origin.path}, from its weights."
+    config = parse_config(base, words, f"vae-jax train {stem}", description=f"{about}\n\n{RUN_OPTIONS}")
+    if "--smoke" in flags:
+        config = config.shrink()
+    config = keep_targets(config, base)
+    if origin is not None:
+        config = dataclasses.replace(config, expected={})  # targets are of a run from scratch
+    return _train(config, stem, workdir, flags, init_from=origin)
+
+
+def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set[str], words: list[str]) -> int:
+    """Continues a run with its own options; those on the command line come on top."""
+    from vae_jax.config import keep_targets
+    from vae_jax.runs import Run, is_torso
+
+    path = find_run(name, run, workdir)
+    if is_torso(path):
+        if name is None or _is_folder(name):
+            raise InputError(
+                f"{path}: was stopped before its options were written; start it anew with `vae-jax train EXP --workdir "
+                f"{path}`, EXP being its experiment"
+            )
+        _connect(flags)
+        return _new(name, None, path, flags, words)  # as it was started: in the same folder
+    old = Run.load(path)
+    experiment = _stem(name)
+    if experiment not in (None, old.experiment) and not _is_folder(name or ""):
+        raise InputError(
+            f"{path}: is a run of {old.experiment!r}, not of {experiment!r}; continue it with `vae-jax train --resume "
+            f"{path}`"
+        )
+    _connect(flags)
+    about = f"Continues {path}; the defaults are its own options.\n\n{RUN_OPTIONS}"
+    config = parse_config(old.config, words, f"vae-jax train --resume {path}", description=about)
+    if "--smoke" in flags and old.config.shrink() != old.config:
+        raise InputError(f"--smoke: {path} was not made with it, and is resumed as it was made; leave --smoke out")
+    return _train(keep_targets(config, old.config), old.experiment, path, flags, resume=True)
+
+
+def find_run(name: str | None, run: Path | None, workdir: Path | None) -> Path:
+    """Returns the folder to resume: RUN of `--resume RUN`, --workdir, or the newest run of the experiment.
+
+    Args:
+      name: the experiment, or a run folder in its place (`train RUN --resume`).
+      run: the word after --resume.
+      workdir: of --workdir.
+
+    Raises:
+      InputError: two different folders were named, or none.
+    """
+    from vae_jax import experiments_index as index
+    from vae_jax.training import newest_folder
+
+    if run is None and name is not None and _is_folder(name):
+        run, name = Path(name), None
+    if run is not None and workdir is not None and workdir.absolute() != run.absolute():
+        raise InputError(f"--workdir {workdir}: a run is resumed in its own folder {run}; leave --workdir out")
+    stem = None if name is None else index.find(name).stem  # a typing error is named before a folder is looked for
+    path = run or workdir
+    if path is not None:
+        return path
+    if stem is None:
+        raise InputError(f"--resume: which run? name its folder, as in `vae-jax train --resume {_newest_of_all()}`")
+    return newest_folder(stem)
+
+
+def _newest_of_all() -> str:
+    """Returns the newest run in ./runs, as an example to type."""
+    found = sorted(Path("runs").glob("*/config.json"), key=lambda file: file.stat().st_mtime_ns)
+    return str(found[-1].parent) if found else "runs/beta_vae"
+
+
+def _is_folder(word: str) -> bool:
+    """Says whether a word names a folder, not an experiment: whoever has a folder `beta_vae` means the experiment."""
+    from vae_jax import experiments_index as index
+
+    return Path(word).is_dir() and word not in index.all_experiments()
+
+
+def _stem(name: str | None) -> str | None:
+    """Returns the name that an experiment's runs carry."""
+    return Path(name).stem if name is not None and name.endswith(".py") else name
+
+
+def _connect(flags: set[str]) -> None:
     if "--distributed" in flags:
         # Before any other device call, or the processes cannot find each other.
         import jax
 
         jax.distributed.initialize()
-    experiment = index.load(path)
-    description = f"{index.summary(path)}\n\nRun options: --workdir DIR, --resume, --smoke, --quiet, --distributed."
-    config = parse_config(experiment, rest, f"vae-jax train {path.stem}", description=description)
-    if "--smoke" in flags:
-        config = config.shrink()
-    config = keep_targets(config, experiment)
-    return _train(config, path.stem, workdir, flags)
+
+
+def take_runs(argv: list[str]) -> tuple[dict[str, Path], list[str]]:
+    """Returns ({"--resume" or "--init-from": its run}, the other words).
+
+    `--resume` alone stays a flag; so it is before an experiment, `train --resume EXP`, unless EXP is a folder.
+
+    Raises:
+      InputError: --init-from without a run, or an option given twice.
+    """
+    named: dict[str, Path] = {}
+    rest: list[str] = []
+    i = 0
+    while i < len(argv):
+        option, equals, text = argv[i].partition("=")
+        i += 1
+        if option not in RUNS:
+            rest.append(argv[i - 1])
+            continue
+        following = argv[i] if i < len(argv) and not argv[i].startswith("-") else ""
+        if option == "--resume" and not equals and not (following and _is_run(following, argv[: i - 1])):
+            rest.append(option)
+            continue
+        value = text if equals else following
+        if not value:
+            raise InputError(f"{option}: needs a run folder, as in {option} {_newest_of_all()}")
+        if option in named:
+            raise InputError(f"{option}: was given twice; give it once")
+        named[option] = Path(value)
+        i += 0 if equals else 1
+    return named, rest
+
+
+def _is_run(word: str, before: list[str]) -> bool:
+    """Says whether the word after --resume names a run: a folder, or a path, or anything when EXP came before."""
+    from vae_jax import experiments_index as index
+
+    if (Path(word) / "config.json").is_file() or _is_folder(word) or (before and not before[0].startswith("-")):
+        return True
+    return not word.endswith(".py") and word not in index.all_experiments() and ("/" in word or "." in word)
 
 
 def split(
@@ -85,23 +233,40 @@ def help_text() -> str:
     width = max(map(len, found), default=0)
     rows = "\n".join(f"  {name:<{width}}  {index.summary(path)}" for name, path in found.items())
     return (
-        "usage: vae-jax train EXP [--workdir DIR] [--resume] [--smoke] [--quiet] [--OPTION VALUE ...]\n\n"
+        "usage: vae-jax train EXP [--workdir DIR] [--smoke] [--quiet] [--OPTION VALUE ...]\n"
+        "       vae-jax train EXP --init-from RUN      starts with the weights of another run\n"
+        "       vae-jax train --resume RUN [--steps N] continues a run with its own options\n"
+        "       vae-jax train EXP --resume             continues the newest run of EXP\n\n"
         f"EXP is one of these, or a path to your own .py file:\n{rows}\n\n"
         "`vae-jax train EXP --help` shows every option with its type, default and unit."
     )
 
 
-def _train(config, name: str, workdir: Path | None, flags: set[str]) -> int:
+def _train(
+    config: Config,
+    name: str,
+    workdir: Path | None,
+    flags: set[str],
+    *,
+    resume: bool = False,
+    init_from: Run | None = None,
+) -> int:
+    from vae_jax.cli.evaluate import print_result
     from vae_jax.cli.progress import Progress
+    from vae_jax.measuring import evaluate_run
     from vae_jax.training import train_run
 
     with Progress(config.steps, quiet="--quiet" in flags) as progress:
-        run = train_run(config, name, workdir, resume="--resume" in flags, report=progress.report, say=progress.say)
-    from vae_jax.cli.evaluate import print_result
-    from vae_jax.measuring import evaluate_run
-
-    # A resumed run keeps its first config; what may change is said now. The same run keeps its compiled programs.
-    result = evaluate_run(run if run.config == config else dataclasses.replace(run, config=config))
-    print_result(result)
+        run = train_run(
+            config,
+            name,
+            workdir,
+            resume=resume,
+            retune=resume,
+            init_from=init_from,
+            report=progress.report,
+            say=progress.say,
+        )
+    print_result(evaluate_run(run))
     print(f"figures: {run.path / 'figures'}")
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from vae_jax.train.metrics import read_lines
 
 # metric -> (title, unit of the y axis)
 PANELS = {
@@ -24,19 +25,8 @@ COLOURS = ("#1f77b4", "#d1580c", "#2a8c4a", "#7b4fa3", "#b8860b", "#c23b6b", "#4
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a run's metrics.jsonl; none if there is no such file. A cut last line is left out."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    lines = []
-    for text in path.read_text().splitlines():
-        try:
-            line = json.loads(text)
-        except json.JSONDecodeError:
-            continue  # being written just now, or cut by a crash
-        if isinstance(line, dict) and "step" in line:
-            lines.append(line)
-    return lines
+    """Returns the readable lines of a run's metrics.jsonl; none if there is no such file."""
+    return read_lines(folder / "metrics.jsonl").lines
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "") -> Figure:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vae_jax import config as configs
 from vae_jax import train
 from vae_jax.data import Source
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn
+from vae_jax.resuming import check_data
 from vae_jax.runs import Run, facts_of, optimizer_of
 from vae_jax.sweeps.plan import Member, program_of
 from vae_jax.train import TrainState
@@ -67,12 +68,17 @@ def grouped(members: Sequence[Member], check: Callable[[configs.Config], tuple[S
 
 
 def open_member(path: Path, experiment: str, config: configs.Config, source: Source, lead: Run | None) -> Run:
-    """Returns the run folder of a member, made if it is not there."""
-    shape, facts = source.info.image_shape, facts_of(source)
-    if not (path / "config.json").is_file():
-        shutil.rmtree(path, ignore_errors=True)  # left by a sweep that was killed while it made the folder
-        Run.create(path, experiment, config, shape, facts)
-    return Run(path, experiment, config, shape, facts, lead)
+    """Returns the run folder of a member, made if it is not there.
+
+    Raises:
+      InputError: it is there, but of other data.
+    """
+    shape, facts, sha256 = source.info.image_shape, facts_of(source), fingerprint(source)
+    if (path / "config.json").is_file():
+        check_data(Run.load(path), source)
+    else:
+        Run.create(path, experiment, config, shape, facts, data_sha256=sha256)
+    return Run(path, experiment, config, shape, facts, lead, data_sha256=sha256)
 
 
 def train_group(

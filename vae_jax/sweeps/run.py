@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -15,6 +16,7 @@ from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.errors import InputError
 from vae_jax.figures.curves import read_metrics
+from vae_jax.lock import locked
 from vae_jax.measuring import evaluate_run
 from vae_jax.runs import Run
 from vae_jax.sweeps import table
@@ -86,14 +88,14 @@ def sweep_run(
     """
     groups = groups or plan(sweep)
     record = Record.resume(workdir, sweep) if resume else Record.create(workdir, sweep, groups.members)
-    with training.log_to(workdir / "log.txt"):
+    with locked(workdir), training.log_to(workdir / "log.txt"):
         try:
             _make(sweep, record, groups, report, say)
         except BaseException as error:
             logger.exception("stopped: %s", error)
             raise
-    table.write(record.path, record.values)
-    record.write()
+        table.write(record.path, record.values)
+        record.write()
     return record.values
 
 
@@ -149,7 +151,10 @@ def _group(
         start = time.perf_counter()
         folder = record.path / "population" / str(number)
         if source.pipeline == "device":
-            trained = train_group(runs, folder, strategy=sweep.strategy, report=report, say=say)
+            with contextlib.ExitStack() as locks:
+                for run in runs:
+                    locks.enter_context(locked(run.path))
+                trained = train_group(runs, folder, strategy=sweep.strategy, report=report, say=say)
         else:
             trained = _alone(runs[0], report, say)
         states = trained.states
@@ -177,12 +182,9 @@ def _note(record: Record, group: Sequence[int], members: Sequence[Any], trained:
 
 def _alone(run: Run, report: Report, say: Callable[[str], None]) -> Trained:
     """Trains one member as `vae-jax train` does: its data are streamed, so no program can make the batches."""
-    checkpoints = run.path / "checkpoints"
     try:
-        resume = checkpoints.is_dir()
-        if not resume:
-            shutil.rmtree(run.path)
-        training.train_run(run.config, run.experiment, run.path, resume=resume, report=report, say=say)
+        # Its folder is there, so it is resumed; without a checkpoint in it that begins at step 0.
+        training.train_run(run.config, run.experiment, run.path, resume=True, report=report, say=say)
     except NonFinite as error:
         return Trained([], {0: (error.step, error.names)})
     return Trained([run.restore()], {})
@@ -190,6 +192,6 @@ def _alone(run: Run, report: Report, say: Callable[[str], None]) -> Trained:
 
 def _evaluate(record: Record, number: int, run: Run, state: TrainState | None, metrics: tuple[str, ...]) -> None:
     lines = [line for line in read_metrics(run.path) if line.get("split") == "train"]
-    has = tuple(name for name in ALWAYS if name in lines[-1])
+    has = tuple(name for name in ALWAYS if lines and name in lines[-1])
     result = evaluate_run(run, metrics=tuple(dict.fromkeys((*metrics, *has))) if metrics else (), state=state)
     record.update(number, state="done", metrics=result["metrics"], refused=result.get("refused", {}))

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+
+from vae_jax.atomic import replacing
+
+logger = logging.getLogger(__name__)
 
 ACTIVE_VARIANCE = 0.01  # a unit is active if Var_x(E_q[z|x]) exceeds this (arXiv:1509.00519, sec. 5)
 
@@ -31,17 +36,56 @@ def not_finite(metrics: dict[str, Any]) -> list[str]:
     return [name for name, value in metrics.items() if not np.all(np.isfinite(np.asarray(value)))]
 
 
+class Lines(NamedTuple):
+    """What a file of JSON lines holds.
+
+    Attributes:
+      lines: the objects that have a step, in order.
+      damaged: line numbers, from 1, of what could not be read.
+      torn: whether the last of these is the file's last line, cut by a kill while it was written.
+    """
+
+    lines: list[dict[str, Any]]
+    damaged: list[int]
+    torn: bool
+
+
+def read_lines(path: Path) -> Lines:
+    """Returns the lines of a `.jsonl` file, without those that are cut or damaged; none if there is no such file."""
+    if not path.is_file():
+        return Lines([], [], False)
+    lines, damaged = [], []
+    # Split as bytes: damage may be anything, and a line that is no UTF-8 must not cost the others.
+    texts = path.read_bytes().split(b"\n")
+    for number, text in enumerate(texts, 1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+            if not isinstance(line, dict) or type(line.get("step")) is not int:
+                raise ValueError("not a line of ours")
+        except ValueError:  # JSONDecodeError and UnicodeDecodeError are among them
+            damaged.append(number)
+        else:
+            lines.append(line)
+    return Lines(lines, damaged, damaged[-1:] == [len(texts)])
+
+
 class MetricsWriter:
     """Appends one JSON object a line to `metrics.jsonl`, and the scalars to TensorBoard."""
 
     def __init__(self, folder: Path, *, resume_step: int = 0, tensorboard: bool = True):
         self.path = folder / "metrics.jsonl"
-        kept = []
-        if self.path.exists():
-            # Lines after the checkpoint belong to steps that are about to be made again.
-            lines = (line for line in self.path.read_text().splitlines() if line.strip())
-            kept = [line for line in lines if json.loads(line)["step"] <= resume_step]
-        self.path.write_text("".join(line + "\n" for line in kept))
+        found = read_lines(self.path)
+        if found.damaged:
+            numbers = ", ".join(map(str, found.damaged))
+            cut = " (the last was cut while it was written)" if found.torn else ""
+            logger.warning("%s: cannot be read and left out: line %s%s", self.path, numbers, cut)
+        # Lines after the checkpoint belong to steps that are about to be made again. Written aside and renamed: a kill
+        # now must not cost the lines of the whole run.
+        kept = [line for line in found.lines if line["step"] <= resume_step]
+        with replacing(self.path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._board = None
         if tensorboard:
             from tensorboardX import SummaryWriter
@@ -57,6 +101,10 @@ class MetricsWriter:
             for name, value in metrics.items():
                 if isinstance(value, int | float) and math.isfinite(value):
                     self._board.add_scalar(f"{split}/{name}", value, step)
+
+    def has(self, step: int, split: str) -> bool:
+        """Says whether there is a line of this step and split."""
+        return any(line["step"] == step and line.get("split") == split for line in read_lines(self.path).lines)
 
     def close(self) -> None:
         """Flushes everything to disk."""
