@@ -144,7 +144,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(runs, tmp_path, command):
-    np.savez(tmp_path / "codes.npz", mean=np.zeros((3, 2), np.float32))
+    np.savez(tmp_path / "codes.npz", mean=np.eye(3, 2, dtype=np.float32))
     name, options = COMMANDS[command]
     options = options.format(data=runs["vae"].config.data.source, codes=tmp_path / "codes.npz")
     out = tmp_path / "out.npz"
