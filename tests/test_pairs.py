@@ -7,6 +7,7 @@ whose gradients are looked at (`make test-slow`). In the suite a few of them, th
 
 import functools
 import itertools
+import re
 
 import chex
 import jax
@@ -159,8 +160,8 @@ def test_refusals_are_one_line_and_name_the_mend():
             seen += 1
             assert "\n" not in words
             assert words.startswith("model.")
-            assert any(mend in words for mend in ("choose", "set", "use", "needs")), words
-    assert seen > 0 or max(map(len, (POSTERIORS, PRIORS))) == 1
+            assert re.search(r"; (choose|set|use) (model|--model)\.|needs ", words), words
+    assert seen > 30_000
 
 
 def component_cases() -> list[Choice]:

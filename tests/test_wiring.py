@@ -17,6 +17,7 @@ import support
 from vae_jax import training
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
+from vae_jax.evaluation import evaluate
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import Aggressive, Beta, Factor
@@ -177,3 +178,20 @@ def test_clipping_bounds_the_update_of_a_run(tmp_path):
     start, one = trained(tmp_path / "run", put(steps=1, optimizer=optimizer))
     assert logged(tmp_path / "run")[0]["grad_norm"] > 0.1
     assert length(start, one) == pytest.approx(0.01, rel=1e-3)
+
+
+@pytest.mark.parametrize(("validated", "split", "n"), [(True, "validation", 30), (False, "test", 20)])
+def test_held_out_curves_are_of_the_validation_split_where_there_is_one(tmp_path, validated, split, n):
+    """The curve by which a run is judged while it trains must not be that of the test images."""
+    rng = np.random.default_rng(0)
+    sizes = {"train": 64, "test": 20} | ({"validation": 30} if validated else {})
+    parts = {f"{part}_images": rng.integers(256, size=(m, 8, 8), dtype=np.uint8) for part, m in sizes.items()}
+    np.savez(tmp_path / "mine.npz", **parts)
+    data = DataConfig("npz", source=str(tmp_path / "mine.npz"), batch_size=16)
+    evaluation = Evaluation(limit=n, batch_size=25)
+    config = put(steps=4, data=data, logging=dataclasses.replace(BASE.logging, eval_every=2), evaluation=evaluation)
+    run = training.train_run(config, "mine", tmp_path / "run")
+    held_out = [line for line in logged(tmp_path / "run") if line["split"] != "train"]
+    assert [(line["step"], line["split"]) for line in held_out] == [(2, split), (4, split)]
+    want = evaluate(run.model, run.restore(2), run.batches(split, 25), key=jax.random.key(0), limit=n)
+    assert held_out[0]["elbo"] == pytest.approx(want.metrics["elbo"].value, rel=1e-5)

@@ -115,7 +115,8 @@ class StreamFeed:
             if bad is None:
                 total, bad = self._nothing(state, batch)
             state, total, bad = self._one(state, total, bad, batch)
-        assert bad is not None and total is not None, "n is 1 or more"
+        assert bad is not None, "n is 1 or more"
+        assert total is not None
         finite = bad < 0
         if not bool(finite):
             return Advance(TrainState(**{**vars(state), "step": bad}), total, finite)
