@@ -6,6 +6,7 @@ Averages over thousands of draws are compared within 4.5 standard errors in ever
 import dataclasses
 import functools
 import math
+import re
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -379,4 +380,4 @@ def test_estimators_without_meaning(parts, words):
 
 def test_every_estimator_is_listed_with_its_paper():
     for cls in objectives.GRADIENTS.values():
-        assert "arXiv:" in cls.__doc__.splitlines()[0] or "19" in cls.__doc__ or "20" in cls.__doc__
+        assert re.search(r"\((arXiv:\d{4}\.\d{4,5}|[A-Z]\w+( et al\.)? (19|20)\d\d)\b", cls.__doc__.splitlines()[0])

@@ -75,10 +75,87 @@ def test_the_graph_is_that_of_pytorch_fid(file):
     np.testing.assert_allclose(np.linalg.norm(got, axis=1), [204.22276307, 197.2331455], rtol=1e-5)
 
 
+def features_by_hand(weights: dict[str, np.ndarray], images: np.ndarray) -> np.ndarray:
+    """Returns the features of pytorch-fid's network in numpy: a convolution is a sum over its taps.
+
+    Written from torchvision's `inception.py` and pytorch-fid's patches of it, with their names and paddings; widths and
+    kernels are those of the weights.
+    """
+
+    def unit(name: str, x: np.ndarray, stride: int = 1, pad: bool = True) -> np.ndarray:
+        kernel = weights[f"{name}.conv.weight"]  # [out, in, h, w]
+        high, wide = kernel.shape[2:]
+        if pad:
+            x = np.pad(x, ((0, 0), (high // 2,) * 2, (wide // 2,) * 2, (0, 0)))
+        rows, columns = (x.shape[1] - high) // stride + 1, (x.shape[2] - wide) // stride + 1
+        y = np.zeros((len(x), rows, columns, len(kernel)), np.float32)
+        for i in range(high):
+            for j in range(wide):
+                part = x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
+                y += part @ kernel[:, :, i, j].T
+        bn = {last: weights[f"{name}.bn.{last}"] for last in ("weight", "bias", "running_mean", "running_var")}
+        y = (y - bn["running_mean"]) / np.sqrt(bn["running_var"] + np.float32(1e-3))
+        return np.maximum(y * bn["weight"] + bn["bias"], 0)
+
+    def windows(x: np.ndarray, step: int = 1) -> np.ndarray:
+        return np.lib.stride_tricks.sliding_window_view(x, (3, 3), (1, 2))[:, ::step, ::step]
+
+    def bordered(x: np.ndarray) -> np.ndarray:
+        return np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+
+    def mean(x: np.ndarray) -> np.ndarray:  # patch 1: `count_include_pad=False`
+        return np.nanmean(windows(bordered(x)), (-2, -1))
+
+    def row(block: str, x: np.ndarray, *names: str, stride: int = 1) -> np.ndarray:
+        for name in names:
+            last = name == names[-1] and stride > 1
+            x = unit(f"{block}.{name}", x, stride if last else 1, pad=not last)
+        return x
+
+    def side_by_side(*parts: np.ndarray) -> np.ndarray:
+        return np.concatenate(parts, -1)
+
+    x = np.asarray(net.prepare(jnp.asarray(images)))  # checked by test_resize
+    x = unit("Conv2d_1a_3x3", x, 2, pad=False)
+    x = unit("Conv2d_2b_3x3", unit("Conv2d_2a_3x3", x, pad=False))
+    x = windows(x, 2).max((-2, -1))
+    x = windows(unit("Conv2d_4a_3x3", unit("Conv2d_3b_1x1", x), pad=False), 2).max((-2, -1))
+    triple = tuple(f"branch3x3dbl_{i}" for i in (1, 2, 3))
+    for b in ("Mixed_5b", "Mixed_5c", "Mixed_5d"):
+        five = row(b, x, "branch5x5_1", "branch5x5_2")
+        x = side_by_side(row(b, x, "branch1x1"), five, row(b, x, *triple), row(b, mean(x), "branch_pool"))
+    halved = windows(x, 2).max((-2, -1))
+    x = side_by_side(row("Mixed_6a", x, "branch3x3", stride=2), row("Mixed_6a", x, *triple, stride=2), halved)
+    for b in ("Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e"):
+        once = row(b, x, *(f"branch7x7_{i}" for i in (1, 2, 3)))
+        twice = row(b, x, *(f"branch7x7dbl_{i}" for i in (1, 2, 3, 4, 5)))
+        x = side_by_side(row(b, x, "branch1x1"), once, twice, row(b, mean(x), "branch_pool"))
+    halved = windows(x, 2).max((-2, -1))
+    seven = row("Mixed_7a", x, *(f"branch7x7x3_{i}" for i in (1, 2, 3, 4)), stride=2)
+    x = side_by_side(row("Mixed_7a", x, "branch3x3_1", "branch3x3_2", stride=2), seven, halved)
+    for b in ("Mixed_7b", "Mixed_7c"):
+        # Patch 2: the last block pools by the maximum.
+        pooled = mean(x) if b == "Mixed_7b" else np.nanmax(windows(bordered(x)), (-2, -1))
+        three, double = row(b, x, "branch3x3_1"), row(b, x, *triple[:2])
+        forks = [row(b, three, f"branch3x3_2{c}") for c in "ab"] + [row(b, double, f"branch3x3dbl_3{c}") for c in "ab"]
+        x = side_by_side(row(b, x, "branch1x1"), *forks, row(b, pooled, "branch_pool"))
+    return x.mean((1, 2))
+
+
+def test_the_graph_is_that_of_numpy(weights, file):
+    """Every feature, of a second writing of the network that shares only the resize with ours."""
+    x = pictures(1, 16, 16, 3)
+    got = jax.jit(inception.features)(reader.read(file), x)
+    np.testing.assert_allclose(got, features_by_hand(weights, x), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 16, 16, 3), (2, 28, 28, 1), (1, 299, 299, 3), (1, 400, 350, 3)])
 def test_features_are_those_of_pytorch_fid(shape, weights, file, monkeypatch):
-    """Needs pytorch-fid and a torchvision that goes with this torch; our weights stand in for its download."""
+    """Their program itself, from the `bench` extra: torch is too large for the suite's. Our weights, not its download.
+
+    What it says of two images stands in `test_the_graph_is_that_of_pytorch_fid`, and the suite repeats it in numpy.
+    """
     torch = pytest.importorskip("torch")
     theirs = pytest.importorskip("pytorch_fid.inception", exc_type=(ImportError, RuntimeError))
     state = {name: torch.from_numpy(value) for name, value in weights.items()}

@@ -22,7 +22,10 @@ from vae_jax.train.step import TrainStep, all_finite
 
 
 class Advance(NamedTuple):
-    """What a chunk of steps leaves behind. If `finite` is False, `state.step` counts the bad step as made."""
+    """What a chunk of steps leaves behind.
+
+    If `finite` is False, `state.step` counts the bad step as made, and `metrics` are those of the bad step alone.
+    """
 
     state: TrainState
     metrics: Metrics
@@ -88,9 +91,11 @@ class StreamFeed:
         def one(state: TrainState, total: Any, bad: jax.Array, batch: Batch) -> tuple:
             # The data key of the device feed, so that both draw the same noise.
             state, metrics = step(state, transform(prng.site_key(state.key, "data"), batch))
-            finite = all_finite(metrics)
-            first = jnp.where((bad < 0) & ~finite, state.step, bad)
-            return state, jax.tree.map(jnp.add, total, metrics), first
+            good, finite = bad < 0, all_finite(metrics)
+            # From the first bad step on only its own metrics are kept: those of the later steps of the chunk, which
+            # are made all the same, are NaN throughout and would be named as what became NaN.
+            total = jax.tree.map(lambda t, m: jnp.where(good, jnp.where(finite, t + m, m), t), total, metrics)
+            return state, total, jnp.where(good & ~finite, state.step, bad)
 
         whole = sharding.replicated(mesh)
 
@@ -111,11 +116,11 @@ class StreamFeed:
                 total, bad = self._nothing(state, batch)
             state, total, bad = self._one(state, total, bad, batch)
         assert bad is not None, "n is 1 or more"
+        assert total is not None
         finite = bad < 0
-        metrics = jax.tree.map(lambda t: t / n, total)
         if not bool(finite):
-            state = TrainState(**{**vars(state), "step": bad})
-        return Advance(state, metrics, finite)
+            return Advance(TrainState(**{**vars(state), "step": bad}), total, finite)
+        return Advance(state, jax.tree.map(lambda t: t / n, total), finite)
 
     def position(self) -> dict[str, Any]:
         return self._stream.get_state()
