@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ from vae_jax.errors import InputError, nearest
 from vae_jax.evaluation import METRICS, evaluate, measures
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.settings import Settings
+from vae_jax.typed import conform, conform_fields, items
 from vae_jax.user_images import user_batches
 
 if TYPE_CHECKING:
@@ -69,6 +72,9 @@ def evaluate_run(
       InputError: unknown metric or split, a number out of range that all depend on, an unfinished run, or nothing of
         what was asked for can be measured.
     """
+    metrics, k, split, limit, batch_size, seed, step, out = _arguments(
+        run, metrics, k, split, limit, batch_size, seed, step, out
+    )
     e = run.config.evaluation
     split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
     limit, k = e.limit if limit is None else limit, e.k if k is None else k
@@ -83,7 +89,7 @@ def evaluate_run(
         evaluations.check_out(file, run.path)
     source = run.source(split)
     ks = bounds(metrics, k)
-    options = Settings(**(settings or {}), k=k or ks)
+    options = _settings(settings or {}, k or ks)
     asked = measures.expand(metrics)
     standard = tuple(name for name in metrics if name not in measures.names())
     refused = measures.refusals(asked, options)
@@ -132,6 +138,42 @@ def evaluate_run(
     }
     values = jsonable(values)
     return values | _filed(run, values, metrics, file if write else None) | ({"refused": refused} if refused else {})
+
+
+def _arguments(run: Any, metrics: Any, k: Any, split: Any, limit: Any, batch_size: Any, seed: Any, step: Any, out: Any):
+    """Returns all but the run as plain values of their types.
+
+    Raises:
+      InputError: one of them is of another type; the message says what to write.
+    """
+    if isinstance(run, str | os.PathLike):
+        raise InputError(f"run: {str(run)!r} is a path; open it with vj.Run.load({str(run)!r})")
+    numbers = {"limit": limit, "batch_size": batch_size, "step": step}
+    limit, batch_size, step = (conform(value, int | None, name) for name, value in numbers.items())
+    out = conform(out, str | None, "out")
+    return (
+        items(metrics, str, "metrics"),
+        None if k is None else items(k, int, "k"),
+        conform(split, str | None, "split", "test"),
+        limit,
+        batch_size,
+        conform(seed, int, "seed", 0),
+        step,
+        None if out is None else Path(out),
+    )
+
+
+def _settings(given: Mapping[str, Any], k: tuple[int, ...]) -> Settings:
+    """Returns the options of single metrics.
+
+    Raises:
+      InputError: an unknown one, or one of another type.
+    """
+    known = [field.name for field in dataclasses.fields(Settings) if field.name != "k"]
+    for name in given:
+        if name not in known:
+            raise InputError(f"settings: no setting {name!r}; {nearest(name, known)}")
+    return conform_fields(Settings(**given, k=k), {}, "settings")
 
 
 def _filed(run: Run, values: dict[str, Any], asked: tuple[str, ...], file: Path | None) -> dict[str, Any]:

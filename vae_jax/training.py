@@ -185,6 +185,7 @@ def train_run(
       NonFinite: training diverged.
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
+    config = configs.check(config)
     source, shape = prepare(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
     run = open_run(config, experiment, path, shape, resume, facts_of(source))
