@@ -158,7 +158,7 @@ def run_seed(name: str, config: Config, folder: Path, metrics: tuple[str, ...]) 
       InputError: unknown metric, or a folder that holds another run.
     """
     import vae_jax
-    from vae_jax.atomic import write_json
+    from vae_jax import evaluations
     from vae_jax.runs import Run
 
     if not (folder / "config.json").is_file():
@@ -171,16 +171,15 @@ def run_seed(name: str, config: Config, folder: Path, metrics: tuple[str, ...]) 
         if newest < config.steps:
             run = vae_jax.train_run(config, folder, name=name, resume=True)
     file = folder / "eval.json"
-    values = json.loads(file.read_text()) if file.is_file() else {}
-    if values.get("step") != config.steps:
-        values = vae_jax.evaluate_run(run)
-    if missing := tuple(m for m in metrics if m not in values.get("asked", ())):
-        more = vae_jax.evaluate_run(run, metrics=missing, write=False)
-        values["metrics"] |= more["metrics"]
-        values["protocol"] = more["protocol"] | values["protocol"]
-        values["asked"] = [*values.get("asked", ()), *missing]
-        write_json(file, values)
-    return values
+    held = evaluations.read(file) if file.is_file() else {"evaluations": []}
+    mine = [e for e in held["evaluations"] if e["step"] == config.steps and evaluations.is_own(e, config)]
+    if not mine:
+        vae_jax.evaluate_run(run)
+    if missing := tuple(m for m in metrics if not any(m in e.get("asked", ()) for e in mine)):
+        vae_jax.evaluate_run(run, metrics=missing)
+    # Numbers of other protocols, which somebody measured in this folder, are not those of the experiment.
+    mine = [e for e in evaluations.read(file)["evaluations"] if evaluations.is_own(e, config)]
+    return evaluations.view(name, config, mine, config.steps)
 
 
 def merge(evaluations: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
@@ -193,7 +192,7 @@ def merge(evaluations: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
       evaluations: seed -> content of its eval.json.
     """
     first = dict(next(iter(evaluations.values())))
-    first.pop("asked", None)
+    first.pop("evaluations", None)
     if len(evaluations) == 1:
         return first
     merged: dict[str, Any] = {}

@@ -152,7 +152,7 @@ def test_numbers_are_those_of_eval_json(runs, tmp_path):
     assert "&lt;b&gt;run" in page.text
     assert "<b>run" not in page.text
     assert "no run has both" in page.section("rate-distortion")
-    values["step"] = 2
+    values["step"] = values["evaluations"][0]["step"] = 2
     (run / "eval.json").write_text(json.dumps(values))
     page = report(run, "--out", tmp_path / "r.html")
     assert "eval.json is of step 2" in page.text
@@ -328,7 +328,7 @@ BAD = {
     "seed": (["{vae}", "--seed", "-1"], "--seed"),
     "map": (["{vae}", "--map", "mds"], "mds"),
     "umap": (["{vae}", "--map", "umap"], "pip install umap-learn"),
-    "eval.json": (["{tmp}/cut"], "write it again with vae-jax eval"),
+    "eval.json": (["{tmp}/cut"], "write it again with `vae-jax eval "),
 }
 
 

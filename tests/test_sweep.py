@@ -15,8 +15,10 @@ import support
 
 import vae_jax as vj
 from vae_jax import config as configs
+from vae_jax import experiments_index as index
 from vae_jax import training
 from vae_jax.cli import main
+from vae_jax.cli.sweep import read_plan, take_own
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
@@ -375,6 +377,29 @@ def test_a_metric_that_members_refuse_costs_nothing_else(tmp_path, capsys, monke
     assert set(values["members"][0]["metrics"]) == {"mse", "elbo", "rate", "distortion"}
     # `refuse` gave nothing, so all that was measured and that has a better side is shown.
     assert set(table.main_metrics(values)) == {"mse", "elbo", "distortion"}
+
+
+def test_members_wear_only_targets_that_are_theirs(tmp_path, monkeypatch):
+    """A member that is still the experiment keeps its targets; other steps or a varied option drop them."""
+    written = index.load(index.find("vae_mnist"))
+    assert written.expected
+
+    def targets(*words: str, smoke: bool = False) -> list[bool]:
+        own, rest = take_own(list(words))
+        plan = read_plan(written, "vae_mnist", own, rest, smoke=smoke)
+        return [member.config.expected == written.expected for member in plan.members]
+
+    rate = written.optimizer.lr
+    assert targets("--seeds", "0:2") == [True, True]
+    assert targets("--vary", f"optimizer.lr={rate},0.5") == [True, False]
+    assert targets("--seeds", "0:2", "--steps", "7") == [False, False]
+    assert targets("--seeds", "0", smoke=True) == [False]
+    made: list = []
+    monkeypatch.setattr("vae_jax.api.run_sweep", lambda plan, *a, **k: made.append(plan) or ({}, None))
+    vj.sweep("vae_mnist", vary={"optimizer.lr": (rate, 0.5)})
+    vj.sweep("vae_mnist", steps=7)
+    seen = [member.config.expected for plan in made for member in plan.members]
+    assert seen == [written.expected, {}, {}]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from vae_jax.runs import Run
 from vae_jax.sweeps import plan
 from vae_jax.sweeps.record import Sweep
 from vae_jax.train.population import Strategy
+from vae_jax.typed import conform, items
 
 __all__ = ["evaluate_run", "experiment", "resume", "sweep", "train_run"]
 
@@ -74,6 +75,9 @@ def train_run(
       NonFinite: training diverged; the message names step, metric and last good checkpoint.
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
+    config = configs.check(config)
+    workdir, name = _folder(workdir), _name(name)
+    resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
     if resume and init_from is not None:
         raise InputError("init_from: a run that is resumed has its own weights; leave out resume or init_from")
     origin = None if init_from is None else Run.load(init_from)
@@ -140,17 +144,59 @@ def sweep(
       InputError: bad input; nothing was written.
       Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
     """
-    path = experiments_index.find(name)
-    known = {
-        option.replace("-", "_"): {" ".join(map(str, v)) if isinstance(v, tuple | list) else str(v): v for v in values}
-        for option, values in (vary or {}).items()
-    }
+    path = experiments_index.find(_name(name))
+    folder, metrics = _folder(workdir), items(metrics, str, "metrics")
+    resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
+    strategy = conform(strategy, Strategy, "strategy", "vmap")
+    seeds = items(seeds, int, "seeds")
+    if twice := [seed for seed in seeds if seeds.count(seed) > 1]:
+        raise InputError(f"seeds: {twice[0]} is listed twice, which would count one run as two; give each once")
+    known = _values(vary or {})
 
     def configure(written: dict[str, str]) -> Config:
         return experiment(name, **options, **{option: known[option][text] for option, text in written.items()})
 
-    check_names(tuple(metrics))
+    check_names(metrics)
     texts = {option: tuple(values) for option, values in known.items()}
-    members = tuple(plan.make_members(tuple(seeds), texts, configure))
-    what = Sweep(path.stem, members, tuple(seeds), texts, tuple(metrics), strategy)
-    return run_sweep(what, Path(workdir) if workdir else None, resume=resume, quiet=quiet)[0]
+    members = tuple(plan.make_members(seeds, texts, configure))
+    what = Sweep(path.stem, members, seeds, texts, metrics, strategy)
+    return run_sweep(what, folder, resume=resume, quiet=quiet)[0]
+
+
+def _folder(workdir: Any) -> Path | None:
+    found = conform(workdir, str | None, "workdir")
+    if found == "":
+        raise InputError("workdir: '' is no folder; name one, or leave it out for the next free one under runs/")
+    return None if found is None else Path(found)
+
+
+def _name(name: Any) -> str:
+    found = conform(name, str, "name", "custom")
+    if not found:
+        raise InputError("name: '' is no name; write 'custom', for example")
+    return found
+
+
+def _values(vary: Any) -> dict[str, dict[str, Any]]:
+    """Returns option -> {a value as it is written on the command line: the value}.
+
+    Raises:
+      InputError: not a mapping of options to lists, an option or a value twice, the seed.
+    """
+    if not isinstance(vary, Mapping):
+        raise InputError(f"vary: {vary!r} is not a dict; write {{'model.objective.beta': (1.0, 4.0)}}, for example")
+    known: dict[str, dict[str, Any]] = {}
+    for given, held in vary.items():
+        option = conform(given, str, "vary").replace("-", "_")
+        if option == "seed":
+            raise InputError("vary: seed is not varied but listed apart; write seeds=range(8), for example")
+        values = items(held, Any, f"vary[{given!r}]")
+        texts = [" ".join(map(str, v)) if isinstance(v, tuple | list) else str(v) for v in values]
+        twice = [text for text in texts if texts.count(text) > 1]
+        if not values:
+            raise InputError(f"vary[{given!r}]: there are no values; give one or more, or leave the option out")
+        if option in known or twice:
+            what = twice[0] if twice else "the option"
+            raise InputError(f"vary[{given!r}]: {what} is listed twice; give each value once, in one list")
+        known[option] = dict(zip(texts, values))
+    return known

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from vae_jax.priors import PRIORS
 from vae_jax.schedules import SCHEDULES
 from vae_jax.targets import Target
 from vae_jax.train import MeshConfig, Optimizer
+from vae_jax.typed import check_finite, conform_fields
 
 # The option whose value names a component -> the components it can name.
 REGISTRIES: dict[str, dict[str, type]] = {
@@ -116,15 +116,20 @@ class Config:
 
 
 def check(config: Config) -> Config:
-    """Returns the config unchanged if its numbers make sense.
+    """Returns the config if its values make sense, with numpy numbers, paths and lists as plain values.
 
     Raises:
-      InputError: the first value out of range, with its option, its value and what it may be.
+      InputError: the first value of a wrong type or out of range, with its option, its value and what it may be.
     """
-    for option, ok, rule in _rules(config):
+    if not isinstance(config, Config):
+        raise InputError(f"config: {config!r} is not a Config; make one with vj.experiment, or vj.Config(...)")
+    config = conform_fields(config, REGISTRIES)
+    rules = _rules(config)
+    known = {option: rule for option, _, rule in rules}
+    for option, value in flatten(config).items():
+        check_finite(value, option, known.get(option, "finite"))
+    for option, ok, rule in rules:
         value = get(config, option)
-        if isinstance(value, float) and math.isnan(value):
-            raise InputError(f"{option}: nan is not a number that can be used; {option} must be {rule}")
         if not ok(value):
             raise InputError(f"{option}: {_show(value)} is out of range; it must be {rule}")
     if config.data.batch_size % config.accumulate:
@@ -315,6 +320,7 @@ def _rules(config: Config):
             f"{group}.b1": share,
             f"{group}.b2": share,
             f"{group}.schedule.warmup_steps": not_negative,
+            f"{group}.schedule.milestones": (lambda v: all(step >= 0 for step in v), "steps of 0 or more"),
             f"{group}.schedule.factor": positive,
             f"{group}.schedule.final": not_negative,
         }

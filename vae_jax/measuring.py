@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -9,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from vae_jax.atomic import jsonable, write_json
+from vae_jax import evaluations
+from vae_jax.atomic import jsonable
 from vae_jax.errors import InputError, nearest
 from vae_jax.evaluation import METRICS, evaluate, measures
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.settings import Settings
-from vae_jax.targets import judge
+from vae_jax.typed import conform, conform_fields, items
 from vae_jax.user_images import user_batches
 
 if TYPE_CHECKING:
     from vae_jax.runs import Run
     from vae_jax.train import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_run(
@@ -39,7 +45,7 @@ def evaluate_run(
     write: bool = True,
     report: Callable[[int, int], None] = lambda seen, total: None,
 ) -> dict[str, Any]:
-    """Evaluates a run, writes eval.json (contract.md) and returns its content.
+    """Evaluates a run, merges the numbers into eval.json (see `evaluations`) and returns those of this call.
 
     Args:
       run: an existing run.
@@ -51,17 +57,24 @@ def evaluate_run(
       state: evaluate this state instead of a checkpoint.
       settings: options of single metrics (fields of `settings.Settings`).
       others: further runs, for metrics that compare several.
-      out: file to write; None is RUN/eval.json.
+      out: file to merge into; None is RUN/eval.json.
       write: False writes nothing.
       report: called with (examples done, examples in all).
 
-    A metric that this run has not (no factors, say), or whose settings are out of range, does not cost the others: its
-    reason stands under `refused`.
+    Returns:
+      `experiment, step, data, split, protocol, metrics, latents, training` of this call; `expected` and `pass`, judged
+      on all that was measured under the run's own protocol (`evaluation.split`, `evaluation.limit`, seed 0);
+      `targets_of`, that protocol in words, where this call has another one; `set_aside`, where an eval.json that
+      cannot be read was moved to. A metric that this run does not provide (no factors, say), or whose settings are
+      out of range, does not cost the others: its reason is listed under `refused`.
 
     Raises:
       InputError: unknown metric or split, a number out of range that all depend on, an unfinished run, or nothing of
         what was asked for can be measured.
     """
+    metrics, k, split, limit, batch_size, seed, step, out = _arguments(
+        run, metrics, k, split, limit, batch_size, seed, step, out
+    )
     e = run.config.evaluation
     split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
     limit, k = e.limit if limit is None else limit, e.k if k is None else k
@@ -71,9 +84,12 @@ def evaluate_run(
     if not 0 <= seed < 2**31:
         raise InputError(f"--seed: {seed} is out of range; it must be in [0, 2^31)")
     check_names(metrics)
+    file = out or run.path / "eval.json"
+    if write:
+        evaluations.check_out(file, run.path)
     source = run.source(split)
     ks = bounds(metrics, k)
-    options = Settings(**(settings or {}), k=k or ks)
+    options = _settings(settings or {}, k or ks)
     asked = measures.expand(metrics)
     standard = tuple(name for name in metrics if name not in measures.names())
     refused = measures.refusals(asked, options)
@@ -118,13 +134,62 @@ def evaluate_run(
         "protocol": protocol(run, split, ks, limit, result.n, seed, state) | subject.protocol,
         "metrics": {name: vars(result.metrics[name]) for name in names},
         "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
-        **judge(run.config.expected, result.metrics),
         "training": run.provenance(),
-        **({"refused": refused} if refused else {}),
     }
-    if write:
-        write_json(out or run.path / "eval.json", values)
-    return jsonable(values)
+    values = jsonable(values)
+    return values | _filed(run, values, metrics, file if write else None) | ({"refused": refused} if refused else {})
+
+
+def _arguments(run: Any, metrics: Any, k: Any, split: Any, limit: Any, batch_size: Any, seed: Any, step: Any, out: Any):
+    """Returns all but the run as plain values of their types.
+
+    Raises:
+      InputError: one of them is of another type; the message says what to write.
+    """
+    if isinstance(run, str | os.PathLike):
+        raise InputError(f"run: {str(run)!r} is a path; open it with vj.Run.load({str(run)!r})")
+    numbers = {"limit": limit, "batch_size": batch_size, "step": step}
+    limit, batch_size, step = (conform(value, int | None, name) for name, value in numbers.items())
+    out = conform(out, str | None, "out")
+    return (
+        items(metrics, str, "metrics"),
+        None if k is None else items(k, int, "k"),
+        conform(split, str | None, "split", "test"),
+        limit,
+        batch_size,
+        conform(seed, int, "seed", 0),
+        step,
+        None if out is None else Path(out),
+    )
+
+
+def _settings(given: Mapping[str, Any], k: tuple[int, ...]) -> Settings:
+    """Returns the options of single metrics.
+
+    Raises:
+      InputError: an unknown one, or one of another type.
+    """
+    known = [field.name for field in dataclasses.fields(Settings) if field.name != "k"]
+    for name in given:
+        if name not in known:
+            raise InputError(f"settings: no setting {name!r}; {nearest(name, known)}")
+    return conform_fields(Settings(**given, k=k), {}, "settings")
+
+
+def _filed(run: Run, values: dict[str, Any], asked: tuple[str, ...], file: Path | None) -> dict[str, Any]:
+    """Merges a result into a file, if there is one, and returns what the call says of targets and of that file."""
+    own, e = evaluations.is_own(values, run.config), run.config.evaluation
+    about: dict[str, Any] = evaluations.verdicts(run.config, [values] if own else [])
+    if file is not None:
+        held, aside = evaluations.update(file, run.path, run.experiment, run.config, values, asked)
+        if held["step"] == values["step"]:
+            about = {name: held[name] for name in about}
+        if aside is not None:
+            logger.warning("%s: could not be read; it is kept as %s", file, aside)
+            about["set_aside"] = str(aside)
+    if not own and run.config.expected:
+        about["targets_of"] = f"{e.split} split, {f'first {e.limit:,}' if e.limit else 'all'} images, seed 0"
+    return about
 
 
 def refusal(refused: Mapping[str, str]) -> InputError:

@@ -163,6 +163,7 @@ def train_run(
       NonFinite: training diverged.
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
+    config = configs.check(config)
     source, _ = prepare(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
     if resume and is_torso(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,16 +92,15 @@ def _text(value: Any) -> str:
 
 def measured(path: Path) -> dict[str, Any]:
     """Returns the metrics of a run or baseline with their origin: eval.json, else the last training line."""
+    from vae_jax import evaluations
     from vae_jax.figures import read_metrics
 
     file = path / "eval.json"
     if file.is_file():
-        try:
-            held = json.loads(file.read_text())
-            origin = f"eval.json: {held['data']}, {held['split']} split, {held['protocol']['n']:,} images"
-            return {"from": f"{origin}, step {held['step']:,}", "metrics": held["metrics"]}
-        except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({error!r}); write it again with vae-jax eval") from error
+        held = evaluations.read(file)
+        origin = f"eval.json: {held['data']}, {held['split']} split, {held['protocol']['n']:,} images"
+        origin = "; ".join([f"{origin}, step {held['step']:,}", *evaluations.notes(held["metrics"])])
+        return {"from": origin, "metrics": held["metrics"]}
     lines = [line for line in read_metrics(path) if line.get("split") == "train"]
     if not lines:
         return {"from": "no numbers yet", "metrics": {}}
@@ -141,10 +139,12 @@ def print_table(title: str, rows: dict[str, list[str]], names: list[str]) -> Non
     if not rows:
         print(f"{title}: none")
         return
+    # Names of folders and options are to be read as they are, "[red]" and ":key:" too.
+    console = Console(highlight=False, markup=False, emoji=False)
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
     for name in names:
         table.add_column(name, justify="right", overflow="fold")
     for key, row in rows.items():
         table.add_row(key, *row)
-    Console(highlight=False).print(table)
+    console.print(table)

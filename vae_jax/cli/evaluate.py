@@ -35,7 +35,7 @@ class Evaluate(Settings):
     others: tuple[Path, ...] = ()
     """Further run folders, for metrics that compare several (udr)."""
     out: Path | None = None
-    """JSON file to write (default: RUN/eval.json)."""
+    """JSON file to add the numbers to (default: RUN/eval.json)."""
 
     def __call__(self) -> None:
         from vae_jax.cli.output import counting, destination
@@ -68,7 +68,7 @@ class Evaluate(Settings):
 
 
 def print_result(result: dict[str, Any]) -> None:
-    """Prints the content of eval.json as a table."""
+    """Prints what an evaluation measured as a table, with its protocol and the verdicts on the targets."""
     from rich.console import Console
     from rich.table import Table
 
@@ -79,19 +79,20 @@ def print_result(result: dict[str, Any]) -> None:
     p = result["protocol"]
     shape = "x".join(map(str, p["image_shape"]))
     title = f"{result['experiment']}, step {result['step']:,}: {result['data']} {shape}, {result['split']} split"
+    elsewhere = result.get("targets_of")
     table = Table()
     table.add_column("metric")
     for name in ("value", "± stderr", "expected"):
         table.add_column(name, justify="right")
     for name, m in result["metrics"].items():
-        want = result["expected"].get(name)
+        want = None if elsewhere else result["expected"].get(name)
         verdict = ""
         if want is not None:
             text = target_text(want["value"], want["tolerance"], want.get("direction", ""))
             verdict = f"{text} {'ok' if want['pass'] else 'MISSED'}"
         table.add_row(name, digits(name, m["value"]), "" if m["stderr"] is None else f"{m['stderr']:.2g}", verdict)
     note = f"{p['n']:,} images, pixels {p['pixels']}, {p['likelihood']} likelihood, {p['weights']} weights"
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # names such as [red] are to be read as they are
     console.print(title, style="bold", soft_wrap=True)
     console.print(table)
     note += f", {p['data_protocol']} protocol, seed {p['seed']}"
@@ -101,7 +102,11 @@ def print_result(result: dict[str, Any]) -> None:
         about = p[name]
         if isinstance(about, Mapping):
             about = ", ".join(f"{key} {f'{v:.4g}' if isinstance(v, float) else v}" for key, v in about.items())
-        console.print(f"{name}: {about}", style="dim", soft_wrap=True, markup=False)  # "E[x|z]" is no markup
-    if unseen := [name for name, want in result["expected"].items() if want["pass"] is None]:
+        console.print(f"{name}: {about}", style="dim", soft_wrap=True)
+    if elsewhere:
+        said = {True: "ok", False: "MISSED", None: "not measured"}
+        verdicts = ", ".join(f"{name} {said[want['pass']]}" for name, want in result["expected"].items())
+        console.print(f"targets are judged on the {elsewhere}: {verdicts}", style="dim", soft_wrap=True)
+    elif unseen := [name for name, want in result["expected"].items() if want["pass"] is None]:
         # Some are made only on request: whoever wants the verdict must know what to ask for.
         console.print(f"targets not measured: {', '.join(unseen)}", style="dim", soft_wrap=True)

@@ -19,7 +19,7 @@ class Progress:
 
     def __init__(self, steps: int, *, quiet: bool = False):
         self.steps, self.quiet = steps, quiet
-        self.console = Console(quiet=quiet)
+        self.console = Console(quiet=quiet, markup=False, emoji=False)
         self._live = self.console.is_terminal and not quiet
         self._bar: RichProgress | None = None
         self._task: Any = None
@@ -54,8 +54,8 @@ class Progress:
         if self._bar is None:
             columns: list[ProgressColumn] = [
                 MofNCompleteColumn(),
-                TextColumn("{task.description}"),
-                TextColumn("{task.fields[speed]}"),
+                TextColumn("{task.description}", markup=False),
+                TextColumn("{task.fields[speed]}", markup=False),
                 TimeRemainingColumn(compact=True),
                 TextColumn("left"),
             ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,17 +90,17 @@ def numbers(run: Run, state: TrainState, report: Callable[[int, int], None]) -> 
     Raises:
       InputError: eval.json cannot be read.
     """
+    from vae_jax import evaluations
     from vae_jax.measuring import evaluate_run
 
     file, now = run.path / "eval.json", int(state.step)
     why = "there is no eval.json"
     if file.is_file():
-        try:
-            held = json.loads(file.read_text())
-            known = {"step", "data", "split", "protocol", "metrics"} <= held.keys()
-            if known and held["step"] == now:
-                return held, f"eval.json, seed {held['protocol'].get('seed', 0)}"
-            why = f"eval.json is of step {held['step']:,}"
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise InputError(f"{file}: cannot be read ({error!r}); write it again with vae-jax eval") from error
+        held = evaluations.read(file)
+        if held["step"] != now and any(entry["step"] == now for entry in held["evaluations"]):
+            held = evaluations.view(run.experiment, run.config, held["evaluations"], now)
+        if held["step"] == now:
+            origin = f"eval.json, seed {held['protocol'].get('seed', 0)}"
+            return held, "; ".join([origin, *evaluations.notes(held["metrics"])])
+        why = f"eval.json is of step {held['step']:,}"
     return evaluate_run(run, state=state, write=False, report=report), f"measured for this report: {why}"

@@ -85,6 +85,7 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     Raises:
       InputError: see `vae_jax.sweeps.plan`; and whatever `vae-jax train` refuses.
     """
+    from vae_jax import config as configs
     from vae_jax.cli.options import parse_config
     from vae_jax.measuring import check_names
     from vae_jax.sweeps import plan
@@ -108,7 +109,7 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
             config = parse_config(base, [*options, *words], f"vae-jax train {experiment}") if words else common
         except InputError as error:
             raise InputError(f"--vary: {error}") from error
-        return config.shrink() if smoke else config
+        return configs.keep_targets(config.shrink() if smoke else config, base)
 
     members = plan.make_members(seeds, vary, configure)
     return Sweep(experiment, tuple(members), seeds, vary, metrics, strategy)

@@ -150,12 +150,17 @@ def _value(metric: Mapping[str, Any]) -> tuple[str, str]:
     return show(metric["value"], error), f"± {error:.2g}" if error is not None else ""
 
 
+def _apart(metric: Mapping[str, Any]) -> str:
+    """Returns in what the protocol of one metric differs from that of the page, if it does."""
+    return "".join(f"; {name} {_text(value)}" for name, value in metric.get("protocol", {}).items())
+
+
 def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict[str, Any]]:
     every = dict.fromkeys(name for e in entries for name in e.result["metrics"])
     found = []
     for name in every:
         held = [e.result["metrics"].get(name) for e in entries]
-        cells = [(*_value(m), f"{m['n']:,}") if m else ("–", "", "") for m in held]
+        cells = [(*_value(m), f"{m['n']:,}{_apart(m)}") if m else ("–", "", "") for m in held]
         found.append({"name": name, "meaning": meanings.get(re.sub(r"^iw_\d+$", "iw_<k>", name), ""), "cells": cells})
     return found
 

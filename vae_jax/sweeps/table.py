@@ -126,7 +126,7 @@ def print_table(sweep: Mapping[str, Any]) -> None:
             if name == first:
                 cells.append("-" if row["best"] is None else f"{digits(name, row['best'])} ({row['best_seed']})")
         table.add_row(*cells)
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False)
     console.print(table)
     for member in sweep["members"]:
         if member["diverged"]:

@@ -1,0 +1,229 @@
+"""eval.json: merged by metric and protocol, never emptied, and read well by every reader."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+import support
+from test_cli_look import config
+
+from vae_jax import evaluations
+from vae_jax.cli.compare import measured
+from vae_jax.cli.main import run as cli
+from vae_jax.config import Config, Evaluation
+from vae_jax.errors import InputError
+from vae_jax.measuring import evaluate_run
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+from vae_jax.runs import Run
+
+TARGETS = {"elbo": (-50.0, 20.0, "here"), "frechet_distance": (0.0, 1.0, "here", "at least")}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Returns a finished run with targets, measured as the end of `train` measures it; tests copy it."""
+    run = Run.create(
+        tmp_path_factory.mktemp("made") / "run",
+        "tiny",
+        dataclasses.replace(config(VAE(3, MLP((8,)))), expected=TARGETS),
+        (8, 8, 1),
+    )
+    support.checkpoint(run, 2)
+    support.checkpoint(run)
+    evaluate_run(run)
+    return run.path
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return Run.load(shutil.copytree(made, tmp_path / "run"))
+
+
+def held(run: Run) -> dict:
+    return json.loads((run.path / "eval.json").read_text())
+
+
+def test_the_sequence_of_the_readme_leaves_compare_and_report_full(run, made, tmp_path, capsys):
+    first = held(run)
+    assert {"elbo", "rate", "distortion", "mse", "psnr", "active_units"} == first["metrics"].keys()
+    assert cli(["eval", str(run.path), "--k", "1", "10", "--limit", "50"]) == 0
+    assert "targets are judged on the test split, first 100 images, seed 0: elbo ok, frechet_distance not measured" in (
+        capsys.readouterr().out.replace("\n", " ")
+    )
+    assert cli(["eval", str(run.path), "--metrics", "generation", "--samples", "40"]) == 0
+    values = held(run)
+    assert values["metrics"]["elbo"] == first["metrics"]["elbo"], "the run's own protocol wins, not the latest"
+    assert values["metrics"]["iw_10"]["n"] == 50
+    assert values["metrics"]["iw_10"]["protocol"] == {"limit": 50}
+    assert "protocol" not in values["metrics"]["frechet_distance"]
+    assert "40" in values["protocol"]["frechet_distance"]
+    assert values["protocol"]["limit"] == 100
+    assert values["protocol"]["importance_samples"] == [1, 10]
+    assert values["latents"] == first["latents"]
+    assert values["pass"] is True, "the elbo of the first call and the distance of the third are both judged"
+    assert [e["protocol"]["limit"] for e in values["evaluations"]] == [50, 100], "two protocols, the latest last"
+
+    assert cli(["compare", str(run.path), str(made)]) == 0
+    out = capsys.readouterr().out
+    for name in ("elbo", "iw_10", "frechet_distance", "precision", "coverage"):
+        assert f" {name} " in out
+    assert "iw_1, iw_10: limit 50, 50 images" in out.replace("\n", " ")
+    page = tmp_path / "r.html"
+    assert cli(["report", str(run.path), "--out", str(page)]) == 0
+    text = page.read_text()
+    for name in ("elbo", "iw_10", "frechet_distance", "precision", "coverage"):
+        assert f">{name}<" in text
+    assert "50; limit 50" in text
+    assert "measured for this report" not in text
+
+
+def test_a_later_call_replaces_only_what_it_measured_again(run):
+    before = held(run)["metrics"]
+    file = run.path / "eval.json"
+    values = json.loads(file.read_text())
+    for name in ("elbo", "mse"):  # numbers that no call would give
+        values["evaluations"][0]["metrics"][name]["value"] = 1234.5
+    file.write_text(json.dumps(values))
+    assert evaluate_run(run, metrics=("elbo",))["metrics"].keys() == {"elbo"}, "a call returns what it measured"
+    after = held(run)["metrics"]
+    assert after["elbo"] == before["elbo"]
+    assert after["mse"]["value"] == 1234.5
+    assert list(after) == list(before)
+
+
+def test_two_settings_of_one_measure_are_two_evaluations(run):
+    evaluate_run(run, metrics=("frechet_distance",), settings={"samples": 30})
+    thirty = held(run)["metrics"]["frechet_distance"]
+    evaluate_run(run, metrics=("frechet_distance", "mse"), settings={"samples": 40})
+    values = held(run)
+    assert values["metrics"]["frechet_distance"]["value"] != thirty["value"]
+    assert "40" in values["protocol"]["frechet_distance"], "the section is that of the value beside it"
+    kept = [e["metrics"]["frechet_distance"] for e in values["evaluations"] if "frechet_distance" in e["metrics"]]
+    assert kept[0] == thirty
+    assert len(kept) == 2
+    evaluate_run(run, metrics=("frechet_distance",), settings={"samples": 40})
+    assert len(held(run)["evaluations"]) == 2, "the same call again adds nothing"
+
+
+def test_another_step_split_or_seed_never_takes_the_place_of_the_newest(run):
+    before = held(run)
+    for options in ({"step": 2}, {"split": "train"}, {"seed": 1}):
+        evaluate_run(run, **options)
+    values = held(run)
+    assert {k: v for k, v in values.items() if k != "evaluations"} == {
+        k: v for k, v in before.items() if k != "evaluations"
+    }
+    seen = [(e["step"], e["split"], e["protocol"]["seed"]) for e in values["evaluations"]]
+    assert seen == [(4, "test", 0), (2, "test", 0), (4, "train", 0), (4, "test", 1)]
+
+
+def test_targets_are_judged_on_the_own_protocol_only(run):
+    (run.path / "eval.json").unlink()
+    result = evaluate_run(run, limit=50)
+    assert result["targets_of"] == "test split, first 100 images, seed 0"
+    values = held(run)
+    assert values["metrics"]["elbo"]["n"] == 50, "better another protocol's number than none"
+    assert values["protocol"]["limit"] == 50
+    assert values["expected"]["elbo"]["pass"] is None
+    result = evaluate_run(run, metrics=("elbo",))
+    assert "targets_of" not in result
+    assert held(run)["expected"]["elbo"]["pass"] is True
+    assert held(run)["metrics"]["mse"]["protocol"] == {"limit": 50}
+
+
+def test_a_file_of_before_is_read_and_merged(run):
+    file = run.path / "eval.json"
+    old = json.loads(file.read_text())
+    del old["evaluations"]
+    old["metrics"]["mse"]["value"] = 1234.5
+    file.write_text(json.dumps(old))
+    evaluate_run(run, metrics=("elbo",))
+    values = held(run)
+    assert values["metrics"]["mse"]["value"] == 1234.5
+    assert len(values["evaluations"]) == 1
+
+
+DAMAGED = [
+    '{"step": 4',
+    "[]",
+    "null",
+    '{"step": 4}',
+    '{"step": 4, "split": "test", "protocol": {}, "metrics": {"elbo": 1}}',
+    '{"step": "4", "split": "test", "protocol": {}, "metrics": {}}',
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_file_is_kept_aside_and_said(run, text, capsys, caplog):
+    file, whole = run.path / "eval.json", held(run)
+    file.write_text(text, errors="surrogateescape")
+    assert cli(["compare", str(run.path), str(run.path.parent)]) == 2
+    assert cli(["report", str(run.path)]) == 2
+    (_, error) = capsys.readouterr().err.splitlines()
+    assert f"{file}: cannot be read" in error
+    assert f"write it again with `vae-jax eval {run.path}`, which moves it aside" in error
+    assert cli(["eval", str(run.path)]) == 0  # as the message says
+    aside = run.path / "eval.damaged.json"
+    assert f"{file}: could not be read; it is kept as {aside}" in caplog.text
+    assert aside.read_text(errors="surrogateescape") == text
+    assert held(run)["metrics"] == whole["metrics"]
+    file.write_text(text, errors="surrogateescape")
+    assert evaluate_run(run)["set_aside"] == str(run.path / "eval.damaged-2.json")
+
+
+def test_out_is_merged_too_and_never_holds_two_runs(run, made, tmp_path, capsys):
+    out = tmp_path / "mine.json"
+    for words in (["--metrics", "elbo"], ["--metrics", "mse"]):
+        assert cli(["eval", str(run.path), *words, "--out", str(out)]) == 0
+    assert json.loads(out.read_text())["metrics"].keys() == {"elbo", "mse"}
+    before = out.read_bytes()
+    capsys.readouterr()
+    assert cli(["eval", str(made), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert said == f"vae-jax: --out {out}: holds the numbers of {run.path}; choose another file for those of {made}\n"
+    assert out.read_bytes() == before
+    other = tmp_path / "other.json"
+    other.write_text('{"my": "notes"}')
+    assert cli(["eval", str(run.path), "--out", str(other)]) == 2
+    assert f"--out {other}: is there and not a file of vae-jax eval; choose another file" in capsys.readouterr().err
+    assert other.read_text() == '{"my": "notes"}'
+    assert cli(["eval", str(run.path), "--metrics", "elbo", "--out", str(tmp_path / "another.json")]) == 0
+
+
+def result(step: int, limit: int, **metrics: float) -> dict:
+    return {
+        "step": step,
+        "split": "test",
+        "protocol": {"limit": limit, "seed": 0},
+        "metrics": {name: {"value": value, "stderr": None, "n": 9} for name, value in metrics.items()},
+    }
+
+
+def test_the_view_prefers_the_newest_step_then_the_own_protocol_then_the_latest():
+    mine = Config(evaluation=Evaluation(limit=7))
+    entries: list = []
+    for one in (result(5, 7, a=1.0), result(9, 3, a=2.0, b=3.0), result(9, 4, b=4.0, c=5.0)):
+        entries = evaluations.merged(entries, one)
+    values = {name: m["value"] for name, m in evaluations.view("x", mine, entries)["metrics"].items()}
+    assert values == {"b": 4.0, "c": 5.0, "a": 2.0}
+    entries = evaluations.merged(entries, result(9, 7, b=6.0))
+    seen = evaluations.view("x", mine, entries)
+    assert {name: m["value"] for name, m in seen["metrics"].items()} == {"b": 6.0, "c": 5.0, "a": 2.0}
+    assert evaluations.notes(seen["metrics"]) == ["c: limit 4, 9 images", "a: limit 3, 9 images"]
+    assert evaluations.view("x", mine, entries, 5)["metrics"]["a"]["value"] == 1.0
+    # A number that was not finite is kept as null, and misses its target.
+    bad = dataclasses.replace(mine, expected={"a": (1.0, 1.0, "here")})
+    entries = evaluations.merged(entries, result(11, 7, a=float("nan")))
+    assert evaluations.view("x", bad, entries)["pass"] is False
+
+
+def test_a_baseline_without_evaluations_is_compared(made, tmp_path):
+    values = {k: v for k, v in json.loads((made / "eval.json").read_text()).items() if k != "evaluations"}
+    (tmp_path / "eval.json").write_text(json.dumps(values))
+    assert measured(tmp_path)["metrics"] == values["metrics"]
+    (tmp_path / "eval.json").write_text("{}")
+    with pytest.raises(InputError, match=r"cannot be read \(no 'step'\)"):
+        measured(tmp_path)
