@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +21,8 @@ from vae_jax.user_images import user_batches
 if TYPE_CHECKING:
     from vae_jax.runs import Run
     from vae_jax.train import TrainState
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate_run(
@@ -136,14 +139,19 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     """Returns the state of a checkpoint, None for the newest of a run that was trained to its end.
 
     Raises:
-      InputError: no such checkpoint, or the newest is not of the last step.
+      InputError: no such checkpoint, or the newest that can be read is not of the last step.
     """
-    state = run.restore(step)
-    if step is None and int(state.step) < run.config.steps:
+    passed_over: list[str] = []
+    state = run.restore(step, passed_over.append if step is None else None)
+    now, steps = int(state.step), run.config.steps
+    if step is None and now < steps:
+        where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
         raise InputError(
-            f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; go on with `vae-jax train "
-            f"{run.experiment} --workdir {run.path} --resume`, or measure it as it is with --step {int(state.step)}"
+            f"{where}, at step {now} of {steps}; go on with `vae-jax train {run.experiment} --workdir {run.path} "
+            f"--resume`, or measure it as it is with --step {now}"
         )
+    for sentence in passed_over:
+        logger.warning(sentence)
     return state
 
 

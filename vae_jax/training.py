@@ -205,11 +205,8 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
     state = run.init()
     feed = make_feed(run, source, state)
     if resume and checkpoints.steps():
-        newest = checkpoints.steps()[-1]
-        state, position = checkpoints.restore(state)
+        state, position = checkpoints.restore(state, say=lambda text: say(f"warning: {text}"))
         feed.seek(position)
-        if int(state.step) != newest:
-            say(f"checkpoint of step {newest} cannot be read; falling back to step {int(state.step)}")
         say(f"resuming {run.path} at step {int(state.step)}")
     count = sum(x.size for x in jax.tree.leaves(state.params))
     say(
