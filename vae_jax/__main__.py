@@ -7,9 +7,14 @@ import sys
 
 def main() -> None:
     """Runs the command line and exits with its code."""
+    from vae_jax.cli import stop
+
+    stop.install()
     from vae_jax.cli.main import run
 
-    sys.exit(run(sys.argv[1:]))
+    code = run(sys.argv[1:])
+    stop.done()
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -201,14 +201,19 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     """Returns the state of a checkpoint, None for the newest of a run that was trained to its end.
 
     Raises:
-      InputError: no such checkpoint, or the newest is not of the last step.
+      InputError: no such checkpoint, or the newest that can be read is not of the last step.
     """
-    state = run.restore(step)
-    if step is None and int(state.step) < run.config.steps:
+    passed_over: list[str] = []
+    state = run.restore(step, passed_over.append if step is None else None)
+    now, steps = int(state.step), run.config.steps
+    if step is None and now < steps:
+        where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
         raise InputError(
-            f"{run.path}: unfinished, at step {int(state.step)} of {run.config.steps}; continue it with `vae-jax train "
-            f"--resume {run.path}`, or measure it as it is with --step {int(state.step)}"
+            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {run.path}`, or measure it as "
+            f"it is with --step {now}"
         )
+    for sentence in passed_over:
+        logger.warning(sentence)
     return state
 
 

@@ -9,7 +9,7 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -180,8 +180,12 @@ class Run:
         """Returns the checkpoints of the run."""
         return Checkpoints(self.path / "checkpoints", keep=self.config.logging.keep, create=create)
 
-    def restore(self, step: int | None = None) -> TrainState:
+    def restore(self, step: int | None = None, say: Callable[[str], None] | None = None) -> TrainState:
         """Returns the state of a checkpoint, on this machine's first device (whatever mesh made it).
+
+        Args:
+          step: of the checkpoint; None takes the newest that can be read.
+          say: takes the sentence that says which checkpoints were passed over; None logs it as a warning.
 
         Raises:
           InputError: no checkpoint, or none that can be read.
@@ -189,7 +193,7 @@ class Run:
         single = train.make_mesh(train.MeshConfig(data=1, fsdp=1))
         checkpoints = self.checkpoints()
         try:
-            return checkpoints.restore(self._shapes(single), step)[0]
+            return checkpoints.restore(self._shapes(single), step, say)[0]
         finally:
             checkpoints.close()
 

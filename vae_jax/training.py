@@ -251,11 +251,9 @@ def _first_state(
 ) -> TrainState:
     """Returns the state to train from, says where that is, and writes down what changed."""
     run, old = start.run, start.old
-    if old is not None and (steps := checkpoints.steps()):
-        state, position = checkpoints.restore(state)
+    if old is not None and checkpoints.steps():
+        state, position = checkpoints.restore(state, say=lambda text: say(f"warning: {text}"))
         feed.seek(position)
-        if int(state.step) != steps[-1]:
-            say(f"checkpoint of step {steps[-1]} cannot be read; falling back to step {int(state.step)}")
     elif (initial := start.initial()) is not None:
         # Saved at once: after a kill the run goes on with these weights, whatever became of the other run.
         state = initial

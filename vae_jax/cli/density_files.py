@@ -1,7 +1,11 @@
-"""Files of a fitted density of codes: KIND.json says what it is, KIND.npz holds its numbers."""
+"""Files of a fitted density of codes: KIND.json says what it is, KIND.npz holds its numbers.
+
+KIND.json has a checksum of both, so that two files that do not belong together are noticed.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import zipfile
 from pathlib import Path
@@ -9,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax.atomic import replacing, write_json
+from vae_jax.atomic import jsonable, replacing, write_json
 from vae_jax.errors import InputError
 from vae_jax.evaluation.expost import KINDS, ExPost
 
@@ -21,8 +25,10 @@ def save(density: ExPost, folder: Path) -> Path:
     held |= {f"p/{name}": value for name, value in density.arrays.items()}
     with replacing(folder / f"{density.kind}.npz") as temporary:
         np.savez(temporary, **held)
+        numbers = temporary.read_bytes()
     path = folder / f"{density.kind}.json"
-    write_json(path, {"kind": density.kind, **density.about})
+    about = jsonable({"kind": density.kind, **density.about})
+    write_json(path, {**about, "sha256": _checksum(about, numbers)})
     return path
 
 
@@ -36,9 +42,16 @@ def load(path: Path) -> ExPost:
         about = json.loads(path.read_text())
         with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
             held = {name: stored[name] for name in stored.files}
+        wanted = about.pop("sha256", None)  # densities of version 0.1 have none
+        if wanted not in (None, _checksum(about, path.with_suffix(".npz").read_bytes())):
+            raise ValueError(f"it and {path.stem}.npz do not match their checksum")
         kind, shift, scale = about.pop("kind"), held.pop("shift"), held.pop("scale")
     except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read ({error}); write it again with `vae-jax fit-prior`") from None
     if kind not in KINDS:
         raise InputError(f"{path}: {kind!r} is no density of codes; write it again with `vae-jax fit-prior`")
     return ExPost(kind, shift, scale, {name.removeprefix("p/"): value for name, value in held.items()}, about)
+
+
+def _checksum(about: dict[str, Any], numbers: bytes) -> str:
+    return hashlib.sha256(json.dumps(about, sort_keys=True).encode() + numbers).hexdigest()

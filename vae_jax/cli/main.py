@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import logging
 import sys
 import traceback
+from collections.abc import Iterator
 
 from vae_jax.errors import InputError, nearest
 
@@ -61,7 +64,8 @@ def run(argv: list[str]) -> int:
         name, rest = argv[0], argv[1:]
         if name not in COMMANDS:
             raise InputError(f"{name}: no such command; {nearest(name, COMMANDS)}")
-        code = _call(name, rest) or 0
+        with _warnings():
+            code = _call(name, rest) or 0
         sys.stdout.flush()
         return code
     except InputError as error:
@@ -82,6 +86,19 @@ def run(argv: list[str]) -> int:
             traceback.print_exc()
         print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
         return code
+
+
+@contextlib.contextmanager
+def _warnings() -> Iterator[None]:
+    """Shows on stderr, in one line, that a damaged checkpoint was passed over."""
+    handler, source = logging.StreamHandler(sys.stderr), logging.getLogger("vae_jax.train.checkpoint")
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(logging.Formatter("vae-jax: warning: %(message)s"))
+    source.addHandler(handler)
+    try:
+        yield
+    finally:
+        source.removeHandler(handler)
 
 
 def _call(name: str, argv: list[str]) -> int | None:

@@ -14,7 +14,6 @@ import io
 import itertools
 import logging
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
+from vae_jax.atomic import temporary_folder
 from vae_jax.data import digits, folder, mnist, npz, prepared, sprites
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import ArrayRecords, Info, Records, Source
@@ -232,8 +232,8 @@ def prepare(name: str, source: str | None, data_dir: Path, image_size: int | Non
                 raise InputError(f"data prepare: {target} holds other data; remove it, or choose another --data-dir")
             return target, True
         data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".incomplete-", dir=data_dir) as partial:
-            builder = make(data_dir=partial)
+        with temporary_folder(data_dir, ".incomplete-") as partial:
+            builder = make(data_dir=str(partial))
             _write(builder, data)
             target.parent.mkdir(parents=True, exist_ok=True)
             Path(builder.data_path).rename(target)  # it appears only when it is whole

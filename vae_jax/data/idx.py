@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_jax.atomic import replacing
 from vae_jax.errors import InputError
 
 
@@ -101,12 +102,8 @@ def download(url: str, target: Path, expected: str, *, timeout: float = 20.0) ->
         raw = b""
     verify(raw, expected, url)
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
+    with replacing(target) as partial:
         partial.write_bytes(data)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def fetch_missing(name: str, stem: str, base: str, expected: str, looked: list[Path]) -> Path:

@@ -121,7 +121,7 @@ def train_group(
     checkpoints = Checkpoints(folder, keep=c.logging.keep)
     population = Population(states)
     if checkpoints.steps():
-        population = Population.restore(states, checkpoints)
+        population = Population.restore(states, checkpoints, lambda text: say(f"warning: {text}"))
         say(f"resuming at step {population.step}")
     # A member that diverged made its last line before that.
     writers = [MetricsWriter(run.path, resume_step=population.step, tensorboard=c.logging.tensorboard) for run in runs]

@@ -164,7 +164,10 @@ def _group(
             "seconds": round(time.perf_counter() - start, 2),
         }
         record.write()
-        shutil.rmtree(record.path / "population", ignore_errors=True)  # each member has its own checkpoint now
+        # Each member has its own checkpoint now. Nothing is removed but this group's own checkpoints.
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            folder.parent.rmdir()
     for i, run, state in zip(group, runs, states):
         if record.members[i]["state"] == "trained":
             _evaluate(record, i, run, state, sweep.metrics)

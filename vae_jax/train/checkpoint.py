@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from vae_jax.errors import InputError
+from vae_jax.train import checksums
 from vae_jax.train.state import TrainState
+from vae_jax.train.waiting_loop import waiting_loops
 
 logger = logging.getLogger(__name__)
 
@@ -21,22 +25,25 @@ class Checkpoints:
     """The checkpoints of one run folder.
 
     A save is written to a temporary folder and renamed when it is complete, so a kill or a full disk leaves the older
-    ones as they were. Typed keys are stored as their uint32 data; nothing is pickled.
+    ones as they were. Typed keys are stored as their uint32 data; nothing is pickled. SHA-256 checksums of all leaves
+    and of the data position are part of a checkpoint and are compared when it is read.
     """
 
     def __init__(self, folder: Path, *, keep: int = 3, create: bool = True):
         import orbax.checkpoint as ocp
 
         self.folder = folder.absolute()
-        self._broken: set[int] = set()  # found unreadable; replaced when their step is reached again
+        self._broken: set[int] = set()  # found unreadable; removed when a checkpoint takes their place
         if not create and not self.folder.is_dir():
             raise InputError(f"{folder}: no checkpoints here; train the run first")
-        self._manager = ocp.CheckpointManager(
-            self.folder,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, create=create, enable_async_checkpointing=False, enable_background_delete=False
-            ),
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, create=create, enable_async_checkpointing=False, enable_background_delete=False
         )
+        try:
+            with _quiet():
+                self._manager = ocp.CheckpointManager(self.folder, options=options)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: cannot be opened ({_reason(error)}); remove what lies there") from error
 
     def steps(self) -> list[int]:
         """Returns the steps that have a finished checkpoint, oldest first."""
@@ -56,24 +63,31 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         step = int(state.step) if step is None else step
-        if step in self._broken:
-            self._manager.delete(step)
-            self._broken.discard(step)
-        if step in self.steps():
-            return step
-        args = ocp.args.Composite(
-            state=ocp.args.StandardSave(_unwrap(state)),  # type: ignore[call-arg]
-            data=ocp.args.JsonSave(data_position),  # type: ignore[call-arg]
-        )
+        raw = _unwrap(state)
         try:
-            self._manager.save(step, args=args)
+            # A damaged checkpoint of this step or a later one would keep orbax from saving, without a word.
+            for broken in sorted(number for number in self._broken if number >= step):
+                self._manager.delete(broken)
+                self._broken.discard(broken)
+            if step in self.steps():
+                return step
+            args = ocp.args.Composite(
+                state=ocp.args.StandardSave(raw),  # type: ignore[call-arg]
+                data=ocp.args.JsonSave(checksums.record(raw, data_position)),  # type: ignore[call-arg]
+            )
+            saved = self._manager.save(step, args=args)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(self._why_not_saved(step, error)) from error
+        if not saved:
+            raise InputError(
+                f"{self.folder}: the checkpoint of step {step} is not saved because there is one of step "
+                f"{self.steps()[-1]}; remove the later ones, or choose another --workdir"
+            )
         return step
 
     def _why_not_saved(self, step: int, error: Exception) -> str:
         # What is left of a half-written checkpoint has a temporary name; removing it gives the space back.
-        for part in self.folder.glob("*orbax-checkpoint-tmp*"):
+        for part in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(part, ignore_errors=True)
         known = re.search(
             r"No space left on device|File too large|Permission denied|Read-only file system|Disk quota exceeded",
@@ -86,52 +100,111 @@ class Checkpoints:
             f"{self.folder}: cannot save the checkpoint of step {step} ({reason}); {left}; make room and use --resume"
         )
 
-    def restore(self, like: TrainState, step: int | None = None) -> tuple[TrainState, dict[str, Any]]:
+    def restore(
+        self, like: TrainState, step: int | None = None, say: Callable[[str], None] | None = None
+    ) -> tuple[TrainState, dict[str, Any]]:
         """Returns (state, data position) of `step`, or of the newest checkpoint that can be read.
 
         Args:
           like: a state (or its shapes with shardings) of the same structure; arrays are placed as its are.
-          step: the step to read; None takes the newest, and falls back to older ones with a warning if it is broken.
+          step: the step to read; None takes the newest, and falls back to older ones if it is damaged.
+          say: takes the sentence that says which checkpoints were passed over; None logs it as a warning.
 
         Raises:
-          InputError: there is no checkpoint, or none that can be read.
+          InputError: there is no checkpoint, none that can be read, or they are of another model.
         """
         found = self.steps()
         if step is not None and step not in found:
             raise InputError(f"{self.folder}: no checkpoint of step {step}; there are {found or 'none'}")
         if not found:
             raise InputError(f"{self.folder}: no checkpoint found; train without --resume, or name another run")
-        tried = []
+        tried: dict[int, str] = {}
         for candidate in [step] if step is not None else found[::-1]:
             try:
-                state, position = self._restore(like, candidate)
-            except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-                tried.append(candidate)
+                with _quiet(), waiting_loops():
+                    state, position = self._restore(like, candidate)
+            except (InputError, MemoryError, jax.errors.JaxRuntimeError):
+                raise  # nothing is wrong with the files
+            except Exception as error:  # TensorStore raises `Exception` itself
+                logger.info("checkpoint of step %d", candidate, exc_info=error)
+                tried[candidate] = _reason(error)
                 self._broken.add(candidate)
-                reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-                logger.warning("checkpoint of step %d cannot be read (%s)", candidate, reason)
                 continue
             if tried:
-                logger.warning("falling back to the last good checkpoint: step %d", candidate)
+                (say or logger.warning)(f"{self.folder}: {_listed(tried)}; falling back to that of step {candidate}")
             return state, position
-        raise InputError(f"{self.folder}: none of the checkpoints (steps {tried}) can be read; start a new run")
+        others = [number for number in found if number not in tried]
+        advice = (
+            f"use --step {others[-1]}" + (f" (there are also {others[:-1]})" if others[1:] else "")
+            if others
+            else "put the folder back from a copy, or train again with another --workdir"
+        )
+        raise InputError(f"{self.folder}: {_listed(tried)}; {advice}")
 
     def _restore(self, like: TrainState, step: int) -> tuple[TrainState, dict[str, Any]]:
         import orbax.checkpoint as ocp
 
-        target = jax.tree.map(_abstract, _unwrap(like))
-        read = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(target),  # type: ignore[call-arg]
-                data=ocp.args.JsonRestore(),  # type: ignore[call-arg]
-            ),
-        )
-        return _wrap(read["state"], like), read["data"]
+        raw = _unwrap(like)
+        try:
+            # The record comes first: it says what kind of state this is before any of it is read.
+            args = ocp.args.Composite(data=ocp.args.JsonRestore())  # type: ignore[call-arg]
+            position, lines = checksums.open_record(self._manager.restore(step, args=args)["data"], raw)
+            target = ocp.args.StandardRestore(jax.tree.map(_abstract, raw))  # type: ignore[call-arg]
+            held = self._manager.restore(step, args=ocp.args.Composite(state=target))["state"]
+        except checksums.Foreign as error:
+            raise InputError(
+                f"{self.folder}: the checkpoint of step {step} is of another model than config.json describes "
+                f"({error}); put config.json back as it was"
+            ) from error
+        except Exception as error:
+            if not re.search(r"permission.denied", str(error), re.IGNORECASE):
+                raise
+            raise InputError(
+                f"{self.folder / str(step)}: cannot be read (permission denied); give yourself access with "
+                f"chmod -R u+rX {self.folder}"
+            ) from error
+        if lines is not None:
+            checksums.check(held, lines)
+        return _wrap(held, like), position
 
     def close(self) -> None:
         """Releases the folder."""
         self._manager.close()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps orbax from reporting damage in its own words beside ours."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.setLevel(level)
+
+
+def _reason(error: Exception) -> str:
+    """Returns a few words for the many pages of TensorStore."""
+    if isinstance(error, checksums.Damaged):
+        return str(error)
+    text = str(error)
+    if "driver" in text:
+        return "a file is damaged"
+    if re.search(r"not.found|no such file|not exist", text, re.IGNORECASE):
+        return "a file is missing"
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or not isinstance(error, ValueError | OSError):
+        return "a file is damaged"
+    # Of its own accord orbax says what does not fit, in the first line.
+    return (text.strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _listed(tried: dict[int, str]) -> str:
+    """Returns "the checkpoint of step 12 cannot be read (a file is missing)", or the same of several."""
+    reasons = "; ".join(dict.fromkeys(tried.values()))
+    if len(tried) == 1:
+        return f"the checkpoint of step {next(iter(tried))} cannot be read ({reasons})"
+    return f"the checkpoints of steps {', '.join(map(str, sorted(tried)))} cannot be read ({reasons})"
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:

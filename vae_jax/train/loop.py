@@ -105,13 +105,15 @@ def fit(
                 window = Window()
             if step % checkpoint_every == 0 or step == steps:
                 last_good = checkpoints.save(state, feed.position())
+            if flag.signum is not None:
+                checkpoints.save(state, feed.position())
+                raise Interrupted(flag.signum, step)
             now = time.monotonic()
             for event in events:
                 if event.due(step, now) or (step == steps and event.final):
                     event.fire(state, step)
-            if flag.signum is not None and step < steps:
-                checkpoints.save(state, feed.position())
-                raise Interrupted(flag.signum, step)
+        if flag.signum is not None:  # while the last events ran; whoever wants out does not want the evaluation either
+            raise Interrupted(flag.signum, step)
     return state
 
 

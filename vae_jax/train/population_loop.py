@@ -46,9 +46,9 @@ class Population:
         checkpoints.save(self.states, {"step": self.step, "diverged": stopped}, self.step)
 
     @classmethod
-    def restore(cls, like: TrainState, checkpoints: Checkpoints) -> Population:
-        """Returns the newest population that can be read, placed as `like` is."""
-        states, position = checkpoints.restore(like)
+    def restore(cls, like: TrainState, checkpoints: Checkpoints, say: Callable[[str], None]) -> Population:
+        """Returns the newest population that can be read, placed as `like` is; says which were passed over."""
+        states, position = checkpoints.restore(like, say=say)
         stopped = {int(number): (step, names) for number, (step, names) in position["diverged"].items()}
         return cls(states, position["step"], stopped)
 
@@ -125,7 +125,7 @@ def fit_population(
                 windows = [Window() for _ in writers]
             if step % checkpoint_every == 0 and step < steps:
                 population.save(checkpoints)
-            if flag.signum is not None and step < steps:
+            if flag.signum is not None:
                 population.save(checkpoints)
                 raise Interrupted(flag.signum, step)
     return population
