@@ -143,6 +143,7 @@ FREE_ON_RESUME = (
     "expected:",
     "data.source:",
     "data.workers:",
+    "data.max_bytes:",
 )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from vae_jax import bounded
 from vae_jax.atomic import replacing, write_json
 from vae_jax.errors import InputError
 from vae_jax.evaluation.expost import KINDS, ExPost
@@ -34,8 +35,7 @@ def load(path: Path) -> ExPost:
     """
     try:
         about = json.loads(path.read_text())
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
-            held = {name: stored[name] for name in stored.files}
+        held = bounded.arrays(path.with_suffix(".npz"))
         kind, shift, scale = about.pop("kind"), held.pop("shift"), held.pop("scale")
     except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read ({error}); write it again with `vae-jax fit-prior`") from None
