@@ -147,7 +147,10 @@ def check_scale(given: Named, path: Path | str, strict: bool = True, then: str =
             )
         return
     if most == 1:  # 0/1 images saved as integers would train as almost black
-        raise InputError(f"{subject} {span}, which is black on the scale 0 to 255; save booleans: {_each(given, '{x}.astype(bool)')}{then}")
+        raise InputError(
+            f"{subject} {span}, which is black on the scale 0 to 255; save booleans: "
+            f"{_each(given, '{x}.astype(bool)')}{then}"
+        )
     if most < (DARK if strict else DARK_INPUT):
         times = 255 // most
         raise InputError(
