@@ -105,7 +105,7 @@ def _missing(path: Path, needed: str, stored: dict[str, np.ndarray], own: bool) 
     if not meant and not own:
         close = [name for name in stored if nearest(name.lower(), ["images"]).startswith("did you mean")]
         meant = {close[0]: "images"} if close else {}
-    if needed not in meant.values():
+    if needed not in meant.values() and "train_images" not in meant.values():
         ending = "; add it" if own else "; save it under that name"
         has = "has splits, but no array train_images" if own else "has no array 'images'"
         return InputError(f"{path}: {has} (has: {names or 'nothing'}){ending}")

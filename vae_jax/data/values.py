@@ -128,8 +128,8 @@ def check_scale(given: Named, path: Path | str, strict: bool = True, then: str =
     high = max(value.max() for value in given.values())
     subject = f"{path}: {' and '.join(given)}"
     is_float = next(iter(given.values())).dtype.kind == "f"
-    # Floats are kept in float32, so what rounds to 1 there is 1.
-    least, most = (float(np.float32(low)), float(np.float32(high))) if is_float else (int(low), int(high))
+    with np.errstate(over="ignore"):  # floats are kept in float32, so what rounds to 1 there is 1
+        least, most = ((float(np.float32(v)) if is_float else int(v)) for v in (low, high))
     top = 1 if is_float else 255
     if least < 0 or most > top:
         _refuse_range(given, subject, low, high, top, then)
@@ -166,7 +166,7 @@ def _refuse_range(given: Named, subject: str, low, high, top: int, then: str) ->
     if low == high:
         raise InputError(f"{message}, and all are the same, so there is nothing to learn; save other images{then}")
     bounds = (float(low), float(high)) if top == 1 else (int(low), int(high))
-    if top == 1 and low >= -1e-3 and high <= 1 + 1e-3:
+    if top == 1 and low >= -1e-3 and 0.5 < high <= 1 + 1e-3:
         form = "numpy.clip({x}, 0, 1)"
     elif low >= 0 and top == 1 and DARK <= high <= 255:
         form = "{x} / 255"
