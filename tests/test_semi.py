@@ -120,7 +120,7 @@ def test_grain_gives_the_same_pairs():
 )
 def test_impossible_subsets_are_refused_in_words(change, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.savez("unlabelled.npz", images=np.zeros((40, 4, 4), bool))
+    np.savez("unlabelled.npz", images=np.random.default_rng(0).random((40, 4, 4)) > 0.5)
     with pytest.raises(InputError, match=words):
         data.load(dataclasses.replace(DIGITS, **change), "train")
 

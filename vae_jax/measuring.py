@@ -209,8 +209,8 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     if step is None and now < steps:
         where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
         raise InputError(
-            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {run.path}`, or measure it as "
-            f"it is with --step {now}"
+            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {run.path}`, or measure it "
+            f"as it is with --step {now}"
         )
     for sentence in passed_over:
         logger.warning(sentence)

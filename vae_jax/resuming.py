@@ -38,6 +38,7 @@ FREE_ON_RESUME = (
     "expected:",
     "data.source:",
     "data.workers:",
+    "data.max_bytes:",
 )
 # What may differ when it is given on purpose: it changes every later update, and the history says so.
 LEARNING_RATES = ("optimizer.lr:", "critic_optimizer.lr:")

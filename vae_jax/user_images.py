@@ -30,17 +30,47 @@ def user_batches(
       InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
     """
     from vae_jax import data
+    from vae_jax.data import npz
     from vae_jax.data.pipeline import eval_batches
 
     config, part = _data_config(run, given, split, option)
-    source = data.load(config, part)
+    foreign = config.name == "npz" and given != run.config.data.name
+    # A few images for a trained model may be dark, or all black; a data set to train on is not.
+    source = npz.load(config, part, strict=False) if foreign else data.load(config, part)
     seen, wanted = source.info.image_shape, tuple(run.image_shape)
     if tuple(seen) != wanted:
         raise InputError(
             f"{option} {given}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
-            f"{_mend(seen, wanted)}"
+            f"{_mend(seen, wanted, Path(given).expanduser().is_file())}"
         )
+    _check_known(run, source, f"{option} {given}")
     return eval_batches(source, config, batch_size), source
+
+
+def _check_known(run: Run, source: Source, what: str) -> None:
+    """Checks what the model is conditioned on: a class that it never had would be no class to it, without a word."""
+    on, info, facts = getattr(getattr(run.config.model, "condition", None), "on", "none"), source.info, run.facts
+    if (on == "label" or run.model.classes) and (info.num_classes or 0) > facts.classes:
+        raise InputError(
+            f"{what}: labels go up to {(info.num_classes or 0) - 1}, but {run.path} was trained on classes 0 to "
+            f"{facts.classes - 1}; number the classes as in its training data"
+        )
+    if on == "factors" and any(a > b for a, b in zip(info.factor_sizes, facts.factors)):
+        raise InputError(
+            f"{what}: factors have {info.factor_sizes} values, but {run.path} was trained on {facts.factors}; number "
+            "them as in its training data"
+        )
+    name, lacks = {
+        "label": ("labels", not info.num_classes),
+        "factors": ("factors", len(info.factor_sizes) != len(facts.factors)),
+        "vector": ("cond", info.cond_size != facts.cond),
+    }.get(on, ("", False))
+    if lacks:
+        width = {"label": "[N]", "factors": f"[N, {len(facts.factors)}]", "vector": f"[N, {facts.cond}]"}[on]
+        raise InputError(
+            f"{what}: {run.path} is conditioned on {name} {width}, which these images come without; save an .npz with "
+            f"the arrays images and {name}"
+        )
 
 
 def describe(shape: Sequence[int]) -> str:
@@ -49,10 +79,20 @@ def describe(shape: Sequence[int]) -> str:
     return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
 
 
-def _mend(seen: Sequence[int], wanted: Sequence[int]) -> str:
-    if tuple(seen[:2]) != tuple(wanted[:2]):
-        return f"resize them to {wanted[0]}x{wanted[1]}"
-    return f"convert them to {'grey' if wanted[2] == 1 else 'RGB' if wanted[2] == 3 else f'{wanted[2]} channels'}"
+def _mend(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
+    """Returns what to do to the images; `arrays` adds the line of numpy, where they are in a file of arrays."""
+    (h, w, channels), (height, width, needed) = seen, wanted
+    if (h, w) != (height, width):
+        size = f"(len(images), {height}, {width}, *images.shape[3:])"
+        line = f"jax.image.resize(images, {size}, 'linear').clip(0, images.max()).astype(images.dtype)"
+        return f"resize them to {height}x{width}" + (f", e.g. {line}" if arrays else "")
+    line = f"images[..., :{needed}]" if needed < channels else ""
+    if needed == 1:
+        line = "images.mean(-1, keepdims=True).astype(images.dtype)"
+    elif channels == 1:
+        line = f"images.reshape(-1, {h}, {w}, 1).repeat({needed}, -1)"
+    kind = "grey" if needed == 1 else "RGB" if needed == 3 else f"{needed} channels"
+    return f"convert them to {kind}" + (f", e.g. {line}" if arrays and line else "")
 
 
 def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str]:
@@ -61,7 +101,8 @@ def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataCon
 
     path, own = Path(given).expanduser(), run.config.data
     # One image is enough, so no training batch size applies here.
-    whole = dataclasses.replace(own, batch_size=1, limit=None, protocol="full", pipeline="auto", workers=0)
+    # Labels are not needed either: a model that was trained with some looks at images without any.
+    whole = dataclasses.replace(own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0)
     if path.is_file():
         if path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(f"{option} {given}: neither .npy nor .npz, nor a folder of images; convert it")
@@ -75,7 +116,7 @@ def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataCon
     if given not in named:
         raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")
     if given == own.name:
-        return dataclasses.replace(own, batch_size=1, limit=None), split
+        return dataclasses.replace(own, batch_size=1, limit=None, labels=None), split
     size = run.image_shape[0] if DATASETS[given].resizable else None
     return dataclasses.replace(whole, name=given, source=None, protocol="standard", image_size=size), split
 
@@ -91,5 +132,8 @@ def _has_parts(path: Path) -> bool:
 
     if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as stored:
-        return any(name in ("train_images.npy", "test_images.npy") for name in stored.namelist())
+    try:
+        with zipfile.ZipFile(path) as stored:
+            return any(name in ("train_images.npy", "test_images.npy") for name in stored.namelist())
+    except (OSError, zipfile.BadZipFile, NotImplementedError):
+        return False

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from vae_jax import bounded
 from vae_jax.cli.conditions import asked, stored
 from vae_jax.cli.images import at_least_one, shown_split
 from vae_jax.cli.look import MOST, PICTURES, name, seed
@@ -146,17 +145,11 @@ def open_arrays(path: Path) -> dict[str, np.ndarray]:
     Raises:
       InputError: the file is missing, or cannot be read.
     """
-    import numpy as np
-
     if not path.is_file():
         raise InputError(f"--input {path}: no such file; codes are written by `vae-jax encode`")
     if path.suffix.lower() not in (".npz", ".npy"):
         raise InputError(f"--input {path}: neither .npz nor .npy; codes are written by `vae-jax encode`")
-    try:
-        stored = np.load(path, allow_pickle=False)
-        return {"codes": stored} if isinstance(stored, np.ndarray) else {key: stored[key] for key in stored.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"--input {path}: cannot be read as numpy arrays ({error}); write it again") from None
+    return {name or "codes": value for name, value in bounded.arrays(path, option="--input").items()}
 
 
 def _which(path: Path, array: str | None, held: list[str]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vae_jax import bounded
 from vae_jax.atomic import jsonable, replacing, write_json
 from vae_jax.errors import InputError
 from vae_jax.evaluation.expost import KINDS, ExPost
@@ -40,8 +41,7 @@ def load(path: Path) -> ExPost:
     """
     try:
         about = json.loads(path.read_text())
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
-            held = {name: stored[name] for name in stored.files}
+        held = bounded.arrays(path.with_suffix(".npz"))
         wanted = about.pop("sha256", None)  # densities of version 0.1 have none
         if wanted not in (None, _checksum(about, path.with_suffix(".npz").read_bytes())):
             raise ValueError(f"it and {path.stem}.npz do not match their checksum")

@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
+from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.errors import InputError, nearest
 
 What = Literal[
@@ -148,7 +149,7 @@ def data(argv: list[str]) -> int:
     """Runs `vae-jax data list` or `vae-jax data prepare NAME` and returns the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: vae-jax data list")
-        print("       vae-jax data prepare NAME [--from DIR] [--data-dir DIR] [--image-size N]")
+        print("       vae-jax data prepare NAME [--from DIR] [--data-dir DIR] [--image-size N] [--max-bytes N]")
         return 0 if argv else 2
     verbs: dict[str, Any] = {"list": DataList, "prepare": Prepare}
     if argv[0] not in verbs:
@@ -185,11 +186,15 @@ class Prepare:
     """Folder to write under (default: $TFDS_DATA_DIR)."""
     image_size: int | None = None
     """Side in pixels, for data sets that have no fixed size."""
+    max_bytes: int = DEFAULT_BYTES
+    """Most bytes that one file of arrays may take in memory; a file that claims more is refused."""
 
     def __call__(self) -> None:
         from vae_jax import data as data_lib
 
-        report = data_lib.prepare(self.name, self.source, self.data_dir, image_size=self.image_size)
+        report = data_lib.prepare(
+            self.name, self.source, self.data_dir, image_size=self.image_size, max_bytes=self.max_bytes
+        )
         print(f"{report.name}: {'already prepared' if report.existed else 'prepared'} in {report.folder}")
         print(f"  found: {report.where}")
         print(f"  examples: {', '.join(f'{split} {size:,}' for split, size in report.sizes.items())}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 
+from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.data import catalog, digits, folder, labels, mnist, npz, prepared, sprites
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
@@ -166,11 +167,16 @@ def describe() -> list[dict[str, str]]:
 
 
 def prepare(
-    name: str, from_dir: str | None = None, data_dir: str | None = None, *, image_size: int | None = None
+    name: str,
+    from_dir: str | None = None,
+    data_dir: str | None = None,
+    *,
+    image_size: int | None = None,
+    max_bytes: int = DEFAULT_BYTES,
 ) -> Report:
     """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`."""
     _entry(name)
-    return catalog.prepare(name, from_dir, data_dir, image_size)
+    return catalog.prepare(name, from_dir, data_dir, image_size, max_bytes)
 
 
 def _entry(name: str) -> Entry:

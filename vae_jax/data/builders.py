@@ -12,6 +12,7 @@ import functools
 import hashlib
 import io
 import itertools
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -26,7 +27,8 @@ import tensorflow_datasets as tfds
 from etils import epath
 
 from vae_jax.atomic import temporary_folder
-from vae_jax.data import digits, folder, mnist, npz, prepared, sprites
+from vae_jax.bounded import DEFAULT_BYTES
+from vae_jax.data import digits, folder, mnist, npz, prepared, record_files, sprites
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import ArrayRecords, Info, Records, Source
 from vae_jax.errors import InputError
@@ -68,7 +70,7 @@ class _Computed:
 
 
 class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Writes a `Content`; `tfds.builder_from_directory` or `vae_jax.data.load` read it."""
+    """Writes a `Content`, which `vae_jax.data.load` reads."""
 
     VERSION = tfds.core.Version(prepared.VERSION)
     # TFDS looks beside the code for download checksums and descriptions; there are none, and its search for the
@@ -105,6 +107,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 factor_names=list(info.factor_names),
                 factor_sizes=list(info.factor_sizes),
                 cond_size=info.cond_size,
+                protocol=info.protocol,
+                protocol_text=info.protocol_text,
                 values=info.values,
                 where=info.where,
                 checksums=self._content.checksums,
@@ -173,7 +177,7 @@ BUILDERS: dict[str, type[Builder]] = {
 }
 
 
-def content(name: str, source: str | None, image_size: int | None) -> Content:
+def content(name: str, source: str | None, image_size: int | None, max_bytes: int = DEFAULT_BYTES) -> Content:
     """Returns what is to be written, read from its raw form and checked.
 
     The embedded and the original files are written whole (protocols split them when they are loaded); the user's own
@@ -193,7 +197,7 @@ def content(name: str, source: str | None, image_size: int | None) -> Content:
         return Content(grid.info, {"train": _Computed(grid)})
     if name == "npz":
         path = npz.find(source)
-        parts = npz.read(path, "standard")
+        parts = npz.read(path, "standard", max_bytes, way="if it is yours, use --max-bytes {bytes}")
         info = npz.describe(name, parts, "standard", str(path))
         return Content(info, {split: ArrayRecords(value) for split, value in parts.items()})
     files, info = folder.describe(config)
@@ -214,9 +218,11 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def prepare(name: str, source: str | None, data_dir: Path, image_size: int | None) -> tuple[Path, bool]:
+def prepare(
+    name: str, source: str | None, data_dir: Path, image_size: int | None, max_bytes: int = DEFAULT_BYTES
+) -> tuple[Path, bool]:
     """Writes a data set under `data_dir` unless it is there; returns its folder and whether it was there."""
-    data = content(name, source, image_size)
+    data = content(name, source, image_size, max_bytes)
     options: dict[str, Any] = {}
     if name in ("npz", "image_folder"):  # several of these may lie side by side
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(data.info.where).resolve().stem)
@@ -255,3 +261,7 @@ def _write(builder: Builder, data: Content) -> None:
         while chunk := list(itertools.islice(examples, _CHUNK)):
             writer.add_examples({split: chunk})
     writer.close_all()
+    # So that streamed data can be verified without unpacking them.
+    metadata = Path(builder.data_path) / "metadata.json"
+    sums = {path.name: record_files.sha256(path) for path in sorted(metadata.parent.glob("*.array_record-*"))}
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"files": sums}))

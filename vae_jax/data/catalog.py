@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vae_jax import bounded
 from vae_jax.data import idx, mnist, prepared
 from vae_jax.errors import InputError
 
@@ -48,7 +49,13 @@ def where(name: str) -> str:
     return f"not here ({missing} of {len(found)} files missing): set VAE_JAX_DATA, or it is downloaded when first used"
 
 
-def prepare(name: str, source: str | None, data_dir: str | Path | None, image_size: int | None) -> Report:
+def prepare(
+    name: str,
+    source: str | None,
+    data_dir: str | Path | None,
+    image_size: int | None,
+    max_bytes: int = bounded.DEFAULT_BYTES,
+) -> Report:
     """Writes the TFDS folder of a data set in array_record form, reads its checksums back, and reports.
 
     Args:
@@ -56,6 +63,7 @@ def prepare(name: str, source: str | None, data_dir: str | Path | None, image_si
       source: file or folder with the raw data; None looks where `load` looks.
       data_dir: TFDS root; None is $TFDS_DATA_DIR.
       image_size: as in `DataConfig`.
+      max_bytes: as in `DataConfig`.
 
     Raises:
       InputError: no or unwritable `data_dir`, or raw data that are missing or damaged; nothing is written then.
@@ -70,7 +78,7 @@ def prepare(name: str, source: str | None, data_dir: str | Path | None, image_si
 
     from vae_jax.data import builders  # loads tensorflow_datasets
 
-    folder, existed = builders.prepare(name, source, root, image_size)
+    folder, existed = builders.prepare(name, source, root, image_size, max_bytes)
     facts = prepared.metadata(folder)
     checksums = facts["checksums"]
     if name in mnist.EDITIONS:  # read back and compared with the pinned sums

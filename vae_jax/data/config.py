@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.errors import InputError
 
 
@@ -36,6 +37,8 @@ class DataConfig:
     """device = whole split in device memory; grain = read by the host with prefetch; auto = device up to 1 GiB."""
     workers: int = 0
     """Reader processes of the grain pipeline; 0 reads with threads of this process."""
+    max_bytes: int = DEFAULT_BYTES
+    """Most bytes that one file or prepared split may take in memory; a file that claims more is refused."""
 
 
 def check(config: DataConfig) -> None:
@@ -48,6 +51,8 @@ def check(config: DataConfig) -> None:
         raise InputError(f"data.labels: {config.labels} is not positive; use 1 or more, or none for all labels")
     if not 0 <= config.label_seed < 2**32:
         raise InputError(f"data.label_seed: {config.label_seed} is out of range; it must be in [0, 2^32)")
+    if config.max_bytes < 1:
+        raise InputError(f"data.max_bytes: {config.max_bytes} is not positive; use a number of bytes, 1 or more")
     if config.workers < 0:
         raise InputError(f"data.workers: {config.workers} is negative; use 0 (threads of this process) or more")
     if config.image_size is not None and config.image_size < 1:

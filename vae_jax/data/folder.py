@@ -87,7 +87,7 @@ def scan(source: str | None, protocol: str) -> tuple[dict[str, Files], tuple[str
         raise InputError(f"data.source: no folder {source!r}; name a folder of images")
     if not (root / "train").is_dir():
         found, names = _scan_classes(root)
-        rows = split_lib.rows(len(found.paths), protocol, str(root))
+        rows = split_lib.rows(len(found.paths), protocol, str(root), lambda: split_lib.file_hashes(found.paths))
         return {
             part: Files(tuple(found.paths[i] for i in chosen), tuple(found.labels[i] for i in chosen))
             for part, chosen in rows.items()

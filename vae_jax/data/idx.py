@@ -5,9 +5,9 @@ The pinned sums are of the uncompressed bytes, so any gzip of the same data pass
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import http.client
+import math
 import os
 import struct
 import urllib.request
@@ -16,34 +16,64 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_jax import bounded
 from vae_jax.atomic import replacing
 from vae_jax.errors import InputError
 
+_MOST_BYTES = 64 << 20  # the largest pinned file, 60,000 images, has 47,040,016
+
 
 def read_bytes(path: Path) -> bytes:
-    """Returns the uncompressed bytes of a raw or gzipped file; gzip is recognised by its first two bytes."""
+    """Returns the uncompressed bytes of a raw or gzipped IDX file; gzip is recognised by its first two bytes.
+
+    No more is unpacked than the header of the file announces and the pinned files can have.
+    """
     try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise InputError(f"{path}: {size:,} bytes, but the files of this data set have at most "
+                             f"{_MOST_BYTES:,}; copy the file again")  # fmt: skip
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); mend its permissions or copy it again") from None
-    if not data.startswith(b"\x1f\x8b"):
-        return data
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); copy it again, or allow reading with chmod +r"
+        ) from None
+    return unpack(data, path)
+
+
+def unpack(data: bytes, path: Path | str) -> bytes:
+    """Returns the bytes of a raw or gzipped IDX file, unpacked after its header was checked."""
     try:
-        return gzip.decompress(data)
+        with bounded.unzipped(data) as file:
+            head = file.read(4)
+            rank = head[3] if len(head) == 4 else 0
+            head += file.read(4 * rank)
+            want = _announced(head, path) - len(head)
+            return head + file.read(want + 1)  # one more, so that `parse` sees a file that goes on
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path}: the gzip data is damaged or cut off ({error}); copy the file again") from None
 
 
-def parse(data: bytes, path: Path | str) -> np.ndarray:
-    """Returns the uint8 array that IDX bytes hold; `path` is for the message. Read-only, no copy."""
+def _announced(data: bytes, path: Path | str) -> int:
+    """Returns the length in bytes that the header at the start of `data` gives an IDX file of bytes."""
     if len(data) < 4 or data[:3] != b"\x00\x00\x08" or not 1 <= data[3] <= 4:
         raise InputError(f"{path}: not an IDX file of bytes (starts with {data[:4].hex() or 'nothing'}); copy it again")
-    rank = data[3]
-    offset = 4 + 4 * rank
+    offset = 4 + 4 * data[3]
     if len(data) < offset:
         raise InputError(f"{path}: the IDX header is cut off at {len(data)} bytes; copy the file again")
-    shape = struct.unpack(f">{rank}I", data[4:offset])
-    want = offset + int(np.prod(shape, dtype=np.int64))
+    shape = struct.unpack(f">{data[3]}I", data[4:offset])
+    want = offset + math.prod(shape)
+    if want > _MOST_BYTES:
+        raise InputError(f"{path}: its IDX header {shape} means {want:,} bytes, but the files of this data set have at "
+                         f"most {_MOST_BYTES:,}; copy the file again")  # fmt: skip
+    return want
+
+
+def parse(data: bytes, path: Path | str) -> np.ndarray:
+    """Returns the uint8 array that IDX bytes hold; `path` is for the message. Read-only, no copy."""
+    want = _announced(data, path)
+    offset = 4 + 4 * data[3]
+    shape = struct.unpack(f">{data[3]}I", data[4:offset])
     if len(data) != want:
         raise InputError(f"{path}: {len(data)} bytes, but its IDX header {shape} means {want}; copy the file again")
     return np.frombuffer(data, np.uint8, offset=offset).reshape(shape)
@@ -95,10 +125,10 @@ def download(url: str, target: Path, expected: str, *, timeout: float = 20.0) ->
       InputError: what came is not the pinned file.
     """
     with urllib.request.urlopen(url, timeout=timeout) as response:
-        data = response.read()
+        data = response.read(_MOST_BYTES + 1)
     try:
-        raw = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-    except (EOFError, OSError, zlib.error):
+        raw = unpack(data, url)
+    except InputError:  # an error page, or not whole
         raw = b""
     verify(raw, expected, url)
     target.parent.mkdir(parents=True, exist_ok=True)

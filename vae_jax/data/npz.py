@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from vae_jax import bounded
 from vae_jax.data import split as split_lib
+from vae_jax.data import values
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
 from vae_jax.errors import InputError, nearest
 
 _KEYS = ("images", "labels", "factors", "cond")
+# Names under which other programs save what is read here.
+_USUAL = {
+    "arr_0": "images",
+    "x": "images",
+    "data": "images",
+    "imgs": "images",
+    "image": "images",
+    "y": "labels",
+    "targets": "labels",
+    "latents_classes": "factors",
+    "x_train": "train_images",
+    "y_train": "train_labels",
+    "x_test": "test_images",
+    "y_test": "test_labels",
+    "x_val": "validation_images",
+    "y_val": "validation_labels",
+}
 
 
-def load(config: DataConfig, split: str) -> Source:
+def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """Returns a split of the arrays in `config.source`.
 
-    `images` [N, H, W] or [N, H, W, C]: bool, integers 0..255, or floats in [0, 1] (kept as float32). `labels` integers
-    [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given. A file may hold its own
-    splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on; otherwise `protocol` says
-    how it is split.
+    `images` [N, H, W, C], or [N, H, H] for square grey ones: bool, integers 0..255, or floats in [0, 1] (kept as
+    float32). `labels` integers [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given.
+    A file may hold its own splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on;
+    otherwise `protocol` says how it is split.
+
+    Args:
+      config: `source` names the file, `max_bytes` limits what is read.
+      split: "train", "validation" or "test".
+      strict: False for images that a trained model looks at, which may be few and dark; see `values.images`.
+
+    Raises:
+      InputError: no such file, or arrays that cannot be read in one way only.
     """
     path = find(config.source)
-    parts = read(path, config.protocol)
+    way = "if it is yours, use --data.max-bytes {bytes}" if strict else "give it in parts"
+    parts = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
     if split not in parts:
         if split == "validation":
             raise no_validation("npz", config.protocol, ())
@@ -42,41 +68,51 @@ def find(source: str | None) -> Path:
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"data.source: no file {source!r}; name an .npz or .npy file")
-    if path.suffix not in (".npz", ".npy"):
-        raise InputError(f"data.source: {source!r} is neither .npz nor .npy; save it with numpy.savez(images=...)")
+    if path.suffix.lower() not in (".npz", ".npy"):
+        raise InputError(
+            f"data.source: {source!r} is neither .npz nor .npy; save it with numpy.savez('data.npz', images=images)"
+        )
     return path
 
 
-def read(path: Path, protocol: str) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the checked arrays of each split."""
-    stored = _open(path)
-    if any(f"{part}_images" in stored for part in SPLITS):
-        if "train_images" not in stored:
-            raise InputError(f"{path}: has splits, but no array train_images (has: {_names(stored)}); add it")
-        known = [f"{part}_{key}" for part in SPLITS for key in _KEYS]
-        _reject_unknown(stored, known, path)
-        parts = {
-            part: _check({key: stored[f"{part}_{key}"] for key in _KEYS if f"{part}_{key}" in stored}, path, f"{part}_")
-            for part in SPLITS
-            if f"{part}_images" in stored
-        }
-        widths = {arrays["cond"].shape[1] for arrays in parts.values() if "cond" in arrays}
-        if len(widths) > 1:
-            raise InputError(f"{path}: the splits have cond of different lengths {sorted(widths)}; make them equal")
-        shapes = {part: arrays["image"].shape[1:] for part, arrays in parts.items()}
-        if len(set(shapes.values())) > 1:
-            raise InputError(f"{path}: the splits have images of different shapes {shapes}; make them equal")
-        if len({tuple(sorted(arrays)) for arrays in parts.values()}) > 1:
-            raise InputError(f"{path}: some splits have labels, factors or cond and others do not; give all or none")
-        if protocol == "full":
-            raise InputError(f"{path}: has its own splits; use --data.protocol standard")
-        return parts
-    if "images" not in stored:
-        raise InputError(f"{path}: has no array 'images' (has: {_names(stored) or 'nothing'}); save it under that name")
-    _reject_unknown(stored, list(_KEYS), path)
-    arrays = _check(dict(stored), path, "")
-    parts = split_lib.rows(len(arrays["image"]), protocol, str(path))
-    return {part: {key: value[rows] for key, value in arrays.items()} for part, rows in parts.items()}
+def read(
+    path: Path, protocol: str, limit: int = bounded.DEFAULT_BYTES, *, way: str = "", strict: bool = True
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`."""
+    stored = bounded.arrays(path, limit, fix=way)
+    stored = {"images" if name == "" else name: value for name, value in stored.items()}
+    own = any(f"{part}_images" in stored for part in SPLITS)
+    known = [f"{part}_{key}" for part in SPLITS for key in _KEYS] if own else list(_KEYS)
+    needed = "train_images" if own else "images"
+    if needed not in stored:
+        raise _missing(path, needed, stored, own)
+    for name in stored:
+        if name not in known:
+            raise InputError(f"{path}: unknown array {name!r}; {nearest(name, known)} Remove or rename it")
+    if own and protocol == "full":
+        raise InputError(f"{path}: has its own splits; use --data.protocol standard")
+    whole = _check(stored, path, [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""], strict)
+    if own:
+        return {prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}
+    arrays = whole[""]
+    rows = split_lib.rows(len(arrays["image"]), protocol, str(path), lambda: split_lib.pixel_hashes(arrays["image"]))
+    return {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in rows.items()}
+
+
+def _missing(path: Path, needed: str, stored: dict[str, np.ndarray], own: bool) -> InputError:
+    names = ", ".join(sorted(stored))
+    meant = {name: _USUAL[name.lower()] for name in stored if name.lower() in _USUAL}
+    if not meant and not own:
+        close = [name for name in stored if nearest(name.lower(), ["images"]).startswith("did you mean")]
+        meant = {close[0]: "images"} if close else {}
+    if needed not in meant.values() and "train_images" not in meant.values():
+        ending = "; add it" if own else "; save it under that name"
+        has = "has splits, but no array train_images" if own else "has no array 'images'"
+        return InputError(f"{path}: {has} (has: {names or 'nothing'}){ending}")
+    saved = ", ".join(f"{new}=stored[{old!r}]" for old, new in meant.items())
+    return InputError(
+        f"{path}: has no array {needed!r} (has: {names}); save it under that name: numpy.savez('data.npz', {saved})"
+    )
 
 
 def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, where: str) -> Info:
@@ -101,85 +137,35 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
     )
 
 
-def _open(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with path.open("rb") as file:  # numpy leaves a damaged file open
-            stored = np.load(file, allow_pickle=False)
-            return {"images": stored} if path.suffix == ".npy" else {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read as numpy arrays ({reason}); save it with numpy.savez") from None
-
-
-def _names(stored: dict[str, np.ndarray]) -> str:
-    return ", ".join(sorted(stored))
-
-
-def _reject_unknown(stored: dict[str, np.ndarray], known: list[str], path: Path) -> None:
-    for name in stored:
-        if name not in known:
-            raise InputError(f"{path}: unknown array {name!r}; {nearest(name, known)} Remove or rename it")
-
-
-def _check(arrays: dict[str, np.ndarray], path: Path, prefix: str) -> dict[str, np.ndarray]:
-    """Returns `image` [N, H, W, C], `label`, `factors`, `cond`, converted without loss, or raises what is wrong."""
-    out = {"image": _images(arrays["images"], path, f"{prefix}images")}
-    for key, name, rank in (("labels", "label", 1), ("factors", "factors", 2)):
-        if key not in arrays:
-            continue
-        value = arrays[key]
-        if value.dtype.kind not in "iub" or value.ndim != rank:
-            shape = "[N]" if rank == 1 else "[N, F]"
-            raise InputError(f"{path}: {prefix}{key} must be integers {shape}, is {value.dtype} {value.shape}")
-        if len(value) != len(out["image"]):
-            raise InputError(f"{path}: {len(value)} {prefix}{key} for {len(out['image'])} images; make them equal")
-        if value.size and int(value.min()) < 0:
-            raise InputError(f"{path}: {prefix}{key} has negative values (least {value.min()}); count from 0")
-        out[name] = value.astype(np.int32)
-    if "cond" in arrays:
-        out["cond"] = _vectors(arrays["cond"], len(out["image"]), path, f"{prefix}cond")
+def _check(
+    stored: dict[str, np.ndarray], path: Path, prefixes: list[str], strict: bool
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns `image` [N, H, W, C], `label`, `factors`, `cond` of each prefix, checked together and converted."""
+    held = {key: {p: stored[f"{p}{key}"] for p in prefixes if f"{p}{key}" in stored} for key in _KEYS}
+    if any(len(group) not in (0, len(prefixes)) for group in held.values()):
+        raise InputError(f"{path}: some splits have labels, factors or cond and others do not; give all or none")
+    named = {key: {f"{p}{key}": value for p, value in group.items()} for key, group in held.items()}
+    pictures = values.images(named["images"], path, strict)
+    found = {
+        "image": pictures,
+        "label": values.integers(named["labels"], 1, path) if named["labels"] else {},
+        "factors": values.integers(named["factors"], 2, path) if named["factors"] else {},
+        "cond": values.vectors(named["cond"], path) if named["cond"] else {},
+    }
+    out: dict[str, dict[str, np.ndarray]] = {}
+    for p in prefixes:
+        arrays = {name: group[f"{p}{key}"] for (name, group), key in zip(found.items(), _KEYS, strict=True) if group}
+        count = len(arrays["image"])
+        for name, key in zip(("label", "factors", "cond"), _KEYS[1:], strict=True):
+            if name in arrays and len(arrays[name]) != count:
+                rows = "rows of " if name == "cond" else ""
+                raise InputError(f"{path}: {len(arrays[name])} {rows}{p}{key} for {count} images; make them equal")
+        out[p] = arrays
+    for key, group in (("cond", found["cond"]), ("factors", found["factors"])):
+        widths = {value.shape[1] for value in group.values()}
+        if len(widths) > 1:
+            raise InputError(f"{path}: the splits have {key} of different lengths {sorted(widths)}; make them equal")
+    shapes = {p.removesuffix("_"): arrays["image"].shape[1:] for p, arrays in out.items()}
+    if len(set(shapes.values())) > 1:
+        raise InputError(f"{path}: the splits have images of different shapes {shapes}; make them equal")
     return out
-
-
-def _vectors(value: np.ndarray, count: int, path: Path, name: str) -> np.ndarray:
-    if value.dtype.kind != "f" or value.ndim != 2 or 0 in value.shape:
-        raise InputError(f"{path}: {name} must be floats [N, F], is {value.dtype} {value.shape}; use labels or factors")
-    if len(value) != count:
-        raise InputError(f"{path}: {len(value)} rows of {name} for {count} images; make them equal")
-    if not np.isfinite(value).all():
-        raise InputError(f"{path}: {name} has NaN or infinite values; remove them")
-    return value.astype(np.float32)
-
-
-def _images(images: np.ndarray, path: Path, name: str) -> np.ndarray:
-    if images.ndim not in (3, 4) or 0 in images.shape:
-        raise InputError(f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {images.shape}")
-    images = images[..., None] if images.ndim == 3 else images
-    if images.shape[-1] > 4:
-        raise InputError(f"{path}: {name} has {images.shape[-1]} channels {images.shape}; order it as [N, H, W, C]")
-    if images.dtype == np.bool_:
-        return images.astype(np.uint8) * np.uint8(255)
-    if images.dtype.kind == "f":
-        return _floats(images, path, name)
-    if images.dtype.kind not in "iu":
-        raise InputError(f"{path}: {name} has type {images.dtype}; save uint8 0..255 or float32 in [0, 1]")
-    low, high = int(images.min()), int(images.max())
-    if low < 0 or high > 255:
-        raise InputError(f"{path}: {name} has integers in [{low}, {high}], not in [0, 255]; rescale them to 0..255")
-    if high <= 1:  # 0/1 images saved as integers would train as almost black
-        raise InputError(f"{path}: {name} has integers in [{low}, {high}]; multiply by 255, or save booleans")
-    return images.astype(np.uint8)
-
-
-def _floats(images: np.ndarray, path: Path, name: str) -> np.ndarray:
-    bad = ~np.isfinite(images)
-    if bad.any():
-        first = int(np.flatnonzero(bad.reshape(len(images), -1).any(1))[0])
-        raise InputError(
-            f"{path}: {name} has {int(bad.sum())} NaN or infinite values, the first in image {first}; remove them"
-        )
-    low, high = float(images.min()), float(images.max())
-    if low < 0 or high > 1:
-        mend = "divide by 255" if low >= 0 and high <= 255 else f"rescale, e.g. (x - {low:g}) / {high - low:g}"
-        raise InputError(f"{path}: {name} has values in [{low:g}, {high:g}], not in [0, 1]; {mend}")
-    return images.astype(np.float32)

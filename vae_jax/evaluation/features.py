@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import prng
+from vae_jax import bounded, prng
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import draw
 
@@ -158,14 +157,11 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       InputError: no such file, or not these arrays in it.
     """
-    try:
-        with np.load(path, allow_pickle=False) as held:
-            missing = [name for name in ("real", "generated") if name not in held.files]
-            if missing:
-                raise InputError(f"--features {path}: no array {missing[0]!r} in it; it needs real and generated")
-            real, generated = held["real"], held["generated"]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise InputError(f"--features {path}: cannot be read ({error}); write it with numpy.savez") from error
+    held = bounded.arrays(path, option="--features")
+    missing = [name for name in ("real", "generated") if name not in held]
+    if missing:
+        raise InputError(f"--features {path}: no array {missing[0]!r} in it; it needs real and generated")
+    real, generated = held["real"], held["generated"]
     if real.dtype.kind not in "fiu" or generated.dtype.kind not in "fiu":
         raise InputError(f"--features {path}: real and generated must be numbers")
     return real, generated

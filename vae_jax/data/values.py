@@ -1,0 +1,272 @@
+"""Values of the user's arrays: what is read, and for everything else the expression that saves it in a form that is.
+
+An array does not say what its numbers mean, and a wrong guess trains on something else without a word. So whatever can
+be read in two ways is refused, and the message holds a line of numpy that makes it say which. All splits of a file are
+judged together: a formula that differs between them would make them different data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.errors import InputError
+
+Named = Mapping[str, np.ndarray]
+MOST_CHANNELS = 4
+# Below half of 255 no pixel of a whole data set is bright: rather the numbers count another scale (4 bits, percent).
+DARK = 128
+# Images for a trained model may be few and dark, so there only the scales of 5 bits and fewer are doubted.
+DARK_INPUT = 32
+_TWICE = (1 / 255) * (1 + 1e-6)  # where grey levels divided by 255 twice end
+_SMALL = 100  # as many classes cost nothing, whether they occur or not
+MOST_COND = 1e4  # inputs beyond this give the first layer's output squared no room in float32
+
+
+def images(given: Named, path: Path | str, strict: bool = True) -> dict[str, np.ndarray]:
+    """Returns images [N, H, W, C], uint8 or float32, by the names they were given by.
+
+    Args:
+      given: arrays by name; several are the splits of one file.
+      path: of the file, for messages.
+      strict: whether they are a data set to train on; else images for a trained model, of which a few may be dark.
+
+    Raises:
+      InputError: shape, type or values that can be read in more than one way, or not at all.
+    """
+    shaped = {name: _pictures(value, path, name) for name, value in given.items()}
+    for name, value in shaped.items():
+        if value.dtype.kind not in "biuf":
+            raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")
+        if value.dtype.kind == "f":
+            _refuse_nan(given[name], path, name)
+    floats = [name for name, value in shaped.items() if value.dtype.kind == "f"]
+    if floats and len(floats) < len(shaped):
+        whole = [name for name in shaped if name not in floats]
+        mend = ", ".join(f"{n}.astype('float32')" if shaped[n].dtype == bool else f"{n} / 255" for n in whole)
+        raise InputError(
+            f"{path}: {' and '.join(floats)} holds floats, {' and '.join(whole)} grey levels; save floats: {mend}"
+        )
+    check_scale({name: value for name, value in shaped.items() if value.dtype != np.bool_}, path, strict)
+    return {name: _stored(value) for name, value in shaped.items()}
+
+
+def _stored(value: np.ndarray) -> np.ndarray:
+    if value.dtype == np.bool_:
+        return value.astype(np.uint8) * np.uint8(255)
+    # Native byte order, C order and memory of one's own, whatever the file had.
+    return np.ascontiguousarray(value, np.float32 if value.dtype.kind == "f" else np.uint8)
+
+
+def _pictures(value: np.ndarray, path: Path | str, name: str) -> np.ndarray:
+    """Returns [N, H, W, C]; an array without channel axis is read only where it can hardly be anything but pictures."""
+    shape = value.shape
+    if value.ndim == 2 and 0 not in shape:
+        side, thirds = math.isqrt(shape[1]), math.isqrt(shape[1] // 3)
+        form = f"{name}.reshape(-1, H, W, 1) with H * W = {shape[1]}"
+        if side * side == shape[1]:
+            form = f"{name}.reshape(-1, {side}, {side}, 1)"
+        elif thirds * thirds * 3 == shape[1]:
+            form = f"{name}.reshape(-1, {thirds}, {thirds}, 3)"
+        raise InputError(
+            f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save {form}, or "
+            f"{name}[None, ..., None] if it is one grey picture"
+        )
+    if value.ndim == 5 and 0 not in shape and shape[-1] <= MOST_CHANNELS:
+        raise InputError(
+            f"{path}: {name} has 5 axes {shape}, as videos have; save their frames: "
+            f"{name}.reshape(-1, *{name}.shape[2:])"
+        )
+    if value.ndim not in (3, 4) or 0 in shape:
+        raise InputError(
+            f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save pictures of that shape"
+        )
+    if value.ndim == 3:
+        if shape[1] != shape[2]:
+            one = f", or {name}[None] for one picture of {shape[2]} channels" if shape[2] <= MOST_CHANNELS else ""
+            raise InputError(
+                f"{path}: {name} {shape} may be {shape[1]}x{shape[2]} pictures or series of {shape[2]} numbers at "
+                f"{shape[1]} times, and only pictures are read; for pictures save {name}[..., None]{one}"
+            )
+        return value[..., None]
+    if shape[-1] > MOST_CHANNELS:
+        if shape[1] <= MOST_CHANNELS:
+            raise InputError(
+                f"{path}: {name} {shape} has its {shape[1]} channels first; save numpy.moveaxis({name}, 1, -1)"
+            )
+        raise InputError(
+            f"{path}: {name} {shape} has {shape[-1]} channels, and 1 to {MOST_CHANNELS} are read; save some of them, "
+            f"{name}[..., :3], or the slices of a volume as grey pictures, {name}.reshape(-1, *{name}.shape[2:], 1)"
+        )
+    return value
+
+
+def _refuse_nan(value: np.ndarray, path: Path | str, name: str) -> None:
+    bad = ~np.isfinite(value)
+    if not bad.any():
+        return
+    first = int(np.flatnonzero(bad.reshape(len(value), -1).any(1))[0])
+    axes = tuple(range(1, value.ndim)) if value.ndim > 2 else 1
+    keep = f"numpy.isfinite({name})" + ("" if value.ndim == 1 else f".all({axes})")
+    raise InputError(
+        f"{path}: {name} has {int(bad.sum())} NaN or infinite values, the first in row {first}; save "
+        f"{name}[{keep}], and the same rows of the other arrays"
+    )
+
+
+def check_scale(given: Named, path: Path | str, strict: bool = True, then: str = "") -> None:
+    """Checks that numbers, all integers or all floats and finite, are brightness from 0 to 255 or from 0 to 1.
+
+    `then` is what is to be done after the advice. Raises InputError where they are not, or probably not.
+    """
+    if not given:
+        return
+    low = min(value.min() for value in given.values())
+    high = max(value.max() for value in given.values())
+    subject = f"{path}: {' and '.join(given)}"
+    is_float = next(iter(given.values())).dtype.kind == "f"
+    with np.errstate(over="ignore"):  # floats are kept in float32, so what rounds to 1 there is 1
+        least, most = ((float(np.float32(v)) if is_float else int(v)) for v in (low, high))
+    top = 1 if is_float else 255
+    if least < 0 or most > top:
+        _refuse_range(given, subject, low, high, top, then)
+    if high == 0:
+        if strict:
+            raise InputError(f"{subject}: every pixel is 0, so there is nothing to learn; save other images{then}")
+        return
+    span = f"has {'values' if is_float else 'integers'} in [{_number(low)}, {_number(high)}]"
+    if is_float:
+        if most <= _TWICE:
+            factor = "* 255" if float(high) * 255 <= 1 and float(high) > 0.5 / 255 else f"/ {float(high)!r}"
+            raise InputError(
+                f"{subject} {span}, which is black on the scale 0 to 1, as after two divisions by 255; save "
+                f"{_each(given, '{x} ' + factor)}{then}"
+            )
+        return
+    if most == 1:  # 0/1 images saved as integers would train as almost black
+        raise InputError(
+            f"{subject} {span}, which is black on the scale 0 to 255; save booleans: "
+            f"{_each(given, '{x}.astype(bool)')}{then}"
+        )
+    if most < (DARK if strict else DARK_INPUT):
+        times = 255 // most
+        raise InputError(
+            f"{subject} {span}, which is dark on the scale 0 to 255; save "
+            f"{_each(given, '{x}.astype(' + repr('uint8') + f') * {times}')}, or if they are as dark as that "
+            f"{_each(given, '{x} / 255')}{then}"
+        )
+
+
+def _refuse_range(given: Named, subject: str, low, high, top: int, then: str) -> None:
+    kind = "values" if top == 1 else "integers"
+    message = f"{subject} has {kind} in [{_number(low)}, {_number(high)}], not in [0, {top}]"
+    if low == high:
+        raise InputError(f"{message}, and all are the same, so there is nothing to learn; save other images{then}")
+    bounds = (float(low), float(high)) if top == 1 else (int(low), int(high))
+    if top == 1 and low >= -1e-3 and 0.5 < high <= 1 + 1e-3:
+        form = "numpy.clip({x}, 0, 1)"
+    elif low >= 0 and top == 1 and DARK <= high <= 255:
+        form = "{x} / 255"
+    elif low >= 0:
+        form = "{x} / " + repr(bounds[1])
+    else:  # interp ends exactly at 0 and 1, whatever the rounding in between
+        form = "numpy.interp({x}, (" + f"{bounds[0]!r}, {bounds[1]!r}" + "), (0, 1))"
+    word = "divide by 255" if form == "{x} / 255" else "rescale"
+    raise InputError(f"{message}; {word}: save {_each(given, form)}{then}")
+
+
+def _each(names: Iterable[str], form: str) -> str:
+    return ", ".join(form.replace("{x}", name) for name in names)
+
+
+def _number(value) -> str:
+    """Returns a number in few digits where they say it exactly, else in all of them."""
+    short = f"{float(value):g}"
+    return short if float(short) == value else repr(value.item())
+
+
+def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]:
+    """Returns labels [N] (rank 1) or factors [N, F] (rank 2) as int32, checked before they are cast.
+
+    Raises:
+      InputError: other shapes or types, negative numbers, or numbers so far apart that most classes never occur.
+    """
+    mend = _renumber(list(given), rank)
+    for name, value in given.items():
+        _check_shape(value, rank, path, name)
+        if value.dtype.kind == "f":
+            _refuse_nan(value, path, name)
+        if value.dtype.kind not in "iub":
+            wanted = "[N]" if rank == 1 else "[N, F]"
+            raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; save {mend}")
+        if value.size and int(value.min()) < 0:
+            raise InputError(
+                f"{path}: {name} has negative values (least {value.min()}), which are no classes, nor do they mean "
+                f"unlabelled; remove their rows, or count from 0: {mend}"
+            )
+    for column in range(next(iter(given.values())).shape[1] if rank == 2 else 1):
+        # In Python's integers, for 2^32 + 1 would be 1 as int32, and 2^63 negative as int64.
+        parts = [np.unique(value[:, column] if rank == 2 else value) for value in given.values()]
+        found = len({int(v) for part in parts for v in part})
+        sizes = max((int(part[-1]) for part in parts if len(part)), default=0) + 1
+        if sizes > _SMALL and 2 * found < sizes:
+            what = " and ".join(given) + (f" (column {column})" if rank == 2 else "")
+            raise InputError(
+                f"{path}: {what} goes up to {sizes - 1}, but holds only {found} different values, and each number up "
+                f"to the greatest would be a class; save {mend}"
+            )
+    return {name: value.astype(np.int32) for name, value in given.items()}
+
+
+def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> None:
+    if value.ndim == rank and (rank == 1 or value.shape[1]):
+        return
+    wanted, form = ("[N]", "") if rank == 1 else ("[N, F]", "")
+    if rank == 1 and value.ndim == 2 and value.shape[1]:
+        form = f"{name}[:, 0]" if value.shape[1] == 1 else f"{name}.argmax(1) if each row marks one class"
+    if rank == 2 and value.ndim == 1:
+        form = f"{name}[:, None]"
+    fix = f"save {form}" if form else f"save one {'number' if rank == 1 else 'row'} per image, or leave it out"
+    raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; {fix}")
+
+
+def _renumber(names: list[str], rank: int) -> str:
+    """Returns the line that gives the values that occur the numbers 0, 1, 2, ..., the same in all splits."""
+    joined = names[0] if len(names) == 1 else f"numpy.concatenate([{', '.join(names)}])"
+    line = f"numpy.unique({joined}, return_inverse=True)[1]"
+    if rank == 2:
+        line = f"numpy.stack([numpy.unique(f, return_inverse=True)[1] for f in {joined}.T], 1)"
+    if len(names) > 1:
+        ends = [" + ".join(f"len({n})" for n in names[:i]) for i in range(1, len(names))]
+        line = f"numpy.split({line}, [{', '.join(ends)}])"
+    return f"{', '.join(names)} = {line}"
+
+
+def vectors(given: Named, path: Path | str) -> dict[str, np.ndarray]:
+    """Returns condition vectors [N, F] as float32, finite and of a size that a network can take."""
+    for name, value in given.items():
+        if value.ndim != 2 or 0 in value.shape:
+            form = f"save {name}[:, None]" if value.ndim == 1 and value.size else "save one row of numbers per image"
+            raise InputError(f"{path}: {name} must be floats [N, F], is {value.dtype} {value.shape}; {form}")
+        if value.dtype.kind in "iub":
+            raise InputError(
+                f"{path}: {name} must be floats [N, F], is {value.dtype} {value.shape}; save "
+                f"{name}.astype('float32'), or class numbers under the name labels or factors"
+            )
+        if value.dtype.kind != "f":
+            raise InputError(f"{path}: {name} must be floats [N, F], is {value.dtype} {value.shape}; save float32")
+        _refuse_nan(value, path, name)
+    most = max(float(np.abs(value).max()) for value in given.values())
+    if most > MOST_COND:
+        first = next(iter(given))
+        form = "({x} - " + f"{first}.mean(0, dtype=float)) / ({first}.std(0, dtype=float) + 1e-6)"
+        if most > 1e100:  # squares of these have no room even in float64
+            form = "{x} / " + repr(most)
+        raise InputError(
+            f"{path}: {' and '.join(given)} has values up to {most:g}, and a network takes at most {MOST_COND:g}; save "
+            f"{_each(given, form)}"
+        )
+    return {name: value.astype(np.float32) for name, value in given.items()}
