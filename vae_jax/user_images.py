@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +31,21 @@ def user_batches(
       InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
     """
     from vae_jax import data
+    from vae_jax.data.folder import MixedSizes
     from vae_jax.data.pipeline import eval_batches
 
     config, part = _data_config(run, given, split, option)
-    source = data.load(config, part)
+    try:
+        source = data.load(config, part)
+    except MixedSizes:
+        size = f"{run.image_shape[0]}x{run.image_shape[1]}"
+        raise InputError(
+            f"{option} {given}: the images are not of one size, but {run.path} was trained on {size}; "
+            f"resize them to {size}"
+        ) from None
+    source = _numbered(run, source, given, option)
+    for note in source.info.notes:
+        print(f"note: {note}", file=sys.stderr)
     seen, wanted = source.info.image_shape, tuple(run.image_shape)
     if tuple(seen) != wanted:
         raise InputError(
@@ -41,6 +53,15 @@ def user_batches(
             f"{_mend(seen, wanted)}"
         )
     return eval_batches(source, config, batch_size), source
+
+
+def _numbered(run: Run, source: Source, given: str, option: str) -> Source:
+    """Returns the source with the run's own class numbers."""
+    from vae_jax.data import classes
+
+    if option == "--outliers" and not set(source.info.label_names) <= set(run.facts.label_names):
+        return source  # other things than the run knows, on purpose: their classes are their own
+    return classes.match(source, run.facts.label_names, f"{option} {given}")
 
 
 def describe(shape: Sequence[int]) -> str:
@@ -58,6 +79,7 @@ def _mend(seen: Sequence[int], wanted: Sequence[int]) -> str:
 def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str]:
     """Returns how to load `given`, and the split to take."""
     from vae_jax.data import DATASETS
+    from vae_jax.data.layout import split_folders
 
     path, own = Path(given).expanduser(), run.config.data
     # One image is enough, so no training batch size applies here.
@@ -70,7 +92,7 @@ def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataCon
     if path.is_dir():
         size = own.image_size if own.name == "image_folder" else None
         config = dataclasses.replace(whole, name="image_folder", source=str(path), image_size=size)
-        return _part(config, split, (path / "train").is_dir())
+        return _part(config, split, bool(split_folders(path)[0]))
     named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
     if given not in named:
         raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")

@@ -21,7 +21,7 @@ def train(argv: list[str]) -> int:
         if "-h" in rest or "--help" in rest:
             print(help_text())
             return 0
-        raise InputError(f"train: which experiment? one of {', '.join(index.all_experiments())}, or a .py file")
+        raise InputError("train: which experiment? as in vae-jax train beta_vae (all: vae-jax list experiments)")
     path = index.find(name)
     if "--distributed" in flags:
         # Before any other device call, or the processes cannot find each other.
@@ -62,7 +62,8 @@ def split(
     stray = next((w for w in rest[:1] if not w.startswith("-")), None)
     if stray is not None:
         raise InputError(
-            f"{command}: {stray!r} is no option; options start with --, and one experiment is trained at a time"
+            f"{command}: {stray!r} is no option; options start with --, as in --data {stray} if these are data; one "
+            "experiment is trained at a time"
         )
     typo = next((w for w in rest if w.startswith("--") and "." not in w and _near(w.partition("=")[0], known)), None)
     if typo is not None:
@@ -85,7 +86,7 @@ def help_text() -> str:
     width = max(map(len, found), default=0)
     rows = "\n".join(f"  {name:<{width}}  {index.summary(path)}" for name, path in found.items())
     return (
-        "usage: vae-jax train EXP [--workdir DIR] [--resume] [--smoke] [--quiet] [--OPTION VALUE ...]\n\n"
+        "usage: vae-jax train EXP [--data PATH] [--workdir DIR] [--resume] [--smoke] [--quiet] [--OPTION VALUE ...]\n\n"
         f"EXP is one of these, or a path to your own .py file:\n{rows}\n\n"
         "`vae-jax train EXP --help` shows every option with its type, default and unit."
     )
