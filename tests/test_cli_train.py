@@ -46,7 +46,7 @@ def digits(tmp_path, monkeypatch):
         (["--resum"], "did you mean '--resume'?"),
         (["--steps", "many"], "--steps: 'many' is not a whole number"),
         (["--optimizer.lr", "fast"], "--optimizer.lr: 'fast' is not a number"),
-        (["--optimizer.name", "adma"], "--optimizer.name: 'adma' is not one of its values; did you mean 'adam'?"),
+        (["--optimizer.name", "adma"], "--optimizer.name: 'adma' is not one of its values; did you mean 'adamax'?"),
         (["--steps"], "--steps"),
         (["--model.objective", "betta"], "no such objective; did you mean 'beta'?"),
         (["--model.network", "mpl"], "no such network; did you mean 'mlp'?"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,10 @@ MAX_PIXELS = 100_000_000  # of one picture: at most 300 MB are decoded at a time
 # A file is opened as one of these whatever its name says: PIL reads dozens of formats, some through other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
 _CHANNELS = {"1": 1, "L": 1, "RGB": 3, "CMYK": 3, "YCbCr": 3}  # PIL's mode -> channels after conversion
-_ORIENTATION = 0x0112  # EXIF tag
+_ORIENTATION, _SHORT = 0x0112, 3  # EXIF tag and type
+# PIL warns of large pictures (our own check refuses them) and of damaged EXIF. Python's way to silence warnings is not
+# safe in threads, and grain reads in several.
+_quiet = threading.Lock()
 
 
 class Header(NamedTuple):
@@ -46,13 +51,10 @@ def header(path: Path) -> Header:
     Raises:
       InputError: no image of a kind that is read, alpha, more than 8 bits, or more than `MAX_PIXELS`.
     """
-    # PIL warns of large pictures on its own terms; ours is the one check, and it refuses.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with _open(path) as image:
-            channels, turn = _channels(path, image), _turn(image)
-            width, height = image.size[::-1] if turn is not None and turn.name in _SIDEWAYS else image.size
-            return Header(height, width, channels, turn is not None, getattr(image, "n_frames", 1))
+    with _open(path) as image:
+        channels, turn = _channels(path, image), _turn(image)
+        width, height = image.size[::-1] if turn is not None and turn.name in _SIDEWAYS else image.size
+        return Header(height, width, channels, turn is not None, getattr(image, "n_frames", 1))
 
 
 def decode(path: Path, shape: tuple[int, int, int], resize: bool) -> np.ndarray:
@@ -65,6 +67,7 @@ def decode(path: Path, shape: tuple[int, int, int], resize: bool) -> np.ndarray:
 
     with _open(path) as opened:
         turn = _turn(opened)
+        opened.info.pop("transparency", None)  # opaque, as its header was checked; PIL would warn of it
         image = opened.convert("L" if shape[2] == 1 else "RGB")
         image = image if turn is None else image.transpose(turn)
         if resize:
@@ -87,7 +90,9 @@ def _open(path: Path) -> Iterator[Image]:
         what = "a link to nothing" if path.is_symlink() else "not a regular file"
         raise InputError(f"{shown(path)}: {what}; remove it")
     try:
-        image = Image.open(path, formats=_FORMATS)
+        with _quiet, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise _bomb(path) from None
     except (OSError, ValueError, SyntaxError) as error:
@@ -131,8 +136,14 @@ def _channels(path: Path, image: Image) -> int:
 
 def _see_through(image: Image) -> bool:
     """Says whether a color that the file names as transparent is in use; a table of opaque colors is harmless."""
-    low, _ = image.convert("RGBA").getchannel("A").getextrema()
-    return low < 255  # type: ignore[operator]  # one channel has numbers
+    named = image.info["transparency"]
+    if image.mode == "P":
+        used = np.unique(np.asarray(image))
+        alphas = (
+            [named[i] if i < len(named) else 255 for i in used] if isinstance(named, bytes) else 255 * (used != named)
+        )
+        return bool(np.min(alphas) < 255)
+    return bool(np.min(np.asarray(image.convert("RGBA").getchannel("A"))) < 255)
 
 
 def _grey_palette(image: Image) -> bool:
@@ -156,12 +167,6 @@ def _turn(image: Image):
     """
     from PIL.Image import Transpose
 
-    if "exif" not in image.info:  # asking PIL for it would decode a PNG
-        return None
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block is no reason to refuse pixels that are whole: viewers show them
-        return None
     turns = {
         2: Transpose.FLIP_LEFT_RIGHT,
         3: Transpose.ROTATE_180,
@@ -171,4 +176,25 @@ def _turn(image: Image):
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    return turns.get(orientation)
+    return turns.get(orientation(image.info.get("exif", b"")))
+
+
+def orientation(exif: bytes) -> int:
+    """Returns the orientation 1..8 of an EXIF block, 1 (upright) where it has none or is damaged, as viewers do.
+
+    PIL's reader would decode a whole PNG for it, and warns of damage that costs no pixel.
+    """
+    tiff = exif.removeprefix(b"Exif\x00\x00")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", tiff, 4)
+        (count,) = struct.unpack_from(f"{order}H", tiff, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
+            if (tag, kind) == (_ORIENTATION, _SHORT):
+                return value
+    except struct.error:
+        pass
+    return 1
