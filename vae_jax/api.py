@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax import config as configs
-from vae_jax import experiments_index, training
+from vae_jax import data, experiments_index, training
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.sweep import run_sweep
 from vae_jax.config import Config
@@ -26,7 +26,8 @@ def experiment(name: str, **options: Any) -> Config:
     """Returns the config of an experiment, with options replaced as on the command line.
 
     `experiment("beta_vae", steps=500, **{"model.network": "mlp", "model.objective.beta": 6.0})`. Components are named
-    by their registry names and are applied before the options inside them.
+    by their registry names and are applied before the options inside them. `data="photos/"` (or "x.npz", "digits") is
+    the command line's `--data`: the data set is chosen by what the path is.
 
     Raises:
       InputError: unknown experiment, option or component; a value out of range.
@@ -38,6 +39,8 @@ def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
     """Returns a config with options replaced and checked, without its targets where they no longer apply."""
     config = written
     names = {key.replace("-", "_"): value for key, value in options.items()}
+    if isinstance(names.get("data"), str | Path):  # first, as on the command line: data options come on top
+        config = configs.put(config, "data", data.choose(config.data, str(names.pop("data"))))
     for option in sorted((n for n in names if n in configs.REGISTRIES), key=lambda n: n.count(".")):
         if isinstance(names[option], str):
             config = configs.choose(config, option, names.pop(option))

@@ -68,7 +68,8 @@ class Evaluation:
     k: tuple[int, ...] = ()
     """Importance samples of the IW bounds on log p(x), one bound each; empty for none."""
     limit: int = 0
-    """Evaluate only the first examples of the split; 0 for all. The number used is written to eval.json."""
+    """Evaluate only so many examples: the first, or evenly spaced ones if the split is sorted by class; 0 for all. The
+    number and the choice are written to eval.json."""
 
 
 @dataclass(frozen=True)

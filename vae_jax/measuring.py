@@ -14,8 +14,9 @@ import jax
 
 from vae_jax import evaluations
 from vae_jax.atomic import jsonable
+from vae_jax.data.limit import text as rows_text
 from vae_jax.errors import InputError, nearest
-from vae_jax.evaluation import METRICS, evaluate, measures
+from vae_jax.evaluation import METRICS, evaluate, measures, other_names
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.settings import Settings
 from vae_jax.typed import conform, conform_fields, items
@@ -107,7 +108,7 @@ def evaluate_run(
     result = evaluate(
         run.model,
         state,
-        run.batches(split, batch_size),
+        run.batches(split, batch_size, limit),
         key=jax.random.key(seed),
         k=ks,
         limit=limit,
@@ -232,7 +233,7 @@ def check_names(metrics: tuple[str, ...]) -> None:
     known = ["iwae", *METRICS, *measures.names()]
     for name in metrics:
         if name not in known and not re.fullmatch(r"iw_[1-9]\d*", name):
-            raise InputError(f"--metrics: no metric {name!r}; {nearest(name, known)}")
+            raise InputError(f"--metrics: no metric {name!r}; {other_names.meant(name, known)}")
 
 
 def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> tuple[list[str], dict[str, str]]:
@@ -275,6 +276,7 @@ def protocol(
         "image_shape": run.image_shape,
         "n": n,
         "limit": limit,
+        "rows": rows_text(run.source(split), limit),
         "likelihood": type(run.config.model.likelihood).__name__,
         "estimator": estimator,
         "importance_samples": ks,

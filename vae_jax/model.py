@@ -43,12 +43,14 @@ class Facts(NamedTuple):
       classes: number of labels; 0 without labels.
       factors: number of values of each generative factor; () without factors.
       cond: length of each example's condition vector; 0 without one.
+      label_names: one name per label, by which the classes of other folders are matched; () where they have none.
     """
 
     examples: int = 0
     classes: int = 0
     factors: tuple[int, ...] = ()
     cond: int = 0
+    label_names: tuple[str, ...] = ()
 
 
 NO_FACTS = Facts()

@@ -202,11 +202,11 @@ class Run:
         """Returns one split of the run's data."""
         if self.lead is not None:
             return self.lead.source(split)
-        return data.load(self.config.data, split)
+        return data.classes.match(data.load(self.config.data, split), self.facts.label_names, self.config.data.name)
 
-    def batches(self, split: str, batch_size: int | None = None) -> Iterator[dict[str, Any]]:
-        """Yields the split once, as the model saw it in training; the last batch is smaller, never dropped."""
-        return eval_batches(self.source(split), self.config.data, batch_size)
+    def batches(self, split: str, batch_size: int | None = None, limit: int = 0) -> Iterator[dict[str, Any]]:
+        """Yields the split once (or `limit` examples of it), as the model saw it in training; no batch is dropped."""
+        return eval_batches(self.source(split), self.config.data, batch_size, limit=limit)
 
     def examples(self, split: str, index: np.ndarray) -> dict[str, Any]:
         """Returns the examples `index` int [B] of a split, as `batches` yields them."""
@@ -301,7 +301,8 @@ def blank_batch(image_shape: tuple[int, int, int], facts: Facts) -> dict[str, ja
 def facts_of(source: Source) -> Facts:
     """Returns what a model may know of the training data, from any of its splits."""
     info = source.info
-    return Facts(int(info.sizes["train"]), info.num_classes or 0, tuple(info.factor_sizes), info.cond_size)
+    sizes = int(info.sizes["train"]), info.num_classes or 0, tuple(info.factor_sizes), info.cond_size
+    return Facts(*sizes, label_names=tuple(info.label_names))
 
 
 def environment() -> dict[str, Any]:

@@ -202,6 +202,8 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         f"{run.experiment}: {count:,} parameters, {source.size:,} training images {run.image_shape}, "
         f"run folder {run.path}"
     )
+    for note in source.info.notes:
+        say(f"note: {note}")
     writer = MetricsWriter(run.path, resume_step=first, tensorboard=c.logging.tensorboard)
     events = [Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes)]
     held_out = "validation" if "validation" in source.info.sizes else c.evaluation.split
@@ -290,5 +292,5 @@ def _evaluate(run: Run, state: TrainState, step: int, split: str, writer: Metric
     from vae_jax.evaluation import evaluate
 
     e = run.config.evaluation
-    result = evaluate(run.model, state, run.batches(split, e.batch_size), key=jax.random.key(0), limit=e.limit)
+    result = evaluate(run.model, state, run.batches(split, e.batch_size, e.limit), key=jax.random.key(0))
     writer.write(step, split, {name: estimate.value for name, estimate in result.metrics.items()})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,12 +32,23 @@ def user_batches(
     """
     from vae_jax import data
     from vae_jax.data import npz
+    from vae_jax.data.folder import MixedSizes
     from vae_jax.data.pipeline import eval_batches
 
     config, part = _data_config(run, given, split, option)
     foreign = config.name == "npz" and given != run.config.data.name
-    # A few images for a trained model may be dark, or all black; a data set to train on is not.
-    source = npz.load(config, part, strict=False) if foreign else data.load(config, part)
+    try:
+        # A few images for a trained model may be dark, or all black; a data set to train on is not.
+        source = npz.load(config, part, strict=False) if foreign else data.load(config, part)
+    except MixedSizes:
+        size = f"{run.image_shape[0]}x{run.image_shape[1]}"
+        raise InputError(
+            f"{option} {given}: the images are not of one size, but {run.path} was trained on {size}; "
+            f"resize them to {size}"
+        ) from None
+    source = _numbered(run, source, given, option)
+    for note in source.info.notes:
+        print(f"note: {note}", file=sys.stderr)
     seen, wanted = source.info.image_shape, tuple(run.image_shape)
     if tuple(seen) != wanted:
         raise InputError(
@@ -73,6 +85,15 @@ def _check_known(run: Run, source: Source, what: str) -> None:
         )
 
 
+def _numbered(run: Run, source: Source, given: str, option: str) -> Source:
+    """Returns the source with the run's own class numbers."""
+    from vae_jax.data import classes
+
+    if option == "--outliers" and not set(source.info.label_names) <= set(run.facts.label_names):
+        return source  # other things than the run knows, on purpose: their classes are their own
+    return classes.match(source, run.facts.label_names, f"{option} {given}")
+
+
 def describe(shape: Sequence[int]) -> str:
     """Returns "28x28 with 1 channel"."""
     height, width, channels = shape
@@ -98,6 +119,7 @@ def _mend(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
 def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str]:
     """Returns how to load `given`, and the split to take."""
     from vae_jax.data import DATASETS
+    from vae_jax.data.layout import split_folders
 
     path, own = Path(given).expanduser(), run.config.data
     # One image is enough, so no training batch size applies here.
@@ -111,7 +133,7 @@ def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataCon
     if path.is_dir():
         size = own.image_size if own.name == "image_folder" else None
         config = dataclasses.replace(whole, name="image_folder", source=str(path), image_size=size)
-        return _part(config, split, (path / "train").is_dir())
+        return _part(config, split, bool(split_folders(path)[0]))
     named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
     if given not in named:
         raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")

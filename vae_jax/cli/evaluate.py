@@ -25,7 +25,7 @@ class Evaluate(Settings):
     split: str | None = None
     """train, validation or test; default: the one in the run's config."""
     limit: int | None = None
-    """Only the first examples of the split, 0 for all (default: the run's config)."""
+    """Only so many examples, 0 for all (default: the run's config); evenly spaced if the split is sorted by class."""
     batch_size: int | None = None
     """Examples at a time (default: the run's config). No number depends on it."""
     seed: int = 0

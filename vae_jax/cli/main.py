@@ -58,6 +58,8 @@ def run(argv: list[str]) -> int:
 
             print(f"vae-jax {version('vae_jax')}")
             return 0
+        if argv and argv[0] == "help":  # `vae-jax help train`, as in git
+            argv = [*argv[1:2], "--help"]
         if not argv or argv[0] in ("-h", "--help"):
             print(usage())
             return 0 if argv else 2

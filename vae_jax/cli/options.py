@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from vae_jax.cli import advice
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
     """
     import tyro
 
-    known = option_names(cls if default is None else default)
-    _check_known(argv, known, prog)
+    _check_known(argv, cls if default is None else default, prog)
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr):
@@ -61,15 +60,43 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
       SystemExit: `--help` was asked for and printed.
     """
     from vae_jax import config as configs
+    from vae_jax import data
 
-    words, chosen = _take_components(list(argv), configs.REGISTRIES)
+    words, given = _take_data(list(argv))
+    if given is not None:  # before the other options of the data, which are set on top of it
+        config = configs.put(config, "data", data.choose(config.data, given))
+    words, chosen = _take_components(words, configs.REGISTRIES)
     for option in sorted(chosen, key=lambda o: o.count(".")):
         if not _has(config, option):
             raise InputError(f"--{option}: this model has no {option.rpartition('.')[2]}; leave the option out")
         config = configs.choose(config, option, chosen[option])
     if any(word in ("-h", "--help") for word in words):
-        description = f"{description}\n\n{_component_help(config)}"
+        description = f"{description}\n\n{_DATA_HELP}\n\n{_component_help(config)}"
+    elif (epochs := advice.take_epochs(words)) is not None:
+        option, value, others = epochs
+        config = configs.check(parse(configs.Config, others, prog, default=config))
+        raise InputError(advice.epochs(option, value, config))
     return configs.check(parse(configs.Config, words, prog, default=config, description=description))
+
+
+_DATA_HELP = (
+    "--data PATH|NAME: train on your own data (a folder of images, an .npz or .npy file, a folder of IDX files, a "
+    "prepared data set) or on a data set by name."
+)
+
+
+def _take_data(argv: list[str]) -> tuple[list[str], str | None]:
+    """Returns (the other words, what `--data` names or None); the last one counts, as of every option."""
+    rest, given = [], None
+    words = iter(argv)
+    for word in words:
+        if word != "--data" and not word.startswith("--data="):
+            rest.append(word)
+            continue
+        given = word.partition("=")[2] if "=" in word else next(words, "")
+        if not given or given.startswith("--"):
+            raise InputError("--data: needs a path or the name of a data set, as in --data digits")
+    return rest, given
 
 
 def _has(config: Any, option: str) -> bool:
@@ -123,46 +150,16 @@ def option_names(target: Any, prefix: str = "") -> list[str]:
     return names
 
 
-def _check_known(argv: Sequence[str], known: list[str], prog: str) -> None:
-    for word in argv:
-        name = word.partition("=")[0].replace("_", "-")
-        if not name.startswith("--") or name in ("--help", "--"):
+def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
+    known = option_names(target)
+    for i, word in enumerate(argv):
+        option, equals, value = word.partition("=")
+        name = option.replace("_", "-").removeprefix("--")
+        if not option.startswith("--") or name in ("help", "") or name in known:
             continue
-        if name.removeprefix("--") not in known:
-            elsewhere = _of_another_component(name.removeprefix("--"), known)
-            if elsewhere:
-                raise InputError(f"{word.partition('=')[0]}: {elsewhere}")
-            raise InputError(
-                f"{word.partition('=')[0]}: no such option; {_suggest(name[2:], known)} (all: {prog} --help)"
-            )
-
-
-def _of_another_component(name: str, known: list[str]) -> str | None:
-    """Returns words for an option that belongs to a component which was not chosen, else None."""
-    if not any(k.startswith("model.") for k in known):
-        return None
-    from vae_jax.config import REGISTRIES
-
-    parent, _, field = name.replace("-", "_").rpartition(".")
-    owners = [
-        kind for kind, cls in REGISTRIES.get(parent, {}).items() if field in {f.name for f in dataclasses.fields(cls)}
-    ]
-    if not owners:
-        return None
-    part = parent.rpartition(".")[2]
-    return f"the chosen {part} has no {field}; --{parent} {' or '.join(owners)} has"
-
-
-def _suggest(name: str, known: list[str]) -> str:
-    """Returns the nearest option, comparing the whole path first and then its last part."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
-    if not close:
-        tail = name.rpartition(".")[2]
-        tails = {k.rpartition(".")[2]: k for k in reversed(known)}
-        close = [tails[t] for t in difflib.get_close_matches(tail, tails, n=1, cutoff=0.6)]
-    if not close:
-        return nearest(name, known) if len(known) < 12 else "nothing like it is known"
-    return f"did you mean '--{close[0]}'?"
+        if not equals and i + 1 < len(argv) and not argv[i + 1].startswith("--"):
+            value = argv[i + 1]
+        raise InputError(f"{option}: {advice.unknown_option(name, value, known, target)} (all: {prog} --help)")
 
 
 def _one_line(text: str) -> str:
@@ -184,4 +181,8 @@ def _one_line(text: str) -> str:
     message = re.sub(
         r"Could not find valid parse for arguments: \[(.*)\]$", r"\1 cannot be read as this option's type", message
     )
+    if choice := re.match(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*)\)$", message):
+        given, option, known = choice.groups()
+        values = re.findall("'(.*?)'", known)
+        return f"{option}: {given!r} is not one of its values; {nearest(given, values)}"
     return message or "the command line cannot be read"

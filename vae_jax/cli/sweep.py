@@ -11,7 +11,7 @@ from vae_jax.errors import InputError, nearest
 if TYPE_CHECKING:
     from vae_jax.config import Config
 
-HELP = """usage: vae-jax sweep EXP [--seeds 0:8] [--vary OPTION=A,B,... [OPTION=C,D,...]] [--metrics A,B]
+HELP = """usage: vae-jax sweep EXP [--seeds 0:8] [--vary OPTION=A,B,... [OPTION=C,D,...]] [--metrics A,B] [--data PATH]
                      [--workdir DIR] [--resume] [--smoke] [--quiet] [--strategy vmap|map] [--OPTION VALUE ...]
 
 Trains every combination of the values of --vary with every seed. Members of equal shape are one compiled program.
@@ -19,6 +19,7 @@ Trains every combination of the values of --vary with every seed. Members of equ
 --seeds     0:8 (0 to 7), 0:8:2, or 0,3,5 (default: the experiment's own seed)
 --vary      an option of training and its values, as in model.objective.beta=1,4,16; several are combined
 --metrics   what is measured at the end, as in `vae-jax eval` (default: the standard metrics)
+--data      a folder of images, an .npz or .npy file, or the name of a data set, in place of the experiment's data
 --workdir   the sweep's folder (default: runs/EXP-sweep, or the next free number after it)
 --resume    go on with a sweep that was stopped; give the same options
 --strategy  vmap: one operation for all members; map: members in turn, in less memory (default: vmap)
@@ -41,7 +42,9 @@ def sweep(argv: list[str]) -> int:
         if "-h" in options or "--help" in options:
             print(HELP)
             return 0
-        raise InputError(f"sweep: which experiment? one of {', '.join(index.all_experiments())}, or a .py file")
+        raise InputError(
+            "sweep: which experiment? as in vae-jax sweep beta_vae --seeds 0:8 (all: vae-jax list experiments)"
+        )
     if "-h" in options or "--help" in options:
         print(HELP)
         return 0

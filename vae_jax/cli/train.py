@@ -20,7 +20,6 @@ RUN_OPTIONS = "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --sm
 
 def train(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
-    from vae_jax import experiments_index as index
 
     named, argv = take_runs(argv)
     name, workdir, flags, rest = split(argv, more=tuple(RUNS))
@@ -33,7 +32,7 @@ def train(argv: list[str]) -> int:
     if "--resume" in flags | named.keys():
         return _resume(name, named.get("--resume"), workdir, flags, rest)
     if name is None and "--init-from" not in named:
-        raise InputError(f"train: which experiment? one of {', '.join(index.all_experiments())}, or a .py file")
+        raise InputError("train: which experiment? as in vae-jax train beta_vae (all: vae-jax list experiments)")
     _connect(flags)
     return _new(name, named.get("--init-from"), workdir, flags, rest)
 
@@ -210,7 +209,8 @@ def split(
     stray = next((w for w in rest[:1] if not w.startswith("-")), None)
     if stray is not None:
         raise InputError(
-            f"{command}: {stray!r} is no option; options start with --, and one experiment is trained at a time"
+            f"{command}: {stray!r} is no option; options start with --, as in --data {stray} if these are data; one "
+            "experiment is trained at a time"
         )
     typo = next((w for w in rest if w.startswith("--") and "." not in w and _near(w.partition("=")[0], known)), None)
     if typo is not None:
@@ -233,7 +233,7 @@ def help_text() -> str:
     width = max(map(len, found), default=0)
     rows = "\n".join(f"  {name:<{width}}  {index.summary(path)}" for name, path in found.items())
     return (
-        "usage: vae-jax train EXP [--workdir DIR] [--smoke] [--quiet] [--OPTION VALUE ...]\n"
+        "usage: vae-jax train EXP [--data PATH] [--workdir DIR] [--smoke] [--quiet] [--OPTION VALUE ...]\n"
         "       vae-jax train EXP --init-from RUN      starts with the weights of another run\n"
         "       vae-jax train --resume RUN [--steps N] continues a run with its own options\n"
         "       vae-jax train EXP --resume             continues the newest run of EXP\n\n"

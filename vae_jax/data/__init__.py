@@ -6,18 +6,20 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from vae_jax.bounded import DEFAULT_BYTES
-from vae_jax.data import catalog, digits, folder, labels, mnist, npz, prepared, sprites
+from vae_jax.data import catalog, classes, digits, folder, labels, limit, mnist, npz, pick, prepared, sprites
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
 from vae_jax.data.catalog import Report
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
-from vae_jax.data.source import SPLITS, Batch, Info, Source, limited, no_validation
+from vae_jax.data.source import SPLITS, Batch, Info, Source, no_validation
 from vae_jax.data.stream import GrainStream
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, shown
 
 __all__ = [
     "DATASETS",
@@ -29,8 +31,11 @@ __all__ = [
     "Info",
     "Report",
     "Source",
+    "choose",
+    "classes",
     "describe",
     "eval_batches",
+    "limit",
     "load",
     "make_batch_fn",
     "make_transform",
@@ -52,6 +57,7 @@ class Entry:
       load: `(config, split) -> Source`.
       validated: protocols with a validation split; None where it depends on the user's files.
       resizable: whether `image_size` means something.
+      made: why there is no `source` to read ("computed"), or "".
     """
 
     summary: str
@@ -60,6 +66,7 @@ class Entry:
     load: Callable[[DataConfig, str], Source]
     validated: tuple[str, ...] | None = None
     resizable: bool = False
+    made: str = ""
 
 
 def _prepared_or(load_raw: Callable[[DataConfig, str], Source]) -> Callable[[DataConfig, str], Source]:
@@ -80,6 +87,7 @@ DATASETS: dict[str, Entry] = {
         sprites.load,
         ("standard",),
         resizable=True,
+        made="computed",
     ),
     "digits": Entry(
         "1,797 real handwritten digits, 8x8 (embedded in scikit-learn)",
@@ -87,6 +95,7 @@ DATASETS: dict[str, Entry] = {
         digits.PROTOCOLS,
         digits.load,
         ("standard",),
+        made="embedded",
     ),
     "mnist": Entry(
         "70,000 handwritten digits, 28x28 grey",
@@ -103,13 +112,13 @@ DATASETS: dict[str, Entry] = {
         mnist.validated("fashion_mnist"),
     ),
     "npz": Entry(
-        "your own arrays: a .npz with images (and labels, factors), or a .npy; name it with --data.source",
+        "your own arrays: a .npz with images (and labels, factors), or a .npy; name it with --data",
         "yours",
         split_lib.PROTOCOLS,
         _prepared_or(npz.load),
     ),
     "image_folder": Entry(
-        "your own folder of .png or .jpg images, class folders as labels; name it with --data.source",
+        "your own folder of .png or .jpg images, class folders as labels; name it with --data",
         "yours",
         split_lib.PROTOCOLS,
         _prepared_or(folder.load),
@@ -142,14 +151,61 @@ def load(config: DataConfig, split: str = "train") -> Source:
         raise no_validation(config.name, config.protocol, entry.validated)
     if config.image_size is not None and not entry.resizable:
         raise InputError(f"data.image_size: the images of {config.name!r} have a fixed size; leave it unset")
-    source = labels.attach(limited(entry.load(config, split), config.limit), config)
+    _check_source(config, entry)
+    source = labels.attach(limit.limited(entry.load(config, split), config.limit), config)
     training = source.info.sizes["train"]
     if config.batch_size > training:
         raise InputError(
             f"data.batch_size: {config.batch_size} is larger than the {training} training examples of "
             f"{config.name!r}; use --data.batch-size {training} or less"
         )
+    if split == "train" and config.workers and source.pipeline == "device":
+        note = f"data.workers {config.workers} is not used: the images are in memory (--data.pipeline grain reads)"
+        source = dataclasses.replace(source, info=dataclasses.replace(source.info, notes=(*source.info.notes, note)))
     return source
+
+
+def choose(config: DataConfig, given: str) -> DataConfig:
+    """Returns the options with the data set that `given` names, or that reads the path `given`.
+
+    Options that mean something for one data set only (`source`, `protocol`, `image_size`) are those of the old data
+    set: they return to their defaults when the data set changes. All others are kept.
+
+    Raises:
+      InputError: nothing that is read; the line says what is.
+    """
+    name, source = pick.pick(given, DATASETS)
+    if source is not None and DATASETS[name].made:
+        raise InputError(
+            f"--data {given}: {name!r} is {DATASETS[name].made} and read from no folder; use --data {name}"
+        )
+    if name == config.name:
+        return dataclasses.replace(config, source=source)
+    return dataclasses.replace(config, name=name, source=source, protocol="standard", image_size=None)
+
+
+def _check_source(config: DataConfig, entry: Entry) -> None:
+    """Raises for a `source` that this data set does not read: training on other data would go unnoticed."""
+    if config.source is None:
+        return
+    try:
+        reader = pick.pick(config.source, DATASETS)[0]
+    except InputError:
+        reader = None  # the data set's own reader says what is wrong
+    typed = shlex.quote(shown(config.source))
+    if entry.made:
+        fix = "leave it out" if reader is None else f"use --data {typed}"
+        raise InputError(
+            f"data.source: {typed} is not read, because the images of {config.name!r} are {entry.made}; {fix}"
+        )
+    # A folder of images may also hold other files; whoever says image_folder means the images.
+    ours = reader in (None, config.name) or (
+        config.name == "image_folder" and Path(config.source).expanduser().is_dir()
+    )
+    if not ours:
+        raise InputError(
+            f"data.source: {typed} is {reader!r} data, which {config.name!r} does not read; use --data {typed}"
+        )
 
 
 def describe() -> list[dict[str, str]]:
@@ -175,7 +231,13 @@ def prepare(
     max_bytes: int = DEFAULT_BYTES,
 ) -> Report:
     """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`."""
-    _entry(name)
+    entry = _entry(name)
+    if from_dir is not None and entry.made:
+        raise InputError(
+            f"data prepare: {name!r} is {entry.made}, so --from {shown(from_dir)} is not read; leave it out"
+        )
+    if image_size is not None and not entry.resizable:
+        raise InputError(f"data prepare: the images of {name!r} have a fixed size; leave out --image-size")
     return catalog.prepare(name, from_dir, data_dir, image_size, max_bytes)
 
 

@@ -16,7 +16,7 @@ class DataConfig:
     name: str = "sprites"
     """Data set: sprites, digits (embedded), mnist, fashion_mnist, npz, image_folder; see `vae-jax data list`."""
     source: str | None = None
-    """Folder or file with the data; needed for npz and image_folder, else looked up (see `vae-jax data list`)."""
+    """Folder or file with the data of `name`; `--data PATH` sets both by what the path is."""
     batch_size: int = 64
     """Examples a training step, over all devices."""
     protocol: str = "standard"
@@ -26,9 +26,9 @@ class DataConfig:
     dequantize: bool = False
     """Add uniform noise of one grey level, x = (v + u) / 256: for densities over real pixels."""
     image_size: int | None = None
-    """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the centre."""
+    """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the center."""
     limit: int | None = None
-    """Keep only the first N examples of the training split; None keeps all."""
+    """Keep only N training examples: the first, or evenly spaced ones of folders and sorted arrays; None keeps all."""
     labels: int | None = None
     """Labelled training examples, as many of each class: semi-supervised training; None: every label is known."""
     label_seed: int = 0

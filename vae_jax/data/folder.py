@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from vae_jax.data import layout, pictures
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, shown
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_CHANNELS = {"1": 1, "L": 1, "RGB": 3, "P": 3, "CMYK": 3, "YCbCr": 3}  # PIL's mode -> channels after conversion
+
+class MixedSizes(InputError):
+    """The images of a folder are not all of one size; a caller whose `image_size` is fixed has other advice."""
 
 
 @dataclass(frozen=True)
@@ -36,36 +39,55 @@ class FolderRecords:
         return len(self.files.paths)
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        out = {"image": np.stack([decode(self.files.paths[i], self.image_shape, self.resize) for i in index])}
+        out = {"image": np.stack([pictures.decode(self.files.paths[i], self.image_shape, self.resize) for i in index])}
         labels = [self.files.labels[i] for i in index]
         return out if None in labels else out | {"label": np.array(labels, np.int32)}
+
+    def labels(self, index: np.ndarray) -> np.ndarray | None:
+        """Returns the labels of the examples `index` without decoding them."""
+        labels = [self.files.labels[i] for i in index]
+        return None if None in labels else np.array(labels, np.int32)
 
 
 def load(config: DataConfig, split: str) -> Source:
     """Returns a split of the images under `config.source`.
 
-    A folder holds either images, or one subfolder a class, or train/, test/ (and validation/) folders of either kind.
-    All images have one size, unless `image_size` is given: then the short side is resized to it (bicubic with
-    anti-aliasing) and the centre is cropped. Up to 1 GiB is decoded into memory; more is read while training.
+    A folder holds either images, or one subfolder per class, or train/, test/ (and validation/) folders of either
+    kind, also under the names in `layout.SPLIT_NAMES`. Pictures are turned as their EXIF orientation says. All have one
+    size, unless `image_size` is given: then the short side is resized to it (bicubic with anti-aliasing) and the center
+    is cropped. Up to 1 GiB is decoded into memory; more is read while training.
     """
     parts, info = describe(config)
     if split not in parts:
         if split == "validation":
             raise no_validation("image_folder", config.protocol, ())
-        raise InputError(f"{info.where}: has no folder {split}; add it")
+        raise InputError(f"{shown(info.where)}: has no folder {split}; add it")
     records = FolderRecords(parts[split], info.image_shape, config.image_size is not None)
     in_memory = config.pipeline == "device" or (
         config.pipeline == "auto" and len(records) * int(np.prod(info.image_shape)) <= DEVICE_BYTES
     )
     if in_memory:
+        _check_memory(config, len(records) * int(np.prod(info.image_shape)), info.where)
         return from_arrays(info, split, records.rows(np.arange(len(records))), "device")
     return Source(info, split, len(records), {}, not_in_memory, records, "grain")
 
 
+def _check_memory(config: DataConfig, size: int, where: str) -> None:
+    """Refuses to hold more than `max_bytes` of decoded pixels, which `pipeline="device"` would."""
+    most = getattr(config, "max_bytes", None)
+    if most is not None and size > most:
+        raise InputError(
+            f"data.max_bytes: the images of {shown(where)} are {size:,} bytes in memory, over {most:,}; use "
+            f"--data.pipeline grain, or --data.max-bytes {size}"
+        )
+
+
 def describe(config: DataConfig) -> tuple[dict[str, Files], Info]:
     """Returns the files of each split and the facts about them; reads the headers of all images."""
-    parts, names, root = scan(config.source, config.protocol)
-    shape = image_shape([path for files in parts.values() for path in files.paths], root, config.image_size)
+    parts, names, root, notes = scan(config.source, config.protocol)
+    # A picture may belong to two splits (protocol "full"); its header is read once.
+    paths = list(dict.fromkeys(path for files in parts.values() for path in files.paths))
+    shape, found = image_shape(paths, root, config.image_size)
     return parts, Info(
         "image_folder",
         shape,
@@ -75,102 +97,80 @@ def describe(config: DataConfig) -> tuple[dict[str, Files], Info]:
         num_classes=len(names) or None,
         label_names=names,
         where=str(root),
+        notes=(*notes, *found),
     )
 
 
-def scan(source: str | None, protocol: str) -> tuple[dict[str, Files], tuple[str, ...], Path]:
-    """Returns the files of each split, the class names (or ()), and the folder."""
+def scan(source: str | None, protocol: str) -> tuple[dict[str, Files], tuple[str, ...], Path, list[str]]:
+    """Returns the files of each split, the class names (or ()), the folder, and what the user should know."""
     if source is None:
-        raise InputError("data.source: 'image_folder' needs a folder; name it with --data.source FOLDER")
+        raise InputError("data.source: 'image_folder' needs a folder; name it with --data FOLDER")
     root = Path(source).expanduser()
     if not root.is_dir():
         raise InputError(f"data.source: no folder {source!r}; name a folder of images")
-    if not (root / "train").is_dir():
-        found, names = _scan_classes(root)
-        rows = split_lib.rows(len(found.paths), protocol, str(root), lambda: split_lib.file_hashes(found.paths))
+    found, notes = layout.split_folders(root)
+    if not found:
+        files, names, unread = _scan_classes(root)
+        rows = split_lib.rows(len(files.paths), protocol, str(root), lambda: split_lib.file_hashes(files.paths))
         return {
-            part: Files(tuple(found.paths[i] for i in chosen), tuple(found.labels[i] for i in chosen))
+            part: Files(tuple(files.paths[i] for i in chosen), tuple(files.labels[i] for i in chosen))
             for part, chosen in rows.items()
-        }, names, root  # fmt: skip
+        }, names, root, unread  # fmt: skip
     if protocol == "full":
-        raise InputError(f"{root}: has its own train folder; use --data.protocol standard")
-    parts = {part: _scan_classes(root / part) for part in SPLITS if (root / part).is_dir()}
-    names = parts["train"][1]
-    for part, (_, other) in parts.items():
-        if other != names:
-            raise InputError(f"{root}: the class folders of {part} {other} differ from those of train {names}")
-    return {part: files for part, (files, _) in parts.items()}, names, root
+        raise InputError(f"{shown(root)}: has its own {found['train'].name} folder; use --data.protocol standard")
+    train, names, unread = _scan_classes(found["train"])
+    parts, notes = {"train": train}, notes + unread
+    for part in SPLITS[1:]:
+        if part in found:
+            parts[part], _, unread = _scan_classes(found[part], names)
+            notes += unread
+    return parts, names, root, notes
 
 
-def _scan_classes(folder: Path) -> tuple[Files, tuple[str, ...]]:
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in _SUFFIXES and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    )
-    if not paths:
-        raise InputError(f"{folder}: holds no images ({', '.join(_SUFFIXES)}); name another folder")
-    classes = [path.relative_to(folder).parts[0] if path.parent != folder else None for path in paths]
-    names = tuple(sorted({name for name in classes if name is not None}))
-    if names and None in classes:
-        stray = paths[classes.index(None)]
-        raise InputError(f"{folder}: holds class folders and also loose images ({stray.name}); sort them into classes")
-    labels = tuple(names.index(name) if name is not None else None for name in classes)
-    return Files(tuple(paths), labels), names
+def _scan_classes(folder: Path, known: tuple[str, ...] | None = None) -> tuple[Files, tuple[str, ...], list[str]]:
+    found = layout.search(folder)
+    if not found.images:
+        beside = f", only {', '.join(map(shown, sorted(found.unread)))} files" if found.unread else ""
+        raise InputError(
+            f"{shown(folder)}: holds no images ({', '.join(pictures.SUFFIXES)}){beside}; name another folder"
+        )
+    labels, names = layout.classes(found.images, folder, known)
+    return Files(tuple(found.images), labels), names, layout.unread_note(folder, found.unread)
 
 
-def image_shape(paths: list[Path], root: Path, image_size: int | None) -> tuple[int, int, int]:
-    """Returns the one (H, W, C) of all images, from their headers, or raises which ones differ."""
+def image_shape(paths: list[Path], root: Path, image_size: int | None) -> tuple[tuple[int, int, int], list[str]]:
+    """Returns the one (H, W, C) of all images, from their headers, and what the user should know about them.
+
+    Raises:
+      InputError: an image that cannot be read, or two that differ; both are named.
+    """
     sizes: dict[tuple[int, int], Path] = {}
     channels: dict[int, Path] = {}
+    turned = several = 0
     for path in paths:
-        width, height, mode = _header(path)
-        if mode not in _CHANNELS:
-            raise InputError(
-                f"{path}: images of mode {mode} (alpha or more than 8 bits) are not read; save as 8-bit RGB"
-            )
-        sizes.setdefault((height, width), path)
-        channels.setdefault(_CHANNELS[mode], path)
+        head = pictures.header(path)
+        turned, several = turned + head.turned, several + (head.frames > 1)
+        sizes.setdefault((head.height, head.width), path)
+        channels.setdefault(head.channels, path)
     if len(channels) > 1:
         (a, first), (b, second) = list(channels.items())[:2]
         raise InputError(
-            f"{root}: mixed channels, {first.name} has {a} and {second.name} has {b}; convert all to grey or all to RGB"
+            f"{shown(root)}: mixed channels, {shown(first.name)} has {a} and {shown(second.name)} has {b}; convert all "
+            "to grey or all to RGB"
         )
-    if image_size is not None:
-        return image_size, image_size, next(iter(channels))
-    if len(sizes) > 1:
+    notes = [f"{shown(root)}: {turned:,} images are turned as their EXIF orientation says"] if turned else []
+    notes += [f"{shown(root)}: {several:,} images hold several frames; the first is read"] if several else []
+    if image_size is None and len(sizes) > 1:
         (a, first), (b, second) = list(sizes.items())[:2]
-        raise InputError(
-            f"{root}: mixed image sizes, {first.name} is {a[0]}x{a[1]} and {second.name} is {b[0]}x{b[1]} "
-            f"({len(sizes)} sizes in all); set --data.image-size to resize and crop them"
+        raise MixedSizes(
+            f"{shown(root)}: mixed image sizes, {shown(first.name)} is {a[0]}x{a[1]} and {shown(second.name)} is "
+            f"{b[0]}x{b[1]} ({len(sizes)} sizes in all); set --data.image-size {_size(sizes)} to resize and crop them"
         )
-    height, width = next(iter(sizes))
-    return height, width, next(iter(channels))
+    height, width = (image_size, image_size) if image_size is not None else next(iter(sizes))
+    return (height, width, next(iter(channels))), notes
 
 
-def _header(path: Path) -> tuple[int, int, str]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return image.width, image.height, image.mode
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a readable image ({type(error).__name__}); remove or replace it") from None
-
-
-def decode(path: Path, shape: tuple[int, int, int], resize: bool) -> np.ndarray:
-    """Returns uint8 [H, W, C]; with `resize`, the short side becomes H and the centre is cropped."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            image = image.convert("L" if shape[2] == 1 else "RGB")
-            if resize:
-                side = min(image.size)
-                left, top = (image.width - side) / 2, (image.height - side) / 2
-                box = (left, top, left + side, top + side)
-                image = image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC, box=box)
-            pixels = np.asarray(image, np.uint8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: the image is damaged or cut off ({error}); remove or replace it") from None
-    return pixels.reshape(shape)
+def _size(sizes: Iterable[tuple[int, int]]) -> int:
+    """Returns a side that enlarges no image and suits every network: a power of two from 8 to 64, or a smaller side."""
+    least = min(min(size) for size in sizes)
+    return max((side for side in (8, 16, 32, 64) if side <= least), default=least)

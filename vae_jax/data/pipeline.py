@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import prng
+from vae_jax.data import limit as part
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pixels import transform
 from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
@@ -84,7 +85,12 @@ def make_batch_fn(
 
 
 def eval_batches(
-    source: Source, config: DataConfig, batch_size: int | None = None, *, key: jax.Array | None = None
+    source: Source,
+    config: DataConfig,
+    batch_size: int | None = None,
+    *,
+    key: jax.Array | None = None,
+    limit: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Yields the whole split once, in its own order; the last batch is smaller when the size does not divide.
 
@@ -93,13 +99,15 @@ def eval_batches(
       config: gives the transform; `batch_size` is used when the argument is None.
       batch_size: B; more than the split holds gives one batch.
       key: of the noise in dynamic binarisation; None is a fixed key. An example's noise does not depend on B.
+      limit: only so many examples, those of `limit.rows`; 0 for all.
 
     Yields:
       `{"image": float32 [B, H, W, C], "index": int32 [B], "label"?, "factors"?}` on the device.
     """
     batch_size = batch_size or config.batch_size
-    for start in range(0, source.size, batch_size):
-        yield examples(source, config, np.arange(start, min(start + batch_size, source.size)), key=key)
+    rows = part.rows(source, limit)
+    for start in range(0, len(rows), batch_size):
+        yield examples(source, config, rows[start : start + batch_size], key=key)
 
 
 def examples(source: Source, config: DataConfig, index: np.ndarray, *, key: jax.Array | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import jax
@@ -37,6 +37,7 @@ class Info:
       values: "grey" (uint8, v / 255), "binary" (uint8, only 0 and 255) or "float" (float32 in [0, 1]).
       where: where the data came from.
       checksums: SHA-256 by file name, of the uncompressed bytes.
+      notes: what the user should know about how the data were read; training prints them.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Info:
     values: Literal["grey", "binary", "float"] = "grey"
     where: str = "embedded"
     checksums: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Records(Protocol):
@@ -131,38 +133,6 @@ def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeli
     if on_device:
         return Source(info, split, size, arrays, take, records, "device")
     return Source(info, split, size, {}, not_in_memory, records, "grain")
-
-
-@dataclass(frozen=True)
-class _Prefix:
-    """The first `size` records of `records`."""
-
-    records: Records
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        return self.records.rows(index)
-
-
-def limited(source: Source, limit: int | None) -> Source:
-    """Returns the source with only the first `limit` examples of the training split; other splits keep all."""
-    if limit is None:
-        return source
-    training = source.info.sizes["train"]
-    if limit > training:
-        raise InputError(
-            f"data.limit: {limit} is more than the {training} training examples of {source.info.name!r}; "
-            f"use --data.limit {training} or less"
-        )
-    text = f"{source.info.protocol_text}; of the training split only the first {limit:,}"
-    info = replace(source.info, sizes={**source.info.sizes, "train": limit}, protocol_text=text)
-    if source.split != "train":
-        return replace(source, info=info)
-    arrays = {name: value[:limit] for name, value in source.arrays.items()}
-    return replace(source, info=info, size=limit, arrays=arrays, records=_Prefix(source.records, limit))
 
 
 def no_validation(name: str, protocol: str, having: Sequence[str]) -> InputError:

@@ -93,9 +93,9 @@ class Subject:
         return min(self.limit, self.source.size) if self.limit else self.source.size
 
     def batches(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
-        """Returns the examples that are measured (or the first `limit` of them), as the model saw them in training."""
+        """Returns the examples that are measured (or only `limit` of them), as the model saw them in training."""
         shown = self.size if limit is None else min(limit, self.size)
-        return first(self.run.batches(self.split, self.batch_size), shown)
+        return self.run.batches(self.split, self.batch_size, shown)
 
     @functools.cached_property
     def codes(self) -> Codes:

@@ -118,6 +118,8 @@ def train_group(
     step = make_population_step(make_step, make_batch_fn(source, c.data), mesh, strategy)
     devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
     say(f"{len(runs)} member(s) as one program ({strategy}){devices}, {source.size:,} training images")
+    for note in source.info.notes:
+        say(f"note: {note}")
     checkpoints = Checkpoints(folder, keep=c.logging.keep)
     population = Population(states)
     if checkpoints.steps():

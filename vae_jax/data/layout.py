@@ -1,0 +1,170 @@
+"""The layout of a folder of images: split folders recognized by name, class folders, and what is not read."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vae_jax.data.pictures import SUFFIXES
+from vae_jax.errors import InputError, shown
+
+# A folder of one of these names, in any case, holds that split.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+
+
+@dataclass
+class Found:
+    """Image files below one folder, in name order, and how many files of other kinds lie beside them."""
+
+    images: list[Path] = field(default_factory=list)
+    unread: Counter[str] = field(default_factory=Counter)
+
+
+def search(folder: Path) -> Found:
+    """Returns what is below `folder`; names that begin with a dot are left out, links are followed.
+
+    Raises:
+      InputError: a folder that cannot be listed, or a link that leads back to a folder above it.
+    """
+    found = Found()
+    for path in _walk(folder, ()):
+        if path.suffix.lower() in SUFFIXES:
+            found.images.append(path)
+        else:
+            found.unread[path.suffix.lower() or "no extension"] += 1
+    found.images.sort()
+    return found
+
+
+def has_images(folder: Path) -> bool:
+    """Says whether there is an image below `folder`; stops at the first."""
+    return any(path.suffix.lower() in SUFFIXES for path in _walk(folder, ()))
+
+
+def _walk(folder: Path, above: Sequence[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in above:
+        raise InputError(f"{shown(folder)}: is a link to a folder above it, which would be read for ever; remove it")
+    for path, is_folder in _entries(folder):
+        if is_folder:
+            yield from _walk(path, (*above, real))
+        else:
+            yield path
+
+
+def _entries(folder: Path) -> list[tuple[Path, bool]]:
+    """Returns (path, whether it is a folder) of what is right in `folder`, in name order, without hidden names."""
+    try:
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        return [(folder / name, (folder / name).is_dir()) for name in names]
+    except OSError as error:
+        raise InputError(
+            f"{shown(folder)}: cannot be listed ({error.strerror}); allow it (chmod u+rx) or move it away"
+        ) from None
+
+
+def split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """Returns ({split: folder}, what the user should know); {} for a folder without splits.
+
+    Raises:
+      InputError: names that can be read in two ways; the rename to type is in the message.
+    """
+    entries = _entries(root)
+    inside = [path for path, is_folder in entries if is_folder]
+    found: dict[str, Path] = {}
+    for path in inside:
+        split = _SPLIT_OF.get(path.name.lower())
+        if split in found:
+            raise InputError(
+                f"{shown(root)}: {found[split].name!r} and {path.name!r} both name the {split} split; move one "
+                "into the other, or one of them elsewhere"
+            )
+        if split:
+            found[split] = path
+    if not found:
+        return {}, []
+    if "train" not in found:
+        name = next(iter(found.values())).name
+        raise InputError(
+            f"{shown(root)}: {name!r} is the name of a split, but there is no folder 'train'; rename the training "
+            f"folder to 'train', or, if {name!r} is a class, rename it: {_rename(root, name)}"
+        )
+    beside = [path.name for path in inside if path not in found.values() and has_images(path)]
+    loose = [path.name for path, is_folder in entries if not is_folder and path.suffix.lower() in SUFFIXES]
+    if (beside or loose) and len(found) == 1:
+        # "train" among "bus" and "plane" is a class as likely as a split: reading either would hide the other.
+        name, others = found["train"].name, ", ".join(map(repr, (beside + loose)[:5]))
+        raise InputError(
+            f"{shown(root)}: {name!r} is the name of the training split, but there are images beside it ({others}); if "
+            f"it is a class, rename it: {_rename(root, name)}; else move the others away"
+        )
+    notes = [f"{name} beside the split folders is not read" for name in (beside + loose)[:5]]
+    renamed = [f"{path.name} as {split}" for split, path in found.items() if path.name != split]
+    if renamed:
+        notes.append(f"split folders are recognized by name: {', '.join(renamed)}")
+    return found, notes
+
+
+def _rename(root: Path, name: str) -> str:
+    old, new = (shlex.quote(shown(root / text)) for text in (name, f"{name}_class"))
+    return f"mv {old} {new}"
+
+
+def classes(paths: Sequence[Path], folder: Path, known: tuple[str, ...] | None = None):
+    """Returns (label or None of each path, class names): the folders right below `folder` are the classes.
+
+    Args:
+      paths: images below `folder`, in name order.
+      folder: where the class folders are.
+      known: the names that number the classes (those of the training split); None numbers them in name order.
+
+    Raises:
+      InputError: images both in and beside class folders, or a class that is not among `known`.
+    """
+    owners = [path.relative_to(folder).parts[0] if path.parent != folder else None for path in paths]
+    names = tuple(sorted({name for name in owners if name is not None}))
+    if names and None in owners:
+        stray = paths[owners.index(None)]
+        raise InputError(
+            f"{shown(folder)}: holds class folders and also loose images ({shown(stray.name)}); sort them into classes"
+        )
+    if known is not None:
+        if bool(names) != bool(known):
+            having, lacking = (folder.name, "train") if names else ("train", folder.name)
+            raise InputError(
+                f"{shown(folder.parent)}: {having} has class folders and {lacking} does not; sort both in the same way"
+            )
+        if strange := [name for name in names if name not in known]:
+            raise InputError(
+                f"{shown(folder.parent)}: the class folders of {folder.name} {', '.join(map(repr, strange))} are not "
+                f"in train ({some(known)}); rename or remove them"
+            )
+        names = known
+    number = {name: i for i, name in enumerate(names)}
+    return tuple(None if name is None else number[name] for name in owners), names
+
+
+def some(names: Sequence[str], most: int = 5) -> str:
+    """Returns the first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(shown, names[:most])) + more
+
+
+def unread_note(root: Path, unread: Counter[str]) -> list[str]:
+    """Returns the line that counts the files of kinds that are not read, or []."""
+    if not unread:
+        return []
+    kinds = ", ".join(
+        f"{count} {shown(kind)}" for kind, count in sorted(unread.items(), key=lambda kc: (-kc[1], kc[0]))
+    )
+    files = "1 file is" if unread.total() == 1 else f"{unread.total():,} files are"
+    return [f"{shown(root)}: {files} not read ({kinds}); only {', '.join(SUFFIXES)} are images here"]

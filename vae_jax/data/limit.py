@@ -1,0 +1,103 @@
+"""A part of a split, for `data.limit` and limited evaluations: the first examples, or some of every class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.data.source import Arrays, Batch, Records, Source
+from vae_jax.errors import InputError
+
+_PROBES = 256  # labels looked at to see whether a split is sorted
+# Runs made under this protocol were trained on the first examples, and must go on with the same ones.
+_KEEPS_FIRST = "random-tenth"
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some of the records of a split; picklable."""
+
+    records: Records
+    chosen: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+        return self.records.rows(self.chosen[index])
+
+
+def rows(source: Source, limit: int) -> np.ndarray:
+    """Returns the rows int32 [N], ascending, that stand for the split: min(limit, size) of them, all for limit 0.
+
+    These are the first rows, unless examples of one class follow each other (class folders, sorted arrays): there the
+    first rows would be of one class, and evenly spaced rows are taken.
+    """
+    size = source.size
+    if not limit or limit >= size:
+        return np.arange(size, dtype=np.int32)
+    if in_class_order(source):
+        return (np.arange(limit, dtype=np.int64) * size // limit).astype(np.int32)
+    return np.arange(limit, dtype=np.int32)
+
+
+def in_class_order(source: Source) -> bool:
+    """Says whether the examples of each class follow each other, as in folders and sorted arrays."""
+    if source.info.name == "image_folder":  # in name order; flat folders often have the class in the name
+        return True
+    if not source.info.num_classes or source.size < 3:
+        return False
+    probes = np.unique(np.linspace(0, source.size - 1, min(source.size, _PROBES)).astype(np.int64))
+    label = source.arrays["label"][probes] if "label" in source.arrays else source.records.rows(probes).get("label")
+    if label is None:
+        return False
+    changes, kinds = int((np.diff(np.asarray(label)) != 0).sum()), len(np.unique(label))
+    return 1 < kinds < len(label) and changes == kinds - 1
+
+
+def text(source: Source, limit: int) -> str:
+    """Returns words for a limited part: which examples `rows` takes."""
+    if not limit or limit >= source.size:
+        return "all"
+    return "evenly spaced, as the split is in the order of classes" if in_class_order(source) else "the first"
+
+
+def limited(source: Source, limit: int | None) -> Source:
+    """Returns the source with only `limit` examples of the training split; other splits keep all.
+
+    Raises:
+      InputError: the training split has fewer.
+    """
+    if limit is None:
+        return source
+    training = source.info.sizes["train"]
+    if limit > training:
+        raise InputError(
+            f"data.limit: {limit} is more than the {training} training examples of {source.info.name!r}; "
+            f"use --data.limit {training} or less"
+        )
+    # The other splits are in the same order, so that all of them can say which examples trained.
+    spread = source.info.protocol != _KEEPS_FIRST and limit < training and in_class_order(source)
+    which = f"{limit:,}, evenly spaced as it is in the order of classes" if spread else f"the first {limit:,}"
+    protocol_text = f"{source.info.protocol_text}; of the training split only {which}"
+    info = replace(source.info, sizes={**source.info.sizes, "train": limit}, protocol_text=protocol_text)
+    if source.split != "train":
+        return replace(source, info=info)
+    chosen = rows(source, limit) if spread else np.arange(limit, dtype=np.int32)
+    arrays = {name: value[chosen] if spread else value[:limit] for name, value in source.arrays.items()}
+    fetch = _fetch(source, chosen) if spread else source.fetch
+    return replace(source, info=info, size=limit, arrays=arrays, records=_Rows(source.records, chosen), fetch=fetch)
+
+
+def _fetch(source: Source, chosen: np.ndarray) -> Callable[[Arrays, jax.Array], Batch]:
+    if source.arrays or source.pipeline == "grain":
+        return source.fetch  # the arrays are cut already; what is on disk is read through its records
+
+    def fetch(arrays: Arrays, index: jax.Array) -> Batch:
+        return source.fetch(arrays, jnp.asarray(chosen)[index]) | {"index": jnp.asarray(index, jnp.int32)}
+
+    return fetch

@@ -1,0 +1,107 @@
+"""What a path given for `--data` is, and so which data set reads it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from collections.abc import Collection
+from pathlib import Path
+
+from vae_jax.data import idx, layout, mnist, prepared
+from vae_jax.data.pictures import SUFFIXES
+from vae_jax.errors import InputError, nearest, shown
+
+KINDS = "a folder of images, an .npz or .npy file, a folder of IDX files, a prepared data set, or a data set's name"
+_ARRAYS = (".npz", ".npy")
+
+
+def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
+    """Returns (data set, source): the data set that reads a path, or the one of this name with no source.
+
+    Args:
+      given: a path, or a name in `datasets`.
+      datasets: names of the registry.
+
+    Raises:
+      InputError: nothing that is read; the line says what is, and what to type.
+    """
+    path = Path(given).expanduser()
+    if given in datasets:
+        if path.exists():
+            raise InputError(
+                f"--data {given}: is the name of a data set and of something here; use --data ./{given} for what is "
+                f"here, or --data.name {given} for the data set"
+            )
+        return given, None
+    if path.is_dir():
+        return _folder(path, given, datasets), given
+    if path.exists():
+        return _file(path, given), given
+    here = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] if path.parent.is_dir() else []
+    near = [str(path.parent / name) if path.parent != Path(".") else name for name in here]
+    raise InputError(
+        f"--data {shown(given)}: no such file, folder or data set; {nearest(given, {*map(shown, near), *datasets})}"
+    )
+
+
+def _file(path: Path, given: str) -> str:
+    suffix = path.suffix.lower()
+    if suffix in _ARRAYS:
+        return "npz"
+    if suffix in SUFFIXES:
+        raise InputError(f"--data {shown(given)}: is one image; name its folder: {_typed(path.parent)}")
+    if "-ubyte" in path.name:
+        raise InputError(f"--data {shown(given)}: is one IDX file; name the folder of all four: {_typed(path.parent)}")
+    arrays = path.with_suffix(".npz")
+    raise InputError(
+        f"--data {shown(given)}: {suffix or 'a file without extension'} is not read, only {KINDS}; save the images "
+        f"with numpy.savez({shown(arrays.name)!r}, images=...) and use {_typed(arrays)}"
+    )
+
+
+def _typed(path: Path) -> str:
+    return f"--data {shlex.quote(shown(path))}"
+
+
+def _folder(path: Path, given: str, datasets: Collection[str]) -> str:
+    if prepared.is_prepared(path):
+        return _prepared(path, datasets)
+    stems = [stem for edition in mnist.EDITIONS.values() for stem in edition.sha256]
+    files = {stem: file for stem in stems if (file := idx.find([path], stem)) is not None}
+    if files:
+        return _edition(path, files)
+    if layout.has_images(path):
+        return "image_folder"
+    inner = sorted(file for file in path.glob("*") if file.suffix.lower() in _ARRAYS)
+    inner += sorted(file.parent for depth in ("*", "*/*", "*/*/*") for file in path.glob(f"{depth}/dataset_info.json"))
+    if inner:
+        raise InputError(f"--data {shown(given)}: holds no images, but {shown(inner[0].name)}; use {_typed(inner[0])}")
+    raise InputError(f"--data {shown(given)}: holds no images ({', '.join(SUFFIXES)}); name one of: {KINDS}")
+
+
+def _prepared(path: Path, datasets: Collection[str]) -> str:
+    try:
+        stored = str(json.loads((path / "dataset_info.json").read_text()).get("name"))
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{shown(path)}: dataset_info.json is damaged ({error}); prepare the data set again") from None
+    name = stored.removeprefix(prepared.PREFIX)
+    if stored == name or name not in datasets:
+        raise InputError(
+            f"--data {shown(path)}: holds the data set {shown(stored)!r}, which `vae-jax data prepare` did not write; "
+            "name the raw data, or prepare them first"
+        )
+    return name
+
+
+def _edition(path: Path, files: dict[str, Path]) -> str:
+    """Returns whether IDX files are MNIST's or Fashion-MNIST's: their names are the same, their bytes are not."""
+    stem, file = min(files.items(), key=lambda item: item[1].stat().st_size)
+    got = hashlib.sha256(idx.read_bytes(file)).hexdigest()
+    for name, edition in mnist.EDITIONS.items():
+        if edition.sha256[stem] == got:
+            return name
+    raise InputError(
+        f"--data {shown(path)}: {file.name} is neither MNIST's nor Fashion-MNIST's (sha256 {got}); copy the files "
+        "again, or save other data with numpy.savez('data.npz', images=..., labels=...) and use --data data.npz"
+    )
