@@ -246,7 +246,7 @@ def _train(run: Run, source: Source, checkpoints: Checkpoints, resume: bool, rep
     finally:
         writer.close()
     say(f"trained to step {int(state.step)} in {time.perf_counter() - start:.0f} s")
-    warning = collapse_warning(latest["kl_per_dim"], latest["active_units"]) if "kl_per_dim" in latest else None
+    warning = collapse_warning(latest["kl_per_dim"], latest.get("active_units")) if "kl_per_dim" in latest else None
     if warning:
         logger.warning(warning)
         say(f"warning: {warning}")
