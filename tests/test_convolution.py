@@ -11,6 +11,7 @@ from jax import lax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
+from vae_jax.errors import InputError
 from vae_jax.networks import conv_cpu, conv_native, winograd
 from vae_jax.networks.convolution import Conv, ConvTranspose, conv, conv_transpose
 
@@ -165,6 +166,106 @@ def test_bfloat16_in_bfloat16_out(kernel, stride, channels, function):
     )  # 8 bits of mantissa
 
 
+@functools.cache
+def reference64(kernel, stride, transposed):
+    """Returns the map (x, w, dy) -> y, dx, dw in float64 numpy: for each output pixel the sum over its window."""
+
+    def maps(x, w, dy):
+        y, dx, dw = np.zeros(dy.shape), np.zeros(x.shape), np.zeros(w.shape)
+        for i, j, u, v in np.ndindex(*dy.shape[1:3], kernel, kernel):
+            # SAME padding of these sizes, as `conv` and `conv_transpose` document it.
+            if transposed:
+                before = kernel - 1 if stride > kernel - 1 else -(-(kernel + stride - 2) // 2)
+                r, c = i + u - before, j + v - before
+                if r % stride or c % stride:
+                    continue
+                r, c = r // stride, c // stride
+            else:
+                pads = [max(stride * (-(-n // stride) - 1) + kernel - n, 0) // 2 for n in x.shape[1:3]]
+                r, c = stride * i + u - pads[0], stride * j + v - pads[1]
+            if 0 <= r < x.shape[1] and 0 <= c < x.shape[2]:
+                y[:, i, j] += x[:, r, c] @ w[u, v]
+                dx[:, r, c] += dy[:, i, j] @ w[u, v].T
+                dw[u, v] += x[:, r, c].T @ dy[:, i, j]
+        return y, dx, dw
+
+    return maps
+
+
+# kernel, stride, channels in, channels out: every form of conv_cpu, one channel on either side, and native ones
+BFLOAT16 = [
+    (4, 2, 1, 6), (5, 1, 1, 6), (3, 2, 1, 1), (4, 2, 8, 1), (4, 2, 3, 6), (4, 2, 8, 6), (4, 2, 8, 64), (4, 2, 64, 8),
+    (2, 2, 5, 6), (1, 1, 5, 6), (3, 1, 5, 6), (5, 1, 6, 1),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kernel", "stride", "channels", "features"), BFLOAT16)
+@pytest.mark.parametrize("function", [conv, conv_transpose])
+def test_bfloat16_is_as_accurate_as_the_native_operation(kernel, stride, channels, features, function):
+    """Root mean squared errors against float64, of values and both gradients: at most 1.1 times the native ones."""
+    transposed = function is conv_transpose
+    x, w = operands(kernel, 8, 8, channels, features, batch=8, dtype=jnp.bfloat16)
+    native = native_transpose if transposed else functools.partial(native_conv, padding="SAME")
+    shape = jax.eval_shape(functools.partial(function, stride=stride), x, w).shape
+    dy = jax.random.normal(jax.random.key(9), shape, jnp.bfloat16)
+    want = reference64(kernel, stride, transposed)(*(np.asarray(a, np.float64) for a in (x, w, dy)))
+
+    def errors(function):
+        def maps(x, w, dy):
+            y, pull = jax.vjp(functools.partial(function, stride=stride), x, w)
+            return y, *pull(dy)
+
+        found = jax.jit(maps)(x, w, dy)
+        return [np.sqrt(np.mean((np.asarray(a, np.float64) - b) ** 2) / np.mean(b**2)) for a, b in zip(found, want)]
+
+    ours, theirs = errors(function), errors(native)
+    assert max(theirs) < 2.5e-3  # the reference is that of the native operation, rounded once
+    assert all(a <= 1.1 * b for a, b in zip(ours, theirs)), (ours, theirs)
+
+
+@pytest.mark.parametrize("channels", [1, 5, 64])
+@pytest.mark.parametrize(("kernel", "stride"), [(5, 1), (5, 2), (4, 2), (2, 2)])
+def test_a_kernel_that_does_not_fit_is_refused_in_one_line(kernel, stride, channels):
+    side = kernel - 1
+    x, w = operands(kernel, side, 7, channels, 2)
+    with pytest.raises(InputError) as error:
+        values_and_gradients(functools.partial(conv, stride=stride, padding="VALID"), x, w)
+    assert str(error.value) == (
+        f"conv: a kernel of {kernel}x{kernel} does not fit into an image of {side}x7 without padding; "
+        f"pad with padding='SAME', or use a kernel of at most {side}x{side}"
+    )
+    for fixed, padding in ((w, "SAME"), (w[:side, :side], "VALID")):
+        ours, theirs = (functools.partial(f, stride=stride, padding=padding) for f in (conv, native_conv))
+        assert_close(values_and_gradients(ours, x, fixed), values_and_gradients(theirs, x, fixed))
+
+
+@pytest.mark.parametrize("empty", ["batch", "height", "channels", "features"])
+@pytest.mark.parametrize(("kernel", "stride"), [(4, 2), (3, 1), (1, 2)])
+def test_empty_arrays_give_empty_arrays_or_zeros(kernel, stride, empty):
+    """As the native operation does: a last batch of no images, or a part without channels."""
+    size = {"batch": 2, "height": 4, "channels": 8, "features": 6} | {empty: 0}
+    x = jnp.ones((size["batch"], size["height"], 4, size["channels"]))
+    w = jnp.ones((kernel, kernel, size["channels"], size["features"]))
+    ours = values_and_gradients(functools.partial(conv, stride=stride), x, w)
+    want = values_and_gradients(functools.partial(native_conv, stride=stride, padding="SAME"), x, w)
+    for a, b in zip(ours, want):
+        np.testing.assert_array_equal(a, b)
+    y, dx, dw = values_and_gradients(functools.partial(conv_transpose, stride=stride), x, w)
+    assert y.shape == (size["batch"], stride * size["height"], stride * 4, size["features"])
+    assert not np.any(y)
+    assert not np.any(dx)
+    assert not np.any(dw)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_strides_longer_than_the_image(kernel, channels):
+    x, w = operands(kernel, 3, 4, channels, 2)
+    for padding in ("SAME", "VALID"):
+        ours, theirs = (functools.partial(f, stride=7, padding=padding) for f in (conv, native_conv))
+        assert_close(values_and_gradients(ours, x, w), values_and_gradients(theirs, x, w))
+
+
 @pytest.mark.parametrize("padding", ["SAME", "VALID"])
 def test_module_equals_flax_conv(padding):
     x, _ = operands(4, 9, 9, 5, 6)
@@ -225,6 +326,9 @@ def test_bad_arguments_are_named():
     x, w = operands(4, 8, 8, 3, 6)
     with pytest.raises(ValueError, match="CIRCULAR"):
         conv(x, w, padding="CIRCULAR")
+    for function in (conv, conv_transpose):
+        with pytest.raises(InputError, match=rf"^{function.__name__}: a stride of 0 is out of range; use 1 or more$"):
+            function(x, w, stride=0)
     with pytest.raises(ValueError, match=r"\[K, K, in, out\]"):
         conv(x, w[:2])
     with pytest.raises(ValueError, match="'VALID'"):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.scipy.special import betaln, gammaln
 
 from vae_jax import prng
-from vae_jax.distributions.likelihoods import sum_pixels
+from vae_jax.distributions.likelihoods import WIDEST, sum_pixels
 from vae_jax.distributions.pixels import PixelLikelihood, soft_floor
 
 # log(sinh a / a) = sum_n LOG_SINHC[n] a^(2n + 2), from the Bernoulli numbers; the last term is 2e-7 at a = 1.
@@ -90,7 +90,7 @@ class LaplacePixels(NamedTuple):
         """Returns loc + s * (difference of two exponentials) [B, H, W, C], from one key an example."""
         u = prng.uniform(keys, (2, *self.loc.shape[1:]))
         noise = jnp.log1p(-u[:, 0]) - jnp.log1p(-u[:, 1])
-        return self.loc + jnp.exp(self.log_scale) * noise
+        return self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * noise
 
 
 class StudentTPixels(NamedTuple):
@@ -119,7 +119,7 @@ class StudentTPixels(NamedTuple):
         """Returns loc + s * t [B, H, W, C], from one key an example: t by Bailey's polar method (1994)."""
         u = prng.uniform(keys, (2, *self.loc.shape[1:]))
         radius = jnp.sqrt(self.df * jnp.expm1(-2.0 / self.df * jnp.log1p(-u[:, 0])))
-        return self.loc + jnp.exp(self.log_scale) * radius * jnp.cos(2 * math.pi * u[:, 1])
+        return self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * radius * jnp.cos(2 * math.pi * u[:, 1])
 
 
 class SechPixels(NamedTuple):
@@ -146,7 +146,7 @@ class SechPixels(NamedTuple):
         u = prng.uniform(keys, self.loc.shape[1:])
         # F(t) = 1/2 + (2 / pi) artan tanh(t / 2): symmetric, so that neither tail is cut by rounding near pi / 2.
         half = jnp.clip(jnp.tan(0.5 * math.pi * (u - 0.5)), -MOST, MOST)
-        return self.loc + jnp.exp(self.log_scale) * 2.0 * jnp.arctanh(half)
+        return self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * 2.0 * jnp.arctanh(half)
 
 
 class BetaPixels(NamedTuple):

@@ -17,7 +17,7 @@ import numpy as np
 
 from vae_jax import prng
 from vae_jax.distributions.continuous import log_sinhc
-from vae_jax.distributions.likelihoods import sum_pixels
+from vae_jax.distributions.likelihoods import WIDEST, sum_pixels
 from vae_jax.distributions.pixels import PixelLikelihood, soft_floor
 
 LEVELS = 256
@@ -48,7 +48,7 @@ def log_mass(v: jax.Array, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
 
 def mean_level(loc: jax.Array, log_scale: jax.Array) -> jax.Array:
     """Returns E[V] = sum_j P(V >= j) over the 255 edges j - 1/2 between levels, elementwise, to 2e-3 of a level."""
-    s = 127.5 * jnp.exp(jnp.minimum(log_scale, 30.0))  # scale and location in levels
+    s = 127.5 * jnp.exp(jnp.minimum(log_scale, WIDEST))  # scale and location in levels
     m = 127.5 * (loc + 1.0)
     dark = m < 127.5  # by symmetry the darker half is enough, where the difference of softplus keeps its digits
     m = jnp.where(dark, m, 255.0 - m)
@@ -72,7 +72,7 @@ def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 def _draw(noise: jax.Array, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
     """Returns the level of a draw of the logistic: cells are where values round to a level."""
-    t = loc + jnp.exp(jnp.minimum(log_scale, 30.0)) * noise
+    t = loc + jnp.exp(jnp.minimum(log_scale, WIDEST)) * noise
     return level(0.5 * (t + 1.0))
 
 

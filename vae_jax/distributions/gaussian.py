@@ -9,8 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import prng
+from vae_jax.distributions.special import log_beyond
 
 LOG_2PI = math.log(2.0 * math.pi)
+# Log variances of trained posteriors and priors are taken as they are between these two, standard deviations from 3e-7
+# to 2e4. Past them they grow as a logarithm: exp(89) would be infinite in float32, and the rate with it.
+LOG_VAR_RANGE = (-30.0, 20.0)
 
 
 class DiagGaussian(NamedTuple):
@@ -41,6 +45,14 @@ class DiagGaussian(NamedTuple):
     def variance(self) -> jax.Array:
         """Returns exp(log_var)."""
         return jnp.exp(self.log_var)
+
+
+def of_outputs(mean: jax.Array, raw: jax.Array) -> DiagGaussian:
+    """Returns N(mean, diag(exp(raw))) of network outputs or trained parameters, whose log variances may stray.
+
+    Inside `LOG_VAR_RANGE` raw is the log variance bit for bit; outside it is led back (`special.log_beyond`).
+    """
+    return DiagGaussian(mean, log_beyond(raw, *LOG_VAR_RANGE))
 
 
 def kl(q: DiagGaussian, p: DiagGaussian) -> jax.Array:

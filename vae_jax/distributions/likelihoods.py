@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from vae_jax import prng
 from vae_jax.distributions.gaussian import LOG_2PI
 
+WIDEST = 30.0  # log scale from which draws no longer widen: exp(89) would be infinite, and the image with it
+
 
 def sum_pixels(x: jax.Array) -> jax.Array:
     """Returns the sum over all axes but the first, [B]."""
@@ -92,7 +94,7 @@ class GaussianPixels(NamedTuple):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns loc + std * eps [B, H, W, C], from one key an example."""
-        return self.loc + jnp.exp(self.log_std) * prng.normal(keys, self.loc.shape[1:])
+        return self.loc + jnp.exp(jnp.minimum(self.log_std, WIDEST)) * prng.normal(keys, self.loc.shape[1:])
 
 
 class AutoregressivePixels(NamedTuple):

@@ -20,6 +20,16 @@ def positive(raw: jax.Array, floor: float) -> jax.Array:
     return jax.nn.softplus(raw + math.log(math.e - 1.0)) + floor
 
 
+def log_beyond(x: jax.Array, low: float, high: float) -> jax.Array:
+    """Returns x where low <= x <= high, bit for bit, and past either end that end -+ ln(1 + distance), elementwise.
+
+    For numbers that are exponentiated. Unlike a clip it leaves a gradient, 1 / (1 + distance), so that what strayed
+    outside is led back; unlike a tanh it changes nothing inside.
+    """
+    above, below = jnp.maximum(x - high, 0.0), jnp.maximum(low - x, 0.0)
+    return jnp.clip(x, low, high) + jnp.log1p(above) - jnp.log1p(below)
+
+
 def stirling_remainder(x: jax.Array) -> jax.Array:
     """Returns R(x) = ln Gamma(x) - [(x - 1/2) ln x - x + ln(2 pi) / 2], x > 0, elementwise.
 

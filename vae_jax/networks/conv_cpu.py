@@ -12,8 +12,8 @@ picks among these forms (`benchmarks/conv_layers.py` times them against the nati
     blocks    kernel = stride or 2 stride (4x4/2, 2x2/2, 1x1). Pixels of a stride x stride block become channels, which
               leaves a convolution of 1 or 2 taps at stride 1; all taps share one product whose intermediates are as
               large as the input, where im2col's are kernel^2 / stride^2 times larger.
-    minimal   the same at 64 or more channels: Winograd's F(2, 2) makes 2 outputs of 2 taps from 3 products, so 9
-              instead of 16 in two dimensions. With fewer channels its additions cost more than it saves.
+    minimal   the same at 64 or more channels in float32: Winograd's F(2, 2) makes 2 outputs of 2 taps from 3
+              products, so 9 instead of 16 in two dimensions. With fewer channels its additions cost more than it saves.
     few       at most 4 channels on the large side: k^2 taps as rows of one product, then slices or an overlap-add.
     native    everything else that XLA:CPU is fast at; weight gradients as one product per tap.
 """
@@ -38,12 +38,14 @@ def forward(x: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     """y = x * w, x `[B, H, W, C]` and w `[K, K, C, O]` to `[B, H', W', O]`."""
     if w.shape[2] == 1:
         # A multiply-add per tap: with one channel there is nothing to contract, and it fuses with bias and activation.
-        products = (tap * row for tap, row in zip(_windows(x, window), w.reshape(-1, 1, 1, 1, w.shape[3])))
-        return functools.reduce(jnp.add, products)
+        # Like all sums in float32 at least: in bfloat16 each addition would round to 8 bits.
+        wide = _sum_type(x)
+        taps, rows = _windows(x.astype(wide), window), w.astype(wide).reshape(-1, 1, 1, 1, w.shape[3])
+        return functools.reduce(jnp.add, (tap * row for tap, row in zip(taps, rows))).astype(x.dtype)
     if not _in_blocks(window):
         return conv_native.forward(x, w, window)
     blocks, taps = _to_blocks(x, window), _to_taps(w, window)
-    if _is_minimal(w.shape, window):
+    if _is_minimal(w.shape, window, x.dtype):
         y = winograd.merge_output(winograd.each(_matmul, winograd.split_input(blocks), winograd.split_kernel(taps)))
     else:
         y = _overlap(_matmul(blocks, _join(taps)), window)
@@ -59,7 +61,7 @@ def input_grad(dy: jax.Array, w: jax.Array, window: Window) -> jax.Array:
     if not _in_blocks(window):
         return conv_native.input_grad(dy, w, window)
     taps = _to_taps(w, window)
-    if _is_minimal(w.shape, window):
+    if _is_minimal(w.shape, window, dy.dtype):
         blocks = winograd.merge_input(
             winograd.each(lambda d, g: _matmul(d, g.T), winograd.split_gradient(dy), winograd.split_kernel(taps))
         )
@@ -77,7 +79,7 @@ def weight_grad(x: jax.Array, dy: jax.Array, window: Window) -> jax.Array:
         dw = lax.dot_general(rows, dy, (((2, 3, 4), (0, 1, 2)), ((), ())), preferred_element_type=_sum_type(x))
     elif not _in_blocks(window):
         dw = jnp.stack([_contract(tap, dy) for tap in _windows(x, window)])
-    elif _is_minimal(shape, window):
+    elif _is_minimal(shape, window, x.dtype):
         products = winograd.each(_contract, winograd.split_input(_to_blocks(x, window)), winograd.split_gradient(dy))
         dw = _from_taps(winograd.merge_kernel(products), window)
     else:
@@ -154,10 +156,14 @@ def _in_blocks(window):
     return window.kernel == window.stride or (window.kernel == 2 * window.stride and window.stride > 1)
 
 
-def _is_minimal(kernel_shape, window):
-    """Whether F(2, 2) applies (2 taps, whole 2 x 2 tiles of outputs) and pays."""
+def _is_minimal(kernel_shape, window, dtype):
+    """Whether F(2, 2) applies (2 taps, whole 2 x 2 tiles of outputs), pays, and keeps the accuracy of the dtype.
+
+    Its sums before the products would round to 8 bits in bfloat16: three times the error of plain blocks.
+    """
     tiles = all(n % 2 == 0 for n in window.out)
-    return window.kernel == 2 * window.stride and tiles and max(kernel_shape[2:]) >= _MINIMAL
+    wide = jnp.promote_types(dtype, jnp.float32) == dtype
+    return wide and window.kernel == 2 * window.stride and tiles and max(kernel_shape[2:]) >= _MINIMAL
 
 
 def _grid(window):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from vae_jax.errors import InputError
 from vae_jax.networks import conv_cpu, conv_native
 from vae_jax.networks.conv_native import Window, rotate
 
@@ -34,16 +35,27 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, padding: str = "SAME") 
       padding: "SAME" (`H' = ceil(H / stride)`) or "VALID" (`H' = ceil((H - K + 1) / stride)`).
 
     Returns:
-      `[B, H', W', O]`.
+      `[B, H', W', O]`; zeros or no pixels where the batch, the image or the channels are empty.
+
+    Raises:
+      InputError: a kernel that does not fit into the image without padding, or a stride below 1.
     """
     kernel, size = _kernel_size(w), (x.shape[1], x.shape[2])
+    _check_stride("conv", stride)
     if padding == "SAME":
         out = _both(lambda n: -(-n // stride), size)
         low = _both(lambda n: max(stride * (-(-n // stride) - 1) + kernel - n, 0) // 2, size)
     elif padding == "VALID":
+        if kernel > min(size):
+            raise InputError(
+                f"conv: a kernel of {kernel}x{kernel} does not fit into an image of {size[0]}x{size[1]} without "
+                f"padding; pad with padding='SAME', or use a kernel of at most {min(size)}x{min(size)}"
+            )
         out, low = _both(lambda n: max(-(-(n - kernel + 1) // stride), 0), size), (0, 0)
     else:
         raise ValueError(f"padding is 'SAME' or 'VALID', got {padding!r}")
+    if _is_empty(x, w):
+        return jnp.zeros((x.shape[0], *out, w.shape[3]), x.dtype)
     return _conv(*_vary_alike(x, w), Window(kernel, stride, low, size, out))
 
 
@@ -59,13 +71,20 @@ def conv_transpose(x: jax.Array, w: jax.Array, *, stride: int = 1) -> jax.Array:
       stride: factor of enlargement, the same both ways.
 
     Returns:
-      `[B, stride H, stride W, O]`.
+      `[B, stride H, stride W, O]`; zeros or no pixels where the batch, the image or the channels are empty.
+
+    Raises:
+      InputError: a stride below 1.
     """
     kernel, out = _kernel_size(w), (x.shape[1], x.shape[2])
+    _check_stride("conv_transpose", stride)
+    size = _both(lambda n: stride * n, out)
+    if _is_empty(x, w):
+        return jnp.zeros((x.shape[0], *size, w.shape[3]), x.dtype)
     # lax pads the dilated input by `before`; the convolution of which this is the transpose starts that much earlier.
     before = kernel - 1 if stride > kernel - 1 else -(-(kernel + stride - 2) // 2)
     low = (kernel - 1 - before, kernel - 1 - before)
-    return _conv_transpose(*_vary_alike(x, w), Window(kernel, stride, low, _both(lambda n: stride * n, out), out))
+    return _conv_transpose(*_vary_alike(x, w), Window(kernel, stride, low, size, out))
 
 
 def _both(f: Callable[[int], int], size: tuple[int, int]) -> tuple[int, int]:
@@ -76,6 +95,16 @@ def _kernel_size(w):
     if w.ndim != 4 or w.shape[0] != w.shape[1]:
         raise ValueError(f"a kernel is [K, K, in, out], got {w.shape}")
     return w.shape[0]
+
+
+def _check_stride(function: str, stride: int) -> None:
+    if stride < 1:
+        raise InputError(f"{function}: a stride of {stride} is out of range; use 1 or more")
+
+
+def _is_empty(x, w) -> bool:
+    """Whether there is nothing to sum; the forms of `conv_cpu` divide by these lengths."""
+    return 0 in x.shape or 0 in w.shape
 
 
 def _vary_alike(x, w):

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.distributions.gaussian import DiagGaussian, of_outputs
 from vae_jax.posteriors.base import Posterior
 
 
@@ -31,5 +31,5 @@ class Diagonal(Posterior):
     def build(self, params, out, step, train) -> DiagGaussian:
         del step, train
         if self.shared_variance:
-            return DiagGaussian(out, jnp.broadcast_to(params["log_var"], out.shape))
-        return DiagGaussian(*jnp.split(out, 2, axis=-1))
+            return of_outputs(out, jnp.broadcast_to(params["log_var"], out.shape))
+        return of_outputs(*jnp.split(out, 2, axis=-1))

@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from vae_jax.distributions.categorical import Joint, OneHotCategorical
-from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.distributions.gaussian import of_outputs
 from vae_jax.posteriors.discrete import Relaxed
 
 
@@ -38,4 +38,4 @@ class JointPosterior(Relaxed):
         mean, log_var = jnp.split(out[:, :total], 2, axis=-1)
         edges = accumulate(self.categories, initial=total)
         parts = [OneHotCategorical(out[:, None, a:b], *self.at(step, train)) for a, b in pairwise(edges)]
-        return Joint(DiagGaussian(mean, log_var), tuple(parts))
+        return Joint(of_outputs(mean, log_var), tuple(parts))

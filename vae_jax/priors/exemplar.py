@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import collectives
+from vae_jax.distributions.gaussian import of_outputs
 from vae_jax.distributions.mixture import GaussianMixture
 from vae_jax.model import Context
 from vae_jax.priors.base import Links, Prior
@@ -51,7 +52,7 @@ class Exemplar(Prior):
         mean = jnp.where(filled[:, None], mean, 0.0)
         held = filled | ((jnp.arange(self.exemplars) == 0) & (state["count"] < 0.5))
         log_weights = jnp.where(held, -jnp.log(jnp.maximum(state["count"], 1.0)), -1e9)
-        return GaussianMixture(log_weights, mean, jnp.broadcast_to(2.0 * params["log_std"], mean.shape))
+        return GaussianMixture(log_weights, *of_outputs(mean, jnp.broadcast_to(2.0 * params["log_std"], mean.shape)))
 
     def fit(self, params, state, key, links: Links, ctx: Context) -> tuple[GaussianMixture, Any]:
         """Returns (the prior of the buffer as it was before this batch, the state with the batch in the buffer)."""

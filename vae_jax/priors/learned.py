@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import dense
-from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.distributions.gaussian import DiagGaussian, of_outputs
 from vae_jax.priors.base import Links, Prior
 
 # Log deviations of a network's outputs stay within +-LOG_STD_RANGE: exp(-2 x) and its square are then finite.
@@ -28,13 +28,13 @@ class LearnedNormal(Prior):
 
     def distribution(self, params, state, links: Links) -> DiagGaussian:
         del state, links
-        return DiagGaussian(params["mean"][None], 2.0 * params["log_std"][None])
+        return of_outputs(params["mean"][None], 2.0 * params["log_std"][None])
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns z ~ N(m, (temperature * s)^2), [n, D]."""
-        del state
-        std = temperature * jnp.exp(params["log_std"])
-        return params["mean"][None] + std[None] * jax.random.normal(key, (n, links.code_dim))
+        p = self.distribution(params, state, links)
+        std = temperature * jnp.exp(0.5 * p.log_var)
+        return p.mean + std * jax.random.normal(key, (n, links.code_dim))
 
 
 @dataclass(frozen=True)

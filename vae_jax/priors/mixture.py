@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import prng
+from vae_jax.distributions.gaussian import of_outputs
 from vae_jax.distributions.mixture import GaussianMixture
 from vae_jax.priors.base import Links, Prior
 
@@ -30,7 +31,9 @@ class MixtureOfGaussians(Prior):
 
     def distribution(self, params, state, links: Links) -> GaussianMixture:
         del state, links
-        return GaussianMixture(jax.nn.log_softmax(params["logits"]), params["mean"], 2.0 * params["log_std"])
+        return GaussianMixture(
+            jax.nn.log_softmax(params["logits"]), *of_outputs(params["mean"], 2.0 * params["log_std"])
+        )
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns z [n, D]: a component each by its weight, then its Gaussian, `temperature` times its deviation."""

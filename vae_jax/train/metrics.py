@@ -18,14 +18,15 @@ ACTIVE_VARIANCE = 0.01  # a unit is active if Var_x(E_q[z|x]) exceeds this (arXi
 
 
 def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Returns floats and lists; `code_mean` and `code_square` become `active_units`.
+    """Returns floats and lists; `code_mean` and `code_square` become `active_units`, where a model gives both.
 
     active_units counts dimensions with Var_x(E[z|x]) = E[mu^2] - E[mu]^2 > 0.01, over the examples of the interval; a
     one-hot variable [D, K] is one dimension, with the sum over its entries.
     """
     host = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
-    if "code_mean" in host:
-        variance = host.pop("code_square") - np.square(host.pop("code_mean"))
+    mean, square = host.pop("code_mean", None), host.pop("code_square", None)
+    if mean is not None and square is not None:
+        variance = square - np.square(mean)
         variance = variance.reshape(len(variance), -1).sum(-1)
         host["active_units"] = np.asarray(int(np.sum(variance > ACTIVE_VARIANCE)))
     return {name: value.tolist() for name, value in host.items()}
@@ -120,8 +121,14 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def collapse_warning(kl_per_dim: list[float], active_units: int) -> str | None:
-    """Returns a sentence in plain words if the posterior has collapsed, else None."""
+def collapse_warning(kl_per_dim: list[float], active_units: int | None) -> str | None:
+    """Returns a sentence in plain words if the posterior has collapsed, else None.
+
+    Args:
+      kl_per_dim: mean KL of each latent dimension, nats.
+      active_units: how many dimensions depend on the image; None for a model that does not give the moments of its
+        codes, which is judged by its rate alone.
+    """
     rate, size = sum(kl_per_dim), len(kl_per_dim)
     if active_units == 0:
         return (
@@ -129,8 +136,9 @@ def collapse_warning(kl_per_dim: list[float], active_units: int) -> str | None:
             "every reconstruction is the same; lower beta, or anneal it (--model.objective.schedule linear)"
         )
     if rate < 0.5:
+        where = f"{size}" if active_units is None else f"{active_units} of {size}"
         return (
-            f"close to posterior collapse: the code carries only {rate:.2g} nats in {active_units} of {size} "
+            f"close to posterior collapse: the code carries only {rate:.2g} nats in {where} "
             "dimensions; lower beta, or anneal it (--model.objective.schedule linear)"
         )
     return None
