@@ -19,7 +19,7 @@ from vae_jax import config as configs
 from vae_jax import data, prng
 from vae_jax.cli import main, sweep, train
 from vae_jax.cli.listing import DataList, Prepare
-from vae_jax.cli.options import option_names
+from vae_jax.cli.options import option_names, parse_config
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.models import VAE
@@ -89,6 +89,13 @@ def cli(*words) -> int:
     options = (word.partition("=")[0][2:].replace("_", "-") for word in words if word.startswith("--"))
     _given.update((command, option) for option in options)
     return main.run(words)
+
+
+def parsed(*words, start: Config | None = None) -> Config:
+    """Returns the config that `vae-jax train` makes of options, by default of `tiny`, and notes the options."""
+    texts = [str(word) for word in words]
+    _given.update(("train", word[2:].replace("_", "-")) for word in texts if word.startswith("--"))
+    return parse_config(start or tiny(), texts, "vae-jax train")
 
 
 def done(*words) -> None:

@@ -11,7 +11,7 @@ from options import arrays, close, covers, decoded, differ, done, make, mean_cod
 
 from vae_jax import data, metrics, prng
 from vae_jax.data import pipeline
-from vae_jax.evaluation import anomaly, gaps, sandwich
+from vae_jax.evaluation import ais, anomaly, gaps, sandwich
 from vae_jax.evaluation.generation import frechet_distance
 from vae_jax.model import Context
 from vae_jax.models import VAE, Classifier
@@ -103,6 +103,9 @@ def test_eval_takes_its_defaults_from_the_runs_config(folder, out):
     )
     terms, _ = measured(own, own.restore(), 7, "validation")
     close(value(result, "elbo"), np.mean(terms["elbo"]), atol=1e-3)
+    # 0 is all of the split, whatever the config says; a k that is given replaces those of the config.
+    result = numbers("eval", own.path, "--limit", 0, "--k", 3, out=out)
+    assert (result["protocol"]["n"], result["protocol"]["importance_samples"]) == (180, [3])
 
 
 @covers("eval", "split", "step")
@@ -161,6 +164,27 @@ def test_annealing_has_these_chains_temperatures_and_moves(flat, out):
         about = result["protocol"]["ais"]
         shape = [about[name] for name in ("chains", "temperatures", "leapfrog", "anneal_from")]
         assert shape == [3, 6, 2, start]
+
+
+def test_annealed_chains_are_those_of_the_settings(flat):
+    """The chains from the prior, put together from their parts."""
+    settings = Settings(chains=3, temperatures=6, leapfrog=2)
+    key, state, batch = jax.random.key(5), flat.restore(), flat.examples("test", np.arange(4))
+    got = sandwich.annealed(flat.model, state, [batch], key, settings).log_weight
+    joint = flat.model.joint(state.eval_params, state.model_state, {"image": batch["image"]})
+    betas = ais.sigmoid_temperatures(6)
+
+    def each(site):
+        return prng.sample_keys(prng.example_keys(prng.site_key(key, site), jnp.arange(4)), jnp.arange(3))
+
+    @jax.jit
+    def chains():
+        start, trial = (jax.vmap(joint.sample_prior)(each(site)) for site in ("start", "trial"))
+        densities = joint.prior.log_prob, joint.log_likelihood
+        steps = ais.tune(*densities, trial, betas, each("tune"), leapfrog=2)
+        return ais.ais(*densities, start, betas, each("forward"), steps, leapfrog=2).log_weight
+
+    close(got, np.asarray(chains()).T, atol=1e-3)
 
 
 @covers("eval", "local-steps", "local-samples")
