@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from vae_jax.cli import idle
 from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError, nearest
 
@@ -31,6 +32,7 @@ def train(argv: list[str]) -> int:
     experiment = index.load(path)
     description = f"{index.summary(path)}\n\nRun options: --workdir DIR, --resume, --smoke, --quiet, --distributed."
     config = parse_config(experiment, rest, f"vae-jax train {path.stem}", description=description)
+    idle.refuse(config, experiment, rest)
     if "--smoke" in flags:
         config = config.shrink()
     config = keep_targets(config, experiment)
