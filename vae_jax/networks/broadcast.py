@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax.numpy as jnp
 
+from vae_jax.errors import InputError
 from vae_jax.networks.base import ACTIVATIONS
 from vae_jax.networks.conv import Conv64
 
@@ -47,6 +48,17 @@ class Broadcast(Conv64):
     """Widths of the decoder's 1x1 layers."""
     aspect: float = 1.0
     """Range of the column coordinate over that of the row's; away from 1, x is learned before y (or after)."""
+
+    def check(self, image_shape: tuple[int, int, int]) -> None:
+        super().check(image_shape)
+        # Inherited from the net whose encoder this is; this decoder never doubles, so they would do nothing.
+        for name in ("up_kernel", "upsample"):
+            value, only = getattr(self, name), getattr(Conv64(), name)
+            if value != only:
+                raise InputError(
+                    f"model.network.{name}: {value} is not used because the broadcast decoder does not upsample; set "
+                    f"--model.network.{name.replace('_', '-')} {only}, or use --model.network conv64"
+                )
 
     def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
         return BroadcastDecoder(self.pixel_hidden, out_shape, self.activation, self.aspect, dtype)

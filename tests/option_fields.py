@@ -1,0 +1,368 @@
+"""What each field of each component changes: shapes of parameters, their start, or the programs that are compiled.
+
+`FIELDS` has a row for each field: another value than the default, and everything that changes with it. A field that
+changes shapes changes every program; what is listed then is the parts whose parameters change. Programs are compared
+as the text that XLA gets, without dead code, so a value that is read and dropped changes nothing.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import support
+
+from vae_jax import config as configs
+from vae_jax.config import REGISTRIES
+from vae_jax.model import Context
+from vae_jax.models import MODELS, VAE
+from vae_jax.models.condition import Condition
+from vae_jax.networks import MLP
+
+B, D, SHAPE = 4, 4, (16, 16, 1)
+SMALL = MLP(hidden=(4,))
+
+# (component option, component) -> other values that its fields need to matter, and channels of the images.
+NEEDS: dict[tuple[str, str], dict[str, Any]] = {
+    ("model", "ae"): {"corruption": "gaussian"},
+    ("model", "multimodal"): {"samples": 2},
+    ("model.objective", "free-bits"): {"unit": "group"},
+}
+CHANNELS = {("model.likelihood", "logistic-mixture"): 3}
+
+FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
+    # ---- model
+    ("model", "vae", "latent_dim"): (5, "shape:decoder shape:encoder"),
+    ("model", "vae", "precision"): ("bfloat16", "loss sample terms"),
+    ("model", "ae", "latent_dim"): (5, "shape:decoder shape:encoder"),
+    ("model", "ae", "corruption"): ("mask", "loss"),
+    ("model", "ae", "corruption_level"): (0.125, "loss"),
+    ("model", "ae", "precision"): ("bfloat16", "loss terms"),
+    ("model", "m2", "latent_dim"): (5, "shape:decoder shape:join"),
+    ("model", "m2", "alpha"): (1.5, "loss"),
+    ("model", "m2", "labelled_weight"): (0.5, "loss"),
+    ("model", "m2", "beta"): (0.5, "loss"),
+    ("model", "m2", "width"): (7, "shape:encoder shape:join"),
+    ("model", "m2", "precision"): ("bfloat16", "loss sample terms"),
+    ("model", "classifier", "latent_dim"): (5, "shape:decoder shape:join"),
+    ("model", "classifier", "alpha"): (0.5, "loss"),
+    ("model", "classifier", "labelled_weight"): (0.5, "loss"),
+    ("model", "classifier", "beta"): (0.5, "loss"),
+    ("model", "classifier", "width"): (7, "shape:encoder shape:join"),
+    ("model", "classifier", "precision"): ("bfloat16", "loss sample terms"),
+    ("model", "multimodal", "latent_dim"): (5, "shape:decoder shape:encoder shape:label_decoder shape:label_encoder"),
+    ("model", "multimodal", "fusion"): ("moe", "loss terms"),
+    ("model", "multimodal", "bound"): ("iwae", "loss"),
+    ("model", "multimodal", "samples"): (3, "loss terms"),
+    ("model", "multimodal", "label_weight"): (5.0, "loss"),
+    ("model", "multimodal", "beta"): (0.5, "loss"),
+    ("model", "multimodal", "width"): (7, "shape:label_decoder shape:label_encoder"),
+    ("model", "multimodal", "precision"): ("bfloat16", "loss sample terms"),
+    # ---- model.network
+    ("model.network", "mlp", "hidden"): ((17, 17), "shape:decoder shape:encoder"),
+    ("model.network", "mlp", "activation"): ("tanh", "loss sample terms"),
+    ("model.network", "mlp", "decoder_hidden"): ((5,), "shape:decoder"),
+    ("model.network", "mlp", "dropout"): (0.3, "loss"),
+    ("model.network", "mlp", "skip"): (True, "shape:decoder"),
+    ("model.network", "lenet", "channels"): ((7, 17), "shape:decoder shape:encoder"),
+    ("model.network", "lenet", "kernel"): (3, "shape:encoder"),
+    ("model.network", "lenet", "up_kernel"): (3, "shape:decoder"),
+    ("model.network", "lenet", "dense"): ((17, 17), "shape:decoder shape:encoder"),
+    ("model.network", "lenet", "activation"): ("tanh", "loss sample terms"),
+    ("model.network", "lenet", "norm"): ("group", "shape:decoder shape:encoder"),
+    ("model.network", "lenet", "upsample"): ("nearest", "loss sample terms"),
+    ("model.network", "pooled-conv", "channels"): ((17, 17, 17), "shape:decoder shape:encoder"),
+    ("model.network", "pooled-conv", "kernel"): (5, "shape:encoder"),
+    ("model.network", "pooled-conv", "up_kernel"): (5, "shape:decoder"),
+    ("model.network", "pooled-conv", "dense"): ((17,), "shape:decoder shape:encoder"),
+    ("model.network", "pooled-conv", "activation"): ("tanh", "loss sample terms"),
+    ("model.network", "pooled-conv", "norm"): ("group", "shape:decoder shape:encoder"),
+    ("model.network", "pooled-conv", "upsample"): ("nearest", "shape:decoder"),
+    ("model.network", "conv64", "channels"): ((17, 17, 17, 17), "shape:decoder shape:encoder"),
+    ("model.network", "conv64", "kernels"): ((5, 5, 3, 3), "shape:encoder"),
+    ("model.network", "conv64", "up_kernel"): (5, "shape:decoder"),
+    ("model.network", "conv64", "dense"): ((17,), "shape:decoder shape:encoder"),
+    ("model.network", "conv64", "activation"): ("tanh", "loss sample terms"),
+    ("model.network", "conv64", "norm"): ("group", "shape:decoder shape:encoder"),
+    ("model.network", "conv64", "upsample"): ("nearest", "shape:decoder"),
+    ("model.network", "deep-conv", "channels"): ((17, 17, 17, 17), "shape:decoder shape:encoder"),
+    ("model.network", "deep-conv", "kernels"): ((5, 5, 5, 5), "shape:encoder"),
+    ("model.network", "deep-conv", "up_kernel"): (5, "shape:decoder"),
+    ("model.network", "deep-conv", "dense"): ((5,), "shape:decoder shape:encoder"),
+    ("model.network", "deep-conv", "activation"): ("tanh", "loss sample terms"),
+    ("model.network", "deep-conv", "norm"): ("none", "shape:decoder shape:encoder"),
+    ("model.network", "deep-conv", "upsample"): ("nearest", "shape:decoder"),
+    ("model.network", "broadcast", "channels"): ((17, 17, 17, 17), "shape:encoder"),
+    ("model.network", "broadcast", "kernels"): ((5, 5, 3, 3), "shape:encoder"),
+    ("model.network", "broadcast", "dense"): ((17,), "shape:encoder"),
+    ("model.network", "broadcast", "activation"): ("tanh", "loss sample terms"),
+    ("model.network", "broadcast", "norm"): ("group", "shape:encoder"),
+    ("model.network", "broadcast", "pixel_hidden"): ((17, 17, 17), "shape:decoder"),
+    ("model.network", "broadcast", "aspect"): (0.5, "loss sample terms"),
+    ("model.network", "local-ar", "hidden"): ((17,), "shape:encoder"),
+    ("model.network", "local-ar", "activation"): ("tanh", "loss sample terms"),
+    ("model.network", "local-ar", "kernel"): (5, "shape:decoder"),
+    ("model.network", "local-ar", "pixel_hidden"): ((17, 17), "shape:decoder"),
+    ("model.network", "local-ar", "input_dropout"): (0.3, "loss"),
+    ("model.network", "local-ar", "skip"): (True, "shape:decoder"),
+    ("model.network", "local-ar", "code_hidden"): (7, "shape:decoder"),
+    ("model.network", "local-ar", "code_maps"): (5, "shape:decoder"),
+    ("model.network", "local-ar", "code_scale"): (0.5, "start"),
+    # ---- model.likelihood
+    ("model.likelihood", "gaussian", "std"): (0.5, "loss terms"),
+    ("model.likelihood", "gaussian-learned", "init_std"): (0.5, "start"),
+    ("model.likelihood", "gaussian-learned", "min_log_std"): (-3.0, "loss terms"),
+    ("model.likelihood", "gaussian-pixelwise", "min_log_std"): (-3.0, "loss terms"),
+    ("model.likelihood", "gaussian-optimal", "decay"): (0.495, "loss"),
+    ("model.likelihood", "gaussian-optimal", "min_log_std"): (-3.0, "loss terms"),
+    ("model.likelihood", "laplace", "init_scale"): (0.1, "start"),
+    ("model.likelihood", "laplace", "learned"): (False, "shape:likelihood"),
+    ("model.likelihood", "laplace", "min_log_scale"): (-3.0, "loss terms"),
+    ("model.likelihood", "student-t", "init_scale"): (0.1, "start"),
+    ("model.likelihood", "student-t", "learned"): (False, "shape:likelihood"),
+    ("model.likelihood", "student-t", "min_log_scale"): (-3.0, "loss terms"),
+    ("model.likelihood", "student-t", "df"): (2.0, "loss terms"),
+    ("model.likelihood", "log-cosh", "init_scale"): (0.1, "start"),
+    ("model.likelihood", "log-cosh", "learned"): (False, "shape:likelihood"),
+    ("model.likelihood", "log-cosh", "min_log_scale"): (-3.0, "loss terms"),
+    ("model.likelihood", "beta", "min_shape"): (0.05, "loss sample terms"),
+    ("model.likelihood", "logistic-256", "pixelwise"): (True, "shape:decoder shape:likelihood"),
+    ("model.likelihood", "logistic-256", "init_scale"): (0.1, "start"),
+    ("model.likelihood", "logistic-256", "min_log_scale"): (-3.5, "loss sample terms"),
+    ("model.likelihood", "logistic-mixture", "components"): (6, "shape:decoder"),
+    ("model.likelihood", "logistic-mixture", "coupled"): (False, "shape:decoder"),
+    ("model.likelihood", "logistic-mixture", "min_log_scale"): (-3.5, "loss sample terms"),
+    ("model.likelihood", "ms-ssim", "weight"): (0.5, "loss terms"),
+    # ---- model.posterior
+    ("model.posterior", "gaussian", "shared_variance"): (True, "shape:encoder shape:posterior"),
+    ("model.posterior", "categorical", "relaxation"): ("straight-through", "loss"),
+    ("model.posterior", "categorical", "temperature"): (0.5, "loss"),
+    ("model.posterior", "categorical", "final_temperature"): (0.25, "loss"),
+    ("model.posterior", "categorical", "anneal_steps"): (7, "loss"),
+    ("model.posterior", "categorical", "categories"): (11, "shape:decoder shape:encoder"),
+    ("model.posterior", "bernoulli", "relaxation"): ("straight-through", "loss"),
+    ("model.posterior", "bernoulli", "temperature"): (0.5, "loss"),
+    ("model.posterior", "bernoulli", "final_temperature"): (0.25, "loss"),
+    ("model.posterior", "bernoulli", "anneal_steps"): (7, "loss"),
+    ("model.posterior", "joint", "relaxation"): ("straight-through", "loss"),
+    ("model.posterior", "joint", "temperature"): (0.5, "loss"),
+    ("model.posterior", "joint", "final_temperature"): (0.25, "loss"),
+    ("model.posterior", "joint", "anneal_steps"): (7, "loss"),
+    ("model.posterior", "joint", "categories"): ((11,), "shape:decoder shape:encoder"),
+    ("model.posterior", "planar", "layers"): (9, "shape:encoder"),
+    ("model.posterior", "radial", "layers"): (9, "shape:encoder"),
+    ("model.posterior", "iaf", "layers"): (5, "shape:posterior"),
+    ("model.posterior", "iaf", "hidden"): ((17,), "shape:posterior"),
+    ("model.posterior", "iaf", "context"): (7, "shape:encoder shape:posterior"),
+    ("model.posterior", "coupling", "layers"): (5, "shape:posterior"),
+    ("model.posterior", "coupling", "hidden"): ((17,), "shape:posterior"),
+    ("model.posterior", "coupling", "context"): (7, "shape:encoder shape:posterior"),
+    ("model.posterior", "low-rank-gaussian", "rank"): (3, "shape:encoder"),
+    # ---- model.prior
+    ("model.prior", "normal", "mean"): (0.3, "loss sample terms"),
+    ("model.prior", "normal", "std"): (0.5, "loss sample terms"),
+    ("model.prior", "mog", "components"): (11, "shape:prior"),
+    ("model.prior", "mog", "spread"): (0.25, "start"),
+    ("model.prior", "vamp", "pseudo_inputs"): (7, "shape:prior"),
+    ("model.prior", "vamp", "level"): (0.1, "start"),
+    ("model.prior", "exemplar", "exemplars"): (7, "shape:running-prior"),
+    ("model.prior", "exemplar", "std"): (0.5, "start"),
+    ("model.prior", "bernoulli", "p"): (0.25, "loss sample terms"),
+    ("model.prior", "conditional-normal", "hidden"): ((17,), "shape:prior"),
+    ("model.prior", "resampled", "truncation"): (7, "loss sample terms"),
+    ("model.prior", "resampled", "hidden"): ((17, 17), "shape:prior"),
+    ("model.prior", "resampled", "samples"): (7, "loss"),
+    ("model.prior", "resampled", "decay"): (0.45, "loss"),
+    ("model.prior", "resampled", "evaluation_samples"): (7, "terms"),
+    ("model.prior", "flow", "family"): ("maf", "loss sample start terms"),
+    ("model.prior", "flow", "layers"): (7, "shape:prior"),
+    ("model.prior", "flow", "hidden"): ((17,), "shape:prior"),
+    ("model.prior", "autoregressive", "hidden"): ((17, 17), "shape:prior"),
+    ("model.prior", "ar1", "delta"): (1.0, "loss sample terms"),
+    ("model.prior", "laplace", "mean"): (0.3, "loss sample terms"),
+    ("model.prior", "laplace", "scale"): (0.5, "loss sample terms"),
+    ("model.prior", "gamma", "concentration"): (0.5, "loss sample terms"),
+    ("model.prior", "gamma", "rate"): (0.5, "loss sample terms"),
+    ("model.prior", "beta", "a"): (0.5, "loss sample terms"),
+    ("model.prior", "beta", "b"): (0.5, "loss sample terms"),
+    # ---- model.objective
+    ("model.objective", "beta", "beta"): (2.0, "loss"),
+    ("model.objective", "aggressive", "inner"): (11, "gate-vae"),
+    ("model.objective", "aggressive", "steps"): (7, "gate-vae"),
+    ("model.objective", "iwae", "k"): (6, "loss"),
+    ("model.objective", "miwae", "m"): (5, "loss"),
+    ("model.objective", "miwae", "k"): (5, "loss"),
+    ("model.objective", "piwae", "m"): (5, "loss"),
+    ("model.objective", "piwae", "k"): (5, "loss"),
+    ("model.objective", "ciwae", "elbo_weight"): (0.025, "loss"),
+    ("model.objective", "ciwae", "k"): (7, "loss"),
+    ("model.objective", "joint-capacity", "gamma"): (15.0, "loss"),
+    ("model.objective", "joint-capacity", "capacity"): (2.5, "loss"),
+    ("model.objective", "joint-capacity", "discrete_capacity"): (2.5, "loss"),
+    ("model.objective", "joint-capacity", "capacity_steps"): (7, "loss"),
+    ("model.objective", "capacity", "gamma"): (500.0, "loss"),
+    ("model.objective", "capacity", "capacity"): (12.5, "loss"),
+    ("model.objective", "capacity", "capacity_steps"): (7, "loss"),
+    ("model.objective", "free-bits", "free_nats"): (0.125, "loss"),
+    ("model.objective", "free-bits", "unit"): ("all", "loss"),
+    ("model.objective", "free-bits", "groups"): (3, "loss"),
+    ("model.objective", "soft-free-bits", "target"): (2.5, "loss"),
+    ("model.objective", "soft-free-bits", "speed"): (0.025, "loss"),
+    ("model.objective", "soft-free-bits", "slack"): (0.025, "loss"),
+    ("model.objective", "minimum-kl", "target"): (2.5, "loss"),
+    ("model.objective", "beta-tc", "beta"): (3.0, "loss"),
+    ("model.objective", "beta-tc", "alpha"): (0.5, "loss"),
+    ("model.objective", "beta-tc", "gamma"): (0.5, "loss"),
+    ("model.objective", "beta-tc", "estimator"): ("mws", "loss"),
+    ("model.objective", "factor", "gamma"): (5.0, "loss"),
+    ("model.objective", "factor", "hidden"): ((17, 17, 17, 17, 17, 17), "shape:critic"),
+    ("model.objective", "dip-i", "lambda_od"): (5.0, "loss"),
+    ("model.objective", "dip-i", "lambda_d"): (50.0, "loss"),
+    ("model.objective", "dip-ii", "lambda_od"): (5.0, "loss"),
+    ("model.objective", "dip-ii", "lambda_d"): (5.0, "loss"),
+    ("model.objective", "mmd", "kernel"): ("rbf", "loss"),
+    ("model.objective", "mmd", "bandwidths"): ((0.2, 0.4, 1.0, 2.0, 4.0, 10.0, 20.0), "loss"),
+    ("model.objective", "mmd", "alpha"): (0.5, "loss"),
+    ("model.objective", "mmd", "lam"): (5.0, "loss"),
+    ("model.objective", "wae-mmd", "kernel"): ("rbf", "loss"),
+    ("model.objective", "wae-mmd", "bandwidths"): ((0.2, 0.4, 1.0, 2.0, 4.0, 10.0, 20.0), "loss"),
+    ("model.objective", "wae-mmd", "lam"): (5.0, "loss"),
+    ("model.objective", "wae-gan", "lam"): (5.0, "loss"),
+    ("model.objective", "wae-gan", "hidden"): ((17, 17, 17, 17), "shape:critic"),
+    ("model.objective", "sliced-wae", "lam"): (5.0, "loss"),
+    ("model.objective", "sliced-wae", "projections"): (7, "loss"),
+    ("model.objective", "geco", "tolerance"): (0.05, "loss"),
+    ("model.objective", "geco", "decay"): (0.495, "loss"),
+    ("model.objective", "geco", "speed"): (0.005, "loss"),
+    ("model.objective", "geco", "max_lambda"): (500000.0, "loss"),
+    ("model.objective", "rae-l2", "beta"): (0.005, "loss"),
+    ("model.objective", "rae-gp", "beta"): (0.005, "loss"),
+    ("model.objective", "rae-gp", "lam"): (0.005, "loss"),
+    # ---- model.objective.schedule
+    ("model.objective.schedule", "linear", "steps"): (7, "loss"),
+    ("model.objective.schedule", "linear", "start"): (0.3, "loss"),
+    ("model.objective.schedule", "cyclical", "steps"): (7, "loss"),
+    ("model.objective.schedule", "cyclical", "cycles"): (5, "loss"),
+    ("model.objective.schedule", "cyclical", "ratio"): (0.25, "loss"),
+    # ---- model.gradient
+    ("model.gradient", "reinforce", "baseline"): ("none", "shape:running-gradient"),
+    ("model.gradient", "reinforce", "decay"): (0.495, "loss"),
+    ("model.gradient", "rloo", "k"): (5, "loss"),
+    # ---- model.condition
+    ("model.condition", "label", "on"): ("factors", "shape:decoder shape:encoder"),
+    ("model.condition", "label", "encoder"): (False, "shape:encoder"),
+    ("model.condition", "label", "decoder"): (False, "shape:decoder"),
+}
+
+# Fields that no value changes anything of -> the test that says what they do instead.
+EXCEPTIONS: dict[tuple[str, str, str], str] = {
+    ("model.network", "broadcast", "up_kernel"): "test_options_components.test_what_broadcast_does_not_use_is_refused",
+    ("model.network", "broadcast", "upsample"): "test_options_components.test_what_broadcast_does_not_use_is_refused",
+}
+# What is compared for a component; all programs where nothing is said. An objective is no part of what is sampled.
+PROGRAMS = {
+    "model.objective": ("loss", "terms"),
+    "model.objective.schedule": ("loss", "terms"),
+    "model.gradient": ("loss", "terms"),
+}
+
+
+def fields() -> list[tuple[str, str, str]]:
+    """Returns (component option, component, field) for every field that is no component itself."""
+    found = [
+        (option, name, f.name)
+        for option, registry in REGISTRIES.items()
+        for name, cls in registry.items()
+        for f in dataclasses.fields(cls)
+        if f"{option}.{f.name}" not in REGISTRIES and f.name != "condition"
+    ]
+    return found + [("model.condition", "label", f.name) for f in dataclasses.fields(Condition)]
+
+
+def base(option: str, name: str) -> Any:
+    """Returns a small model config with this component, at its default values but for widths and `NEEDS`."""
+    needs = NEEDS.get((option, name), {})
+    if option == "model":
+        return VAE(D, SMALL) if name == "vae" else MODELS[name](latent_dim=D, network=SMALL, **needs)
+    if option == "model.condition":
+        return VAE(D, SMALL, condition=Condition("label"))
+    component = dataclasses.replace(support.shrink(REGISTRIES[option][name]()), **needs)
+    if option == "model.network":
+        return VAE(D, component)
+    if option == "model.objective.schedule":
+        return VAE(D, SMALL, objective=configs.OBJECTIVES["beta"](component))
+    return support.fitting(D, SMALL, **{option.rpartition(".")[2]: component})
+
+
+def path(option: str, field: str) -> str:
+    """Returns the dotted option inside of the model."""
+    return f"{option}.{field}".removeprefix("model.")
+
+
+class Built:
+    """A model with what can be observed of it, each made when it is first needed."""
+
+    def __init__(self, config: Any, option: str, name: str):
+        self.config, shape = config, (*SHAPE[:2], CHANNELS.get((option, name), 1))
+        self.names = PROGRAMS.get(option, ("start", "loss", "terms", "sample"))
+        self.model = config.build(shape, support.FACTS)
+        self.batch, self.key = support.images(B, shape), jax.random.key(0)
+        self.params, self.state = jax.eval_shape(self.model.init, self.key, self.batch)
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, str]:
+        """Part of the model -> shapes of its parameters, or of its running state."""
+        found = {
+            ("critic" if group == "critic" else part): str(jax.tree.map(lambda x: x.shape, value))
+            for group, tree in self.params.items()
+            for part, value in ({group: tree} if group == "critic" else tree).items()
+        }
+        return found | {f"running-{n}": str(jax.tree.map(lambda x: x.shape, v)) for n, v in self.state.items()}
+
+    @functools.cached_property
+    def programs(self) -> dict[str, str]:
+        """Name -> program. Scalars that are inputs in training are constants here, so that what reads them shows."""
+        model, step = self.model, jnp.int32(3)
+        hyper = {name: jnp.float32(value) for name, value in model.hyper.items()}
+        index = jnp.arange(B, dtype=jnp.int32)
+        scores = getattr(getattr(self.config, "gradient", None), "score", False)
+
+        def loss(params, state, key, batch, step):
+            value, aux = model.loss(params, state, key, batch, Context(step, index, hyper, True))
+            return value, aux.state
+
+        def terms(params, state, key, batch, step):
+            return model.terms(params, state, key, batch, Context(step, index, hyper, False))
+
+        args = (self.params, self.state, self.key, self.batch, step)
+        made = {
+            "start": (model.init, self.key, self.batch),
+            # Estimators of the score function differ in the gradient, not in the value.
+            "loss": (jax.value_and_grad(loss, has_aux=True) if scores else loss, *args),
+            "terms": (terms, *args),
+        }
+        if model.sample is not None:
+            made["sample"] = (lambda p, s, k: model.sample(p, s, k, 2).mean(), self.params, self.state, self.key)
+        made = {name: call for name, call in made.items() if name in self.names}
+        made |= {f"gate-{name}": (gate, step) for name, gate in model.gates.items()}
+        return {name: jax.jit(function).lower(*call).as_text() for name, (function, *call) in made.items()}
+
+
+@functools.cache
+def built(option: str, name: str) -> Built:
+    """Returns the model with a component at its defaults."""
+    return Built(base(option, name), option, name)
+
+
+def changes(option: str, name: str, field: str, value: Any) -> str:
+    """Returns all that changes when a field gets this value, in words as `FIELDS` has them."""
+    old = built(option, name)
+    config = configs.put(old.config, path(option, field), value)
+    config.check()
+    new = Built(config, option, name)
+    parts = dict.fromkeys([*old.shapes, *new.shapes])
+    moved = [f"shape:{part}" for part in parts if old.shapes.get(part) != new.shapes.get(part)]
+    if not moved:
+        moved = [part for part, text in old.programs.items() if text != new.programs.get(part)]
+    return " ".join(sorted(moved))

@@ -1,0 +1,150 @@
+"""Every `data.*` option of training: the batches differ as it says."""
+
+import jax
+import numpy as np
+import pytest
+from options import covers, parsed
+
+from vae_jax import data, prng, training
+from vae_jax.data.pipeline import make_batch_fn, make_transform
+
+KEY = jax.random.key(7)
+
+
+def source_of(*words, split="train"):
+    """Returns (the config of the words, the training split as `vae-jax train` loads it, or another)."""
+    config = parsed("--mesh.data", 1, *words)
+    source, _ = training.prepare(config)
+    return config, source if split == "train" else data.load(config.data, split)
+
+
+def batch_of(*words, key=KEY, step=0):
+    config, source = source_of(*words)
+    return make_batch_fn(source, config.data)(dict(source.arrays), key, step)
+
+
+def digits():
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return (bunch.images.astype(int) * 255 + 8) // 16, bunch.target
+
+
+@covers("train", "data.name", "data.image-size")
+def test_name_and_image_size():
+    assert batch_of()["image"].shape == (8, 8, 8, 1)
+    small = batch_of("--data.name", "sprites")
+    large = batch_of("--data.name", "sprites", "--data.image-size", 64)
+    assert small["image"].shape == (8, 32, 32, 1)
+    assert large["image"].shape == (8, 64, 64, 1)
+    # The same scenes at twice the density.
+    np.testing.assert_array_equal(small["factors"], large["factors"])
+    sums = [np.asarray(b["image"]).sum((1, 2, 3)) for b in (small, large)]
+    np.testing.assert_allclose(sums[0] * 4, sums[1], rtol=0.15)
+
+
+@covers("train", "data.source")
+def test_source_is_where_the_arrays_lie(tmp_path):
+    for value in (51, 204):
+        np.savez(tmp_path / f"{value}.npz", images=np.full((30, 8, 8, 1), value, np.uint8))
+        words = ["--data.name", "npz", "--data.protocol", "full", "--data.source", tmp_path / f"{value}.npz"]
+        np.testing.assert_allclose(batch_of(*words)["image"], value / 255, rtol=1e-6)
+
+
+@covers("train", "data.batch-size")
+def test_batch_size():
+    assert len(batch_of("--data.batch-size", 12)["image"]) == 12
+    assert len(batch_of()["image"]) == 8
+
+
+@covers("train", "data.protocol")
+def test_protocol_decides_the_splits():
+    sizes = {}
+    for protocol in ("standard", "full"):
+        words = ["--data.protocol", protocol]
+        sizes[protocol] = [source_of(*words, split=split)[1].size for split in ("train", "test")]
+    assert sizes == {"standard": [1437, 180], "full": [1797, 1797]}
+
+
+@covers("train", "data.binarize")
+def test_binarized_pixels():
+    grey = batch_of()
+    images = np.asarray(digits()[0], np.uint8)[np.asarray(grey["index"])][..., None]
+    np.testing.assert_allclose(grey["image"], images / 255, rtol=1e-6)
+    np.testing.assert_array_equal(batch_of("--data.binarize", "threshold")["image"], images > 127)
+    other = jax.random.key(8)
+    config, source = source_of("--data.binarize", "dynamic")
+    # The same images on two visits: a fresh draw each, or the one that an image keeps.
+    stored = {"image": images, "index": np.arange(8)}
+    visits = [stored | {"visit": np.arange(start, start + 8, dtype=np.uint32)} for start in (0, 1437)]
+    first, again = (np.asarray(make_transform(source, config.data)(KEY, visit)["image"]) for visit in visits)
+    assert np.array_equal(first, first.astype(bool))
+    assert 0.02 < np.mean(first != again) < 0.5
+    config, source = source_of("--data.binarize", "static")
+    kept = [np.asarray(make_transform(source, config.data)(key, v)["image"]) for key, v in zip((KEY, other), visits)]
+    np.testing.assert_array_equal(kept[0], kept[1])
+    assert np.array_equal(kept[0], kept[0].astype(bool))
+    assert np.mean(kept[0] != (images > 127)) > 0.02
+
+
+@covers("train", "data.dequantize")
+def test_dequantized_pixels_lie_within_their_grey_level():
+    noisy = batch_of("--model.likelihood", "gaussian", "--data.dequantize", "True")
+    images = np.asarray(digits()[0])[np.asarray(noisy["index"])][..., None]
+    scaled = 256 * np.asarray(noisy["image"], np.float64)
+    np.testing.assert_array_equal(np.floor(scaled), images)
+    assert abs(np.mean(scaled - images) - 0.5) < 0.05
+
+
+@covers("train", "data.limit")
+def test_limit_keeps_the_first_training_examples():
+    config, source = source_of("--data.limit", 20)
+    assert source.size == source.info.sizes["train"] == 20
+    np.testing.assert_array_equal(source.arrays["image"][..., 0], digits()[0][:20])
+    seen = [make_batch_fn(source, config.data)(dict(source.arrays), KEY, step)["index"] for step in range(5)]
+    assert set(np.concatenate(seen).tolist()) == set(range(20))
+    assert source_of("--data.limit", 20, split="test")[1].size == 180
+
+
+@covers("train", "data.labels", "data.label-seed")
+def test_labels_are_as_many_of_each_class_chosen_by_their_own_seed():
+    target, found = digits()[1], {}
+    for seed in (0, 5):
+        words = ["--model", "m2", "--data.labels", 30, "--data.label-seed", seed]
+        _, source = source_of(*words)
+        _, moved = source_of(*words, "--seed", 9)
+        np.testing.assert_array_equal(source.labelled, moved.labelled)
+        assert np.bincount(target[source.labelled]).tolist() == [3] * 10
+        batch = batch_of(*words)
+        assert "label" not in batch
+        images, paired = np.asarray(digits()[0]), np.asarray(batch["paired_image"])[..., 0]
+        rows = [np.flatnonzero((np.abs(images / 255 - x) < 1e-6).all((1, 2))) for x in paired]
+        assert {int(row[0]) for row in rows} <= set(source.labelled.tolist())
+        assert [int(target[row[0]]) for row in rows] == batch["paired_label"].tolist()
+        found[seed] = source.labelled
+    assert found[0].tolist() != found[5].tolist()
+    assert source_of()[1].labelled is None
+
+
+@covers("train", "data.pipeline", "data.workers")
+def test_the_pipeline_reads_the_same_batches_with_its_workers(monkeypatch):
+    import grain
+
+    config, device = source_of("--data.pipeline", "device")
+    assert device.pipeline == source_of()[1].pipeline == "device"
+    config, streamed = source_of("--data.pipeline", "grain")
+    assert streamed.pipeline == "grain"
+    stream = data.GrainStream(streamed, config.data, KEY)
+    np.testing.assert_array_equal(next(stream)["index"], batch_of()["index"])
+    stream.close()
+
+    class Asked(Exception):
+        pass
+
+    def options(workers, **kwargs):
+        raise Asked(workers)
+
+    monkeypatch.setattr(grain, "MultiprocessingOptions", options)
+    config, streamed = source_of("--data.pipeline", "grain", "--data.workers", 3)
+    with pytest.raises(Asked, match=r"^3$"):
+        next(data.GrainStream(streamed, config.data, prng.site_key(KEY, "x")))

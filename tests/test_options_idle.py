@@ -1,0 +1,108 @@
+"""Options of training that nothing reads are refused by name, and what the message advises works."""
+
+import functools
+import re
+
+import jax
+import numpy as np
+import option_fields
+import pytest
+from options import tiny
+
+from vae_jax import config as configs
+from vae_jax import train
+from vae_jax.cli import idle, main
+from vae_jax.cli.options import parse_config
+from vae_jax.errors import InputError
+from vae_jax.models import VAE, Autoencoder
+from vae_jax.networks import MLP
+from vae_jax.objectives import FreeBits, LeaveOneOut
+from vae_jax.posteriors import Categorical
+from vae_jax.priors import PRIORS
+
+DISCRETE = VAE(3, MLP((4,)), posterior=Categorical(), prior=PRIORS["categorical"](), gradient=LeaveOneOut())
+# The words that nothing reads -> the experiment that they are given for.
+CASES = {
+    "--optimizer.schedule.final 0.2": tiny(),
+    "--optimizer.schedule.milestones 3 5": tiny(),
+    "--optimizer.schedule.factor 0.5": tiny(**{"optimizer.schedule.kind": "cosine"}),
+    "--critic-optimizer.lr 0.5": tiny(),
+    "--critic-optimizer.schedule.warmup-steps 5": tiny(),
+    "--data.label-seed 3": tiny(),
+    "--data.workers 2": tiny(**{"data.pipeline": "device"}),
+    "--model.corruption-level 0.5": tiny(Autoencoder(3, MLP((4,)))),
+    "--model.objective.groups 3": tiny(VAE(3, MLP((4,)), objective=FreeBits())),
+    "--model.posterior.temperature 0.7": tiny(DISCRETE),
+    "--model.posterior.final-temperature 0.7": tiny(DISCRETE),
+    "--model.posterior.anneal-steps 7": tiny(DISCRETE),
+    "--model.posterior.relaxation straight-through": tiny(DISCRETE),
+    "--model.condition.encoder False": tiny(),
+    "--model.condition.decoder False": tiny(),
+}
+
+
+def given(words, experiment):
+    """Returns the config of these words, which must all be read."""
+    config = parse_config(experiment, words, "test")
+    idle.refuse(config, experiment, words)
+    return config
+
+
+@pytest.mark.parametrize("text", CASES)
+def test_what_nothing_reads_is_refused_and_the_advice_works(text):
+    words, experiment = text.split(), CASES[text]
+    option = words[0][2:].replace("-", "_")
+    with pytest.raises(InputError) as error:
+        given(words, experiment)
+    found = re.fullmatch(r"(\S+): (.+) is not used because .+; add (.+), or leave it out", str(error.value))
+    assert found
+    assert (found[1], found[2]) == (option, " ".join(words[1:]))
+    config = given([*words, *found[3].split()], experiment)
+    assert configs.get(config, option) != configs.get(experiment, option)
+    given([], experiment)
+
+
+def test_every_rule_has_a_case():
+    options = [text.split()[0][2:].replace("-", "_") for text in CASES]
+    assert all(any(option.startswith(name) for option in options) for name in idle.RULES)
+
+
+def test_a_value_that_the_experiment_has_already_is_no_error():
+    given(["--optimizer.schedule.final", "0.0"], tiny())
+
+
+@pytest.mark.parametrize("text", [text for text in CASES if text.startswith(("--model", "--optimizer"))])
+def test_nothing_reads_them_indeed(text):
+    words, experiment = text.split(), CASES[text]
+    other = parse_config(experiment, words, "test")
+    for config in (experiment, other):
+        config.model.check() if hasattr(config.model, "check") else None
+    if words[0].startswith("--optimizer"):
+        updates = [_updates(config.optimizer) for config in (experiment, other)]
+        np.testing.assert_array_equal(*updates)
+        return
+    old, new = (option_fields.Built(config.model, "model", "any") for config in (experiment, other))
+    assert old.shapes == new.shapes
+    assert old.programs == new.programs
+
+
+@functools.cache
+def _updates(optimizer: train.Optimizer) -> np.ndarray:
+    params = {"w": jax.numpy.ones(3)}
+    tx = optimizer.build(4)
+    state, found = tx.init(params), []
+    for _ in range(6):
+        updates, state = tx.update({"w": jax.numpy.arange(1.0, 4.0)}, state, params)
+        found.append(updates["w"])
+    return np.stack(found)
+
+
+def test_the_command_refuses_before_it_writes(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["train", "vae_digits", "--optimizer.schedule.milestones", "100", "200", "--workdir", "run"]
+    assert main.run(words) == 2
+    assert capsys.readouterr().err == (
+        "vae-jax: optimizer.schedule.milestones: 100 200 is not used because the schedule has no milestones; add "
+        "--optimizer.schedule.kind step, or leave it out\n"
+    )
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,109 @@
+"""Options of training that were given but that nothing reads, because of another option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vae_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from vae_jax.config import Config
+
+
+class Rule(NamedTuple):
+    """When an option is read.
+
+    Attributes:
+      read: config -> whether the option matters.
+      why: completes "is not used because ...".
+      fix: what to add for it to matter.
+    """
+
+    read: Callable[[Config], bool]
+    why: str
+    fix: str
+
+
+def _rate(group: str) -> dict[str, Rule]:
+    """Returns the rules of one optimizer's learning-rate schedule."""
+
+    def kind(config: Config) -> str:
+        return getattr(config, group).schedule.kind
+
+    flag = f"--{group.replace('_', '-')}.schedule.kind"
+    cosine = Rule(lambda c: kind(c) in ("cosine", "warmup-cosine"), "the schedule is no cosine", f"{flag} cosine")
+    step = Rule(lambda c: kind(c) == "step", "the schedule has no milestones", f"{flag} step")
+    names = {"final": cosine, "milestones": step, "factor": step}
+    return {f"{group}.schedule.{name}": rule for name, rule in names.items()}
+
+
+def _critic(config: Config) -> bool:
+    return getattr(getattr(config.model, "objective", None), "critic", False)
+
+
+_SCORE = Rule(
+    lambda c: not getattr(getattr(c.model, "gradient", None), "score", False),
+    "this gradient estimator draws exact codes, without a relaxation",
+    "--model.gradient pathwise",
+)
+_CONDITION = Rule(
+    lambda c: getattr(getattr(c.model, "condition", None), "on", "none") != "none",
+    "the model is not conditioned",
+    "--model.condition.on label",
+)
+
+# option, or the first part of several -> when it is read. The first rule that fits decides.
+RULES: dict[str, Rule] = {
+    **_rate("optimizer"),
+    "critic_optimizer.": Rule(_critic, "the objective trains no critic", "--model.objective factor"),
+    "data.label_seed": Rule(lambda c: c.data.labels is not None, "every label is known", "--data.labels 100"),
+    "data.workers": Rule(
+        lambda c: c.data.pipeline != "device", "the device pipeline reads nothing", "--data.pipeline grain"
+    ),
+    "model.corruption_level": Rule(
+        lambda c: getattr(c.model, "corruption", "") != "none", "nothing is corrupted", "--model.corruption gaussian"
+    ),
+    "model.objective.groups": Rule(
+        lambda c: getattr(getattr(c.model, "objective", None), "unit", "") == "group",
+        "the free bits are not those of groups",
+        "--model.objective.unit group",
+    ),
+    "model.posterior.relaxation": _SCORE,
+    "model.posterior.temperature": _SCORE,
+    "model.posterior.final_temperature": _SCORE,
+    "model.posterior.anneal_steps": _SCORE,
+    "model.condition.encoder": _CONDITION,
+    "model.condition.decoder": _CONDITION,
+}
+
+
+def refuse(config: Config, experiment: Config, words: Sequence[str]) -> None:
+    """Refuses options of the command line that change the experiment's value of something that nothing reads.
+
+    Args:
+      config: what will be trained.
+      experiment: what the experiment's file gave: an option that repeats its value does no harm.
+      words: of the command line.
+
+    Raises:
+      InputError: the first such option, with what to add for it to be read.
+    """
+    from vae_jax.config import flatten
+
+    new, old = flatten(config), flatten(experiment)
+    given = (word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--"))
+    for option in given:
+        rule = next((rule for name, rule in RULES.items() if option == name or _below(option, name)), None)
+        if rule and option in new and new[option] != old.get(option) and not rule.read(config):
+            raise InputError(
+                f"{option}: {_shown(new[option])} is not used because {rule.why}; add {rule.fix}, or leave it out"
+            )
+
+
+def _below(option: str, name: str) -> bool:
+    return name.endswith(".") and option.startswith(name)
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
