@@ -2,7 +2,7 @@
 
 Command:    make train EXP=vae_digits
 Expect:     ELBO -23.81 +- 0.09 nats, IW-100 -23.355 +- 0.006 on 180 test images (grey levels as Bernoulli targets; mean
-            of 3 seeds and its standard error); 5 of 8 active units. Under a minute on 2 CPU cores.
+            of 3 seeds and its standard error); 5 of 8 active units.
 Reference:  Kingma & Welling, arXiv:1312.6114.
 """
 
@@ -19,8 +19,4 @@ def get_config() -> Config:
         model=VAE(latent_dim=8, network=MLP((128, 128))),
         logging=Logging(figures_minutes=0.0),
         evaluation=Evaluation(k=(100,)),
-        expected={
-            "elbo": (-23.81, 0.5, "this project, 3 seeds: 3 standard deviations"),
-            "iw_100": (-23.355, 0.05, "this project, 3 seeds: 5 standard deviations"),
-        },
     )
