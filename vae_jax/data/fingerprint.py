@@ -8,7 +8,8 @@ What is hashed follows from where the examples are, so that hashing costs less t
   file of more than 96 KiB an edit that keeps size, head and tail goes unnoticed;
 * anything else (computed sprites, records of the user's own): size, and 256 examples spread over the split.
 
-The same arrays give the same hash whether they are in memory, in a prepared folder, or given by the host's reader.
+The same arrays give the same hash whether they are in memory, in a prepared folder, or given by the host's reader (with
+`data.limit`, a prepared folder that is streamed has a hash of its own).
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from typing import Any
 import numpy as np
 
 from vae_jax.data.folder import FolderRecords
+from vae_jax.data.limit import Rows
 from vae_jax.data.prepared import PreparedRecords, metadata
-from vae_jax.data.source import ArrayRecords, Records, Source, _Prefix
+from vae_jax.data.source import ArrayRecords, Records, Source
 from vae_jax.errors import InputError
 
 _SPREAD = 256  # examples that stand for a split that cannot be read whole
@@ -47,15 +49,17 @@ def _parts(source: Source) -> dict[str, str]:
     """Returns name -> description with digest, of everything that the hash is made of."""
     if source.arrays:
         return _of_arrays(source.arrays)
-    records = source.records
-    while isinstance(records, _Prefix):  # of `data.limit`; the size is hashed with the rest
-        records = records.records
+    records, chosen = source.records, np.arange(source.size)
+    while isinstance(records, Rows):  # of `data.limit`
+        records, chosen = records.records, records.chosen[chosen]
     if isinstance(records, ArrayRecords):
-        return _of_arrays({name: value[: source.size] for name, value in records.arrays.items()})
+        return _of_arrays({name: value[chosen] for name, value in records.arrays.items()})
     if isinstance(records, PreparedRecords):
-        return _of_prepared(records)
+        # The stored sums are of whole splits, so the rows that `data.limit` leaves are hashed beside them.
+        part = {"rows": _described(chosen.astype(np.int64))} if len(chosen) < len(records) else {}
+        return _of_prepared(records) | part
     if isinstance(records, FolderRecords):
-        return {"files": _of_files(records, source.size)}
+        return {"files": _of_files(records, chosen)}
     return _of_arrays(_spread(source.records, source.size))
 
 
@@ -83,8 +87,9 @@ def _of_prepared(records: PreparedRecords) -> dict[str, str]:
     }
 
 
-def _of_files(records: FolderRecords, size: int) -> str:
-    paths, labels = records.files.paths[:size], records.files.labels[:size]
+def _of_files(records: FolderRecords, chosen: np.ndarray) -> str:
+    paths = tuple(records.files.paths[i] for i in chosen)
+    labels = [records.files.labels[i] for i in chosen]
     root = _common(paths)
     total = hashlib.sha256(f"{records.image_shape} {records.resize}\n".encode())
     for path, label in zip(paths, labels, strict=True):

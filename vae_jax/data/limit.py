@@ -18,7 +18,7 @@ _KEEPS_FIRST = "random-tenth"
 
 
 @dataclass(frozen=True)
-class _Rows:
+class Rows:
     """Some of the records of a split; picklable."""
 
     records: Records
@@ -90,7 +90,7 @@ def limited(source: Source, limit: int | None) -> Source:
     chosen = rows(source, limit) if spread else np.arange(limit, dtype=np.int32)
     arrays = {name: value[chosen] if spread else value[:limit] for name, value in source.arrays.items()}
     fetch = _fetch(source, chosen) if spread else source.fetch
-    return replace(source, info=info, size=limit, arrays=arrays, records=_Rows(source.records, chosen), fetch=fetch)
+    return replace(source, info=info, size=limit, arrays=arrays, records=Rows(source.records, chosen), fetch=fetch)
 
 
 def _fetch(source: Source, chosen: np.ndarray) -> Callable[[Arrays, jax.Array], Batch]:
