@@ -237,12 +237,12 @@ def test_a_smoke_run_is_resumed_with_or_without_the_flag(folder):
 
 
 def test_another_learning_rate_on_the_command_line_is_noted_and_used(run8, capsys):
-    vae_jax(f"vae-jax train --resume {run8} --steps 12 --optimizer.lr 0.0001 --critic-optimizer.lr 0.5")
+    vae_jax(f"vae-jax train --resume {run8} --steps 12 --optimizer.lr 0.0001")
     out = capsys.readouterr().out
     assert "optimizer: the learning rate at step 8 was 0.001 and becomes 0.0001" in out
     changed = resuming.history(run8)[-1]["changes"]
     assert changed["optimizer.lr"] == [0.001, 0.0001]
-    assert changed["critic_optimizer.lr"] == [0.0001, 0.5]
+    assert set(changed) == {"steps", "optimizer.lr"}
     assert stored(run8)["optimizer"]["lr"] == 0.0001
 
 
