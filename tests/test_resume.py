@@ -22,7 +22,7 @@ from vae_jax.errors import InputError
 from vae_jax.figures import read_metrics
 from vae_jax.lock import locked
 from vae_jax.measuring import finished
-from vae_jax.runs import Run
+from vae_jax.runs import Run, check_free
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.loop import NonFinite
 from vae_jax.train.metrics import MetricsWriter
@@ -160,12 +160,17 @@ def test_targets_stay_where_nothing_that_they_depend_on_changes(folder):
         "vae-jax train --resume runs/tiny --workdir runs/tiny --quiet",
     ],
 )
-def test_every_way_to_name_the_run(folder, run8, monkeypatch, line, no_figures):
+def test_every_way_to_name_the_run(folder, run8, monkeypatch, line):
+    from vae_jax.cli import train
+
     (folder / "runs").mkdir()
     run8.rename(folder / "runs" / "tiny")
+    called = []
+    monkeypatch.setattr(train, "_train", lambda *args, **more: called.append((args, more)) or 0)
     vae_jax(line)
-    assert no_figures == [8]
-    assert resuming.history(Path("runs/tiny"))[-1]["event"] == "resume"
+    [((config, name, path, flags), more)] = called
+    assert (config, name, path, more) == (Run.load(path).config, "tiny", Path("runs/tiny"), {"resume": True})
+    assert "--quiet" in flags
 
 
 def test_nothing_to_train_still_makes_figures_and_numbers(run8, no_figures, capsys):
@@ -362,6 +367,7 @@ def test_data_may_move(pictures, folder):
 def test_a_run_of_before_continues_with_one_line_and_gets_its_hash(run8, capsys):
     values = stored(run8)
     sha256 = values.pop("data_sha256")
+    values["facts"] = {name: values["facts"][name] for name in ("examples", "classes", "factors", "cond")}
     (run8 / "config.json").write_text(json.dumps(values))
     vae_jax(f"vae-jax train --resume {run8} --steps 9")
     assert capsys.readouterr().out.count("kept no hash of the training data") == 1
@@ -516,17 +522,27 @@ def torso(path, files):
 
 
 @pytest.mark.parametrize("files", TORSOS.values(), ids=TORSOS)
-def test_a_run_killed_before_its_config_starts_anew(folder, capsys, files):
-    for name in ("new", "resumed", "named"):
-        torso(folder / name, files)
-    vae_jax("vae-jax train tiny --workdir new --quiet")
-    capsys.readouterr()
-    vae_jax("vae-jax train tiny --workdir resumed --resume")
-    assert_same(Run.load("new").restore(), Run.load("resumed").restore())
+def test_folders_of_runs_killed_before_their_config_are_known(folder, capsys, files):
+    torso(folder / "named", files)
+    check_free(folder / "named")
     line = refused(capsys, "vae-jax train --resume named")
     assert "named: was stopped before its options were written; start it anew with" in line
-    vae_jax(advised(line).replace("EXP", "tiny") + " --quiet")
-    assert int(finished(Run.load("named")).step) == 8
+    assert advised(line) == "vae-jax train EXP --workdir named"
+
+
+def test_a_run_killed_before_its_config_starts_anew(folder, capsys):
+    everything = {name: text for files in TORSOS.values() for name, text in files.items()}
+    del everything["figures/"]
+    for name in ("new", "resumed"):
+        torso(folder / name, {**everything, "figures/": ""})
+    vae_jax("vae-jax train tiny --workdir new --quiet")
+    vae_jax("vae-jax train tiny --workdir resumed --resume")
+    assert_same(Run.load("new").restore(), Run.load("resumed").restore())
+    torso(folder / "python", {"env.json": TORSOS["env"]["env.json"]})
+    vj.train_run(Run.load("new").config, "python", resume=True, quiet=True)
+    assert_same(Run.load("new").restore(), Run.load("python").restore())
+    # The log goes on; nothing of it is lost.
+    assert Path("resumed/log.txt").read_text().startswith("2026-01-01")
 
 
 @pytest.mark.parametrize(

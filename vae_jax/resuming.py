@@ -23,6 +23,7 @@ from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.errors import InputError
+from vae_jax.model import Facts
 from vae_jax.runs import Run, check_free, commit, environment, facts_of
 from vae_jax.train import Optimizer, TrainState
 from vae_jax.train.metrics import read_lines
@@ -193,7 +194,7 @@ def check_data(run: Run, source: Source) -> None:
         )
     # Runs of before have no hash: what is known of their data has to do. Version 0.1 knew nothing.
     facts = facts_of(source)
-    if run.data_sha256 is None and run.facts.examples and run.facts != facts:
+    if run.data_sha256 is None and run.facts.examples and _counts(run.facts) != _counts(facts):
         raise InputError(f"{where}: was trained on {_said(run.facts)}, the data now has {_said(facts)}; {fix}")
     if run.data_sha256 is not None and run.data_sha256 != fingerprint(source):
         raise InputError(
@@ -202,7 +203,12 @@ def check_data(run: Run, source: Source) -> None:
         )
 
 
-def _said(facts: Any) -> str:
+def _counts(facts: Facts) -> tuple[Any, ...]:
+    """Returns the facts that every version stored; others that a run does not know are no difference."""
+    return facts.examples, facts.classes, facts.factors, facts.cond
+
+
+def _said(facts: Facts) -> str:
     extra = [f"{facts.classes} classes"] if facts.classes else []
     extra += [f"{len(facts.factors)} factors"] if facts.factors else []
     return f"{facts.examples} examples" + (f" ({', '.join(extra)})" if extra else "")
