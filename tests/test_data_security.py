@@ -449,6 +449,5 @@ def test_weights_that_claim_more_than_their_file_holds(tmp_path):
     text = json.dumps(claim).encode()
     for length in (len(text), 10**12):
         (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", length) + text + bytes(100))
-        refused(
-            lambda: inception.read(tmp_path / "x.safetensors"), "cannot be read", "give the .safetensors of Inception"
-        )
+        with pytest.raises(InputError, match=r"cannot be read .*give the \.safetensors of Inception"):
+            inception.read(tmp_path / "x.safetensors")
