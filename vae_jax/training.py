@@ -99,7 +99,7 @@ def check_pixels(config: Config, source: Source) -> None:
     if seen[0] < low or seen[1] > high:
         raise InputError(
             f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
-            f"likelihood takes [{low:g}, {high:g}]; rescale the data, or use --model.likelihood gaussian"
+            f"likelihood takes [{low:g}, {high:g}]; rescale the data to that range"
         )
     # What the model will see: noise between the grey levels keeps clear of both ends, binarisation goes to both.
     dequantized, binary = c.dequantize and c.binarize == "none", c.binarize != "none"
@@ -116,7 +116,8 @@ def check_pixels(config: Config, source: Source) -> None:
     if likelihood.levels == 256 and source.info.values == "float" and not binary:
         raise InputError(
             f"data: the {name} likelihood gives masses to the 256 grey levels v / 255, but the images are real "
-            "numbers; store them as uint8, or use a density such as --model.likelihood gaussian-learned"
+            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as --model.likelihood "
+            "gaussian-learned"
         )
 
 

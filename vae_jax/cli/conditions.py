@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from vae_jax.errors import InputError
@@ -36,6 +37,8 @@ def asked(run: Run, state: TrainState, n: int, label: int | None, cond: tuple[fl
     if run.model.features is None or on not in ("factors", "vector"):
         raise InputError(f"--cond: {run.path} is not conditioned on factors or a vector; leave it out")
     batch: dict[str, Any]
+    if not all(math.isfinite(value) for value in cond):
+        raise InputError(f"--cond {' '.join(map(str, cond))}: holds NaN or Inf; give finite numbers")
     if on == "vector":
         if len(cond) != run.facts.cond:
             raise InputError(f"--cond: {len(cond)} numbers, but {run.path} is conditioned on {run.facts.cond}")

@@ -1,0 +1,151 @@
+"""A user's own images given to a trained model: unlabelled ones, dark ones, classes that it never had, wrong shapes."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+import support
+
+from vae_jax import data
+from vae_jax.cli import main
+from vae_jax.config import Config
+from vae_jax.data.config import DataConfig
+from vae_jax.errors import InputError
+from vae_jax.evaluation import encode_all, evaluate
+from vae_jax.models import M2, VAE, Classifier
+from vae_jax.models.condition import Condition
+from vae_jax.networks import MLP
+from vae_jax.runs import Run, facts_of
+from vae_jax.user_images import user_batches
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+NET = MLP((8,))
+
+
+def make(path, model, **options):
+    config = Config(steps=1, data=DataConfig("digits", batch_size=8, **options), model=model)
+    source = data.load(config.data, "train")
+    run = Run.create(path, "x", config, source.info.image_shape, facts_of(source))
+    support.checkpoint(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return {
+        "m2": make(folder / "m2", M2(2, NET, width=8), labels=20),
+        "classifier": make(folder / "classifier", Classifier(2, NET, width=8), labels=20),
+        "vae": make(folder / "vae", VAE(2, NET)),
+        "label": make(folder / "label", VAE(2, NET, condition=Condition("label"))),
+    }
+
+
+def given(tmp_path, **arrays):
+    np.savez(tmp_path / "mine.npz", **arrays)
+    return str(tmp_path / "mine.npz")
+
+
+def refused(run, path, *words):
+    with pytest.raises(InputError) as error:
+        user_batches(run, path, "test")
+    line = str(error.value)
+    assert "\n" not in line
+    for word in words:
+        assert word in line, line
+    return line
+
+
+@pytest.mark.parametrize("name", ["m2", "classifier"])
+def test_models_that_learn_from_labels_encode_and_score_images_without_any(runs, name, tmp_path):
+    """`data.labels` of the run says how it was trained; other images need none."""
+    run, path, out = runs[name], given(tmp_path, images=GREY), tmp_path / "codes.npz"
+    assert main.run(["encode", str(run.path), "--input", path, "--out", str(out)]) == 0
+    with np.load(out) as held:
+        codes = dict(held)
+    assert codes["mean"].shape == (12, 2)
+    assert "labels" not in codes
+    state = run.restore()
+    # The codes are those of the images and of the classes that the model itself finds in them.
+    x = GREY[..., None] / np.float32(255)
+    found = run.model.encode(state.eval_params, state.model_state, None, {"image": x})
+    np.testing.assert_allclose(codes["mean"], found.z, atol=1e-5)
+    assert (codes["cond"].sum(1) == 1).all()
+    bare = evaluate(run.model, state, user_batches(run, path, "test")[0], key=jax.random.key(0), k=(2,))
+    assert "accuracy" not in bare.metrics
+    # With labels the same images have the same bound, and an accuracy.
+    path = given(tmp_path, images=GREY, labels=np.arange(12) % 10)
+    full = evaluate(run.model, state, user_batches(run, path, "test")[0], key=jax.random.key(0), k=(2,))
+    np.testing.assert_allclose(bare.metrics["elbo"].value, full.metrics["elbo"].value, rtol=1e-6)
+    assert full.metrics["accuracy"].n == 12
+
+
+def test_outliers_without_labels_are_scored_by_a_semi_supervised_run(runs, tmp_path, capsys):
+    words = ["eval", str(runs["m2"].path), "--limit", "10", "--out", str(tmp_path / "eval.json")]
+    words += ["--metrics", "anomaly", "--outliers", given(tmp_path, images=GREY), "--outlier-k", "2"]
+    assert main.run([*words, "--regret-steps", "2"]) == 0, capsys.readouterr().err
+    assert "auroc_elbo" in (tmp_path / "eval.json").read_text()
+
+
+def test_the_runs_own_data_are_encoded_without_drawing_labelled_ones(runs):
+    batches, source = user_batches(runs["m2"], "digits", "train")
+    assert source.labelled is None
+    assert len(encode_all(runs["m2"].model, runs["m2"].restore(), batches).mean) == source.size
+
+
+def test_classes_that_the_model_never_had_are_refused(runs, tmp_path):
+    labels = np.arange(12)  # 11 is no digit
+    for name in ("label", "m2", "classifier"):
+        path = given(tmp_path, images=GREY, labels=labels)
+        refused(runs[name], path, "labels go up to 11", "trained on classes 0 to 9", "number the classes as in its")
+        user_batches(runs[name], given(tmp_path, images=GREY, labels=labels % 10), "test")
+    user_batches(runs["vae"], given(tmp_path, images=GREY, labels=labels), "test")  # which looks at no label
+    line = refused(runs["label"], given(tmp_path, images=GREY), "is conditioned on labels [N], which these images come")
+    assert line.endswith("save an .npz with the arrays images and labels")
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (GREY.repeat(2, 1).repeat(2, 2), "resize them to 8x8, e.g. "),
+        (GREY.repeat(2, 2)[..., None], "resize them to 8x8, e.g. "),
+        (np.stack([GREY] * 3, -1), "convert them to grey, e.g. "),
+        (np.stack([GREY] * 3, -1) / 255, "convert them to grey, e.g. "),
+        (np.stack([GREY > 99] * 4, -1), "convert them to grey, e.g. "),
+        (GREY % 17, "dark on the scale 0 to 255; save "),
+    ],
+)
+def test_the_advice_for_images_of_another_kind_works_when_pasted(runs, tmp_path, images, said):
+    line = refused(runs["vae"], given(tmp_path, images=images), said)
+    expression = re.split(", or if ", line.split(said)[1])[0]
+    mended = eval(expression, {"jax": jax, "numpy": np, "images": images})
+    batches, source = user_batches(runs["vae"], given(tmp_path, images=mended), "test")
+    assert source.info.image_shape == (8, 8, 1)
+    shown = np.concatenate([np.asarray(batch["image"]) for batch in batches])
+    assert shown.max() > 0.9
+    if images.shape[1:] == (8, 8, 3):
+        np.testing.assert_allclose(shown[..., 0], GREY / 255, atol=1e-6)
+
+
+def test_one_dark_or_black_image_is_an_image(runs, tmp_path):
+    for image in (np.zeros((1, 8, 8), np.uint8), np.full((1, 8, 8), 60, np.uint8), np.zeros((1, 8, 8))):
+        batches, _ = user_batches(runs["vae"], given(tmp_path, images=image), "test")
+        shown = np.asarray(next(batches)["image"])
+        np.testing.assert_allclose(shown[..., 0], image / 255, rtol=1e-6)
+
+
+def test_a_file_of_arrays_that_is_none(runs, tmp_path):
+    (tmp_path / "x.npz").write_bytes(b"PK\x05\x06" + bytes(18))
+    refused(runs["vae"], str(tmp_path / "x.npz"), "has no array 'images' (has: nothing)")
+    (tmp_path / "x.csv").write_text("1,2")
+    refused(runs["vae"], str(tmp_path / "x.csv"), "neither .npy nor .npz, nor a folder of images")
+
+
+def test_a_condition_that_is_no_number_is_refused(runs, tmp_path, capsys):
+    out = str(tmp_path / "x.npz")
+    factors = make(tmp_path / "run", VAE(2, NET, condition=Condition("label")))
+    for value in ("nan", "inf"):
+        assert main.run(["sample", str(factors.path), "--cond", value, "--out", out]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
