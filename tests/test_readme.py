@@ -75,7 +75,7 @@ def trained(run: str, seed: int, **model: object) -> None:
         assert (found["kind"] if isinstance(found, dict) and isinstance(value, str) else found) == value
     assert evaluated(run) >= {"distortion"}
     assert list(Path(run, "checkpoints").glob("2*"))
-    for name in ("reconstructions", "samples", "traversals", "loss_curves", "kl_per_dim"):
+    for name in ("reconstructions", "samples", "traversals", "loss_curves"):
         picture(f"{run}/figures/{name}.png")
 
 
