@@ -15,7 +15,7 @@ MAX_LINES = 500
 # Lowest layer first: a module imports its own layer and lower ones. What is not named is the command line's layer:
 # config, runs, cli, ... All of these may import everything, and only they may import `data`.
 LAYERS = (
-    {"errors", "prng", "collectives", "schedules", "model", "settings"},
+    {"errors", "prng", "collectives", "schedules", "model", "settings", "atomic"},
     {"distributions", "metrics"},
     {"posteriors", "priors", "networks", "quantizers"},
     {"objectives"},
@@ -23,7 +23,7 @@ LAYERS = (
     {"train"},
     {"evaluation"},
 )
-DATA_MAY_IMPORT = {"data", "errors", "prng"}
+DATA_MAY_IMPORT = {"data", "atomic", "errors", "prng"}
 # Parts of one layer that must not know each other.
 INDEPENDENT = ("posteriors", "priors", "networks")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]

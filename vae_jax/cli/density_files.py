@@ -6,6 +6,7 @@ KIND.json has a checksum of both, so that two files that do not belong together 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import zipfile
 from pathlib import Path
@@ -39,12 +40,12 @@ def load(path: Path) -> ExPost:
       InputError: files that are not there, or cannot be read.
     """
     try:
-        about = json.loads(path.read_text())
-        with np.load(path.with_suffix(".npz"), allow_pickle=False) as stored:
-            held = {name: stored[name] for name in stored.files}
+        about, numbers = json.loads(path.read_text()), path.with_suffix(".npz").read_bytes()
         wanted = about.pop("sha256", None)  # densities of version 0.1 have none
-        if wanted not in (None, _checksum(about, path.with_suffix(".npz").read_bytes())):
+        if wanted not in (None, _checksum(about, numbers)):
             raise ValueError(f"it and {path.stem}.npz do not match their checksum")
+        with np.load(io.BytesIO(numbers), allow_pickle=False) as stored:
+            held = {name: stored[name] for name in stored.files}
         kind, shift, scale = about.pop("kind"), held.pop("shift"), held.pop("scale")
     except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read ({error}); write it again with `vae-jax fit-prior`") from None
