@@ -23,7 +23,8 @@ LAYERS = (
     {"train"},
     {"evaluation"},
 )
-DATA_MAY_IMPORT = {"data", "bounded", "errors", "prng"}
+# `atomic` is what every file of ours is written with.
+DATA_MAY_IMPORT = {"data", "atomic", "bounded", "errors", "prng"}
 # Parts of one layer that must not know each other.
 INDEPENDENT = ("posteriors", "priors", "networks")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]

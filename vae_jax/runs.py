@@ -153,13 +153,10 @@ class Run:
         return prior.unit() if prior is not None else None
 
     def provenance(self) -> dict[str, Any]:
-        """Returns what made this run: seed, commit, machine and versions; None where `env.json` is gone."""
-        try:
-            env = json.loads((self.path / "env.json").read_text())
-        except (OSError, json.JSONDecodeError):
-            env = {}
+        """Returns what made this run: seed, commit, machine and versions; None where `env.json` cannot be read."""
+        env = read_environment(self.path)
         kept = {name: env.get(name) for name in ("commit", "processor", "cpus", "devices")}
-        return {"seed": self.config.seed, **kept, "jax": env.get("packages", {}).get("jax")}
+        return {"seed": self.config.seed, **kept, "jax": env["packages"].get("jax")}
 
     def example_batch(self) -> dict[str, jax.Array]:
         """Returns a batch of one blank image, for shapes, with a label and factors where the data have them."""
@@ -323,6 +320,16 @@ def environment() -> dict[str, Any]:
         "devices": [f"{d.platform}:{d.id} {d.device_kind}" for d in jax.devices()],
         "commit": commit(),
     }
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Returns the content of `env.json`, on which no number depends; empty `packages` alone if it cannot be read."""
+    try:
+        held = json.loads((folder / "env.json").read_text())
+    except (OSError, ValueError):
+        held = None
+    held = held if isinstance(held, dict) else {}
+    return {**held, "packages": packages if isinstance(packages := held.get("packages"), dict) else {}}
 
 
 def _processor() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -207,11 +206,12 @@ def _text(value: Any) -> str:
 
 
 def _environment(entry: Entry) -> dict[str, str]:
-    try:
-        held = json.loads((entry.run.path / "env.json").read_text())
-    except (OSError, ValueError):
+    from vae_jax.runs import read_environment
+
+    held = read_environment(entry.run.path)
+    packages = held.pop("packages")
+    if not (held or packages):
         return {"env.json": "not there, or cannot be read"}
-    packages = held.pop("packages", {})
     return {k: _text(v) for k, v in held.items()} | {k: _text(v) for k, v in packages.items()}
 
 

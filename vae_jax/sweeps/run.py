@@ -164,13 +164,17 @@ def _group(
             "seconds": round(time.perf_counter() - start, 2),
         }
         record.write()
-        # Each member has its own checkpoint now. Nothing is removed but this group's own checkpoints.
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            folder.parent.rmdir()
+        remove_population(folder)
     for i, run, state in zip(group, runs, states):
         if record.members[i]["state"] == "trained":
             _evaluate(record, i, run, state, sweep.metrics)
+
+
+def remove_population(folder: Path) -> None:
+    """Removes the checkpoints of a group whose members have their own now, and the folder of all groups if empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
 
 
 def _note(record: Record, group: Sequence[int], members: Sequence[Any], trained: Trained) -> None:

@@ -36,14 +36,13 @@ class Checkpoints:
         self._broken: set[int] = set()  # found unreadable; removed when a checkpoint takes their place
         if not create and not self.folder.is_dir():
             raise InputError(f"{folder}: no checkpoints here; train the run first")
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{folder}: is a file, not a folder of checkpoints; move it away")
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=create, enable_async_checkpointing=False, enable_background_delete=False
         )
-        try:
-            with _quiet():
-                self._manager = ocp.CheckpointManager(self.folder, options=options)
-        except (OSError, ValueError) as error:
-            raise InputError(f"{folder}: cannot be opened ({_reason(error)}); remove what lies there") from error
+        with _quiet():
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def steps(self) -> list[int]:
         """Returns the steps that have a finished checkpoint, oldest first."""
@@ -177,7 +176,7 @@ def _quiet() -> Iterator[None]:
     """Keeps orbax from reporting damage in its own words beside ours."""
     absl = logging.getLogger("absl")
     level = absl.level
-    absl.setLevel(logging.ERROR)
+    absl.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
