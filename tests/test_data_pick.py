@@ -165,6 +165,22 @@ def test_data_prepare_refuses_what_it_would_not_read(inside, capsys):
     assert not (inside / "out").exists()
 
 
+def test_data_prepare_says_what_it_does_not_read(here, tmp_path, capsys):
+    for split in ("Train", "test"):
+        for i in range(3):
+            path = tmp_path / "scans" / split / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(IMAGES[i, ..., 0]).save(path)
+    (tmp_path / "scans/test/x.tif").write_bytes(b"x")
+    words = ["--from", str(tmp_path / "scans"), "--data-dir", str(tmp_path / "out")]
+    assert main.run(["data", "prepare", "image_folder", *words]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  note: ")]
+    assert [note.partition("scans")[2] or note for note in notes] == [
+        "  note: split folders are recognized by name: Train as train",
+        "/test: 1 file is not read (1 .tif); only .png, .jpg, .jpeg, .bmp, .webp are images here",
+    ]
+
+
 def test_paths_that_are_not_data(inside, capsys, monkeypatch):
     def refused(given: str) -> str:
         return _refused(capsys, "train", "vae_digits", "--data", given).partition(f"--data {shlex.quote(given)}: ")[2]

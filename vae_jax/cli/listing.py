@@ -197,6 +197,8 @@ class Prepare:
         )
         print(f"{report.name}: {'already prepared' if report.existed else 'prepared'} in {report.folder}")
         print(f"  found: {report.where}")
+        for note in report.notes:
+            print(f"  note: {note}")
         print(f"  examples: {', '.join(f'{split} {size:,}' for split, size in report.sizes.items())}")
         for file, checksum in report.checksums.items():
             print(f"  sha256 {checksum}  {file}")

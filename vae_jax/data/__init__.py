@@ -238,7 +238,10 @@ def prepare(
         )
     if image_size is not None and not entry.resizable:
         raise InputError(f"data prepare: the images of {name!r} have a fixed size; leave out --image-size")
-    return catalog.prepare(name, from_dir, data_dir, image_size, max_bytes)
+    report = catalog.prepare(name, from_dir, data_dir, image_size, max_bytes)
+    if name != "image_folder" or from_dir is None:
+        return report
+    return dataclasses.replace(report, notes=tuple(folder.unread(Path(from_dir).expanduser())))
 
 
 def _entry(name: str) -> Entry:

@@ -23,6 +23,7 @@ class Report:
       sizes: examples in each split written.
       checksums: SHA-256 of the uncompressed IDX files, or of each array of each split ("train/image").
       existed: True if the folder was there already and nothing was written.
+      notes: what the user should know about how the raw data were read.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Report:
     sizes: Mapping[str, int]
     checksums: Mapping[str, str]
     existed: bool
+    notes: tuple[str, ...] = ()
 
 
 def where(name: str) -> str:
@@ -38,7 +40,7 @@ def where(name: str) -> str:
     if name in ("sprites", "digits"):
         return "embedded"
     if name not in mnist.EDITIONS:
-        return "yours: --data.source"
+        return "yours: --data PATH"
     if folder := prepared.find(name, None):
         return str(folder)
     looked = mnist.folders(name, None)

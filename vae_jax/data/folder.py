@@ -127,6 +127,14 @@ def scan(source: str | None, protocol: str) -> tuple[dict[str, Files], tuple[str
     return parts, names, root, notes
 
 
+def unread(root: Path) -> list[str]:
+    """Returns what the user should know about a folder before any image is opened: what in it is not read."""
+    found, notes = layout.split_folders(root)
+    for part in found.values() if found else [root]:
+        notes += layout.unread_note(part, layout.search(part).unread)
+    return notes
+
+
 def _scan_classes(folder: Path, known: tuple[str, ...] | None = None) -> tuple[Files, tuple[str, ...], list[str]]:
     found = layout.search(folder)
     if not found.images:

@@ -1,0 +1,238 @@
+"""What a user types under another name: each message names the neighbor that is meant, and following it works."""
+
+import re
+import shlex
+
+import numpy as np
+import pytest
+
+from vae_jax import experiments_index as index
+from vae_jax.cli import main
+from vae_jax.cli.options import parse_config
+from vae_jax.config import Config, get
+from vae_jax.errors import InputError, nearest, shown
+
+GOOD = "from vae_jax.config import Config\n\n\ndef get_config():\n    return Config()\n"
+
+
+def _refused(capsys, *argv: str) -> str:
+    assert main.run(list(argv)) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert err.startswith("vae-jax: ")
+    return err
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("experiment", "typed", "meant"),
+    [
+        ("beta_vae", "--beta 4", "--model.objective.beta"),
+        ("vae_digits", "--lr 1e-3", "--optimizer.lr"),
+        ("vae_digits", "--learning-rate 1e-3", "--optimizer.lr"),
+        ("vae_digits", "--batch-size 32", "--data.batch-size"),
+        ("vae_digits", "--batch_size 32", "--data.batch-size"),
+        ("vae_digits", "--bs 32", "--data.batch-size"),
+        ("vae_digits", "--latent-dim 3", "--model.latent-dim"),
+        ("vae_digits", "--z-dim 3", "--model.latent-dim"),
+        ("vae_digits", "--hidden 16", "--model.network.hidden"),
+        ("vae_digits", "--iterations 7", "--steps"),
+        ("vae_digits", "--num-workers 2", "--data.workers"),
+        ("vae_digits", "--binarize none", "--data.binarize"),
+    ],
+)
+def test_a_short_name_is_the_option_that_ends_so(capsys, experiment, typed, meant):
+    option, value = typed.split()
+    line = _refused(capsys, "train", experiment, option, value)
+    assert f"{option}: no such option; did you mean '{meant}'?" in line
+    parse_config(index.load(index.find(experiment)), [meant, value], "train")  # is read
+
+
+def test_other_options_that_end_so_are_named_too(capsys):
+    assert "'--optimizer.lr'? (or --critic-optimizer.lr)" in _refused(capsys, "train", "vae_digits", "--lr", "1")
+
+
+@pytest.mark.parametrize(
+    ("typed", "option", "component", "value"),
+    [
+        ("--beta 4", "model.objective", "beta", "4"),
+        ("--kl-weight 4", "model.objective", "beta", "4"),
+        ("--model.objective.beta 4", "model.objective", "beta", "4"),
+        ("--free-nats 2", "model.objective", "free-bits", "2"),
+        ("--cycles 2", "model.objective.schedule", "cyclical", "2"),
+        ("--pseudo-inputs 9", "model.prior", "vamp", "9"),
+    ],
+)
+def test_an_option_of_a_component_that_was_not_chosen(capsys, typed, option, component, value):
+    line = _refused(capsys, "train", "vae_digits", *typed.split())
+    words = re.search(r"; use (--.*?)( \(|$)", line)[1].split()
+    field = words[2].removeprefix("--")
+    assert words[:2] == [f"--{option}", component]
+    config = parse_config(index.load(index.find("vae_digits")), words, "train")
+    assert str(float(get(config, field.replace("-", "_")))) == str(float(value))
+
+
+def test_an_option_of_an_absent_part_is_not_offered(capsys):
+    """An autoencoder has no posterior: options inside of one cannot be followed."""
+    line = _refused(capsys, "train", "ae_mnist", "--anneal-steps", "5")
+    assert "--model.posterior" not in line
+
+
+@pytest.mark.parametrize("typed", [["--epochs", "5"], ["--epochs=5"], ["--num_epochs", "5"], ["--max-epochs", "5"]])
+def test_epochs_are_steps_of_this_data_set(capsys, typed):
+    line = _refused(capsys, "train", "vae_digits", *typed, "--data.batch-size", "100")
+    assert "training counts steps; 5 epochs of 1,437 images in batches of 100 are --steps 72" in line
+    assert parse_config(index.load(index.find("vae_digits")), ["--steps", "72"], "train").steps == 72
+
+
+def test_epochs_without_a_usable_number(capsys):
+    for words in (["--epochs"], ["--epochs", "many"], ["--epochs", "inf"]):
+        line = _refused(capsys, "train", "vae_digits", *words)
+        assert "training counts steps; set --steps to epochs x training images / 64" in line
+    assert "0.001 epochs of 1,437 images are none; use --steps 1" in _refused(
+        capsys, "train", "vae_digits", "--epochs", "0.001"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("--dataset", "--data"), ("--data-dir", "--data"), ("--output-dir", "--workdir")]
+)
+def test_options_that_are_outside_of_the_config(capsys, typed, meant):
+    assert f"did you mean '{meant}'?" in _refused(capsys, "train", "vae_digits", typed, "x")
+
+
+def test_options_of_other_commands_and_values(capsys):
+    assert "known: batch-size, draw, input, out, seed, split, step" in _refused(capsys, "encode", "--lr", "3")
+    line = _refused(capsys, "train", "vae_digits", "--data.pipeline", "devic")
+    assert "--data.pipeline: 'devic' is not one of its values; did you mean 'device'?" in line
+    line = _refused(capsys, "train", "vae_digits", "--data.pipeline", "zzz")
+    assert "'zzz' is not one of its values; known: auto, device, grain" in line
+
+
+# Commands, lists, metrics
+
+
+def test_help_is_a_command(capsys):
+    assert main.run(["help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: vae-jax COMMAND")
+    assert main.run(["help", "sweep"]) == 0
+    assert capsys.readouterr().out.startswith("usage: vae-jax sweep EXP")
+    assert "did you mean 'train'?" in _refused(capsys, "help", "trian")
+
+
+def test_a_list_in_the_singular(capsys):
+    assert "'metric' is not one of its values; did you mean 'metrics'?" in _refused(capsys, "list", "metric")
+    assert "did you mean 'experiments'?" in _refused(capsys, "list", "experiment")
+    assert main.run(["list", "metrics"]) == 0
+
+
+def test_metrics_by_the_names_of_other_libraries():
+    from vae_jax.evaluation import other_names
+    from vae_jax.measuring import check_names
+    from vae_jax.settings import Settings
+
+    with pytest.raises(InputError, match=r"no metric 'fid'; use --metrics frechet_distance, with --features FILE"):
+        check_names(("fid",))
+    with pytest.raises(InputError, match=r"no metric 'ratee'; did you mean 'rate'\?"):
+        check_names(("ratee",))
+    for words in other_names._NAMES.values():  # every metric that is offered exists, and every option
+        names = re.search(r"--metrics (\w+)", words)[1]
+        check_names((names,))
+        for option in re.findall(r"--(\w+)", words):
+            assert option == "metrics" or hasattr(Settings(), option)
+
+
+def test_nearest_prints_few_names():
+    known = [f"name_{i}" for i in range(59)]
+    assert nearest("nam_7", known) == "did you mean 'name_7'?"
+    assert nearest("zzz", known) == "known are name_0, name_1, name_10, name_11, name_12, ..."
+    assert nearest("e_e_e_1", ["a_b_c_1", "a_1_c_d", *(f"{i:05}" for i in range(20))]).count(",") <= 4
+    assert nearest("zzz", ("vmap", "map")) == "known: map, vmap"
+
+
+def test_names_are_shown_in_one_line():
+    assert shown("a\nb\x1b[1m\u202e c ä\udcff") == "a\\nb\\x1b[1m\\u202e c ä\\udcff"
+
+
+# Experiments
+
+
+def test_data_in_place_of_an_experiment(empty, capsys):
+    (empty / "my photos").mkdir()
+    np.savez(empty / "x.npz", images=np.zeros((4, 2, 2)))
+    line = _refused(capsys, "train", "my photos")
+    assert shlex.split(re.search(r"`(.*)`", line)[1]) == ["vae-jax", "train", "vae_digits", "--data", "my photos"]
+    assert "did you mean `vae-jax train vae_digits --data x.npz`?" in _refused(capsys, "train", "x.npz")
+    assert "it is a data set; did you mean `vae-jax train vae_mnist`?" in _refused(capsys, "train", "mnist")
+    assert "did you mean `vae-jax train vae_digits --data sprites`?" in _refused(capsys, "train", "sprites")
+    assert "did you mean `vae-jax train vae_digits --data PATH`?" in _refused(capsys, "train", "image_folder")
+    assert "as in --data x.npz if these are data" in _refused(capsys, "train", "vae_digits", "x.npz")
+    assert parse_config(Config(), ["--data", "x.npz"], "train").data.name == "npz"
+
+
+def test_no_command_prints_all_experiments(empty, capsys):
+    for argv in (["train"], ["sweep"], ["train", "qqq"], ["train", "--epochs", "5"]):
+        line = _refused(capsys, *argv)
+        assert "vae-jax list experiments" in line
+        assert sum(name in line for name in index.all_experiments()) <= 5
+    assert main.run(["list", "experiments"]) == 0
+
+
+def test_paths_of_experiments_that_are_none(empty, capsys):
+    (empty / "mine.py").write_text(GOOD)
+    assert "mien.py: no such experiment file; did you mean 'mine.py'?" in _refused(capsys, "train", "mien.py")
+    assert "no such experiment file; did you mean 'vae_mnist'?" in _refused(capsys, "train", "vae_mnist.py")
+    assert "`vae-jax list experiments` shows what can be named" in _refused(capsys, "train", "nowhere/else.py")
+    (empty / "folder.py").mkdir()
+    assert "folder.py: is a folder, not an experiment file; `vae-jax list" in _refused(capsys, "train", "folder.py")
+    (empty / "mine").mkdir()
+    (empty / "mine/a.py").write_text(GOOD)
+    assert "no such experiment; name one in it, as in mine/a.py" in _refused(capsys, "train", "mine/")
+    for found in ("mine.py", "mine/a.py"):
+        assert index.load(index.find(found)) == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config():\n    x = 1\n    raise ValueError('no')\n", "cannot be loaded (ValueError: no, line 3)"),
+        ("def get_config():\n    return 1 / 0\n", "cannot be loaded (ZeroDivisionError: division by zero, line 2)"),
+        ("def get_config(x):\n    return x\n", "missing 1 required positional argument: 'x')"),
+        ("import no_such_module\n", "cannot be loaded (ModuleNotFoundError: No module named 'no_such_module', line 1)"),
+        ("import sys\nsys.exit()\n", "cannot be loaded (SystemExit: , line 2)"),
+        ("def get_config(:\n", "cannot be loaded (SyntaxError: "),
+        ("get_config = 3\n", "needs a function get_config() that returns a vae_jax.config.Config"),
+        ("", "needs a function get_config() that returns a vae_jax.config.Config"),
+    ],
+)
+def test_a_file_that_cannot_be_loaded_says_where(empty, capsys, text, message):
+    (empty / "mine.py").write_text(text)
+    assert message in _refused(capsys, "train", "mine.py")
+    (empty / "mine.py").write_text(GOOD)
+    assert index.load(index.find("mine.py")) == Config()
+
+
+def test_an_experiment_of_this_folder_that_hides_a_shipped_one_is_said(empty, capsys):
+    assert index.load(index.find("vae_digits")).data.name == "digits"
+    assert capsys.readouterr().err == ""
+    (empty / "experiments").mkdir()
+    (empty / "experiments/vae_digits.py").write_text(GOOD)
+    assert index.load(index.find("vae_digits")) == Config()
+    err = capsys.readouterr().err
+    assert err == (
+        "vae-jax: experiments/vae_digits.py is used in place of the experiment of this name that comes with vae_jax\n"
+    )
+    (empty / "experiments/own.py").write_text(GOOD)
+    index.find("own")
+    shipped = next(folder / "vae_digits.py" for folder in index.folders()[1:] if (folder / "vae_digits.py").is_file())
+    (empty / "experiments/vae_digits.py").write_bytes(shipped.read_bytes())  # the same code hides nothing
+    index.find("vae_digits")
+    assert capsys.readouterr().err == ""

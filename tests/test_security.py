@@ -1,0 +1,39 @@
+"""SECURITY.md: its tests exist and it names no address; and attacks by the names of files."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "SECURITY.md").read_text()
+
+
+def test_every_claim_names_tests_that_exist():
+    named = set(re.findall(r"`(tests/[^`]+)`", TEXT))
+    assert len(named) >= 5
+    assert {name for name in named if not (ROOT / name).is_file()} == set()
+    rows = [line for line in TEXT.splitlines() if line.startswith("| ") and not line.startswith("| input")]
+    limits = TEXT.partition("## Limits")[2].partition("## How")[0]
+    assert [row for row in rows if "`tests/" not in row] == []
+    assert len(re.findall(r"`tests/", limits)) >= 2
+
+
+def test_options_and_commands_that_it_names_exist():
+    from vae_jax.cli.main import run
+
+    assert run(["--version"]) == 0
+    for option in set(re.findall(r"`--([\w.-]+)`", TEXT)) - {"features", "data.max-bytes"}:
+        pytest.fail(f"--{option}: name it here, with a test that it exists")
+
+
+def test_it_holds_no_link_and_no_address():
+    assert not re.search(r"https?:|www\.|\]\(|@\w+|\b[\w-]+\.(com|org|io|net|dev)\b", TEXT)
+
+
+def test_what_is_trusted_is_said_both_ways():
+    rows = re.findall(r"^\| ([^|]+) \| (yes|never) \|", TEXT, re.M)
+    assert [trusted for _, trusted in rows] == ["yes", "never", "never", "never"]
+    assert [name.split(":")[0].split(" (")[0] for name, _ in rows] == [
+        "experiment files", "data", "run folders", "weights and feature files",
+    ]  # fmt: skip
