@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import config as configs
-from vae_jax import data, train
+from vae_jax import runfile, train
 from vae_jax.atomic import write_json
 from vae_jax.config import Config
 from vae_jax.data import Source, labels
@@ -89,15 +89,8 @@ class Run:
             if inner := sorted(file.parent for file in path.glob("*/config.json")):
                 raise InputError(f"{path}: not a run folder, but it holds {len(inner)}; name one, as in {inner[0]}")
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
-        try:
-            values = json.loads(file.read_text())
-            experiment, shape = values.pop("experiment"), values.pop("image_shape")
-            facts = values.pop("facts", {})  # runs of version 0.1 have none
-        except (json.JSONDecodeError, KeyError, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({error}); restore it, or train again") from error
-        height, width, channels = shape
-        known = NO_FACTS._replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
-        return cls(path, experiment, configs.from_dict(values), (height, width, channels), known)
+        held = runfile.read(file)
+        return cls(path, held.experiment, held.config, held.image_shape, held.facts)
 
     @functools.cached_property
     def model(self) -> Model:
@@ -171,10 +164,14 @@ class Run:
 
     @functools.cache  # noqa: B019 - a Run is small, immutable and lives as long as the process that looks at it
     def source(self, split: str) -> Source:
-        """Returns one split of the run's data."""
+        """Returns one split of the run's data.
+
+        Raises:
+          InputError: they cannot be read, or are of another form than those that the run was trained on.
+        """
         if self.lead is not None:
             return self.lead.source(split)
-        return data.load(self.config.data, split)
+        return runfile.load_source(self, split)
 
     def batches(self, split: str, batch_size: int | None = None) -> Iterator[dict[str, Any]]:
         """Yields the split once, as the model saw it in training; the last batch is smaller, never dropped."""
