@@ -56,14 +56,9 @@ WRONG: list[tuple[str, Any, str, Any]] = [
         ANY,
     ),
     ("optimizer.schedule.milestones", (-1,), "-1 is out of range; it must be steps of 0 or more", (0,)),
-    (
-        "expected",
-        {"elbo": (1, 2)},
-        "expected.elbo: (1, 2) is a tuple, but it must be (a number, a number, text) or",
-        {"elbo": (0.5, 0.5, "text")},
-    ),
-    ("expected", {"elbo": (1, 2, "x", "over")}, "write (0.5, 0.5, 'text'), for example", {"elbo": (0.5, 0.5, "text")}),
-    ("expected", {"elbo": (np.nan, 2, "x")}, "expected: nan is not a number that can be used", ANY),
+    ("expected", {"elbo": (1, 2)}, "elbo: give (value, tolerance of 0 or more, source)", {"elbo": (0.5, 0.5, "text")}),
+    ("expected", {"elbo": (1, 2, "x", "over")}, "'at least' or 'at most' as a", {"elbo": (0.5, 0.5, "x", "at most")}),
+    ("expected", {"elbo": (np.nan, 2, "x")}, "elbo: give (value, tolerance of 0 or more, source)", ANY),
     ("expected", [1], "write {'name': (0.5, 0.5, 'text')}, for example", {"name": (0.5, 0.5, "text")}),
     ("model.network", "mlp", "'mlp' is text, but it must be a network itself; give MLP()", MLP()),
     ("model.network", MLP, "is a class, but it must be a network itself; give MLP()", MLP()),
@@ -75,7 +70,12 @@ WRONG: list[tuple[str, Any, str, Any]] = [
         Linear(),
     ),
     ("model", None, "None is nothing, but it must be a model; give one of VAE, Autoencoder", VAE()),
-    ("data", {"name": "digits"}, "but it must be a DataConfig; give DataConfig(...)", vj.DataConfig("digits")),
+    (
+        "data",
+        {"name": "digits"},
+        "it must be a DataConfig; give DataConfig(), for example",
+        vj.DataConfig("digits"),
+    ),
 ]
 
 

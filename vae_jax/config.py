@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from vae_jax.priors import PRIORS
 from vae_jax.schedules import SCHEDULES
 from vae_jax.targets import Target
 from vae_jax.train import MeshConfig, Optimizer
-from vae_jax.typed import check_finite, conform_fields
+from vae_jax.typed import check_finite, conform, conform_fields
 
 # The option whose value names a component -> the components it can name.
 REGISTRIES: dict[str, dict[str, type]] = {
@@ -116,15 +117,20 @@ class Config:
         )
 
 
-def check(config: Config) -> Config:
+def check(config: Config, *, json: bool = False) -> Config:
     """Returns the config if its values make sense, with numpy numbers, paths and lists as plain values.
+
+    Args:
+      config: from Python, the command line, or a file.
+      json: it is of a JSON file, and messages say what to write there.
 
     Raises:
       InputError: the first value of a wrong type or out of range, with its option, its value and what it may be.
     """
     if not isinstance(config, Config):
         raise InputError(f"config: {config!r} is not a Config; make one with vj.experiment, or vj.Config(...)")
-    config = conform_fields(config, REGISTRIES)
+    _check_targets(config)
+    config = conform_fields(config, REGISTRIES, json=json)
     rules = _rules(config)
     known = {option: rule for option, _, rule in rules}
     for option, value in flatten(config).items():
@@ -144,12 +150,6 @@ def check(config: Config) -> Config:
             f"accumulate: the {kind('model.prior', prior)} prior keeps images, which microbatches would average; "
             "set --accumulate 1"
         )
-    for metric, (_, tolerance, _, *direction) in config.expected.items():
-        if not tolerance >= 0 or direction not in ([], ["at least"], ["at most"]):
-            raise InputError(
-                f"expected: {metric}: give (value, tolerance of 0 or more, source), and if a better number is welcome "
-                "'at least' or 'at most' as a fourth entry"
-            )
     _check_labels(config)
     config.model.check()
     return config
@@ -183,6 +183,20 @@ def keep_targets(config: Config, experiment: Config) -> Config:
         return config
     # Targets that were given on the command line are in `changed` themselves, and meant.
     return config if config.expected != experiment.expected else dataclasses.replace(config, expected={})
+
+
+def _check_targets(config: Config) -> None:
+    for metric, target in config.expected.items() if isinstance(config.expected, dict) else ():
+        try:
+            value, tolerance, *_ = conform(target, Target, "expected")
+            good = math.isfinite(value) and math.isfinite(tolerance) and tolerance >= 0
+        except InputError:
+            good = False
+        if not good:
+            raise InputError(
+                f"expected: {metric}: give (value, tolerance of 0 or more, source), and if a better number is welcome "
+                "'at least' or 'at most' as a fourth entry"
+            )
 
 
 def _check_labels(config: Config) -> None:
@@ -395,16 +409,16 @@ def to_json(config: Config) -> str:
 
 
 def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "") -> Any:
-    """Returns the config that `to_dict` wrote.
+    """Returns the config that `to_dict` wrote; values are not checked, as `check` does that.
 
     Raises:
       InputError: an unknown key or component.
     """
     if option in REGISTRIES:
-        name = values.get("kind", "")
-        if name not in REGISTRIES[option]:
-            raise InputError(f"config.json: {option}.kind is {name!r}; {nearest(name, REGISTRIES[option])}")
-        cls = REGISTRIES[option][name]
+        name, known_names = values.get("kind"), REGISTRIES[option]
+        if not isinstance(name, str) or name not in known_names:
+            raise InputError(f"{option}.kind: {name!r} is not the name of one; {nearest(str(name), known_names)}")
+        cls = known_names[name]
     hints = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
     kwargs = {}
@@ -413,12 +427,12 @@ def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "") -> An
         if key == "kind" and option in REGISTRIES:
             continue
         if key not in known:
-            raise InputError(f"config.json: unknown key {child!r}; {nearest(key, known)}")
+            raise InputError(f"{child}: no such option; {nearest(key, known)}")
         hint = hints[key]
         if isinstance(value, dict) and (child in REGISTRIES or dataclasses.is_dataclass(hint)):
             kwargs[key] = from_dict(value, hint, child)
-        elif key == "expected":
-            kwargs[key] = {name: tuple(target) for name, target in value.items()}
+        elif key == "expected" and isinstance(value, dict):
+            kwargs[key] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
         else:
             kwargs[key] = tuple(value) if isinstance(value, list) and _is_tuple(hint) else value
     return cls(**kwargs)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_jax.atomic import jsonable, write_json
 from vae_jax.errors import InputError
-from vae_jax.evaluation.measures import MEASURES
+from vae_jax.evaluation.measures import MEASURES, expand
 from vae_jax.targets import judge
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Entry = dict[str, Any]
 # What an entry takes over from the result of a call, besides its metrics.
-KEPT = ("step", "data", "split", "protocol", "metrics", "latents", "training")
+KEPT = ("step", "data", "split", "protocol", "metrics", "latents", "training", "refused")
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -104,6 +104,9 @@ def merged(entries: Sequence[Entry], result: Mapping[str, Any], asked: Sequence[
     whole["metrics"] = old["metrics"] | new["metrics"]
     whole["protocol"] = old["protocol"] | new["protocol"] | {"importance_samples": list(dict.fromkeys(bounds))}
     whole["asked"] = list(dict.fromkeys([*old.get("asked", ()), *asked]))
+    again = {*asked, *expand(tuple(asked))}
+    refused = {name: why for name, why in old.get("refused", {}).items() if name not in again}
+    whole["refused"] = refused | new.get("refused", {})
     return [*(entry for entry in entries if entry is not old), whole]
 
 
@@ -120,6 +123,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     metrics: dict[str, Any] = {}
     protocol: dict[str, Any] = dict(top["protocol"])
     bounds: list[int] = []
+    refused: dict[str, str] = {}
     for entry in order:
         about = _differences(entry, top)
         fresh = [name for name in entry["metrics"] if name not in metrics]
@@ -127,6 +131,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
         # The section of a measure belongs to its first entry, as the values of its metrics do.
         protocol = {**entry["protocol"], **protocol} if fresh else protocol
         bounds += entry["protocol"].get("importance_samples", ()) if fresh else ()
+        refused = {**entry.get("refused", {}), **refused}
     protocol["importance_samples"] = list(dict.fromkeys(bounds))
     kept = {name: top[name] for name in ("latents", "training") if name in top}
     return {
@@ -138,6 +143,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
         "metrics": metrics,
         **verdicts(config, own),
         **kept,
+        **({"refused": refused} if refused else {}),
         "evaluations": list(entries),
     }
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from vae_jax import evaluations
+from vae_jax import evaluations, runfile
 from vae_jax.atomic import jsonable
 from vae_jax.data.limit import text as rows_text
 from vae_jax.errors import InputError, nearest
@@ -136,9 +136,10 @@ def evaluate_run(
         "metrics": {name: vars(result.metrics[name]) for name in names},
         "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
         "training": run.provenance(),
+        **({"refused": refused} if refused else {}),
     }
     values = jsonable(values)
-    return values | _filed(run, values, metrics, file if write else None) | ({"refused": refused} if refused else {})
+    return values | _filed(run, values, metrics, file if write else None)
 
 
 def _arguments(run: Any, metrics: Any, k: Any, split: Any, limit: Any, batch_size: Any, seed: Any, step: Any, out: Any):
@@ -259,6 +260,7 @@ def protocol(
 ) -> dict[str, Any]:
     """Returns everything that a number depends on besides the weights."""
     info, data = run.source(split).info, run.config.data
+    changed = runfile.change(run, run.source(split))
     pixels = "binary" if info.values == "binary" else "in [0, 1]"
     if data.binarize != "none":
         pixels = f"binary ({data.binarize} binarisation)"
@@ -283,4 +285,5 @@ def protocol(
         "reconstruction": "mean image of the mean code",
         "weights": "last" if state.ema is None else f"moving average, decay {run.config.ema_decay}",
         "seed": seed,
+        **({"data_now": changed} if changed else {}),
     }

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import config as configs
-from vae_jax import data, train
+from vae_jax import runfile, train
 from vae_jax.atomic import write_json
 from vae_jax.config import Config
 from vae_jax.data import Source, labels
@@ -108,20 +108,10 @@ class Run:
             if inner := sorted(file.parent for file in path.glob("*/config.json")):
                 raise InputError(f"{path}: not a run folder, but it holds {len(inner)}; name one, as in {inner[0]}")
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
-        try:
-            values = json.loads(file.read_text())
-            experiment, shape = values.pop("experiment"), values.pop("image_shape")
-            facts = values.pop("facts", {})  # runs of version 0.1 have none
-            sha256, origin = values.pop("data_sha256", None), values.pop("init_from", None)
-        except (json.JSONDecodeError, KeyError, OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{file}: cannot be read ({error}); restore it, or train again") from error
-        height, width, channels = shape
-        known = NO_FACTS._replace(**{name: tuple(v) if isinstance(v, list) else v for name, v in facts.items()})
-        config = configs.from_dict(values)
-        if sha256 is None:
-            config = _with_old_protocol(config)
-        more = {"data_sha256": sha256, "init_from": tuple(origin) if origin else None}
-        return cls(path, experiment, config, (height, width, channels), known, **more)
+        held = runfile.read(file)
+        config = held.config if held.data_sha256 else _with_old_protocol(held.config)
+        more: dict[str, Any] = {"data_sha256": held.data_sha256, "init_from": held.init_from}
+        return cls(path, held.experiment, config, held.image_shape, held.facts, **more)
 
     @functools.cached_property
     def model(self) -> Model:
@@ -196,10 +186,14 @@ class Run:
 
     @functools.cache  # noqa: B019 - a Run is small, immutable and lives as long as the process that looks at it
     def source(self, split: str) -> Source:
-        """Returns one split of the run's data."""
+        """Returns one split of the run's data.
+
+        Raises:
+          InputError: they cannot be read, or are of another form than those that the run was trained on.
+        """
         if self.lead is not None:
             return self.lead.source(split)
-        return data.classes.match(data.load(self.config.data, split), self.facts.label_names, self.config.data.name)
+        return runfile.load_source(self, split)
 
     def batches(self, split: str, batch_size: int | None = None, limit: int = 0) -> Iterator[dict[str, Any]]:
         """Yields the split once (or `limit` examples of it), as the model saw it in training; no batch is dropped."""
@@ -232,12 +226,11 @@ def _with_old_protocol(config: Config) -> Config:
     The user's own data were split by their number of rows when that run was made. Only then are its test images ones
     that it never trained on. A prepared folder has its split inside and keeps the protocol's name.
     """
-    old, c = "random-tenth", config.data
-    entry = data.DATASETS.get(c.name)
-    if c.name not in ("npz", "image_folder") or c.protocol != "standard" or entry is None:
+    c = config.data
+    if c.name not in ("npz", "image_folder") or c.protocol != "standard":
         return config
     prepared = c.source is not None and (Path(c.source).expanduser() / "dataset_info.json").is_file()
-    return config if prepared or old not in entry.protocols else configs.put(config, "data.protocol", old)
+    return config if prepared else configs.put(config, "data.protocol", "random-tenth")
 
 
 # What a run that was killed before its config.json was written may have left: all of it is made anew.

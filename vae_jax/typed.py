@@ -18,11 +18,12 @@ from typing import Any, Literal
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
+from vae_jax.typed_words import arms, example, shown, words, written
 
 _NO = object()  # "does not match": None is a value
 
 
-def conform(value: Any, hint: Any, name: str, default: Any = _NO) -> Any:
+def conform(value: Any, hint: Any, name: str, default: Any = _NO, *, json: bool = False) -> Any:
     """Returns a value as its type hint wants it: numpy numbers and paths as plain ones, lists as tuples.
 
     Args:
@@ -30,6 +31,7 @@ def conform(value: Any, hint: Any, name: str, default: Any = _NO) -> Any:
       hint: of int, float, bool, str, Literal, tuple, dict, None and unions of these, or a class.
       name: of the option or argument, for the message.
       default: for the message, as an example.
+      json: the message is about a JSON file: it says `false`, not `False`.
 
     Raises:
       InputError: it is of another type; the message says what to write.
@@ -37,7 +39,7 @@ def conform(value: Any, hint: Any, name: str, default: Any = _NO) -> Any:
     plain = _native(value)
     found = _match(plain, hint)
     if found is _NO:
-        raise _blame(plain, hint, name, default)
+        raise _blame(plain, hint, name, default, json)
     return found
 
 
@@ -59,13 +61,16 @@ def check_finite(value: Any, name: str, rule: str = "finite") -> None:
             raise InputError(f"{name}: {number} is not a number that can be used; {name} must be {rule}")
 
 
-def conform_fields(config: Any, registries: Mapping[str, Mapping[str, type]], option: str = "") -> Any:
+def conform_fields(
+    config: Any, registries: Mapping[str, Mapping[str, type]], option: str = "", *, json: bool = False
+) -> Any:
     """Returns a dataclass with every field as its hint wants it, down to the last; the same object if all were.
 
     Args:
       config: an instance of a dataclass.
       registries: option -> the components that it can name; it must hold one of them.
       option: where `config` is.
+      json: as for `conform`.
 
     Raises:
       InputError: as `conform`, or a component that its registry does not know.
@@ -75,13 +80,14 @@ def conform_fields(config: Any, registries: Mapping[str, Mapping[str, type]], op
         old, child = getattr(config, field.name), f"{option}.{field.name}" if option else field.name
         hint = _hints(type(config))[field.name]
         if child in registries:
-            _check_component(old, registries[child], child)
+            _check_component(old, registries[child], child, json)
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(old, hint):
-            raise InputError(f"{child}: {_shown(old)}, but it must be a {hint.__name__}; give {hint.__name__}(...)")
+            fix = "write {}" if json else f"give {hint.__name__}()"
+            raise InputError(f"{child}: {shown(old, json)}, but it must be {words(hint, json)}; {fix}, for example")
         if dataclasses.is_dataclass(old):
-            new = conform_fields(old, registries, child)
+            new = conform_fields(old, registries, child, json=json)
         else:
-            new = conform(old, hint, child, _default(field))
+            new = conform(old, hint, child, _default(field), json=json)
         if new is not old:
             changed[field.name] = new
     return dataclasses.replace(config, **changed) if changed else config
@@ -96,15 +102,19 @@ def _default(field: dataclasses.Field) -> Any:
     return _NO if field.default is dataclasses.MISSING else field.default
 
 
-def _check_component(value: Any, known: Mapping[str, type], option: str) -> None:
+def _check_component(value: Any, known: Mapping[str, type], option: str, json: bool) -> None:
     if type(value) in known.values():
         return
-    what = option.rpartition(".")[2]
+    wrong = f"{option}: {shown(value, json)}, but it must be a {option.rpartition('.')[2]}"
+    if json:
+        name = value if isinstance(value, str) and value in known else next(iter(known))
+        raise InputError(f'{wrong}; write {{"kind": "{name}"}}, for example')
+    # A registry name, or a class without its brackets.
     named = known.get(value) if isinstance(value, str) else value if value in known.values() else None
     if named is not None:
-        raise InputError(f"{option}: {_shown(value)}, but it must be a {what} itself; give {named.__name__}()")
+        raise InputError(f"{wrong} itself; give {named.__name__}()")
     classes = dict.fromkeys(cls.__name__ for cls in known.values())
-    raise InputError(f"{option}: {_shown(value)}, but it must be a {what}; give one of {', '.join(classes)}")
+    raise InputError(f"{wrong}; give one of {', '.join(classes)}")
 
 
 def _native(value: Any) -> Any:
@@ -138,10 +148,10 @@ def _match(value: Any, hint: Any) -> Any:
     if origin is tuple:
         return _match_tuple(value, args)
     if origin is dict:
-        held = {k: _match(v, args[1]) for k, v in value.items()} if isinstance(value, dict) else {None: _NO}
-        return (
-            _NO if any(v is _NO or not isinstance(k, args[0]) for k, v in held.items()) else _unless_same(held, value)
-        )
+        if not isinstance(value, dict) or not all(isinstance(key, args[0]) for key in value):
+            return _NO
+        held = {key: _match(v, args[1]) for key, v in value.items()}
+        return _NO if any(v is _NO for v in held.values()) else _unless_same(held, value)
     if hint is float and type(value) is int:
         return float(value) if abs(value) < 1e300 else _NO
     # True is an int for Python, but 1 is not what somebody meant who wrote True.
@@ -166,91 +176,44 @@ def _numbers(value: Any) -> Iterable[float]:
         yield from _numbers(inner)
 
 
-def _arms(hint: Any) -> tuple[Any, ...]:
-    """Returns the alternatives of a union, or the hint alone."""
-    return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
-
-
-def _blame(value: Any, hint: Any, name: str, default: Any) -> InputError:
+def _blame(value: Any, hint: Any, name: str, default: Any, json: bool) -> InputError:
     """Returns the error for a plain value that does not match, about the first item of it that is to blame."""
-    for arm in _arms(hint):
+    for arm in arms(hint):
         origin, args = typing.get_origin(arm), typing.get_args(arm)
         if origin is tuple and isinstance(value, tuple) and args[-1] is Ellipsis:
             i, bad = next((i, v) for i, v in enumerate(value) if _match(v, args[0]) is _NO)
-            return _blame(bad, args[0], f"{name}[{i}]", _NO)
+            return _blame(bad, args[0], f"{name}[{i}]", _NO, json)
         if origin is dict and isinstance(value, dict):
             names = (k for k, v in value.items() if isinstance(k, str) and _match(v, args[1]) is _NO)
             if (key := next(names, None)) is not None:
-                return _blame(value[key], args[1], f"{name}.{key}", _NO)
-    return InputError(f"{name}: {_shown(value)}, but it must be {_words(hint)}; {_advice(value, hint, default)}")
+                return _blame(value[key], args[1], f"{name}.{key}", _NO, json)
+    fix = _advice(value, hint, default, json)
+    return InputError(f"{name}: {shown(value, json)}, but it must be {words(hint, json)}; {fix}")
 
 
-def _shown(value: Any) -> str:
-    kinds = {bool: "a truth value", int: "a whole number", float: "a real number", str: "text", dict: "a dict"}
-    kinds |= {tuple: "a tuple", list: "a list", types.NoneType: "nothing", type: "a class"}
-    text = " ".join(repr(value).split())
-    return f"{text[:60]}{'...' if len(text) > 60 else ''} is {kinds.get(type(value), f'a {type(value).__name__}')}"
-
-
-def _words(hint: Any) -> str:
-    """Returns a hint in words: "a whole number or None"."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if len(_arms(hint)) > 1:
-        return " or ".join(map(_words, args))
-    if origin is Literal:
-        return ("one of " if len(args) > 1 else "") + ", ".join(map(repr, args))
-    if origin is tuple:
-        return f"a tuple of {_plural(args[0])}" if args[-1] is Ellipsis else f"({', '.join(map(_words, args))})"
-    if origin is dict:
-        return f"a dict of names and {_words(args[1])}"
-    plain = {bool: "True or False", int: "a whole number", float: "a number", str: "text", types.NoneType: "None"}
-    return plain.get(hint, f"a {getattr(hint, '__name__', hint)}")
-
-
-def _plural(hint: Any) -> str:
-    return {int: "whole numbers", float: "numbers", str: "texts"}.get(hint, f"items, each {_words(hint)}")
-
-
-def _advice(value: Any, hint: Any, default: Any) -> str:
+def _advice(value: Any, hint: Any, default: Any, json: bool) -> str:
     """Returns what to write instead: what was probably meant, else an example."""
-    arms = _arms(hint)
-    choices = [c for arm in arms if typing.get_origin(arm) is Literal for c in typing.get_args(arm)]
+    choices = [c for arm in arms(hint) if typing.get_origin(arm) is Literal for c in typing.get_args(arm)]
     if choices and isinstance(value, str):
         return nearest(value, choices)
-    for arm in arms:
+    for arm in arms(hint):
         item, *rest = typing.get_args(arm) if typing.get_origin(arm) is tuple else (None,)
-        if rest != [Ellipsis]:
-            continue
-        one = value if _match(value, item) is not _NO else _meant(value, item)
-        if one is not _NO:  # 8 for (8,)
-            return f"write ({one!r},)"
-    meant = next((m for arm in arms if (m := _meant(value, arm)) is not _NO), _NO)
+        if rest == [Ellipsis]:
+            one = value if _match(value, item) is not _NO else _meant(value, item)
+            if one is not _NO:  # 8 for (8,)
+                return f"write {written((one,), json)}"
+    meant = next((m for arm in arms(hint) if (m := _meant(value, arm)) is not _NO), _NO)
     if meant is not _NO:
-        return f"write {meant!r}" + (" without quotes" if isinstance(value, str) else "")
-    example = _example(arms[0]) if default is _NO or default in (None, (), "") else repr(default)
-    return f"write {example}, for example"
-
-
-def _example(hint: Any) -> str:
-    """Returns a value of a hint as it is written in Python."""
-    hint = _arms(hint)[0]
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is tuple:
-        items = [_example(arg) for arg in (args[:1] if args[-1] is Ellipsis else args)]
-        return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-    if origin is dict:
-        return f"{{'name': {_example(args[1])}}}"
-    if origin is Literal:
-        return repr(args[0])
-    plain = {bool: "True", int: "10", float: "0.5", str: "'text'", types.NoneType: "None"}
-    return plain.get(hint, f"a {getattr(hint, '__name__', hint)}")
+        return f"write {written(meant, json)}" + (" without quotes" if isinstance(value, str) else "")
+    given = example(hint) if default is _NO or default in (None, (), "") else default
+    return f"write {written(given, json)}, for example"
 
 
 def _meant(value: Any, hint: Any) -> Any:
     """Returns the value of a plain type that another spelling stands for: "False", "64", 1e4, True."""
-    words: dict[Any, bool] = {"true": True, "false": False}
+    truths: dict[Any, bool] = {"true": True, "false": False}
     if hint is bool:
-        return words.get(value.lower(), _NO) if isinstance(value, str) else bool(value) if value in (0, 1) else _NO
+        return truths.get(value.lower(), _NO) if isinstance(value, str) else bool(value) if value in (0, 1) else _NO
     if isinstance(value, bool):
         return hint(value) if hint in (int, float) else _NO
     if hint in (int, float) and isinstance(value, str | float):

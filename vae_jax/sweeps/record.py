@@ -92,7 +92,10 @@ class Record:
             for name in ("experiment", "seeds", "vary", "metrics", "strategy")
             if values.get(name) != new[name]
         ]
-        old = configs.from_dict(values["config"])
+        try:
+            old = configs.check(configs.from_dict(values["config"]), json=True)
+        except InputError as error:
+            raise InputError(f"{path / FILE}: config.{error}") from error
         here = configs.put(sweep.members[0].config, "seed", old.seed)
         varied = tuple(f"{option}:" for option in sweep.vary) if changed else ()
         changed += [d for d in configs.diff(old, here) if not d.startswith((*_FREE, *varied))]
@@ -126,9 +129,15 @@ def read(path: Path) -> dict[str, Any]:
         what = "no such folder" if not path.exists() else f"no {FILE} in it"
         raise InputError(f"{path}: not a sweep's folder ({what}); sweep without --resume")
     try:
-        return json.loads(file.read_text())
-    except (json.JSONDecodeError, OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); restore it, or sweep again") from error
+        values = json.loads(file.read_text())
+        if not isinstance(values["config"], dict):
+            raise ValueError("config is not an object")
+        for row in values["members"]:
+            row["name"], row["state"], row["step"], row["metrics"], row["values"]  # what every reader of it uses
+        return values
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise InputError(f"{file}: cannot be read ({reason}); restore it, or sweep again") from error
 
 
 def _identity(sweep: Sweep) -> dict[str, Any]:
