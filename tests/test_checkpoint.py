@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import shutil
+import socket
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -390,3 +393,39 @@ def test_a_save_that_fails_removes_only_what_it_left(run, monkeypatch):
     assert not (folder / "20.orbax-checkpoint-tmp").exists()
     assert (folder / "mine.orbax-checkpoint-tmp").is_dir()
     assert (folder / "16.orbax-checkpoint-tmp").is_dir()
+
+
+TWO = """
+import os, sys
+os.environ["XLA_FLAGS"], os.environ["JAX_PLATFORMS"] = "--xla_force_host_platform_device_count=2", "cpu"
+import jax
+jax.config.update("jax_cpu_collectives_implementation", "gloo")
+jax.distributed.initialize("localhost:{port}", 2, int(sys.argv[1]))
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from vae_jax.train import checksums
+mesh = jax.make_mesh((4,), ("all",))
+host = {{str(k): np.arange(32 * (k + 1), dtype=np.float32).reshape(8, -1) for k in range(6)}}
+def placed(x, spec):
+    return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda index: x[index])
+for spec in (PartitionSpec("all"), PartitionSpec()):
+    leaves = {{name: placed(x, spec) for name, x in host.items()}}
+    assert not leaves["0"].is_fully_addressable
+    assert checksums.record(leaves, {{}}) == checksums.record(host, {{}})
+print("same")
+"""
+
+
+@pytest.mark.slow
+def test_parts_on_several_hosts_have_the_checksums_of_the_whole():
+    """Each process holds two of four devices; none holds a whole leaf."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        code = TWO.format(port=free.getsockname()[1])
+    command = [sys.executable, "-c", code]
+    both = [
+        subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for i in (0, 1)
+    ]
+    for process in both:
+        out, err = process.communicate(timeout=120)
+        assert out.strip().endswith("same"), err

@@ -77,15 +77,16 @@ def check(leaves: Mapping[str, Any], lines: Mapping[str, str]) -> None:
 
 
 def _lines(leaves: Mapping[str, Any]) -> dict[str, str]:
-    # hashlib releases the GIL, so threads hash several leaves at a time.
+    # Hosts must gather in the same order, so this is done in turn. hashlib releases the GIL: threads do the rest.
+    held = [_host(leaf) for leaf in leaves.values()]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return dict(zip(leaves, pool.map(_line, leaves.values())))
+        return dict(zip(leaves, pool.map(_line, held)))
 
 
-def _line(leaf: Any) -> str:
-    host = np.ascontiguousarray(_host(leaf))
+def _line(host: np.ndarray) -> str:
     # As bytes: bfloat16 and other types of JAX's own have no buffer that hashlib could read.
-    return f"{_kind(leaf)} {hashlib.sha256(host.reshape(-1).view(np.uint8).data).hexdigest()}"
+    numbers = np.ascontiguousarray(host).reshape(-1).view(np.uint8).data
+    return f"{_kind(host)} {hashlib.sha256(numbers).hexdigest()}"
 
 
 def _host(leaf: Any) -> np.ndarray:
