@@ -156,6 +156,7 @@ FACTS = {
     "floats": ("labels", LABELS / 2, "labels must be integers [N], is float64 (40,)"),
     "names": ("labels", LABELS.astype("U3"), "labels must be integers [N], is <U3"),
     "negative": ("labels", LABELS - 1, "negative values (least -1), which are no classes"),
+    "negative, positive in int32": ("labels", np.where(LABELS == 3, 1 - 2**32, LABELS), "(least -4294967295)"),
     "factor gap": ("factors", np.stack([LABELS, LABELS * 1000], 1), "factors (column 1) goes up to 3000, but holds"),
     "factor floats": ("factors", np.stack([LABELS, LABELS], 1) / 3, "factors must be integers [N, F], is float64"),
 }

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import support
+from PIL import Image
 
 from vae_jax import data
 from vae_jax.cli import main
@@ -93,6 +94,15 @@ def test_the_runs_own_data_are_encoded_without_drawing_labelled_ones(runs):
     batches, source = user_batches(runs["m2"], "digits", "train")
     assert source.labelled is None
     assert len(encode_all(runs["m2"].model, runs["m2"].restore(), batches).mean) == source.size
+
+
+def test_a_folder_without_classes_is_encoded_too(runs, tmp_path):
+    (tmp_path / "photos").mkdir()
+    for i, pixels in enumerate(GREY):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i:02}.png")
+    batches, source = user_batches(runs["m2"], str(tmp_path / "photos"), "test")
+    assert source.size == 12
+    np.testing.assert_allclose(np.asarray(next(batches)["image"])[..., 0], GREY / 255, atol=1e-6)
 
 
 def test_classes_that_the_model_never_had_are_refused(runs, tmp_path):
