@@ -255,6 +255,30 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.condition", "label", "decoder"): (False, "shape:decoder"),
 }
 
+# Fields that are read at several places: (component option, component, values of its others, field, value, changes).
+VARIANTS: list[tuple[str, str, dict[str, Any], str, Any, str]] = [
+    ("model", "multimodal", {"samples": 2, "bound": "iwae"}, "label_weight", 5.0, "loss"),
+    ("model", "multimodal", {"samples": 2, "bound": "iwae"}, "beta", 0.5, "loss"),
+    ("model", "multimodal", {"samples": 2, "fusion": "moe"}, "label_weight", 5.0, "loss"),
+    ("model", "multimodal", {"samples": 2, "fusion": "moe"}, "beta", 0.5, "loss"),
+    ("model", "ae", {"corruption": "mask"}, "corruption_level", 0.5, "loss"),
+    ("model.likelihood", "laplace", {"learned": False}, "init_scale", 0.1, "loss terms"),
+    ("model.likelihood", "student-t", {"learned": False}, "init_scale", 0.1, "loss terms"),
+    ("model.likelihood", "log-cosh", {"learned": False}, "init_scale", 0.1, "loss terms"),
+    ("model.objective", "free-bits", {"unit": "dimension"}, "free_nats", 0.125, "loss"),
+    ("model.objective", "free-bits", {"unit": "all"}, "free_nats", 0.125, "loss"),
+    ("model.objective", "mmd", {"kernel": "rbf"}, "bandwidths", (1.0, 3.0), "loss"),
+    ("model.objective", "wae-mmd", {"kernel": "rbf"}, "bandwidths", (1.0, 3.0), "loss"),
+    ("model.objective", "beta-tc", {"estimator": "mws"}, "alpha", 0.5, "loss"),
+    ("model.posterior", "categorical", {"relaxation": "straight-through"}, "temperature", 0.5, "loss"),
+    ("model.posterior", "bernoulli", {"relaxation": "straight-through"}, "temperature", 0.5, "loss"),
+    ("model.prior", "flow", {"family": "maf"}, "hidden", (17,), "shape:prior"),
+    ("model.prior", "flow", {"family": "maf"}, "layers", 7, "shape:prior"),
+    ("model.network", "conv64", {"upsample": "nearest"}, "up_kernel", 7, "shape:decoder"),
+    ("model.network", "mlp", {"skip": True}, "activation", "tanh", "loss sample terms"),
+    ("model.network", "mlp", {"decoder_hidden": (5,)}, "hidden", (7, 7), "shape:encoder"),
+]
+
 # Fields that no value changes anything of -> the test that says what they do instead.
 EXCEPTIONS: dict[tuple[str, str, str], str] = {
     ("model.network", "broadcast", "up_kernel"): "test_options_components.test_what_broadcast_does_not_use_is_refused",
@@ -280,9 +304,9 @@ def fields() -> list[tuple[str, str, str]]:
     return found + [("model.condition", "label", f.name) for f in dataclasses.fields(Condition)]
 
 
-def base(option: str, name: str) -> Any:
-    """Returns a small model config with this component, at its default values but for widths and `NEEDS`."""
-    needs = NEEDS.get((option, name), {})
+def base(option: str, name: str, needs: dict[str, Any] | None = None) -> Any:
+    """Returns a small model config with this component, at its default values but for widths and `needs`."""
+    needs = NEEDS.get((option, name), {}) if needs is None else needs
     if option == "model":
         return VAE(D, SMALL) if name == "vae" else MODELS[name](latent_dim=D, network=SMALL, **needs)
     if option == "model.condition":
@@ -355,9 +379,9 @@ def built(option: str, name: str) -> Built:
     return Built(base(option, name), option, name)
 
 
-def changes(option: str, name: str, field: str, value: Any) -> str:
+def changes(option: str, name: str, field: str, value: Any, needs: dict[str, Any] | None = None) -> str:
     """Returns all that changes when a field gets this value, in words as `FIELDS` has them."""
-    old = built(option, name)
+    old = built(option, name) if needs is None else Built(base(option, name, needs), option, name)
     config = configs.put(old.config, path(option, field), value)
     config.check()
     new = Built(config, option, name)

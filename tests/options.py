@@ -37,7 +37,8 @@ VERBS = {"data": {"list": DataList, "prepare": Prepare}}
 
 def run_options() -> dict[str, tuple[str, ...]]:
     """Returns the options that the commands with parsers of their own read beside those of a Config."""
-    return {"train": (*train.FLAGS, "--workdir"), "sweep": (*train.FLAGS, "--workdir", *sweep.OWN)}
+    both = (*train.FLAGS, "--workdir", "--data")
+    return {"train": (*both, *train.RUNS), "sweep": (*both, *sweep.OWN)}
 
 
 def every_option() -> set[tuple[str, str]]:

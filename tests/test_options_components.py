@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 
 import pytest
-from option_fields import EXCEPTIONS, FIELDS, base, built, changes, fields, path
+from option_fields import EXCEPTIONS, FIELDS, VARIANTS, base, built, changes, fields, path
 
 from vae_jax import config as configs
 from vae_jax.cli.options import parse_config
@@ -26,6 +26,12 @@ def test_each_field_changes_what_it_should(option, name):
     got = {field: changes(option, name, field, value) for field, (value, _) in of(option, name).items()}
     built.cache_clear()
     assert got == {field: want for field, (_, want) in of(option, name).items()}
+
+
+@pytest.mark.parametrize("row", VARIANTS, ids=lambda row: " ".join(map(str, (row[1], *row[2].values(), row[3]))))
+def test_each_field_is_read_beside_other_values(row):
+    option, name, needs, field, value, want = row
+    assert changes(option, name, field, value, needs) == want
 
 
 def words(value):

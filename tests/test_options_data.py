@@ -7,6 +7,7 @@ from options import covers, parsed
 
 from vae_jax import data, prng, training
 from vae_jax.data.pipeline import make_batch_fn, make_transform
+from vae_jax.errors import InputError
 
 KEY = jax.random.key(7)
 
@@ -46,9 +47,32 @@ def test_name_and_image_size():
 @covers("train", "data.source")
 def test_source_is_where_the_arrays_lie(tmp_path):
     for value in (51, 204):
-        np.savez(tmp_path / f"{value}.npz", images=np.full((30, 8, 8, 1), value, np.uint8))
+        images = np.full((30, 8, 8, 1), value, np.uint8)
+        images[:, 0, 0] = 255  # so that they are no darker than pictures are
+        np.savez(tmp_path / f"{value}.npz", images=images)
         words = ["--data.name", "npz", "--data.protocol", "full", "--data.source", tmp_path / f"{value}.npz"]
-        np.testing.assert_allclose(batch_of(*words)["image"], value / 255, rtol=1e-6)
+        np.testing.assert_allclose(batch_of(*words)["image"][:, 1:], value / 255, rtol=1e-6)
+
+
+@covers("train", "data")
+def test_data_reads_what_the_path_is(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    np.savez(tmp_path / "mine.npz", images=images)
+    config, source = source_of("--data", tmp_path / "mine.npz")
+    assert config.data.name == "npz"
+    rows = {row.tobytes() for row in np.asarray(source.arrays["image"])}
+    assert rows < {row.tobytes() for row in images}
+    assert batch_of("--data", "sprites")["image"].shape == (8, 32, 32, 1)
+
+
+@covers("train", "data.max-bytes")
+def test_max_bytes_bounds_what_is_unpacked(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "mine.npz", images=images)
+    words = ["--data", tmp_path / "mine.npz", "--data.max-bytes"]
+    with pytest.raises(InputError, match=r"use --data\.max-bytes 2560$"):
+        source_of(*words, images.nbytes - 1)
+    assert source_of(*words, 2560)[1].size > 20
 
 
 @covers("train", "data.batch-size")

@@ -86,7 +86,9 @@ def test_a_pca_of_dequantized_pixels(tmp_path):
 def test_a_baseline_of_ones_own_data(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name, level in (("dark", 40), ("light", 200)):
-        np.savez(tmp_path / f"{name}.npz", images=rng.integers(level, level + 50, (60, 4, 4, 1), dtype=np.uint8))
+        images = rng.integers(level, level + 50, (60, 4, 4, 1), dtype=np.uint8)
+        images[:, 0, 0] = rng.integers(200, 256, (60, 1))  # so that they are no darker than pictures are
+        np.savez(tmp_path / f"{name}.npz", images=images)
     means = {}
     for name in ("dark", "light"):
         words = ["npz", "--source", tmp_path / f"{name}.npz", "--protocol", "full", "--components", 1]
@@ -130,7 +132,7 @@ def test_data_list_says_where_each_set_is(capsys):
     assert out.count("where: embedded") == 2
 
 
-@covers("data prepare", "from", "data-dir", "image-size")
+@covers("data prepare", "from", "data-dir", "image-size", "max-bytes")
 def test_prepared_images_come_from_there_and_have_this_size(tmp_path, capsys, monkeypatch):
     (tmp_path / "mine").mkdir()
     for i in range(12):
@@ -150,5 +152,9 @@ def test_prepared_images_come_from_there_and_have_this_size(tmp_path, capsys, mo
     # Without --data-dir: where TFDS_DATA_DIR says.
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "usual"))
     np.savez(tmp_path / "few.npz", images=np.arange(192, dtype=np.uint8).reshape(12, 4, 4, 1))
-    done("data", "prepare", "npz", "--from", tmp_path / "few.npz")
+    words = ["data", "prepare", "npz", "--from", tmp_path / "few.npz"]
+    assert cli(*words, "--max-bytes", 191) == 2
+    assert "max_bytes" in capsys.readouterr().err.replace("-", "_")
+    assert not (tmp_path / "usual").exists()
+    done(*words)
     assert list((tmp_path / "usual").rglob("dataset_info.json"))

@@ -13,6 +13,7 @@ from vae_jax import data, metrics, prng
 from vae_jax.data import pipeline
 from vae_jax.evaluation import ais, anomaly, gaps, sandwich
 from vae_jax.evaluation.generation import frechet_distance
+from vae_jax.measuring import evaluate_run
 from vae_jax.model import Context
 from vae_jax.models import VAE, Classifier
 from vae_jax.networks import MLP
@@ -106,6 +107,10 @@ def test_eval_takes_its_defaults_from_the_runs_config(folder, out):
     # 0 is all of the split, whatever the config says; a k that is given replaces those of the config.
     result = numbers("eval", own.path, "--limit", 0, "--k", 3, out=out)
     assert (result["protocol"]["n"], result["protocol"]["importance_samples"]) == (180, [3])
+    # From Python: () is no bound, None what the config says.
+    for k, want in (((), []), (None, [2])):
+        made = evaluate_run(own, k=k, limit=4, write=False)
+        assert made["protocol"]["importance_samples"] == want
 
 
 @covers("eval", "split", "step")
@@ -140,7 +145,7 @@ def test_eval_takes_so_many_at_a_time_and_no_number_changes(run, out, monkeypatc
     monkeypatch.setattr(pipeline, "examples", lambda s, c, i, **kw: sizes.append(len(i)) or made(s, c, i, **kw))
     whole = numbers("eval", run.path, "--limit", 30, out=out)
     parts = numbers("eval", run.path, "--limit", 30, "--batch-size", 12, out=out)
-    assert sizes == [64, 12, 12, 12]
+    assert sizes == [30, 12, 12, 6]
     for name in whole["metrics"]:
         close(value(parts, name), value(whole, name), atol=1e-4)
 
@@ -166,25 +171,30 @@ def test_annealing_has_these_chains_temperatures_and_moves(flat, out):
         assert shape == [3, 6, 2, start]
 
 
-def test_annealed_chains_are_those_of_the_settings(flat):
-    """The chains from the prior, put together from their parts."""
-    settings = Settings(chains=3, temperatures=6, leapfrog=2)
+@pytest.mark.parametrize("begin", ["prior", "posterior"])
+def test_annealed_chains_are_those_of_the_settings(flat, begin):
+    """The chains, put together from their parts."""
+    settings = Settings(chains=3, temperatures=6, leapfrog=2, anneal_from=begin)
     key, state, batch = jax.random.key(5), flat.restore(), flat.examples("test", np.arange(4))
     got = sandwich.annealed(flat.model, state, [batch], key, settings).log_weight
-    joint = flat.model.joint(state.eval_params, state.model_state, {"image": batch["image"]})
-    betas = ais.sigmoid_temperatures(6)
+    betas, images = ais.sigmoid_temperatures(6), {"image": batch["image"]}
 
     def each(site):
         return prng.sample_keys(prng.example_keys(prng.site_key(key, site), jnp.arange(4)), jnp.arange(3))
 
     @jax.jit
-    def chains():
-        start, trial = (jax.vmap(joint.sample_prior)(each(site)) for site in ("start", "trial"))
-        densities = joint.prior.log_prob, joint.log_likelihood
+    def chains(params):
+        joint = flat.model.joint(params, {}, images)
+        q = flat.model.encode(params, {}, None, images).posterior
+        draw, densities = joint.sample_prior, (joint.prior.log_prob, joint.log_likelihood)
+        if begin == "posterior":
+            draw = q.sample
+            densities = q.log_prob, lambda z: joint.prior.log_prob(z) + joint.log_likelihood(z) - q.log_prob(z)
+        start, trial = (jax.vmap(draw)(each(site)) for site in ("start", "trial"))
         steps = ais.tune(*densities, trial, betas, each("tune"), leapfrog=2)
         return ais.ais(*densities, start, betas, each("forward"), steps, leapfrog=2).log_weight
 
-    close(got, np.asarray(chains()).T, atol=1e-3)
+    close(got, np.asarray(chains(state.eval_params)).T, atol=1e-3)
 
 
 @covers("eval", "local-steps", "local-samples")

@@ -127,8 +127,8 @@ def test_a_run_with_other_logs_and_another_evaluation(experiment, monkeypatch, p
     assert not (folder / "tensorboard").exists()
     assert len(pictures) > 2
     assert pictures[-1] == 7
-    # Of the validation split at step 4, and of the training split at the end: 70 and the rest that was read.
-    assert [n for n in sizes if n != 256] == [70, 70, 70, 70]
+    # Of the validation split at step 4, and of the training split at the end.
+    assert [n for n in sizes if n != 256] == [70, 20, 70, 20]
     result = json.loads((folder / "eval.json").read_text())
     assert (result["split"], result["protocol"]["n"], result["protocol"]["importance_samples"]) == ("train", 90, [2, 3])
     assert {"iw_2", "iw_3"} <= result["metrics"].keys()
@@ -147,11 +147,20 @@ def test_smoke_makes_two_steps_and_resume_goes_on(experiment, capsys):
     assert main.run(["train", str(experiment), "--workdir", "run", "--smoke"]) == 2
     assert "already there" in capsys.readouterr().err
     done("train", experiment, "--workdir", "long")
-    words = ["--workdir", "long", "--resume", "--steps", 6]
-    done("train", experiment, *words)
+    done("train", "--resume", "long", "--steps", 6)
     assert "resuming long at step 4" in capsys.readouterr().out
     assert lines(experiment.parent / "long") == [1, 2, 3, 4, 5, 6]
     assert first["step"] == 1
+
+
+@covers("train", "init-from")
+def test_a_run_begins_with_the_weights_of_another(experiment):
+    done("train", experiment, "--workdir", "first", "--quiet", "--seed", 5)
+    done("train", experiment, "--workdir", "second", "--quiet", "--init-from", "first", "--optimizer.lr", 1e-12)
+    states = [Run.load(experiment.parent / name).restore() for name in ("first", "second")]
+    for a, b in zip(*(jax.tree.leaves(state.params) for state in states), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+    assert lines(experiment.parent / "second") == [1, 2, 3, 4]
 
 
 @covers("train", "distributed")
@@ -363,7 +372,7 @@ for _group in ("optimizer", "critic_optimizer"):
 # ---- sweep
 
 
-@covers("sweep", "seeds", "vary", "metrics", "strategy", "workdir", "quiet", "smoke")
+@covers("sweep", "seeds", "vary", "metrics", "strategy", "workdir", "quiet", "smoke", "data")
 def test_a_sweep_is_every_value_with_every_seed(experiment, capsys, monkeypatch):
     from vae_jax.sweeps import run as sweeps
 
@@ -371,6 +380,9 @@ def test_a_sweep_is_every_value_with_every_seed(experiment, capsys, monkeypatch)
     monkeypatch.setattr(sweeps, "train_group", lambda *a, **kw: asked.append(kw["strategy"]) or group(*a, **kw))
     monkeypatch.setattr("vae_jax.figures.sweep.write_sweep", lambda *a, **kw: None)
     words = ["--seeds", "3:5", "--vary", "model.prior.std=1,2", "--metrics", "rate,iw_2", "--strategy", "map"]
+    images = np.random.default_rng(0).integers(0, 256, (90, 8, 8, 1), dtype=np.uint8)
+    np.savez(experiment.parent / "mine.npz", images=images)
+    words += ["--data", "mine.npz"]
     done("sweep", experiment, *words, "--workdir", "many", "--quiet", "--smoke", "--model.latent-dim", 2)
     said = capsys.readouterr().out
     assert "members (" not in said
@@ -379,6 +391,7 @@ def test_a_sweep_is_every_value_with_every_seed(experiment, capsys, monkeypatch)
     runs = {p.parent.name: Run.load(p.parent) for p in folder.glob("*/config.json")}
     got = {(r.config.seed, r.config.model.prior.std, r.config.steps, r.config.model.latent_dim) for r in runs.values()}
     assert got == {(seed, std, 2, 2) for seed in (3, 4) for std in (1.0, 2.0)}
+    assert {Path(r.config.data.source).name for r in runs.values()} == {"mine.npz"}
     assert set(asked) == {"map"}
     for member in record["members"]:
         assert list(member["metrics"])[:2] == ["rate", "iw_2"]

@@ -113,7 +113,7 @@ class Conv64(Network):
     kernels: tuple[int, ...] = (4, 4, 2, 2)
     """Kernel size of each encoder stage."""
     up_kernel: int = 4
-    """Kernel size of every decoder stage."""
+    """Kernel size of every decoder stage (one more, if even, where upsampling is nearest)."""
     dense: tuple[int, ...] = (256,)
     """Widths of the dense layers between the convolutions and the code."""
     activation: Activation = "relu"
