@@ -84,7 +84,7 @@ def test_idx_files_are_told_apart_by_their_bytes(tmp_path, monkeypatch, name, zi
     monkeypatch.setitem(mnist.EDITIONS, name, dataclasses.replace(mnist.EDITIONS[name], sha256=sums))
     (tmp_path / f"t10k-labels-idx1-ubyte{'.gz' if zipped else ''}").write_bytes(gzip.compress(raw) if zipped else raw)
     assert pick.pick(str(tmp_path), data.DATASETS) == (name, str(tmp_path))
-    (tmp_path / "train-labels-idx1-ubyte").write_bytes(b"\0")
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx.to_bytes(np.arange(9, dtype=np.uint8)))
     with pytest.raises(
         InputError, match=r"train-labels-idx1-ubyte is neither MNIST's nor Fashion-MNIST's .*copy"
     ) as error:
@@ -344,6 +344,6 @@ def test_eval_limit_of_a_class_folder_says_which_rows(trained, inside, capsys):
     import json
 
     path, _ = trained
-    assert main.run(["eval", str(path), "--limit", "3", "--out", "limited.json"]) == 0
+    assert main.run(["eval", str(path), "--limit", "3", "--split", "train", "--out", "limited.json"]) == 0
     protocol = json.loads((inside / "limited.json").read_text())["protocol"]
     assert (protocol["n"], protocol["rows"]) == (3, "evenly spaced, as the split is in the order of classes")

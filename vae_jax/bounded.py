@@ -1,4 +1,4 @@
-"""Arrays of .npy, .npz and gzipped files, read within a limit: every claim of a header is checked first.
+"""Arrays of .npy, .npz and gzipped files, and JSON, read within a limit: every claim of a header is checked first.
 
 A file from elsewhere may claim any size in a few bytes. Nothing here takes memory for what a header says before that
 is compared with what the file holds and with the caller's limit.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
+import json
 import math
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 
+JSON_BYTES = 64 << 20  # of one JSON file; a name for each of a million classes fits
 DEFAULT_BYTES = 4 << 30  # dSprites, the largest of the common .npz files, takes 3 GiB
 # Deflate cannot expand more than this: a member that claims more than its packed bytes allow is false or damaged.
 _DEFLATE_RATIO = 1032
@@ -60,6 +62,22 @@ def arrays(path: Path, limit: int = DEFAULT_BYTES, *, option: str = "", fix: str
         raise
     except _DAMAGED as error:
         raise damaged(where, error) from None
+
+
+def read_json(path: Path) -> Any:
+    """Returns the content of a JSON file.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: it is not JSON, nested deeper than Python can follow, or has more than `JSON_BYTES` bytes.
+    """
+    size = path.stat().st_size
+    if size > JSON_BYTES:
+        raise ValueError(f"{size:,} bytes")
+    try:
+        return json.loads(path.read_bytes())
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def damaged(where: str, error: BaseException) -> InputError:

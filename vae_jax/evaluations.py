@@ -9,7 +9,6 @@ for readers that want one number per metric: the value measured under the run's 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from vae_jax.atomic import jsonable, write_json
+from vae_jax.bounded import read_json
 from vae_jax.errors import InputError
 from vae_jax.evaluation.measures import MEASURES, expand
 from vae_jax.targets import judge
@@ -36,7 +36,7 @@ def read(file: Path) -> dict[str, Any]:
       InputError: it cannot be read, or is not an eval.json.
     """
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file)
         entries = values.get("evaluations")
         if entries is None:
             values["evaluations"] = entries = [{k: values[k] for k in KEPT if k in values}]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vae_jax import config as configs
 from vae_jax import data
+from vae_jax.bounded import read_json
 from vae_jax.config import Config
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError, nearest
@@ -57,7 +58,7 @@ def read(file: Path) -> RunFile:
       InputError: it cannot be read, or an entry is missing, unknown, of a wrong type or out of range.
     """
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file)
     except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
         raise InputError(f"{file}: cannot be read ({reason}); restore it, or train again") from error

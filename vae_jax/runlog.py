@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import threading
 from pathlib import Path
 
 _guard = threading.Lock()
 _owners: list[int] = []  # threads with an open log, one entry per log
 _before: tuple[int, bool] = (logging.NOTSET, True)  # level and propagation of the package's logger without any log
+
+
+class _LogFile(logging.FileHandler):
+    """A file that may be on a full disk: what it cannot take must not hide the error that it was to record."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class log_to:
@@ -19,7 +33,7 @@ class log_to:
     """
 
     def __init__(self, path: Path):
-        self._handler = logging.FileHandler(path, encoding="utf-8")
+        self._handler = _LogFile(path, encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
     def __enter__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import platform
 import re
@@ -22,6 +21,7 @@ import numpy as np
 from vae_jax import config as configs
 from vae_jax import runfile, train
 from vae_jax.atomic import write_json
+from vae_jax.bounded import read_json
 from vae_jax.config import Config
 from vae_jax.data import Source, labels
 from vae_jax.data.pipeline import eval_batches, examples
@@ -318,7 +318,7 @@ def environment() -> dict[str, Any]:
 def read_environment(folder: Path) -> dict[str, Any]:
     """Returns the content of `env.json`, on which no number depends; empty `packages` alone if it cannot be read."""
     try:
-        held = json.loads((folder / "env.json").read_text())
+        held = read_json(folder / "env.json")
     except (OSError, ValueError):
         held = None
     held = held if isinstance(held, dict) else {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
 
+from vae_jax.bounded import read_json
 from vae_jax.errors import InputError
 
 
@@ -168,9 +168,9 @@ def options_of(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file)
         return {name: value for name, value in values.items() if name != "experiment"}
-    except (json.JSONDecodeError, AttributeError, OSError, UnicodeDecodeError) as error:
+    except (ValueError, AttributeError, OSError) as error:
         raise InputError(f"{file}: cannot be read ({error}); make it again with vae-jax baseline") from error
 
 

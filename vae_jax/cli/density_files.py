@@ -40,7 +40,7 @@ def load(path: Path) -> ExPost:
       InputError: files that are not there, or cannot be read.
     """
     try:
-        about, numbers = json.loads(path.read_text()), path.with_suffix(".npz").read_bytes()
+        about, numbers = bounded.read_json(path), path.with_suffix(".npz").read_bytes()
         wanted = about.pop("sha256", None)  # densities of version 0.1 have none
         if wanted not in (None, _checksum(about, numbers)):
             raise ValueError(f"it and {path.stem}.npz do not match their checksum")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vae_jax.data.pictures import SUFFIXES
+from vae_jax.data.pictures import SUFFIXES, check_regular
 from vae_jax.errors import InputError, shown
 
 # A folder of one of these names, in any case, holds that split.
@@ -33,11 +33,14 @@ def search(folder: Path) -> Found:
     """Returns what is below `folder`; names that begin with a dot are left out, links are followed.
 
     Raises:
-      InputError: a folder that cannot be listed, or a link that leads back to a folder above it.
+      InputError: a folder that cannot be listed, a link that leads back to a folder above it, or an image's name for
+        something that is not a file.
     """
     found = Found()
     for path in _walk(folder, ()):
         if path.suffix.lower() in SUFFIXES:
+            # Before anything opens it: a pipe would be waited for, a device read for ever.
+            check_regular(path)
             found.images.append(path)
         else:
             found.unread[path.suffix.lower() or "no extension"] += 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 from collections.abc import Collection
 from pathlib import Path
@@ -81,16 +80,8 @@ def _folder(path: Path, given: str, datasets: Collection[str]) -> str:
 
 
 def _prepared(path: Path, datasets: Collection[str]) -> str:
-    try:
-        stored = str(json.loads((path / "dataset_info.json").read_text()).get("name"))
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{shown(path)}: dataset_info.json is damaged ({error}); prepare the data set again") from None
-    name = stored.removeprefix(prepared.PREFIX)
-    if stored == name or name not in datasets:
-        raise InputError(
-            f"--data {shown(path)}: holds the data set {shown(stored)!r}, which `vae-jax data prepare` did not write; "
-            "name the raw data, or prepare them first"
-        )
+    name = prepared.stored_name(path).removeprefix(prepared.PREFIX)
+    assert name in datasets, "every data set of ours is registered"
     return name
 
 

@@ -81,14 +81,23 @@ def decode(path: Path, shape: tuple[int, int, int], resize: bool) -> np.ndarray:
     return pixels.reshape(shape)
 
 
+def check_regular(path: Path) -> None:
+    """Checks that a path is a file, which can be read to an end.
+
+    Raises:
+      InputError: it is a link to nothing, a pipe or a device.
+    """
+    if not path.is_file():
+        what = "a link to nothing" if path.is_symlink() else "not a regular file"
+        raise InputError(f"{shown(path)}: {what}; remove it")
+
+
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[Image]:
     """Yields an opened image that is small enough to decode; what goes wrong inside becomes one line."""
     from PIL import Image
 
-    if not path.is_file():  # a pipe would be waited for, a device read for ever
-        what = "a link to nothing" if path.is_symlink() else "not a regular file"
-        raise InputError(f"{shown(path)}: {what}; remove it")
+    check_regular(path)
     try:
         with _quiet, warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,7 +8,6 @@ come from elsewhere: nothing that it names is imported or opened, and what it cl
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import os
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from vae_jax import bounded
 from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.data import record_files, values
 from vae_jax.data import split as split_lib
@@ -29,7 +29,6 @@ PREFIX = "vae_jax_"  # keeps our data sets apart from TFDS's own of the same nam
 VERSION = "1.0.0"
 NAMES = ("mnist", "fashion_mnist", "digits", "sprites", "npz", "image_folder")
 _CHUNK = 8192  # records read at a time
-_JSON_BYTES = 64 << 20  # of one JSON file; a name for each of a million classes fits
 
 
 def is_prepared(folder: Path) -> bool:
@@ -46,7 +45,7 @@ def find(name: str, source: str | None) -> Path | None:
         folder = Path(source).expanduser()
         if not is_prepared(folder):
             return None
-        stored = _stored_name(folder)
+        stored = stored_name(folder)
         if stored != PREFIX + name:
             raise InputError(f"data.source: {source!r} holds the prepared data set {stored!r}, not {PREFIX + name!r}; "
                              f"use --data.name {stored.removeprefix(PREFIX)}")  # fmt: skip
@@ -58,7 +57,7 @@ def find(name: str, source: str | None) -> Path | None:
     return folder if is_prepared(folder) else None
 
 
-def _stored_name(folder: Path) -> str:
+def stored_name(folder: Path) -> str:
     """Returns the name of the data set in `folder`, one of ours: files are found by it."""
     name = _json(folder, "dataset_info.json").get("name")
     if not isinstance(name, str) or name.removeprefix(PREFIX) not in NAMES or not name.startswith(PREFIX):
@@ -72,10 +71,8 @@ def _stored_name(folder: Path) -> str:
 def _json(folder: Path, file: str) -> dict[str, Any]:
     path = folder / file
     try:
-        if path.stat().st_size > _JSON_BYTES:
-            raise ValueError(f"{path.stat().st_size:,} bytes")
-        stored = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        stored = bounded.read_json(path)
+    except (OSError, ValueError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"{folder}: {file} is missing or damaged ({reason}); prepare the data set again") from None
     if not isinstance(stored, dict):
@@ -152,7 +149,7 @@ def _verify_files(folder: Path, split: str, facts: dict[str, Any]) -> bool:
     sums = facts.get("files")
     if sums is None:
         return False
-    for path in record_files.find(folder, _stored_name(folder), split):
+    for path in record_files.find(folder, stored_name(folder), split):
         _compare(folder, path.name, sums.get(path.name), record_files.sha256(path))
     return True
 
@@ -244,7 +241,7 @@ class PreparedRecords:
 
     @cached_property
     def _files(self) -> list[Path]:
-        return record_files.find(self.folder, _stored_name(self.folder), self.split)
+        return record_files.find(self.folder, stored_name(self.folder), self.split)
 
     @cached_property
     def _open(self) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from vae_jax import config as configs
 from vae_jax.atomic import jsonable, write_json
+from vae_jax.bounded import read_json
 from vae_jax.errors import InputError
 from vae_jax.sweeps.plan import Member
 from vae_jax.train.population import Strategy
@@ -129,11 +129,11 @@ def read(path: Path) -> dict[str, Any]:
         what = "no such folder" if not path.exists() else f"no {FILE} in it"
         raise InputError(f"{path}: not a sweep's folder ({what}); sweep without --resume")
     try:
-        values = json.loads(file.read_text())
+        values = read_json(file)
         if not isinstance(values["config"], dict):
             raise ValueError("config is not an object")
         for row in values["members"]:
-            row["name"], row["state"], row["step"], row["metrics"], row["values"]  # what every reader of it uses
+            _ = [row[name] for name in ("name", "state", "step", "metrics", "values")]  # what every reader of it uses
         return values
     except (ValueError, KeyError, TypeError, OSError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else error

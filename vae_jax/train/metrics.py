@@ -65,7 +65,7 @@ def read_lines(path: Path) -> Lines:
             line = json.loads(text)
             if not isinstance(line, dict) or type(line.get("step")) is not int:
                 raise ValueError("not a line of ours")
-        except ValueError:  # JSONDecodeError and UnicodeDecodeError are among them
+        except (ValueError, RecursionError):  # JSONDecodeError and UnicodeDecodeError are among them
             damaged.append(number)
         else:
             lines.append(line)
