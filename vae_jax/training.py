@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from vae_jax import config as configs
-from vae_jax import data, prng, resuming, train
+from vae_jax import data, preflight, prng, resuming, train
 from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.pipeline import make_batch_fn, make_transform
@@ -65,7 +65,7 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
     configs.check(config)
     source = data.load(config.data, "train")
     shape = source.info.image_shape
-    check_fit(config, source)
+    check_later(config, source, check_fit(config, source))
     mesh = train.make_mesh(config.mesh)
     micro = config.data.batch_size // config.accumulate
     if micro % mesh.size:
@@ -85,6 +85,16 @@ def check_fit(config: Config, source: Source) -> Model:
     model = config.model.build(source.info.image_shape, facts_of(source))
     check_pixels(config, source)
     return model
+
+
+def check_later(config: Config, source: Source, model: Model, load: preflight.Load = data.load) -> None:
+    """Checks what the end of the run needs: its held-out splits, their pixels, and the bounds that are asked for.
+
+    Raises:
+      InputError: it cannot be done (see `preflight.check`).
+    """
+    for held_out in preflight.check(config, source, model, load):
+        check_pixels(config, held_out)
 
 
 def check_pixels(config: Config, source: Source) -> None:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vae_jax import config as configs
-from vae_jax import data, training
+from vae_jax import data, preflight, training
 from vae_jax.config import Config
-from vae_jax.data import Source
+from vae_jax.data import DataConfig, Source
 from vae_jax.errors import InputError
 from vae_jax.figures.curves import read_metrics
 from vae_jax.lock import locked
 from vae_jax.measuring import evaluate_run
+from vae_jax.model import Model
 from vae_jax.runs import Run
 from vae_jax.sweeps import table
 from vae_jax.sweeps.group import Trained, grouped, open_member, train_group
@@ -45,6 +46,13 @@ def plan(sweep: Sweep) -> Groups:
       InputError: a member whose data, model or devices do not fit together.
     """
     sources: dict[Any, Source] = {}
+    others: dict[Any, Source] = {}
+    seen: list[tuple[Source, Model]] = []
+
+    def load(options: DataConfig, split: str) -> Source:
+        if (options, split) not in others:
+            others[options, split] = data.load(options, split)
+        return others[options, split]
 
     def check(config: Config) -> tuple[Source, Any]:
         configs.check(config)
@@ -58,9 +66,14 @@ def plan(sweep: Sweep) -> Groups:
         source = sources[config.data]
         if source.pipeline != "device":
             training.prepare(config)
-        return source, training.check_fit(config, source)
+        model = training.check_fit(config, source)
+        training.check_later(config, source, model, load)
+        seen.append((source, model))
+        return source, model
 
-    return Groups(grouped(sweep.members, check), sources)
+    groups = Groups(grouped(sweep.members, check), sources)
+    preflight.check_metrics(sweep.metrics, seen)
+    return groups
 
 
 def sweep_run(
