@@ -46,43 +46,144 @@ def arrays(path):
         return {name: held[name] for name in held.files}
 
 
-@pytest.mark.parametrize(
-    ("words", "shapes"),
-    [
-        (["sample", "--n", "5"], {"images": (5, 8, 8, 1)}),
-        (["reconstruct", "--n", "4"], {"images": (4, 8, 8, 1), "reconstructions": (4, 8, 8, 1), "mse": (4,)}),
-        (["interpolate", "--indices", "0", "5", "--steps", "4", "--path", "spherical"], {"images": (1, 4, 8, 8, 1)}),
-        (["traverse", "--dims", "2", "0", "--steps", "3"], {"images": (2, 3, 8, 8, 1), "dims": (2,), "kl": (2,)}),
-    ],
-)
-def test_arrays_and_pictures(vae, tmp_path, words, shapes):
+class Known:
+    """The functions of a run, called without any of the code that the commands share."""
+
+    def __init__(self, path):
+        self.run = Run.load(path)
+        state = self.run.restore()
+        self.weights = state.params, state.model_state
+
+    def images(self, split, index):
+        return np.asarray(self.run.examples(split, np.asarray(index))["image"])
+
+    def encode(self, images):
+        q = self.run.model.encode(*self.weights, None, {"image": images}).posterior
+        return np.asarray(q.mean()), np.asarray(q.variance())
+
+    def decode(self, z):
+        flat = np.reshape(z, (-1, np.shape(z)[-1])).astype(np.float32)
+        return np.asarray(self.run.model.decode(*self.weights, flat).mean()).reshape(*np.shape(z)[:-1], 8, 8, 1)
+
+
+def look(run, tmp_path, *words):
+    """Returns the arrays that a command writes; the same command must also draw a picture, and write nothing else."""
     for name in ("a.npz", "a.png"):
-        assert cli([words[0], str(vae), *words[1:], "--out", str(tmp_path / name)]) == 0
-    held = arrays(tmp_path / "a.npz")
-    assert {name: held[name].shape for name in shapes} == shapes
+        assert cli([words[0], str(run), *words[1:], "--out", str(tmp_path / name)]) == 0
     with Image.open(tmp_path / "a.png") as image:
         assert image.format == "PNG"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.npz", "a.png"]
+    return arrays(tmp_path / "a.npz")
+
+
+def close(got, want):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+def test_sample(vae, tmp_path):
+    images = look(vae, tmp_path, "sample", "--n", "500")["images"]
+    known = Known(vae)
+    z = np.random.default_rng(0).normal(size=(4000, D))
+    # Means of z ~ N(0, I), decoded; other draws than the command's.
+    assert images.shape == (500, 8, 8, 1)
+    np.testing.assert_allclose(images.mean(0), known.decode(z).mean(0), atol=0.03)
+    assert images.std(0).mean() == pytest.approx(known.decode(z).std(0).mean(), rel=0.1)
+
+
+def test_reconstruct(vae, tmp_path):
+    held, known = look(vae, tmp_path, "reconstruct", "--indices", "7", "0", "3"), Known(vae)
+    images = known.images("test", [7, 0, 3])
+    np.testing.assert_array_equal(held["images"], images)
+    assert held["index"].tolist() == [7, 0, 3]
+    close(held["reconstructions"], known.decode(known.encode(images)[0]))
+    close(held["mse"], np.square(images - held["reconstructions"]).mean((1, 2, 3)))
+    (tmp_path / "more").mkdir()
+    np.testing.assert_array_equal(
+        look(vae, tmp_path / "more", "reconstruct", "--n", "4")["images"], known.images("test", range(4))
+    )
+
+
+def test_interpolate(vae, tmp_path):
+    held = look(vae, tmp_path, "interpolate", "--indices", "0", "5", "9", "2", "--steps", "4")
+    known = Known(vae)
+    a, b = (known.encode(known.images("test", index))[0] for index in ([0, 9], [5, 2]))
+    want = a[:, None] + np.linspace(0, 1, 4)[:, None] * (b - a)[:, None]
+    close(held["codes"], want)
+    close(held["images"], known.decode(want))
+    assert held["index"].tolist() == [[0, 5], [9, 2]]
+
+
+def test_interpolate_along_a_great_circle(vae, tmp_path):
+    held = look(vae, tmp_path, "interpolate", "--indices", "0", "5", "--steps", "3", "--path", "spherical")
+    known = Known(vae)
+    a, b = known.encode(known.images("test", [0, 5]))[0]
+    first, middle, last = held["codes"][0]
+    close(first, a)
+    close(last, b)
+    norms = np.linalg.norm([a, b], axis=1)
+    directions = (a / norms[0] + b / norms[1]) / np.linalg.norm(a / norms[0] + b / norms[1])
+    close(middle / np.linalg.norm(middle), directions)
+    close(held["images"], known.decode(held["codes"]))
+
+
+def test_traverse(vae, tmp_path):
+    held = look(vae, tmp_path, "traverse", "--dims", "2", "0", "--steps", "3", "--reach", "2", "--index", "6")
+    known = Known(vae)
+    mean, variance = known.encode(known.images("test", range(180)))
+    assert held["dims"].tolist() == [2, 0]
+    np.testing.assert_allclose(held["values"], [[-2, 0, 2]] * 2, atol=1e-6)
+    want = np.tile(mean[6], (2, 3, 1))
+    want[0, :, 2] = want[1, :, 0] = [-2, 0, 2]
+    close(held["codes"], want)
+    close(held["images"], known.decode(want))
+    kl = 0.5 * (np.square(mean) + variance - 1 - np.log(variance)).mean(0)
+    np.testing.assert_allclose(held["kl"], kl[[2, 0]], rtol=1e-3)
 
 
 def test_codes_there_and_back(vae, tmp_path, capsys):
     codes, out = tmp_path / "codes.npz", tmp_path / "x.npz"
     assert cli(["encode", str(vae), "--input", "digits", "--out", str(codes), "--draw", "True"]) == 0
-    held = arrays(codes)
-    n = Run.load(vae).source("test").size
-    assert {k: v.shape[0] for k, v in held.items()} == dict.fromkeys(("mean", "log_var", "z", "index", "labels"), n)
+    held, known = arrays(codes), Known(vae)
+    source = known.run.source("test")
+    n = source.size
+    images = known.images("test", range(n))
+    mean, variance = known.encode(images)
+    assert held.keys() == {"mean", "log_var", "z", "index", "labels"}
+    close(held["mean"], mean)
+    close(held["log_var"], np.log(variance))
+    noise = (held["z"] - mean) / np.sqrt(variance)
+    assert abs(noise.mean()) < 4 / np.sqrt(noise.size)
+    assert noise.std() == pytest.approx(1, abs=0.1)
     assert held["index"].tolist() == list(range(n))
+    np.testing.assert_array_equal(held["labels"], np.asarray(source.arrays["label"]))
     assert cli(["decode", str(vae), "--input", str(codes), "--out", str(out)]) == 0
-    assert arrays(out)["images"].shape == (n, 8, 8, 1)
+    close(arrays(out)["images"], known.decode(mean))
 
-    np.save(tmp_path / "x.npy", arrays(out)["images"][:9])
+    np.save(tmp_path / "x.npy", images[:9])
     assert cli(["encode", str(vae), "--input", str(tmp_path / "x.npy"), "--out", str(tmp_path / "c.npz")]) == 0
-    assert arrays(tmp_path / "c.npz")["mean"].shape == (9, D)
+    close(arrays(tmp_path / "c.npz")["mean"], mean[:9])
     (tmp_path / "pictures").mkdir()
-    for i in range(3):
-        Image.fromarray(np.full((8, 8), 40 * i, np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
+    grays = np.uint8([0, 40, 200])
+    for i, gray in enumerate(grays):
+        Image.fromarray(np.full((8, 8), gray, np.uint8)).save(tmp_path / "pictures" / f"{i}.png")
     assert cli(["encode", str(vae), "--input", str(tmp_path / "pictures"), "--out", str(tmp_path / "d.npz")]) == 0
-    assert arrays(tmp_path / "d.npz")["mean"].shape == (3, D)
+    flat = np.broadcast_to(np.float32(grays / 255)[:, None, None, None], (3, 8, 8, 1))
+    close(arrays(tmp_path / "d.npz")["mean"], known.encode(flat)[0])
+
+
+def test_arithmetic(vae, tmp_path):
+    """Codes of the first threes move by the mean code of all training eights less that of all threes."""
+    held = look(vae, tmp_path, "arithmetic", "--from", "3", "--to", "8", "--n", "2", "--steps", "3", "--strength", "2")
+    known = Known(vae)
+    train, test = known.run.source("train"), known.run.source("test")
+    mean, label = known.encode(known.images("train", range(train.size)))[0], np.asarray(train.arrays["label"])
+    direction = mean[label == 8].mean(0) - mean[label == 3].mean(0)
+    rows = np.flatnonzero(np.asarray(test.arrays["label"]) == 3)[:2]
+    assert held["index"].tolist() == rows.tolist()
+    close(held["direction"], direction)
+    want = known.encode(known.images("test", rows))[0][:, None] + np.float32([0, 1, 2])[:, None] * direction
+    close(held["codes"], want)
+    close(held["images"], known.decode(want))
 
 
 def test_eval_json(vae, tmp_path, capsys):
