@@ -136,8 +136,8 @@ def test_eval_and_report_name_the_damaged_checkpoint_and_both_ways_on_work(here,
         line = said(capsys, 2, command, "run")
         assert line == (
             f"vae-jax: {here}/run/checkpoints: the checkpoint of step 12 cannot be read (a file is damaged); falling "
-            "back to that of step 8, unfinished, at step 8 of 12; go on with `vae-jax train tiny --workdir run "
-            "--resume`, or measure it as it is with --step 8"
+            "back to that of step 8, unfinished, at step 8 of 12; continue it with `vae-jax train --resume run`, or "
+            "measure it as it is with --step 8"
         )
     assert said(capsys, 0, "report", "run", "--step", "8") == ""
     assert said(capsys, 0, "eval", "run", "--step", "8", "--out", "at8.json") == ""

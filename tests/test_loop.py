@@ -43,7 +43,7 @@ class Clock:
         monkeypatch.setattr(loop, "time", clock)
 
     def restart(self) -> None:
-        self.now = float(int(time.monotonic()) + 2)  # events count from when they are made, on the real clock
+        self.now = 1000.0
 
     def read(self) -> float:
         return self.now

@@ -35,7 +35,7 @@ class Event:
     every: int = 0
     minutes: float = 0.0
     final: bool = True
-    _last: float = field(default_factory=time.monotonic)
+    _last: float = field(default_factory=lambda: time.monotonic())
 
     def due(self, step: int, now: float) -> bool:
         """Returns whether it is time; `every` counts steps, `minutes` wall time since the last run."""
