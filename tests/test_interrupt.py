@@ -106,6 +106,21 @@ def test_data_workers_do_not_outlive_the_command():
     assert not Path(f"/proc/{int(done.stdout)}/cmdline").exists()
 
 
+def test_the_end_of_a_data_worker_is_not_the_end_of_the_command(tmp_path):
+    """A forked child inherits handlers, unfinished files and the pipe through which signals are told."""
+    done = python(
+        "import multiprocessing, pathlib\nfrom vae_jax.atomic import replacing\n"
+        "with replacing(pathlib.Path('a.json')) as temporary:\n"
+        "    for signum in (2, 15):\n"
+        "        child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"
+        "        child.start()\n        time.sleep(0.2)\n        os.kill(child.pid, signum)\n        child.join()\n"
+        "    time.sleep(1.5)\n    temporary.write_text('{}')\nprint('done')",
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
 def start(*words: str) -> subprocess.Popen:
     """Starts a command and waits until its handlers are there: before that, it is Python that answers."""
     process = subprocess.Popen(

@@ -61,6 +61,11 @@ def discard() -> None:
                 path.unlink(missing_ok=True)
 
 
+def forget() -> None:
+    """Leaves what is unfinished to another process, of which this one is a copy."""
+    _unfinished.clear()
+
+
 def _to_disk(path: Path) -> None:
     # Without it a power cut soon after the rename can leave an empty file in place of the old one. The folder is not
     # synchronized: the worst that follows from that is the old file, whole.

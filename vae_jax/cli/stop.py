@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-from vae_jax.atomic import discard
+from vae_jax.atomic import discard, forget
 
 GRACE_SECONDS = 1.0  # for a handler in Python; the main thread may be inside XLA for minutes
 
@@ -32,7 +32,16 @@ def install() -> None:
     waker, reader = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.detach(), warn_on_full_buffer=False)
+    os.register_at_fork(after_in_child=_uninstall)
     threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
+
+
+def _uninstall() -> None:
+    # A forked data worker shares the socket: the signal that ends it would end us. And our files are not its own.
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    forget()
 
 
 def done() -> None:
