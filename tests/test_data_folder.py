@@ -394,6 +394,17 @@ def test_a_limit_of_class_folders_takes_every_class(tmp_path):
     _refused(root, r"data.limit: 21 is more than the 20 training examples .*; use --data.limit 20 or less", limit=21)
 
 
+def test_a_limit_of_a_flat_folder_is_spread_over_the_names(tmp_path):
+    """Without class folders the class is often in the name: cat.0.png, ..., dog.9.png."""
+    root = tmp_path / "flat"
+    for name in ("cat", "dog"):
+        for i in range(10):
+            path = root / f"{name}.{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(np.full((4, 4), 100 if name == "cat" else 200, np.uint8)).save(path)
+    assert _load(root, protocol="full", limit=4).arrays["image"][:, 0, 0, 0].tolist() == [100, 100, 200, 200]
+
+
 def test_a_limit_of_sorted_arrays_takes_every_class_and_of_shuffled_ones_the_first(tmp_path):
     images = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
     labels = np.repeat([0, 1, 2], 20)

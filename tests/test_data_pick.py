@@ -340,10 +340,22 @@ def test_a_sweep_reads_data_as_well(inside, capsys):
     assert {member.config.data.name for member in plan.members} == {"npz"}
 
 
-def test_eval_limit_of_a_class_folder_says_which_rows(trained, inside, capsys):
-    import json
+def test_eval_limit_of_a_class_folder_measures_every_class_and_says_so(trained, inside, monkeypatch):
+    from vae_jax.measuring import evaluate_run
 
-    path, _ = trained
-    assert main.run(["eval", str(path), "--limit", "3", "--split", "train", "--out", "limited.json"]) == 0
-    protocol = json.loads((inside / "limited.json").read_text())["protocol"]
-    assert (protocol["n"], protocol["rows"]) == (3, "evenly spaced, as the split is in the order of classes")
+    run, seen, batches = Run.load(trained[0]), [], Run.batches
+
+    def spied(self, *args, **kwargs):
+        for batch in batches(self, *args, **kwargs):
+            seen.append(np.asarray(batch["index"]).tolist())
+            yield batch
+
+    monkeypatch.setattr(Run, "batches", spied)
+    metrics = ("elbo", "mutual_information")  # of the evaluation itself, and of what measures share
+    result = evaluate_run(run, metrics=metrics, split="train", limit=4, batch_size=4, write=False)
+    source = run.source("train")
+    rows = [i * source.size // 4 for i in range(4)]
+    assert seen == [rows, rows]
+    assert set(source.arrays["label"][rows].tolist()) == {0, 1}
+    protocol = result["protocol"]
+    assert (protocol["n"], protocol["rows"]) == (4, "evenly spaced, as the split is in the order of classes")

@@ -44,7 +44,6 @@ def search(folder: Path) -> Found:
             found.images.append(path)
         else:
             found.unread[path.suffix.lower() or "no extension"] += 1
-    found.images.sort()
     return found
 
 
