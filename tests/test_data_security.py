@@ -110,7 +110,7 @@ def test_names_in_a_prepared_folder_open_no_file_outside_it(folder, tmp_path):
     before = info.read_text()
     for name in ("../../etc/passwd", "vae_jax_../../etc/passwd", "vae_jax_", "mnist", 7, None, ["vae_jax_npz"]):
         edit(info, lambda stored, name=name: stored.update(name=name))
-        refused(lambda: load(folder), "which vae-jax did not prepare", "--data.name npz")
+        refused(lambda: load(folder), "which vae-jax did not prepare", "--data FILE.npz")
     info.write_text(before)
 
     # Templates of file names and shards are not read: the files are found by the data set's name.

@@ -62,8 +62,8 @@ def stored_name(folder: Path) -> str:
     name = _json(folder, "dataset_info.json").get("name")
     if not isinstance(name, str) or name.removeprefix(PREFIX) not in NAMES or not name.startswith(PREFIX):
         raise InputError(
-            f"{folder}: holds the TFDS data set {name!r}, which vae-jax did not prepare; read its arrays from an .npz "
-            "(--data.name npz)"
+            f"{folder}: holds the TFDS data set {name!r}, which vae-jax did not prepare; save its arrays as "
+            "an .npz and use --data FILE.npz"
         )
     return name
 
