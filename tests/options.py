@@ -25,7 +25,8 @@ from vae_jax.data.config import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.priors import Normal
-from vae_jax.runs import Run, facts_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run
 
 # (command, option) -> names of the tests that cover it; filled when their files are imported.
 COVERED: dict[tuple[str, str], list[str]] = {}

@@ -138,7 +138,7 @@ def make(folder, model):
     evaluation = Evaluation(batch_size=64, limit=100)
     config = Config(4, data=DataConfig("digits", batch_size=8), model=model, evaluation=evaluation, logging=Logging(1))
     source_facts = Run(folder, "tiny", config, (8, 8, 1))
-    from vae_jax.runs import facts_of
+    from vae_jax.rundata import facts_of
 
     run = Run.create(folder, "tiny", config, (8, 8, 1), facts_of(source_facts.source("train")))
     support.checkpoint(run, 0)

@@ -21,7 +21,8 @@ from vae_jax.metrics import importances, infomec, interventions, neighbours, pre
 from vae_jax.metrics.arrays import group_error, table
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.runs import Run, facts_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run
 
 SIZES = (3, 4, 6)
 

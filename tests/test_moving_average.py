@@ -26,7 +26,8 @@ from vae_jax.measuring import evaluate_run
 from vae_jax.models import VAE, Classifier, Multimodal
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
-from vae_jax.runs import Run, facts_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run
 from vae_jax.sweeps import run as sweeps_run
 from vae_jax.train import MeshConfig
 from vae_jax.train.metrics import MetricsWriter

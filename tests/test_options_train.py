@@ -17,7 +17,8 @@ from vae_jax.data import pipeline
 from vae_jax.errors import InputError
 from vae_jax.model import Context
 from vae_jax.objectives import Factor
-from vae_jax.runs import Run, facts_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run
 
 EXPERIMENT = '''"""A tiny experiment."""
 

@@ -94,7 +94,7 @@ def runs(tmp_path_factory):
     told = config(VAE(3, MLP((8,)), condition=Condition("label")))
     made["cvae"] = folder / "cvae"
     from vae_jax import data
-    from vae_jax.runs import facts_of
+    from vae_jax.rundata import facts_of
 
     run = Run.create(made["cvae"], "tiny", told, (8, 8, 1), facts_of(data.load(told.data, "train")))
     support.checkpoint(run)

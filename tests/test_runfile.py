@@ -14,7 +14,8 @@ from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.runs import Run, facts_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run
 
 COMMANDS = {
     "eval": [],

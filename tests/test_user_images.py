@@ -17,7 +17,8 @@ from vae_jax.evaluation import encode_all, evaluate
 from vae_jax.models import M2, VAE, Classifier
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
-from vae_jax.runs import Run, facts_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run
 from vae_jax.user_images import user_batches
 
 RNG = np.random.default_rng(0)

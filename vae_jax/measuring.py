@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from vae_jax import evaluations, runfile
+from vae_jax import evaluations, rundata
 from vae_jax.atomic import jsonable
 from vae_jax.data.limit import text as rows_text
 from vae_jax.errors import InputError, nearest
@@ -260,7 +260,7 @@ def protocol(
 ) -> dict[str, Any]:
     """Returns everything that a number depends on besides the weights."""
     info, data = run.source(split).info, run.config.data
-    changed = runfile.change(run, run.source(split))
+    changed = rundata.change(run.trained_on, run.source(split))
     pixels = "binary" if info.values == "binary" else "in [0, 1]"
     if data.binarize != "none":
         pixels = f"binary ({data.binarize} binarisation)"

@@ -24,7 +24,8 @@ from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.errors import InputError
 from vae_jax.model import Facts
-from vae_jax.runs import Run, check_free, commit, environment, facts_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run, check_free, commit, environment
 from vae_jax.train import Optimizer, TrainState
 from vae_jax.train.metrics import read_lines
 

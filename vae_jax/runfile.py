@@ -1,30 +1,25 @@
-"""What a run folder says of itself, and whether it is still so: its config.json, and the data it was trained on.
+"""The content of a run's config.json, checked.
 
-People edit config.json, and change data after training. Both are found here, in one line that names the entry or the
-change, before a model is built that no checkpoint fits.
+People edit config.json. What they break is found here, in one line that names the entry, before a model is built that
+no checkpoint fits.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vae_jax import config as configs
-from vae_jax import data
 from vae_jax.bounded import read_json
 from vae_jax.config import Config
-from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError, nearest
 from vae_jax.model import NO_FACTS, Facts
 from vae_jax.typed import conform
 
 if TYPE_CHECKING:
-    from vae_jax.data import DataConfig, Source
-    from vae_jax.runs import Run
+    pass
 
 # Without these the defaults of another model would take their place. Later versions add options, never these.
 REQUIRED = ("steps", "seed", "data", "model", "optimizer", "data.name", "data.batch_size", "model.kind")
@@ -131,75 +126,3 @@ def _facts(value: Any) -> Facts:
         if name != "label_names" and min((number,) if isinstance(number, int) else number, default=0) < 0:
             raise InputError(f"facts.{name}: {json.dumps(number)} is out of range; it must be 0 or more")
     return NO_FACTS._replace(**facts)
-
-
-def load_source(run: Run, split: str) -> Source:
-    """Returns one split of the data of a run, as long as they are still of the form that its model was made for.
-
-    Raises:
-      InputError: they cannot be read any more, have no such split, or have another form.
-    """
-    # The batch of training is no matter of those who look at a run, and its data may have become fewer than that.
-    options = dataclasses.replace(run.config.data, batch_size=1)
-    try:
-        source = data.load(options, split)
-    except InputError as error:
-        raise _unreadable(run, options, split, error) from error
-    # By name first: a class folder that is gone must not shift the numbers of the others.
-    source = data.classes.match(source, run.facts.label_names, run.config.data.name)
-    check_source(run, source)
-    return source
-
-
-def _unreadable(run: Run, options: DataConfig, split: str, error: InputError) -> InputError:
-    """Returns the error in words of somebody who has a run and no options of data to change."""
-    try:
-        sizes = data.load(options, "train").info.sizes
-    except InputError as reason:
-        return InputError(f"{run.path}: its data cannot be loaded as they were in training; restore them ({reason})")
-    if split in SPLITS and split not in sizes:
-        # The held-out ones first.
-        there = [name for name in reversed(SPLITS) if name in sizes]
-        return InputError(
-            f"--split {split}: the data of {run.path} have no such split; use --split {' or '.join(there)}"
-        )
-    return error
-
-
-def check_source(run: Run, source: Source) -> None:
-    """Checks that a run's data are still of the form that its model was made for.
-
-    More or fewer examples of that form can be measured: `change` puts it into words for the protocol.
-
-    Args:
-      run: the run.
-      source: any split of its data, as they are now.
-
-    Raises:
-      InputError: images of another shape, other classes, factors or conditions.
-    """
-    from vae_jax.runs import facts_of
-
-    known, seen = run.facts, facts_of(source)
-    if not known.examples:  # of before facts were kept: the model knows none
-        known, seen = NO_FACTS, NO_FACTS
-    then, now = _form(run.image_shape, known), _form(source.info.image_shape, seen)
-    if then != now:
-        raise InputError(
-            f"{run.path}: was trained on {then}, but the data ({source.info.where}) are now {now}; restore those data, "
-            "or train again on these"
-        )
-
-
-def change(run: Run, source: Source) -> str | None:
-    """Returns what changed in the size of the training data since training, None if nothing did or nothing is known."""
-    then, now = run.facts.examples, source.info.sizes["train"]
-    return f"{now:,} training examples, {then:,} when the run was trained" if then and then != now else None
-
-
-def _form(shape: Sequence[int], facts: Facts) -> str:
-    """Returns "8x8x1 images with 10 classes"."""
-    parts = [f"{facts.classes} classes"] if facts.classes else []
-    parts += [f"factors of {', '.join(map(str, facts.factors))} values"] if facts.factors else []
-    parts += [f"conditions of {facts.cond} numbers"] if facts.cond else []
-    return f"{'x'.join(map(str, shape))} images" + (f" with {' and '.join(parts)}" if parts else "")

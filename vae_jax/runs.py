@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import config as configs
-from vae_jax import runfile, train
+from vae_jax import rundata, runfile, train
 from vae_jax.atomic import write_json
 from vae_jax.bounded import read_json
 from vae_jax.config import Config
@@ -142,6 +142,11 @@ class Run:
         prior = getattr(self.config.model, "prior", None)
         return prior.unit() if prior is not None else None
 
+    @property
+    def trained_on(self) -> rundata.TrainedOn:
+        """The form of the training data."""
+        return rundata.TrainedOn(self.image_shape, self.facts)
+
     def provenance(self) -> dict[str, Any]:
         """Returns what made this run: seed, commit, machine and versions; None where `env.json` cannot be read."""
         env = read_environment(self.path)
@@ -193,7 +198,7 @@ class Run:
         """
         if self.lead is not None:
             return self.lead.source(split)
-        return runfile.load_source(self, split)
+        return rundata.load(self.path, self.config.data, self.trained_on, split)
 
     def batches(self, split: str, batch_size: int | None = None, limit: int = 0) -> Iterator[dict[str, Any]]:
         """Yields the split once (or `limit` examples of it), as the model saw it in training; no batch is dropped."""
@@ -286,13 +291,6 @@ def blank_batch(image_shape: tuple[int, int, int], facts: Facts) -> dict[str, ja
     if facts.cond:
         batch["cond"] = jnp.zeros((1, facts.cond))
     return batch
-
-
-def facts_of(source: Source) -> Facts:
-    """Returns what a model may know of the training data, from any of its splits."""
-    info = source.info
-    sizes = int(info.sizes["train"]), info.num_classes or 0, tuple(info.factor_sizes), info.cond_size
-    return Facts(*sizes, label_names=tuple(info.label_names))
 
 
 def environment() -> dict[str, Any]:

@@ -20,8 +20,9 @@ from vae_jax.errors import InputError
 from vae_jax.lock import locked
 from vae_jax.model import Model
 from vae_jax.resuming import FREE_ON_RESUME, Start
+from vae_jax.rundata import facts_of
 from vae_jax.runlog import log_to
-from vae_jax.runs import Run, data_range, facts_of, is_torso
+from vae_jax.runs import Run, data_range, is_torso
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed

@@ -74,8 +74,8 @@ def load(config: DataConfig, split: str) -> Source:
 
 def _check_memory(config: DataConfig, size: int, where: str) -> None:
     """Refuses to hold more than `max_bytes` of decoded pixels, which `pipeline="device"` would."""
-    most = getattr(config, "max_bytes", None)
-    if most is not None and size > most:
+    most = config.max_bytes
+    if size > most:
         raise InputError(
             f"data.max_bytes: the images of {shown(where)} are {size:,} bytes in memory, over {most:,}; use "
             f"--data.pipeline grain, or --data.max-bytes {size}"

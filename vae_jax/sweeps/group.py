@@ -17,7 +17,8 @@ from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn
 from vae_jax.resuming import check_data
-from vae_jax.runs import Run, facts_of, optimizer_of
+from vae_jax.rundata import facts_of
+from vae_jax.runs import Run, optimizer_of
 from vae_jax.sweeps.plan import Member, program_of
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
