@@ -79,7 +79,9 @@ WRONG: list[tuple[str, Any, str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("option", "wrong", "said", "right"), WRONG, ids=lambda v: repr(v)[:40])
+@pytest.mark.parametrize(
+    ("option", "wrong", "said", "right"), WRONG, ids=lambda v: "" if type(v) is object else repr(v)[:40]
+)
 def test_a_wrong_type_is_refused_with_what_to_write(option, wrong, said, right):
     base = configs.choose(Config(), "model.likelihood", "gaussian-learned")
     with pytest.raises(InputError) as error:
