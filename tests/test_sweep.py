@@ -400,7 +400,10 @@ def test_a_metric_that_members_refuse_costs_nothing_else(tmp_path, capsys, monke
         (["--vary", "optimizer.lr=1e-3,0.001"], "--vary optimizer.lr: 1e-3 and 0.001 are the same value here"),
         (["--vary", "model.laten_dim=2,3"], "did you mean '--model.latent-dim'?"),
         (["--vary", "model.objective=elbo,betta"], "no such objective; did you mean 'beta'?"),
-        (["--vary", "model.objective.beta=1,4"], "the chosen objective has no beta; --model.objective beta or"),
+        (
+            ["--vary", "model.objective.beta=1,4"],
+            "the chosen objective has no beta; use --model.objective beta --model.objective.beta 1",
+        ),
         (["--vary", "model.latent_dim=2,0"], "model.latent_dim: 0 is out of range"),
         (["--vary", "optimizer.lr=1e-3,fast"], "'fast' is not a number"),
         (["--vary", "model.network=mlp,conv64"], "multiples of 16, the images are 8x8"),
