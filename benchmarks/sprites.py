@@ -69,9 +69,9 @@ def scores(z: np.ndarray, y: np.ndarray) -> dict[str, float]:
         "dci_disentanglement": dci.disentanglement.value,
         "dci_completeness": dci.completeness.value,
         "dci_informativeness": dci.informativeness.value,
-        "sap": metrics.sap(z, y, train=6667, test=3333, groups=0).value,
-        "factorvae_score": metrics.factorvae_score(z, y, groups=0).value,
-        "betavae_score": metrics.betavae_score(z, y, groups=0).value,
+        "sap": metrics.sap(z, y, train=6667, test=3333, resamples=0).value,
+        "factorvae_score": metrics.factorvae_score(z, y, resamples=0).value,
+        "betavae_score": metrics.betavae_score(z, y, resamples=0).value,
     }
 
 

@@ -429,7 +429,11 @@ def test_eval_prints_the_ladder_and_its_protocol(binary, tmp_path, capsys):
     assert 0 < about["acceptance"] <= 1
     assert about["chain_spread"] > about["chain_stderr"] > 0
     assert "simulated" in held["protocol"]["bdmc"]["data"]
+    # The error of the chains is no error of the estimate: said in the file and under the table, beside the number.
+    note = "lower bound of the error: it is the spread of chains that share the bias of an unconverged path, and log "
+    assert all(held["protocol"][name]["chain_stderr_note"].startswith(note) for name in ("ais", "bdmc"))
     text = " ".join(capsys.readouterr().out.split())
+    assert f"chain_stderr {about['chain_stderr']:.4g}, chain_stderr_note {note}" in text
     for word in ("threshold", "chains 6", "temperatures 12", "leapfrog 2", "seed 9", "k 5", "split test", "bdmc_gap"):
         assert word in text, word
 

@@ -43,7 +43,7 @@ DUPLICATED = np.concatenate([UNIT, UNIT], axis=1)
 DEAD = np.concatenate([UNIT, 0.01 * RANDOM], axis=1)
 NOISY = ROTATED + 0.2 * RANDOM  # what no closed form is known for
 SPLIT = {"train": 480, "test": 240}
-CHEAP = {"train": 400, "test": 400, "groups": 0}  # of the scores that draw batches
+CHEAP = {"train": 400, "test": 400, "resamples": 0}  # of the scores that draw batches
 
 
 def same_as_perfect(z):
@@ -219,16 +219,16 @@ def test_modularity_of_known_codes():
 
 
 def test_explicitness_of_known_codes():
-    assert metrics.explicitness(UNIT, FACTORS, **SPLIT, groups=0).value > 0.99
-    assert metrics.explicitness(ROTATED, FACTORS, **SPLIT, groups=0).value > 0.99  # linear codes: turning is nothing
-    assert metrics.explicitness(CONSTANT, FACTORS, **SPLIT, groups=0).value == pytest.approx(0.5)
+    assert metrics.explicitness(UNIT, FACTORS, **SPLIT, resamples=0).value > 0.99
+    assert metrics.explicitness(ROTATED, FACTORS, **SPLIT, resamples=0).value > 0.99  # linear codes: turning is nothing
+    assert metrics.explicitness(CONSTANT, FACTORS, **SPLIT, resamples=0).value == pytest.approx(0.5)
     chance = metrics.explicitness(RANDOM, FACTORS, **SPLIT)
     assert chance.value == pytest.approx(0.5, abs=0.06)
 
 
 def test_a_category_is_explicit_only_as_one_column_a_value():
     category = np.array([2, 0, 1])[FACTORS[:, :1]] ** 2.0
-    named = metrics.explicitness(category, FACTORS[:, 1:2] * 0 + FACTORS[:, :1], **SPLIT, groups=0, discrete=True)
+    named = metrics.explicitness(category, FACTORS[:, 1:2] * 0 + FACTORS[:, :1], **SPLIT, resamples=0, discrete=True)
     assert named.value == pytest.approx(1)
 
 
@@ -263,7 +263,7 @@ def test_sap_equals_the_published_formula_in_plain_loops():
     for d, k in itertools.product(range(3), range(3)):
         svm = LinearSVC(C=0.01, class_weight="balanced").fit(NOISY[rows, d : d + 1], FACTORS[rows, k])
         accuracy[d, k] = svm.score(NOISY[shown, d : d + 1], FACTORS[shown, k])
-    found = metrics.sap(NOISY, FACTORS, **SPLIT, groups=0)
+    found = metrics.sap(NOISY, FACTORS, **SPLIT, resamples=0)
     np.testing.assert_allclose(found.scores, accuracy, atol=0.01)  # the two solvers stop at other digits
     ordered = np.sort(accuracy, axis=0)
     assert found.value == pytest.approx(np.mean(ordered[-1] - ordered[-2]), abs=0.01)
@@ -271,7 +271,7 @@ def test_sap_equals_the_published_formula_in_plain_loops():
 
 def test_sap_of_duplicated_and_constant_codes_is_0():
     for codes in (DUPLICATED, CONSTANT):
-        assert metrics.sap(codes, FACTORS, **SPLIT, groups=0).value == 0
+        assert metrics.sap(codes, FACTORS, **SPLIT, resamples=0).value == 0
 
 
 def test_sap_of_factors_as_numbers_is_a_gap_of_squared_correlations():
@@ -422,13 +422,13 @@ def test_scores_of_held_factors_equal_the_papers_draws_from_the_grid():
     codes, rng, n = rep(FACTORS), np.random.default_rng(1), 1000
     x, label = loops_beta(rep, n, 4, rng)
     beta = LogisticRegression().fit(x, label).score(*loops_beta(rep, n, 4, rng))
-    ours = metrics.betavae_score(codes, FACTORS, train=n, test=n, batch=4, groups=0)
+    ours = metrics.betavae_score(codes, FACTORS, train=n, test=n, batch=4, resamples=0)
     assert ours.value == pytest.approx(beta, abs=4 * math.sqrt(2 * 0.25 / n))
 
     variance = codes.var(0, ddof=1)
     train, test = loops_factor(rep, n, 4, variance, rng), loops_factor(rep, n, 4, variance, rng)
     factor = test[train.argmax(0), np.arange(3)].sum() / n
-    ours = metrics.factorvae_score(codes, FACTORS, train=n, test=n, batch=4, groups=0)
+    ours = metrics.factorvae_score(codes, FACTORS, train=n, test=n, batch=4, resamples=0)
     assert ours.value == pytest.approx(factor, abs=4 * math.sqrt(2 * 0.25 / n))
     assert 0.4 < factor < 0.95
 
@@ -651,7 +651,10 @@ BAD = {
     "mig: 1 bins": lambda: metrics.mig(UNIT, FACTORS, bins=1),
     "mig: discrete has 2 entries for 3": lambda: metrics.mig(UNIT, FACTORS, discrete=[True, False]),
     "mig: factor 0 is not finite": lambda: metrics.mig(UNIT, np.where(FACTORS == 0, np.nan, FACTORS)),
-    "resamples: -1": lambda: metrics.mig(UNIT, FACTORS, resamples=-1),
+    "resamples: -1 ": lambda: metrics.mig(UNIT, FACTORS, resamples=-1),
+    "resamples: -1 must be 0 or more": lambda: metrics.irs(UNIT, FACTORS, resamples=-1),
+    "resamples: -2 must be 0 or more": lambda: metrics.modularity(UNIT, FACTORS, resamples=-2),
+    "resamples: -3 must be 0 or more": lambda: metrics.jemmig(UNIT, FACTORS, resamples=-3),
     "rmig: log_var .* the shapes must agree": lambda: metrics.rmig(UNIT, FACTORS, np.zeros((720, 2))),
     "rmig: log_var of dimension 0 is not a number": lambda: metrics.rmig(UNIT, FACTORS, UNIT * np.nan),
     "rmig: 100 bins from 4 to -4": lambda: metrics.rmig(UNIT, FACTORS, limits=(4, -4)),
@@ -682,10 +685,10 @@ def test_bad_settings_are_named(message):
 
 
 def test_parts_too_small_to_be_measured_give_no_error():
-    """Six rows in five parts: a part has one row, and no score."""
+    """Six rows in five parts: a part has one row, and no score. Of four, draws in which a factor is constant."""
     assert group_error(lambda rows: [metrics.mig(UNIT[rows], FACTORS[rows]).value], np.arange(6)) == ()
     y = grid((2, 2), 3)
-    assert metrics.irs(y * 1.0, y, groups=5).stderr is None
+    assert metrics.irs(y[[0, 3, 0, 3]] * 1.0, y[[0, 3, 0, 3]], resamples=50).stderr is None
 
 
 def test_metrics_are_there_as_the_readme_says():

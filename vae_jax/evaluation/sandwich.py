@@ -43,7 +43,11 @@ class Chains(NamedTuple):
 
     @property
     def chain_stderr(self) -> float | None:
-        """Standard error that the chains alone leave on the mean over examples of `log_mean` (delta method), nats."""
+        """Standard error that the chains alone leave on the mean over examples of `log_mean` (delta method), nats.
+
+        A lower bound: the delta method holds for weights that spread little, and chains that have not converged share a
+        bias that their spread does not show. The gap of BDMC does.
+        """
         n, chains = self.log_weight.shape
         if chains == 1:
             return None

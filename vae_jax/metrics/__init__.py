@@ -23,10 +23,11 @@ Rows should be a uniform sample of the factor grid, or all of it, in any order. 
 | `udr` | 0 to about 1, higher | models trained apart found the same codes; needs no factors | arXiv:1905.12614 |
 
 Defaults are the papers' settings as disentanglement_lib (arXiv:1811.12359) ran them. Every score has a standard error.
-Scores of contingency tables (`mig`, `rmig`, `jemmig`, `modularity`) take it from a bootstrap over rows; scores that
-train or draw something from the method of groups: the whole procedure again on five disjoint parts of the rows; `udr`
-from a bootstrap over the other models. None of them holds the bias that a finite sample gives a score, nor the spread
-between training seeds.
+It is that of a bootstrap over rows, in which fits, votes and test rows are drawn and made again (the bins of tables
+stay), and of `udr` over the other models. `dci` and `info_mec`, too slow or unfit for that (nearest neighbors of rows
+that were drawn twice), take it from five disjoint parts of the rows, a lower bound: up to a third too small. Claimed
+against true spread over fresh rows: `benchmarks/stderr.py`, `results/stderr.json`. No error holds the bias that a
+finite sample gives a score, nor the spread between training seeds.
 
 scikit-learn loads when a score first needs it.
 """

@@ -20,7 +20,7 @@ TINY = 1e-11  # added to importances before their logarithm, as disentanglement_
 
 
 class Dci(NamedTuple):
-    """Disentanglement, completeness, informativeness; each with its standard error by the method of groups.
+    """Disentanglement, completeness, informativeness; standard errors by the method of groups, lower bounds.
 
     Attributes:
       disentanglement: in [0, 1]: each code matters for one factor only.

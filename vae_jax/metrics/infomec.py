@@ -29,7 +29,7 @@ ACTIVE = 1 / 20  # of the widest range of any continuous code
 
 
 class InfoMec(NamedTuple):
-    """InfoM, InfoC and InfoE; each with its standard error by the method of groups.
+    """InfoM, InfoC and InfoE; each with its standard error by the method of groups, a lower bound.
 
     Attributes:
       modularity: InfoM in [0, 1]: each code knows of one factor only.

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.errors import InputError
-from vae_jax.metrics.arrays import GROUPS, Table, grouped, moving, scores, table
+from vae_jax.metrics.arrays import RESAMPLES, Table, moving, resampled, scores, table
 
 VOTES = 1000  # votes whose batches are held at a time
 
@@ -24,7 +24,7 @@ class Accuracy(NamedTuple):
 
     Attributes:
       value: accuracy on the evaluation votes.
-      stderr: method of groups: all again on each of 5 disjoint parts of the rows, with as many fewer votes.
+      stderr: bootstrap over rows: all again on rows drawn with replacement, with other draws of batches and votes.
       train: accuracy on the training votes.
       active: code dimensions that took part, bool [D].
       votes: for the FactorVAE score, training votes of each factor for each dimension, int [F, D]; else None.
@@ -53,7 +53,7 @@ def betavae_score(
     test: int = 5_000,
     batch: int = 64,
     names: Sequence[str] = (),
-    groups: int = GROUPS,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Accuracy:
     """BetaVAE score: can a linear classifier tell which factor a batch of pairs has in common?
@@ -68,7 +68,7 @@ def betavae_score(
       train, test: points.
       batch: B, pairs a point.
       names: of the factors, for messages.
-      groups: parts of the rows for the standard error; 0 for none.
+      resamples: bootstrap samples for the standard error, each as costly as the score; 0 for none.
       seed: of the draws.
 
     Returns:
@@ -97,13 +97,13 @@ def betavae_score(
 
     value, learned = score(facts, train, test, np.random.default_rng(seed))
 
-    # Each part draws its own: draws in common would hide their share of the error.
+    # Each resample draws its own batches: draws in common would hide their share of the error.
     own = np.random.default_rng([seed, 1])
 
-    def part_score(part: Table, n: int) -> tuple[float, ...]:
-        return score(part, max(train // n, 1), max(test // n, 1), own)[:1]
+    def again(drawn: Table) -> tuple[float, ...]:
+        return score(drawn, train, test, own)[:1]
 
-    (found,) = scores([value], grouped("betavae_score", facts, names, groups, seed, part_score))
+    (found,) = scores([value], resampled("betavae_score", facts, names, resamples, seed, again))
     return Accuracy(found.value, found.stderr, learned, np.ones(facts.codes.shape[1], bool))
 
 
@@ -117,7 +117,7 @@ def factorvae_score(
     threshold: float = 0.05,
     variance_rows: int = 10_000,
     names: Sequence[str] = (),
-    groups: int = GROUPS,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Accuracy:
     """FactorVAE score: does the dimension that moves least tell which factor is held?
@@ -129,7 +129,7 @@ def factorvae_score(
     here says which dimensions took part. With none the score is 0.
 
     Args:
-      codes, factors, batch, names, groups, seed: as for `betavae_score`; batch >= 2.
+      codes, factors, batch, names, resamples, seed: as for `betavae_score`; batch >= 2.
       train, test: votes.
       threshold: least standard deviation of a dimension that takes part.
       variance_rows: most rows for Var(z_d).
@@ -164,13 +164,13 @@ def factorvae_score(
 
     value, learned, active, votes = score(facts, train, test, np.random.default_rng(seed))
 
-    # Each part draws its own: draws in common would hide their share of the error.
+    # Each resample draws its own batches: draws in common would hide their share of the error.
     own = np.random.default_rng([seed, 1])
 
-    def part_score(part: Table, n: int) -> tuple[float, ...]:
-        return score(part, max(train // n, 1), max(test // n, 1), own)[:1]
+    def again(drawn: Table) -> tuple[float, ...]:
+        return score(drawn, train, test, own)[:1]
 
-    errors = grouped("factorvae_score", facts, names, groups, seed, part_score)
+    errors = resampled("factorvae_score", facts, names, resamples, seed, again)
     (found,) = scores([value], errors)
     return Accuracy(found.value, found.stderr, learned, active, votes)
 

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from vae_jax.metrics.arrays import (
-    GROUPS,
+    RESAMPLES,
     Discrete,
     Table,
-    group_error,
+    bootstrap_error,
     mask,
     one_hot_codes,
     scores,
@@ -29,7 +29,7 @@ class Sap(NamedTuple):
 
     Attributes:
       value: mean over factors.
-      stderr: method of groups: classifiers trained again on each of 5 disjoint parts of the rows.
+      stderr: bootstrap: classifiers trained and tested again on rows drawn with replacement.
       per_factor: [F].
       scores: accuracy on the test rows (or R^2) of each code alone on each factor, [D, F].
     """
@@ -45,7 +45,7 @@ class Explicitness(NamedTuple):
 
     Attributes:
       value: mean over factors of the area under the ROC curve on the test rows.
-      stderr: method of groups.
+      stderr: bootstrap, as of `Sap`.
       per_factor: [F].
       train: the same on the training rows.
     """
@@ -64,7 +64,7 @@ def sap(
     test: int = TEST,
     continuous: bool = False,
     names: Sequence[str] = (),
-    groups: int = GROUPS,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Sap:
     """Separated attribute predictability: how much better the best code alone predicts a factor than the second best.
@@ -80,8 +80,8 @@ def sap(
       train, test: rows, drawn without replacement.
       continuous: factors are numbers.
       names: of the factors, for messages.
-      groups: parts of the rows for the standard error; 0 for none.
-      seed: of the draw.
+      resamples: bootstrap samples for the standard error, each as costly as the score; 0 for none.
+      seed: of the draws.
 
     Returns:
       `Sap`, in [0, 1], higher is better.
@@ -103,7 +103,7 @@ def sap(
 
     found = matrix(rows, shown)
     per_factor = _gaps(found)
-    (score,) = scores([per_factor.mean()], group_error(value, rows, shown, groups=groups))
+    (score,) = scores([per_factor.mean()], bootstrap_error(value, rows, shown, resamples=resamples, seed=seed))
     return Sap(score.value, score.stderr, per_factor, found)
 
 
@@ -142,7 +142,7 @@ def explicitness(
     test: int = TEST,
     discrete: Discrete = False,
     names: Sequence[str] = (),
-    groups: int = GROUPS,
+    resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Explicitness:
     """Explicitness: whether a linear classifier on all codes tells each value of a factor from the others.
@@ -152,7 +152,7 @@ def explicitness(
     disentanglement_lib's settings: standardised codes, scikit-learn's default penalty (C = 1), 10,000 and 5,000 rows.
 
     Args:
-      codes, factors, train, test, names, groups, seed: as for `sap`; D >= 1.
+      codes, factors, train, test, names, resamples, seed: as for `sap`; D >= 1.
       discrete: code dimensions that the classifier sees as one column a value.
 
     Returns:
@@ -177,7 +177,7 @@ def explicitness(
         return [float(areas(rows, shown)[1].mean())]
 
     learned, seen = areas(rows, shown)
-    (score,) = scores([seen.mean()], group_error(value, rows, shown, groups=groups))
+    (score,) = scores([seen.mean()], bootstrap_error(value, rows, shown, resamples=resamples, seed=seed))
     return Explicitness(score.value, score.stderr, seen, float(learned.mean()))
 
 
