@@ -41,8 +41,8 @@ def few_steps(monkeypatch):
     """Cuts every config to two steps of eight examples on one device when it is checked, as every config is."""
     real = configs.check
 
-    def check(config):
-        return real(dataclasses.replace(config.shrink(), mesh=MeshConfig(data=1)))
+    def check(config, **options):
+        return real(dataclasses.replace(config.shrink(), mesh=MeshConfig(data=1)), **options)
 
     monkeypatch.setattr(configs, "check", check)
 
