@@ -270,7 +270,7 @@ def test_damage_to_what_holds_no_numbers_changes_none(here, capsys, name):
 
 
 def test_report_says_that_env_json_cannot_be_read(here, capsys):
-    for text in ("[]", '{"packages": 3}', "\xff", ""):
+    for text in ("[]", "[1]", '{"packages": 3}', "\xff", ""):
         (here / "run" / "env.json").write_text(text, encoding="latin-1")
         assert said(capsys, 0, "report", "run") == ""
         assert "not there, or cannot be read" in Path("run/report.html").read_text()

@@ -6,6 +6,10 @@ import signal
 import threading
 from types import TracebackType
 
+# How many signals flags took so far, and how many flags still wait for one. The command line reads both, to tell a
+# signal that somebody deals with from one that nobody noticed.
+noticed, waiting = 0, 0
+
 
 class Interrupted(Exception):
     """A signal stopped the run after its checkpoint was saved; `exit_code` is 128 + signal (130, 143)."""
@@ -23,18 +27,24 @@ class SignalFlag:
         self._old: dict[int, object] = {}
 
     def __enter__(self) -> SignalFlag:
+        global waiting
         # Python delivers signals to the main thread only; elsewhere (notebook workers) there is nothing to catch.
         if threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGTERM, signal.SIGINT):
                 self._old[signum] = signal.signal(signum, self._set)
+            waiting += 1
         return self
 
     def _set(self, signum: int, frame: object) -> None:
+        global noticed
         del frame
+        noticed += 1
         self.signum = signum
         self._restore()
 
     def _restore(self) -> None:
+        global waiting
+        waiting -= bool(self._old)
         for signum, handler in self._old.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
         self._old = {}
