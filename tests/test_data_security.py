@@ -5,6 +5,7 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import resource
 import shutil
 import struct
@@ -17,7 +18,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jax import bounded, data
+from vae_jax import bounded, data, training
+from vae_jax.api import experiment
 from vae_jax.cli import codes
 from vae_jax.data import idx, prepared, record_files
 from vae_jax.data.config import DataConfig
@@ -231,6 +233,41 @@ def test_headers_that_lie_in_other_ways(tmp_path):
         (tmp_path / "x.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         with contextlib.suppress(InputError):  # anything else is a traceback for the user
             assert np.array_equal(load(tmp_path / "x.npz", protocol="full").arrays["image"][..., 0], GREY)
+
+
+def test_a_header_is_bounded_before_it_is_read(tmp_path):
+    """64 MiB of blanks in a few KB: numpy reads the whole of a header before it looks at it."""
+    blank = b"\x93NUMPY\x02\x00" + struct.pack("<I", 64 << 20)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("images.npy", blank + b" " * (64 << 20))
+    refused(lambda: load(tmp_path / "x.npz"), "its header takes 67,108,864 bytes", "numpy.savez")
+
+
+def test_items_without_bytes_are_refused(tmp_path):
+    head = io.BytesIO()
+    np.lib.format.write_array_header_1_0(head, {"shape": (10, 2**31 - 1), "fortran_order": False, "descr": "|V0"})
+    (tmp_path / "x.npy").write_bytes(head.getvalue())
+    refused(lambda: load(tmp_path / "x.npy"), "save plain numbers")
+
+
+def test_json_is_read_from_files_only(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ValueError, match="not a regular file"):
+        bounded.read_json(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize("name", [".lock", "log.txt", "history.jsonl"])
+def test_files_that_grow_are_not_written_through_links(tmp_path, name):
+    victim, config = tmp_path / "victim", experiment("vae_digits", steps=1).shrink()
+    run = training.train_run(config, "mine", tmp_path / "run")
+    victim.write_text("mine")
+    (run.path / name).unlink()
+    (run.path / name).symlink_to(victim)
+    with pytest.raises(InputError, match=r"is a link, .*; remove it"):
+        training.train_run(config, "mine", run.path, resume=True)
+    assert victim.read_text() == "mine"
+    (run.path / name).unlink()
+    assert training.train_run(config, "mine", run.path, resume=True).path == run.path
 
 
 def test_gzipped_idx_is_unpacked_no_further_than_its_header_says(tmp_path):

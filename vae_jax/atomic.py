@@ -7,6 +7,7 @@ that somebody planted is never followed. `discard` removes whatever is unfinishe
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -17,6 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vae_jax.errors import InputError
+
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
 _unfinished: set[Path] = set()
 
 
@@ -30,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _unfinished.add(temporary)
     try:
         # Made here, so that it is our own file in a folder where others may write too; the umask gives its mode.
-        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o666))
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | _NOFOLLOW, 0o666))
         yield temporary
         _to_disk(temporary)
         os.replace(temporary, path)
@@ -69,11 +73,27 @@ def forget() -> None:
 def _to_disk(path: Path) -> None:
     # Without it a power cut soon after the rename can leave an empty file in place of the old one. The folder is not
     # synchronized: the worst that follows from that is the old file, whole.
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def no_link(path: str | os.PathLike[str], flags: int) -> int:
+    """Opens a file that grows in place, for `open(opener=...)`; never through a link, which may lead anywhere.
+
+    Raises:
+      InputError: the path is a link.
+    """
+    try:
+        return os.open(path, flags | _NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise InputError(
+            f"{os.fspath(path)}: is a link, and a run writes into its own folder only; remove it"
+        ) from None
 
 
 def write_json(path: Path, values: Any) -> None:

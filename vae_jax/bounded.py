@@ -23,6 +23,7 @@ from vae_jax.errors import InputError
 
 JSON_BYTES = 64 << 20  # of one JSON file; a name for each of a million classes fits
 DEFAULT_BYTES = 4 << 30  # dSprites, the largest of the common .npz files, takes 3 GiB
+_HEADER_BYTES = 10_000  # of one array; numpy parses no more either
 # Deflate cannot expand more than this: a member that claims more than its packed bytes allow is false or damaged.
 _DEFLATE_RATIO = 1032
 _DAMAGED = (ValueError, OSError, EOFError, KeyError, IndexError, TypeError, zipfile.BadZipFile, zlib.error,
@@ -71,6 +72,8 @@ def read_json(path: Path) -> Any:
       OSError: it cannot be read.
       ValueError: it is not JSON, nested deeper than Python can follow, or has more than `JSON_BYTES` bytes.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for, a device read for ever
+        raise ValueError("not a regular file")
     size = path.stat().st_size
     if size > JSON_BYTES:
         raise ValueError(f"{size:,} bytes")
@@ -112,12 +115,8 @@ def _members(file: IO[bytes], where: str, limit: int, fix: str) -> dict[str, np.
 
 def _read(file: IO[bytes], size: int, where: str, left: int, limit: int, fix: str) -> np.ndarray:
     """Returns the array of a .npy stream of `size` bytes, if it takes at most `left` of the `limit`."""
-    version = np.lib.format.read_magic(file)
-    if version not in ((1, 0), (2, 0)):
-        raise InputError(f"{where}: is of .npy version {version}; save plain numbers with numpy.savez")
-    header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = header(file)
-    if dtype.hasobject:
+    shape, fortran, dtype = _header(file, where)
+    if dtype.hasobject or dtype.itemsize == 0:  # of items without bytes, any number would fit
         raise InputError(
             f"{where}: holds Python objects, which are not read because they can run code; save plain numbers, "
             "e.g. numpy.stack(images)"
@@ -136,6 +135,22 @@ def _read(file: IO[bytes], size: int, where: str, left: int, limit: int, fix: st
     if fortran:
         return np.ascontiguousarray(flat.reshape(shape[::-1]).transpose())
     return flat.reshape(shape)
+
+
+def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns (shape, whether in Fortran order, type) of a .npy stream, and leaves it at the first number."""
+    version = np.lib.format.read_magic(file)
+    if version not in ((1, 0), (2, 0)):
+        raise InputError(f"{where}: is of .npy version {version}; save plain numbers with numpy.savez")
+    # numpy reads as much as the header says of itself, up to 4 GiB, before it looks at any of it.
+    size = file.read(2 if version == (1, 0) else 4)
+    length = int.from_bytes(size, "little")
+    if length > _HEADER_BYTES:
+        raise InputError(f"{where}: its header takes {length:,} bytes; save plain numbers with numpy.savez")
+    head = io.BytesIO(size + file.read(length))
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(head)
+    return np.lib.format.read_array_header_2_0(head)
 
 
 def fill(file: IO[bytes], target: memoryview) -> None:

@@ -8,9 +8,8 @@ for readers that want one number per metric: the value measured under the run's 
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from vae_jax.atomic import jsonable, write_json
 from vae_jax.bounded import read_json
 from vae_jax.errors import InputError
 from vae_jax.evaluation.measures import MEASURES, expand
+from vae_jax.lock import alone
 from vae_jax.targets import judge
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def check_out(file: Path, run: Path) -> None:
 def update(file: Path, run: Path, experiment: str, config: Config, result: Mapping[str, Any], asked: Sequence[str] = ()
            ) -> tuple[dict[str, Any], Path | None]:  # fmt: skip
     """Merges the result of a call into a file; returns its new content, and where an unreadable one was moved to."""
-    with _alone(file.parent):  # of two calls at a time neither loses the other's numbers
+    with alone(file.parent):  # of two calls at a time neither loses the other's numbers
         entries, aside = [], None
         if file.exists():
             try:
@@ -214,21 +214,3 @@ def _free(file: Path) -> Path:
     while path.exists():
         path, number = file.with_name(f"{file.stem}.damaged-{number}{file.suffix}"), number + 1
     return path
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds a folder to oneself for the block, where the system has such locks."""
-    try:
-        import fcntl
-
-        handle = os.open(folder, os.O_RDONLY)
-    except (ImportError, OSError):
-        yield
-        return
-    try:
-        with contextlib.suppress(OSError):  # a network file system without locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)  # which releases it

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from vae_jax.atomic import no_link
 from vae_jax.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def locked(folder: Path) -> Iterator[None]:
     # Not in Python's "w" mode, which would empty the file of the process that holds the lock.
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        file = no_link(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     except OSError as error:
         raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --workdir") from error
     try:
@@ -54,3 +55,21 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(file)
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Holds a folder to oneself for the block, where the system has such locks."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):  # a network file system without locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)  # which releases it

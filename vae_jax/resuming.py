@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from vae_jax import config as configs
-from vae_jax.atomic import write_json
+from vae_jax.atomic import no_link, write_json
 from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
@@ -326,6 +326,6 @@ def _append(path: Path, values: dict[str, Any]) -> None:
     file = path / HISTORY
     line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="seconds"), **values})
     torn = file.is_file() and file.read_bytes()[-1:] not in (b"", b"\n")
-    with file.open("a", encoding="utf-8") as out:
+    with open(file, "a", encoding="utf-8", opener=no_link) as out:
         # A line that a kill cut short is ended, so that it does not swallow this one.
         out.write(("\n" if torn else "") + line + "\n")

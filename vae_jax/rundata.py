@@ -46,6 +46,8 @@ def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> So
     """
     # The batch of training is no matter of those who look at a run, and its data may have become fewer than that.
     options = dataclasses.replace(options, batch_size=1)
+    if data.DATASETS[options.name].made:
+        options = dataclasses.replace(options, source=None)  # earlier versions kept one that nothing reads
     try:
         source = data.load(options, split)
     except InputError as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from vae_jax import config as configs
 from vae_jax.bounded import read_json
@@ -17,9 +17,6 @@ from vae_jax.config import Config
 from vae_jax.errors import InputError, nearest
 from vae_jax.model import NO_FACTS, Facts
 from vae_jax.typed import conform
-
-if TYPE_CHECKING:
-    pass
 
 # Without these the defaults of another model would take their place. Later versions add options, never these.
 REQUIRED = ("steps", "seed", "data", "model", "optimizer", "data.name", "data.batch_size", "model.kind")

@@ -7,6 +7,9 @@ import logging
 import sys
 import threading
 from pathlib import Path
+from typing import Any
+
+from vae_jax.atomic import no_link
 
 _guard = threading.Lock()
 _owners: list[int] = []  # threads with an open log, one entry per log
@@ -15,6 +18,9 @@ _before: tuple[int, bool] = (logging.NOTSET, True)  # level and propagation of t
 
 class _LogFile(logging.FileHandler):
     """A file that may be on a full disk: what it cannot take must not hide the error that it was to record."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=no_link)
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not isinstance(sys.exception(), OSError):

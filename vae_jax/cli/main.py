@@ -92,15 +92,19 @@ def run(argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Shows on stderr, in one line, that a damaged checkpoint was passed over."""
-    handler, source = logging.StreamHandler(sys.stderr), logging.getLogger("vae_jax.train.checkpoint")
+    """Shows warnings on stderr, a line each: a damaged checkpoint or eval.json that was passed over, a missing lock."""
+    handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("vae-jax: warning: %(message)s"))
-    source.addHandler(handler)
+    # Training says its own in the progress display.
+    sources = [logging.getLogger(f"vae_jax.{name}") for name in ("train.checkpoint", "measuring", "lock")]
+    for source in sources:
+        source.addHandler(handler)
     try:
         yield
     finally:
-        source.removeHandler(handler)
+        for source in sources:
+            source.removeHandler(handler)
 
 
 def _call(name: str, argv: list[str]) -> int | None:

@@ -32,7 +32,8 @@ def install() -> None:
     waker, reader = socket.socketpair()
     waker.setblocking(False)
     signal.set_wakeup_fd(waker.detach(), warn_on_full_buffer=False)
-    os.register_at_fork(after_in_child=_uninstall)
+    if hasattr(os, "register_at_fork"):  # not on Windows
+        os.register_at_fork(after_in_child=_uninstall)
     threading.Thread(target=_watch, args=(reader,), name="signals", daemon=True).start()
 
 

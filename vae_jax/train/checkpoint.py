@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from vae_jax.train.state import TrainState
 from vae_jax.train.waiting_loop import waiting_loops
 
 logger = logging.getLogger(__name__)
+# Opening and reading change settings of the whole process, which threads would put back in the wrong order.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 class Checkpoints:
@@ -175,12 +178,13 @@ class Checkpoints:
 def _quiet() -> Iterator[None]:
     """Keeps orbax from reporting damage in its own words beside ours."""
     absl = logging.getLogger("absl")
-    level = absl.level
-    absl.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        absl.setLevel(level)
+    with _ONE_AT_A_TIME:
+        level = absl.level
+        absl.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            absl.setLevel(level)
 
 
 def _reason(error: Exception) -> str:
