@@ -128,7 +128,7 @@ def run_sweep(plan: Any, workdir: Path | None, *, resume: bool, quiet: bool) -> 
 
     name = f"{plan.experiment}-sweep"
     folder = workdir or (newest_folder(name, file=FILE) if resume else free_folder(name))
-    groups = make_groups(plan)
+    groups = make_groups(plan, folder if resume else None)
     steps = sum(plan.members[group[0]].config.steps for group in groups[0])
     with Progress(steps, quiet=quiet) as progress:
         values = sweep_run(plan, folder, groups, resume=resume, report=progress.report, say=progress.say)
