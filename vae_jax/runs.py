@@ -144,8 +144,19 @@ class Run:
 
     @property
     def trained_on(self) -> rundata.TrainedOn:
-        """The form of the training data."""
-        return rundata.TrainedOn(self.image_shape, self.facts)
+        """The form and the hash of the training data."""
+        return rundata.TrainedOn(self.image_shape, self.facts, self.data_sha256)
+
+    def data_change(self, split: str) -> str | None:
+        """Returns what changed in its training data since training, None for nothing.
+
+        Raises:
+          InputError: then `split` is held out no more.
+        """
+        known = self.source("train" if self.data_sha256 else split)
+        changed = rundata.change(self.trained_on, known)
+        rundata.check_held_out(self.path, changed, self.source(split))
+        return changed
 
     def provenance(self) -> dict[str, Any]:
         """Returns what made this run: seed, commit, machine and versions; None where `env.json` cannot be read."""
