@@ -152,8 +152,11 @@ DAMAGED = [
     '{"step": 4}',
     '{"step": 4, "split": "test", "protocol": {}, "metrics": {"elbo": 1}}',
     '{"step": "4", "split": "test", "protocol": {}, "metrics": {}}',
+    '{"step": 4, "split": "test", "protocol": {"n": 9}, "metrics": {}}',
+    '{"step": 4, "split": "test", "data": "d", "protocol": {}, "metrics": {}}',
     "\udcff",
 ]
+NUMBERS = [("value", "abc"), ("value", True), ("stderr", "abc"), ("n", 9.5), ("n", None)]
 
 
 @pytest.mark.parametrize("text", DAMAGED)
@@ -172,6 +175,20 @@ def test_a_damaged_file_is_kept_aside_and_said(run, text, capsys, caplog):
     assert held(run)["metrics"] == whole["metrics"]
     file.write_text(text, errors="surrogateescape")
     assert evaluate_run(run)["set_aside"] == str(run.path / "eval.damaged-2.json")
+
+
+@pytest.mark.parametrize(("key", "value"), NUMBERS)
+def test_a_metric_that_is_no_number_is_moved_aside_and_not_judged(run, key, value):
+    file, whole = run.path / "eval.json", held(run)
+    values = held(run)
+    values["evaluations"][0]["metrics"]["elbo"][key] = value
+    file.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=r"cannot be read \(metrics.elbo holds what is no number\)"):
+        evaluations.read(file)
+    aside = run.path / "eval.damaged.json"
+    _, moved = evaluations.update(file, run.path, "tiny", run.config, whole["evaluations"][0])
+    assert moved == aside
+    assert held(run)["metrics"] == whole["metrics"]
 
 
 def test_out_is_merged_too_and_never_holds_two_runs(run, made, tmp_path, capsys):

@@ -9,9 +9,10 @@ import option_fields
 import pytest
 from options import tiny
 
+import vae_jax as vj
 from vae_jax import config as configs
-from vae_jax import train
-from vae_jax.cli import idle, main
+from vae_jax import idle, train
+from vae_jax.cli import main, options, sweep
 from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError
 from vae_jax.models import VAE, Autoencoder
@@ -44,7 +45,7 @@ CASES = {
 def given(words, experiment):
     """Returns the config of these words, which must all be read."""
     config = parse_config(experiment, words, "test")
-    idle.refuse(config, experiment, words)
+    idle.refuse([config], experiment, options.given(words))
     return config
 
 
@@ -106,3 +107,36 @@ def test_the_command_refuses_before_it_writes(tmp_path, capsys, monkeypatch):
         "--optimizer.schedule.kind step, or leave it out\n"
     )
     assert not (tmp_path / "run").exists()
+
+
+NO_CRITIC = (
+    "critic_optimizer.lr: 0.5 is not used because the objective trains no critic; add --model.objective factor, or "
+    "leave it out"
+)
+
+
+def test_a_sweep_refuses_common_options_that_no_member_reads(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["sweep", "vae_digits", "--seeds", "0:2", "--critic-optimizer.lr", "0.5", "--workdir", "made", "--smoke"]
+    assert main.run(words) == 2
+    assert capsys.readouterr().err == f"vae-jax: {NO_CRITIC}\n"
+    assert list(tmp_path.iterdir()) == []
+    for more in (["--model.objective", "factor"], ["--vary", "model.objective=elbo,factor"]):
+        own, rest = sweep.take_own([*words[2:6], *more])
+        plan = sweep.read_plan(vj.experiment("vae_digits"), "vae_digits", own, rest, smoke=True)
+        assert {member.config.critic_optimizer.lr for member in plan.members} == {0.5}
+
+
+def test_python_refuses_the_same(monkeypatch):
+    plans: list = []
+    monkeypatch.setattr("vae_jax.api.run_sweep", lambda plan, *a, **k: plans.append(plan) or ({}, None))
+    option = {"critic_optimizer.lr": 0.5}
+    factor = {"model.objective": "factor"}
+    for refused in (lambda: vj.experiment("vae_digits", **option), lambda: vj.sweep("vae_digits", **option)):
+        with pytest.raises(InputError) as error:
+            refused()
+        assert str(error.value) == NO_CRITIC
+    assert vj.experiment("vae_digits", **option, **factor).critic_optimizer.lr == 0.5
+    vj.sweep("vae_digits", **option, vary={"model.objective": ("elbo", "factor")})
+    vj.sweep("vae_digits", **option, **factor)
+    assert [len(plan.members) for plan in plans] == [2, 1]

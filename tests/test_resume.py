@@ -1,5 +1,6 @@
 """Continuing a run: its own options, what may change, other data, other weights, and what a kill leaves behind."""
 
+import contextlib
 import json
 import os
 import re
@@ -22,7 +23,7 @@ from vae_jax.errors import InputError
 from vae_jax.figures import read_metrics
 from vae_jax.lock import locked
 from vae_jax.measuring import finished
-from vae_jax.runs import Run, check_free
+from vae_jax.runs import Run, check_free, is_torso
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.loop import NonFinite
 from vae_jax.train.metrics import MetricsWriter
@@ -386,6 +387,27 @@ def test_a_run_of_before_still_knows_how_many_examples_it_had(pictures, capsys):
     assert "was trained on 40 examples, the data now has 50 examples" in line
 
 
+def test_a_sweep_of_before_keeps_its_split(pictures):
+    line = f"vae-jax sweep tiny --seeds 0:2 --workdir sweep {NPZ}"
+    vae_jax(f"{line} --data.protocol random-tenth")
+    record = json.loads(Path("sweep/sweep.json").read_text())
+    record["config"]["data"]["protocol"] = "standard"  # its name of then
+    for member in record["members"]:
+        member["state"] = "waiting"
+    Path("sweep/sweep.json").write_text(json.dumps(record))
+    values = stored("sweep/seed=0")
+    del values["data_sha256"]
+    values["data"]["protocol"] = "standard"
+    Path("sweep/seed=0/config.json").write_text(json.dumps(values))
+    shutil.rmtree("sweep/seed=1")
+    vae_jax(f"{line} --resume")
+    assert stored("sweep/seed=1")["data"]["protocol"] == "random-tenth"
+    for seed in (0, 1):
+        assert Run.load(f"sweep/seed={seed}").source("test").size == 4
+    vae_jax(f"{line} --resume")
+    vae_jax(f"{line} --resume --data.protocol random-tenth")
+
+
 def test_a_sweep_refuses_other_data(pictures, capsys):
     line = f"vae-jax sweep tiny --seeds 0:2 --workdir sweep {NPZ}"
     vae_jax(line)
@@ -421,6 +443,13 @@ def test_a_run_with_other_weights_that_is_killed_at_once_keeps_them(tmp_path, tr
     shutil.rmtree(tmp_path / "killed" / "checkpoints")
     again = vj.resume(tmp_path / "killed", quiet=True)
     assert_same(again.restore(), whole.restore())
+
+
+def test_the_weights_are_read_once(tmp_path, trained, monkeypatch):
+    real, restored = Run.restore, []
+    monkeypatch.setattr(Run, "restore", lambda run, *a, **k: restored.append(run.path) or real(run, *a, **k))
+    training.train_run(put(Run.load(trained).config, steps=1), "tiny", tmp_path / "new", init_from=Run.load(trained))
+    assert restored == [trained]
 
 
 def test_weights_that_do_not_fit_are_refused_by_name(folder, run8, capsys):
@@ -511,7 +540,6 @@ TORSOS = {
     "env": {"env.json": '{"packages": {"vae_jax": "1"}}', "figures/": ""},
     "log": {"log.txt": "2026-01-01 00:00:00,000 INFO vae_jax.training: x\n"},
     "figures": {"figures/": ""},
-    "empty": {},
 }
 
 
@@ -528,6 +556,28 @@ def test_folders_of_runs_killed_before_their_config_are_known(folder, capsys, fi
     line = refused(capsys, "vae-jax train --resume named")
     assert "named: was stopped before its options were written; start it anew with" in line
     assert advised(line) == "vae-jax train EXP --workdir named"
+
+
+def test_an_empty_folder_is_no_run_to_resume_but_free(folder, run8, capsys):
+    torso(folder / "empty", {})
+    check_free(folder / "empty")
+    for line in ("vae-jax train --resume empty", "vae-jax train tiny --workdir empty --resume"):
+        assert "empty: not a run folder (no config.json in it)" in refused(capsys, line)
+    with pytest.raises(InputError, match=r"empty: not a run folder \(no config.json in it\)"):
+        training.train_run(Run.load(run8).config, "tiny", folder / "empty", resume=True)
+    assert list((folder / "empty").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [".lock", "log.txt", "figures"])
+def test_only_files_of_ours_are_read_and_not_whole(folder, name, monkeypatch):
+    theirs = folder / "pipe"
+    theirs.mkdir()
+    os.mkfifo(theirs / name)  # reading it would wait for ever
+    monkeypatch.setattr(Path, "read_text", lambda *a, **k: pytest.fail("was read whole"))
+    assert not is_torso(theirs)
+    (theirs / name).unlink()
+    torso(folder / "log", {"log.txt": TORSOS["log"]["log.txt"] * 1000})
+    assert is_torso(folder / "log")
 
 
 def test_a_run_killed_before_its_config_starts_anew(folder, capsys):
@@ -598,6 +648,50 @@ def test_a_second_process_is_refused_by_pid_until_the_first_is_killed(folder, ru
         process.communicate()
     vae_jax(f"vae-jax train --resume {run8} --steps 9 --quiet")
     assert (run8 / ".lock").read_text() == f"{os.getpid()}\n"
+
+
+def test_a_run_is_read_again_under_the_lock(run8, monkeypatch):
+    config = Run.load(run8).config
+
+    @contextlib.contextmanager
+    def other_first(path):  # another process trained between the check and the lock
+        values = stored(run8)
+        values["optimizer"]["lr"] = 0.25
+        (run8 / "config.json").write_text(json.dumps(values))
+        yield
+
+    monkeypatch.setattr(training, "locked", other_first)
+    with pytest.raises(InputError, match=r"cannot resume with a changed config \(optimizer.lr: 0.25 -> "):
+        training.train_run(put(config, steps=9), "tiny", run8, resume=True)
+    assert stored(run8)["optimizer"]["lr"] == 0.25
+
+
+@pytest.mark.parametrize("method", ["create", "resume"])
+def test_the_record_of_a_sweep_is_made_under_its_lock(folder, monkeypatch, method):
+    from vae_jax.sweeps.record import Record
+
+    line = "vae-jax sweep tiny --seeds 0:1 --workdir sweep --quiet --steps 1"
+    if method == "resume":
+        vae_jax(line)
+        line += " --resume"
+    else:  # what a kill leaves is no obstacle
+        torso(folder / "sweep", {".lock": "7", ".sweep.0123456789abcdef.json": "{"})
+    free: list[bool] = []
+
+    def seen(path, *rest):
+        try:
+            with locked(path):
+                free.append(True)
+        except InputError:
+            free.append(False)
+        if not free[-1]:
+            raise KeyboardInterrupt
+        return real(path, *rest)
+
+    real = getattr(Record, method)
+    monkeypatch.setattr(Record, method, seen)
+    vae_jax(line, 130)
+    assert free == ([True, False] if method == "resume" else [False])
 
 
 def test_a_sweep_is_locked_and_so_are_its_members(folder, capsys, monkeypatch):

@@ -12,6 +12,7 @@ from vae_jax import data
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.rundata import facts_of
@@ -183,7 +184,8 @@ def trained(tmp_path):
         logging=Logging(1),
     )
     source = data.load(c.data, "train")
-    run = Run.create(tmp_path / "run", "mine", c, source.info.image_shape, facts_of(source))
+    sha256 = fingerprint(source)
+    run = Run.create(tmp_path / "run", "mine", c, source.info.image_shape, facts_of(source), data_sha256=sha256)
     support.checkpoint(run)
     yield run.path, file
     Run.source.cache_clear()
@@ -242,12 +244,61 @@ def test_more_data_of_the_same_form_are_measured_and_said(trained, capsys):
     Run.source.cache_clear()
     np.savez(file, **arrays(80))
     assert cli(["eval", str(path), "--metrics", "mse"]) == 0
-    text = "72 training examples, 36 when the run was trained"
-    assert f"data: {text}" in capsys.readouterr().out
+    run, old = Run.load(path), json.loads((path / "config.json").read_text())["data_sha256"]
+    now, new = run.source("train").size, fingerprint(run.source("train"))
+    text = (
+        f"{now} training examples, {run.facts.examples} when the run was trained; other training data than the run was "
+        f"trained on (SHA-256 {new[:12]} now, {old[:12]} then)"
+    )
+    assert f"data: {text}" in " ".join(capsys.readouterr().out.split())
     values = json.loads((path / "eval.json").read_text())
-    assert values["metrics"]["mse"]["n"] == 8
+    assert values["metrics"]["mse"]["n"] == 80 - now
     assert values["protocol"]["data_now"] == text
     assert values["metrics"]["elbo"]["protocol"] == {"data_now": None}, "of another test split"
+
+
+def test_replaced_data_of_the_same_form_and_number_are_said(trained, capsys):
+    path, file = trained
+    held = np.load(file)
+    images = held["images"].copy()
+    run = Run.load(path)
+    # A pixel of a training image; the test split is the same.
+    train = run.source("train").arrays["image"]
+    row = next(i for i in range(40) if np.array_equal(images[i], train[0].reshape(6, 6)))
+    options = {"images": images, "labels": held["labels"]}
+    images[row, 0, 0] ^= 1
+    Run.source.cache_clear()
+    np.savez(file, **options)
+    assert cli(["eval", str(path), "--metrics", "mse"]) == 0
+    said = json.loads((path / "eval.json").read_text())["protocol"]["data_now"]
+    assert said.endswith(f", {run.data_sha256[:12]} then)")
+    assert "other training data than the run was trained on (SHA-256 " in said
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["hash", "count"])
+def test_changed_data_that_were_split_by_row_are_not_measured_as_held_out(trained, capsys, known):
+    path, file = trained
+    values = json.loads((path / "config.json").read_text())
+    values["data"]["protocol"] = "random-tenth"
+    source = data.load(DataConfig("npz", str(file), batch_size=1, protocol="random-tenth"), "train")
+    values["facts"]["examples"], values["data_sha256"] = source.size, fingerprint(source)
+    if not known:  # as version 0.1 wrote it
+        del values["data_sha256"]
+        values["data"]["protocol"] = "standard"
+    (path / "config.json").write_text(json.dumps(values))
+    before = snapshot(path)
+    np.savez(file, **(arrays(40, seed=1) if known else arrays(50)))
+    assert cli(["eval", str(path)]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert err.startswith(f"vae-jax: {path}: its data ({file}) changed since training (")
+    assert "(SHA-256 " in err if known else "(45 training examples, 36 when the run was trained)" in err
+    assert err.endswith("may now be in the test split; restore those data, or train again on these\n")
+    assert snapshot(path) == before
+    assert cli(["eval", str(path), "--split", "train"]) == 0
+    Run.source.cache_clear()
+    np.savez(file, **arrays(40))
+    assert cli(["eval", str(path)]) == 0  # as the line says
 
 
 def test_fewer_data_than_a_batch_are_measured_and_none_are_named(trained, capsys):

@@ -281,6 +281,17 @@ def lines(folder):
     return [{name: value for name, value in line.items() if name != "images_per_s"} for line in found]
 
 
+def test_a_plan_has_plain_values_however_its_members_were_made(tmp_path):
+    np.savez(tmp_path / "x.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
+    found = DataConfig("npz", tmp_path / "x.npz", batch_size=np.int64(8))  # type: ignore[arg-type]
+    config = dataclasses.replace(SMALL, steps=np.int64(6), data=found)
+    groups = plan(Sweep("small", (plans.Member("a", config, {}),), (0,), {}))
+    (member,) = groups.sweep.members
+    assert (type(member.config.steps), type(member.config.data.batch_size)) == (int, int)
+    assert member.config.data.source == str(tmp_path / "x.npz")
+    assert list(groups.sources) == [member.config.data]
+
+
 def test_a_sweep_with_a_member_that_diverges_is_finished_and_says_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     sweep = make((0, 1), optimizer__lr=[1e-3, 1e30])

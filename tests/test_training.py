@@ -51,6 +51,20 @@ def assert_same(a, b):
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y), err_msg=jax.tree_util.keystr(path))
 
 
+def test_prepare_loads_the_checked_config(tmp_path, monkeypatch):
+    np.savez(tmp_path / "x.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
+    real, loaded = training.data.load, []
+    monkeypatch.setattr(training.data, "load", lambda c, split: loaded.append(c) or real(c, split))
+    checked, check = [], training.configs.check
+    monkeypatch.setattr(training.configs, "check", lambda c, **k: checked.append(c) or check(c, **k))
+    found = DataConfig("npz", tmp_path / "x.npz", batch_size=np.int64(8))  # type: ignore[arg-type]
+    training.prepare(put(SMALL, data=found))
+    assert loaded[0].source == str(tmp_path / "x.npz")
+    assert type(loaded[0].batch_size) is int
+    training.train_run(put(SMALL, steps=1), "x", tmp_path / "run")
+    assert len(checked) == 2, "once each"
+
+
 def test_a_run_folder_holds_what_the_contract_says(tmp_path):
     config = put(SMALL, logging=put(SMALL.logging, tensorboard=True, eval_every=6))
     run = training.train_run(config, "mine", tmp_path / "run")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax import config as configs
-from vae_jax import data, experiments_index, training
+from vae_jax import data, experiments_index, idle, training
 from vae_jax.cli.progress import Progress
 from vae_jax.cli.sweep import run_sweep
 from vae_jax.config import Config
@@ -32,7 +32,14 @@ def experiment(name: str, **options: Any) -> Config:
     Raises:
       InputError: unknown experiment, option or component; a value out of range.
     """
-    return _with_options(experiments_index.load(experiments_index.find(name)), options)
+    written = experiments_index.load(experiments_index.find(name))
+    config = _with_options(written, options)
+    idle.refuse([config], written, _names(options))
+    return config
+
+
+def _names(options: Mapping[str, Any]) -> list[str]:
+    return [name.replace("-", "_") for name in options]
 
 
 def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
@@ -108,6 +115,7 @@ def resume(path: Path | str, *, quiet: bool = False, **options: Any) -> Run:
     """
     run = Run.load(path)
     config = _with_options(run.config, options)
+    idle.refuse([config], run.config, _names(options))
     with Progress(config.steps, quiet=quiet) as progress:
         return training.train_run(
             config, run.experiment, run.path, resume=True, retune=True, report=progress.report, say=progress.say
@@ -148,6 +156,7 @@ def sweep(
       Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
     """
     path = experiments_index.find(_name(name))
+    base = experiments_index.load(path)
     folder, metrics = _folder(workdir), items(metrics, str, "metrics")
     resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
     strategy = conform(strategy, Strategy, "strategy", "vmap")
@@ -157,11 +166,12 @@ def sweep(
     known = _values(vary or {})
 
     def configure(written: dict[str, str]) -> Config:
-        return experiment(name, **options, **{option: known[option][text] for option, text in written.items()})
+        return _with_options(base, {**options, **{option: known[option][text] for option, text in written.items()}})
 
     check_names(metrics)
     texts = {option: tuple(values) for option, values in known.items()}
     members = tuple(plan.make_members(seeds, texts, configure))
+    idle.refuse([member.config for member in members], base, _names(options))
     what = Sweep(path.stem, members, seeds, texts, metrics, strategy)
     return run_sweep(what, folder, resume=resume, quiet=quiet)[0]
 

@@ -42,6 +42,8 @@ def read(file: Path) -> dict[str, Any]:
             values["evaluations"] = entries = [{k: values[k] for k in KEPT if k in values}]
         for entry in (values, *entries):
             _check(entry)
+        if not isinstance(values["data"], str):
+            raise ValueError(f"data {values['data']!r}")
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(
@@ -57,9 +59,15 @@ def _check(entry: Entry) -> None:
         raise ValueError(f"step {step!r}, split {split!r}")
     if not isinstance(protocol, dict) or not isinstance(metrics, dict):
         raise ValueError("protocol and metrics are not objects")
+    if type(protocol["n"]) is not int:
+        raise ValueError(f"protocol.n {protocol['n']!r}")
     for name, metric in metrics.items():
         if not {"value", "stderr", "n"} <= metric.keys():
             raise ValueError(f"metrics.{name} has no value, stderr and n")
+        # null stands for what was not finite, or has no error; a truth value is no number.
+        numbers = all(metric[key] is None or type(metric[key]) in (int, float) for key in ("value", "stderr"))
+        if not numbers or type(metric["n"]) is not int:
+            raise ValueError(f"metrics.{name} holds what is no number")
 
 
 def is_own(entry: Mapping[str, Any], config: Config) -> bool:

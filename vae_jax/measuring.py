@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from vae_jax import evaluations, rundata
+from vae_jax import evaluations
 from vae_jax.atomic import jsonable
 from vae_jax.data.limit import text as rows_text
 from vae_jax.errors import InputError, nearest
@@ -89,6 +89,7 @@ def evaluate_run(
     if write:
         evaluations.check_out(file, run.path)
     source = run.source(split)
+    changed = run.data_change(split)
     ks = bounds(metrics, k)
     options = _settings(settings or {}, k or ks)
     asked = measures.expand(metrics)
@@ -132,7 +133,7 @@ def evaluate_run(
         "step": int(state.step),
         "data": run.config.data.name,
         "split": split,
-        "protocol": protocol(run, split, ks, limit, result.n, seed, state) | subject.protocol,
+        "protocol": protocol(run, split, ks, limit, result.n, seed, state, changed) | subject.protocol,
         "metrics": {name: vars(result.metrics[name]) for name in names},
         "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
         "training": run.provenance(),
@@ -256,11 +257,17 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
 
 
 def protocol(
-    run: Run, split: str, ks: tuple[int, ...], limit: int, n: int, seed: int, state: TrainState
+    run: Run,
+    split: str,
+    ks: tuple[int, ...],
+    limit: int,
+    n: int,
+    seed: int,
+    state: TrainState,
+    changed: str | None,
 ) -> dict[str, Any]:
     """Returns everything that a number depends on besides the weights."""
     info, data = run.source(split).info, run.config.data
-    changed = rundata.change(run.trained_on, run.source(split))
     pixels = "binary" if info.values == "binary" else "in [0, 1]"
     if data.binarize != "none":
         pixels = f"binary ({data.binarize} binarisation)"

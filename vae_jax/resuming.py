@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -55,10 +55,12 @@ class Start:
     Attributes:
       run: as it will train.
       old: as its folder has it; None for a new run.
+      state: at step 0 of a new run that starts with another's weights; they were read to check that they fit.
     """
 
     run: Run
     old: Run | None = None
+    state: TrainState | None = field(default=None, compare=False, repr=False)
 
     def create(self) -> Run:
         """Makes the folder of a new run."""
@@ -68,10 +70,11 @@ class Start:
 
     def initial(self) -> TrainState | None:
         """Returns the state at step 0 of a run that starts with another's weights; None for one that does not."""
-        if self.run.init_from is None:
-            return None
+        if self.state is not None or self.run.init_from is None:
+            return self.state
         path, step = self.run.init_from
-        return initial(self.run, Run.load(path), step)
+        origin = Run.load(path)
+        return initial(self.run, origin, origin.restore(step))
 
     def notes(self, step: int) -> Iterator[str]:
         """Yields what a person should know of a run that is continued at this step, a line each."""
@@ -110,20 +113,14 @@ def begin(path: Path, experiment: str, config: Config, source: Source, init_from
       InputError: the folder is taken, or the weights to start from do not fit.
     """
     check_free(path)
-    origin = None
-    if init_from is not None:
-        # Absolute: the run must find it from any folder if it is killed before its first checkpoint.
-        origin = (str(init_from.path.absolute()), newest_good(init_from))
     sha256, facts = fingerprint(source), facts_of(source)
-    shape = source.info.image_shape
-    start = Start(Run(path, experiment, config, shape, facts, data_sha256=sha256, init_from=origin))
-    start.initial()  # for its refusals
-    return start
-
-
-def newest_good(run: Run) -> int:
-    """Returns the step of the newest checkpoint that can be read."""
-    return int(run.restore().step)
+    run = Run(path, experiment, config, source.info.image_shape, facts, data_sha256=sha256)
+    if init_from is None:
+        return Start(run)
+    found = init_from.restore()  # the newest that can be read
+    # Absolute: the run must find it from any folder if it is killed before its first checkpoint.
+    run = dataclasses.replace(run, init_from=(str(init_from.path.absolute()), int(found.step)))
+    return Start(run, state=initial(run, init_from, found))
 
 
 def reopen(path: Path, config: Config, source: Source, *, retune: bool = False) -> Start:
@@ -219,7 +216,7 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def initial(run: Run, origin: Run, step: int | None = None) -> TrainState:
+def initial(run: Run, origin: Run, found: TrainState) -> TrainState:
     """Returns the state at step 0 of a new run, with the weights that another run is evaluated with.
 
     Those are its moving average where it keeps one. The model's own state (running variances, exemplars) comes along;
@@ -228,12 +225,11 @@ def initial(run: Run, origin: Run, step: int | None = None) -> TrainState:
     Args:
       run: the new one; its folder need not exist.
       origin: the run whose weights are taken.
-      step: of the checkpoint; None for the newest.
+      found: the state of its checkpoint.
 
     Raises:
-      InputError: no checkpoint, or weights that do not fit; the first that does not is named.
+      InputError: weights that do not fit; the first that does not is named.
     """
-    found = origin.restore(step)
     ours = jax.eval_shape(run.init)
     wanted = {"params": ours.params, "model_state": ours.model_state}
     given = {"params": found.eval_params, "model_state": found.model_state}

@@ -13,16 +13,18 @@ from typing import NamedTuple
 
 from vae_jax import data
 from vae_jax.data import DataConfig, Source
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Facts
 
 
 class TrainedOn(NamedTuple):
-    """The form of the data that a model was made for: image shape (H, W, C), and what else it knows of them."""
+    """The data that a model was made for: image shape (H, W, C), what else it knows of them, and their hash."""
 
     image_shape: tuple[int, int, int]
     facts: Facts
+    data_sha256: str | None = None
 
 
 def facts_of(source: Source) -> Facts:
@@ -96,9 +98,46 @@ def check(where: Path, trained: TrainedOn, source: Source) -> None:
 
 
 def change(trained: TrainedOn, source: Source) -> str | None:
-    """Returns what changed in the size of the training data since training, None if nothing did or nothing is known."""
+    """Returns what changed in the training data since training, None if nothing did or nothing is known.
+
+    Args:
+      trained: the data that the run was trained on.
+      source: the training split as it is now; any split for a run without a hash.
+    """
     then, now = trained.facts.examples, source.info.sizes["train"]
-    return f"{now:,} training examples, {then:,} when the run was trained" if then and then != now else None
+    said = [f"{now:,} training examples, {then:,} when the run was trained"] if then and then != now else []
+    old = trained.data_sha256
+    if old is not None and (new := fingerprint(source)) != old:
+        said += [f"other training data than the run was trained on (SHA-256 {new[:12]} now, {old[:12]} then)"]
+    return "; ".join(said) or None
+
+
+def check_held_out(where: Path, changed: str | None, source: Source) -> None:
+    """Checks that changed data have no training examples in a split that is held out.
+
+    Protocol `random-tenth` splits by row number. With another number or order of rows, examples that the run was
+    trained on are in the test split. By content hash none ever moves there.
+
+    Args:
+      where: the run folder, for messages.
+      changed: what changed in the data, of `change`.
+      source: the split to be measured.
+
+    Raises:
+      InputError: it is held out, its data changed, and it was drawn by row number.
+    """
+    info = source.info
+    if changed is None or source.split == "train" or info.protocol != "random-tenth":
+        return
+    # Data with splits of their own carry the name of the protocol, but are not drawn by it.
+    test = info.sizes.get("test", 0)
+    rows = info.sizes["train"] + test
+    if "validation" not in info.sizes and test == max(1, rows // 10):
+        raise InputError(
+            f"{where}: its data ({info.where}) changed since training ({changed}), and protocol random-tenth splits "
+            f"them by row number, so that training examples may now be in the {source.split} split; restore those "
+            "data, or train again on these"
+        )
 
 
 def _form(shape: Sequence[int], facts: Facts) -> str:

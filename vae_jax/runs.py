@@ -109,7 +109,7 @@ class Run:
                 raise InputError(f"{path}: not a run folder, but it holds {len(inner)}; name one, as in {inner[0]}")
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
         held = runfile.read(file)
-        config = held.config if held.data_sha256 else _with_old_protocol(held.config)
+        config = held.config if held.data_sha256 else with_old_protocol(held.config)
         more: dict[str, Any] = {"data_sha256": held.data_sha256, "init_from": held.init_from}
         return cls(path, held.experiment, config, held.image_shape, held.facts, **more)
 
@@ -144,8 +144,19 @@ class Run:
 
     @property
     def trained_on(self) -> rundata.TrainedOn:
-        """The form of the training data."""
-        return rundata.TrainedOn(self.image_shape, self.facts)
+        """The form and the hash of the training data."""
+        return rundata.TrainedOn(self.image_shape, self.facts, self.data_sha256)
+
+    def data_change(self, split: str) -> str | None:
+        """Returns what changed in its training data since training, None for nothing.
+
+        Raises:
+          InputError: then `split` is held out no more.
+        """
+        known = self.source("train" if self.data_sha256 else split)
+        changed = rundata.change(self.trained_on, known)
+        rundata.check_held_out(self.path, changed, self.source(split))
+        return changed
 
     def provenance(self) -> dict[str, Any]:
         """Returns what made this run: seed, commit, machine and versions; None where `env.json` cannot be read."""
@@ -225,7 +236,7 @@ class Run:
         return hash(str(self.path))
 
 
-def _with_old_protocol(config: Config) -> Config:
+def with_old_protocol(config: Config) -> Config:
     """Returns the config of a run without `data_sha256` under the name that its split has today.
 
     The user's own data were split by their number of rows when that run was made. Only then are its test images ones
@@ -242,23 +253,33 @@ def _with_old_protocol(config: Config) -> Config:
 _TORSO = re.compile(r"\.lock|\.config\..*|\.env\..*|env\.json|log\.txt|figures")
 
 
+_LOOK = 4096  # bytes of a file that say whose it is
+
+
 def is_torso(path: Path) -> bool:
-    """Says whether a folder holds nothing, or only what a run leaves that is killed before its options are written."""
+    """Says whether a folder holds only what a run leaves that is killed before its options are written.
+
+    An empty one is none: no run was ever started there.
+    """
     if not path.is_dir() or (path / "config.json").exists():
         return False
-    return all(_TORSO.fullmatch(entry.name) and _is_ours(entry) for entry in path.iterdir())
+    entries = list(path.iterdir())
+    return bool(entries) and all(_TORSO.fullmatch(entry.name) and _is_ours(entry) for entry in entries)
 
 
 def _is_ours(entry: Path) -> bool:
     """Says whether a file of one of our names looks as we write it: others may have an env.json, too."""
     if entry.is_dir():
         return entry.name == "figures" and not any(entry.iterdir())
-    text = entry.read_text(errors="replace")
+    if not entry.is_file():  # a pipe of this name would be waited for
+        return False
+    if entry.name not in ("env.json", "log.txt"):
+        return entry.name != "figures"
+    with entry.open("rb") as file:
+        text = file.read(_LOOK).decode(errors="replace")
     if entry.name == "env.json":
         return '"packages"' in text and '"vae_jax"' in text
-    if entry.name == "log.txt":
-        return not text or re.match(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ vae_jax", text) is not None
-    return True
+    return not text or re.match(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ vae_jax", text) is not None
 
 
 def check_free(path: Path) -> None:
@@ -267,7 +288,7 @@ def check_free(path: Path) -> None:
     Raises:
       InputError: it holds a run, or something else.
     """
-    if not path.exists() or is_torso(path):
+    if not path.exists() or is_torso(path) or (path.is_dir() and not any(path.iterdir())):
         return
     if (path / "config.json").is_file():
         raise InputError(

@@ -63,9 +63,17 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
     Raises:
       InputError: they do not.
     """
-    configs.check(config)
+    source = load_fitting(configs.check(config))
+    return source, source.info.image_shape
+
+
+def load_fitting(config: Config) -> Source:
+    """Returns the training split of a config that `config.check` returned, as `prepare` does.
+
+    Raises:
+      InputError: data, model and devices do not fit together.
+    """
     source = data.load(config.data, "train")
-    shape = source.info.image_shape
     check_later(config, source, check_fit(config, source))
     mesh = train.make_mesh(config.mesh)
     micro = config.data.batch_size // config.accumulate
@@ -74,7 +82,7 @@ def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
             f"data.batch_size: {config.data.batch_size} in {config.accumulate} microbatch(es) does not divide over "
             f"{mesh.size} devices; choose a multiple of {mesh.size * config.accumulate}"
         )
-    return source, shape
+    return source
 
 
 def check_fit(config: Config, source: Source) -> Model:
@@ -176,7 +184,7 @@ def train_run(
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
     config = configs.check(config)
-    source, _ = prepare(config)
+    source = load_fitting(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
     if resume and is_torso(path):
         say(f"{path}: was stopped before its options were written; it starts anew")
@@ -187,6 +195,8 @@ def train_run(
         start = resuming.begin(path, experiment, config, source, init_from)
     # All that can be refused was refused: from here on the folder is written. One process does it where there are more.
     with locked(path) if jax.process_index() == 0 else contextlib.nullcontext():
+        if resume:  # again: until now another process may have trained here
+            start = resuming.reopen(path, config, source, retune=retune)
         run = start.run if resume else start.create()
         with log_to(run.path / "log.txt"):
             checkpoints = run.checkpoints(create=True)

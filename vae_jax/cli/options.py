@@ -85,6 +85,11 @@ _DATA_HELP = (
 )
 
 
+def given(words: Sequence[str]) -> list[str]:
+    """Returns the options that a command line names, as they are called in Python."""
+    return [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
+
+
 def _take_data(argv: list[str]) -> tuple[list[str], str | None]:
     """Returns (the other words, what `--data` names or None); the last one counts, as of every option."""
     rest, given = [], None

@@ -89,7 +89,8 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
       InputError: see `vae_jax.sweeps.plan`; and whatever `vae-jax train` refuses.
     """
     from vae_jax import config as configs
-    from vae_jax.cli.options import parse_config
+    from vae_jax import idle
+    from vae_jax.cli.options import given, parse_config
     from vae_jax.measuring import check_names
     from vae_jax.sweeps import plan
     from vae_jax.sweeps.record import Sweep
@@ -106,15 +107,20 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     # What is wrong with the common options is said without --vary.
     common = parse_config(base, options, f"vae-jax train {experiment}")
 
+    parsed: list[Config] = []
+
     def configure(values: dict[str, str]) -> Config:
         words = [word for option, value in values.items() for word in (f"--{option}", *value.split())]
         try:
             config = parse_config(base, [*options, *words], f"vae-jax train {experiment}") if words else common
         except InputError as error:
             raise InputError(f"--vary: {error}") from error
+        parsed.append(config)
         return configs.keep_targets(config.shrink() if smoke else config, base)
 
     members = plan.make_members(seeds, vary, configure)
+    # Not those of --vary: beside a component that reads them there may be one that does not.
+    idle.refuse(parsed, base, given(options))
     return Sweep(experiment, tuple(members), seeds, vary, metrics, strategy)
 
 
@@ -128,7 +134,7 @@ def run_sweep(plan: Any, workdir: Path | None, *, resume: bool, quiet: bool) -> 
 
     name = f"{plan.experiment}-sweep"
     folder = workdir or (newest_folder(name, file=FILE) if resume else free_folder(name))
-    groups = make_groups(plan)
+    groups = make_groups(plan, folder if resume else None)
     steps = sum(plan.members[group[0]].config.steps for group in groups[0])
     with Progress(steps, quiet=quiet) as progress:
         values = sweep_run(plan, folder, groups, resume=resume, report=progress.report, say=progress.say)

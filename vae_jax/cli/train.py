@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_jax.cli import idle
-from vae_jax.cli.options import parse_config
+from vae_jax import idle
+from vae_jax.cli.options import given, parse_config
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def _new(name: str | None, init_from: Path | None, workdir: Path | None, flags: 
         assert origin is not None
         base, stem, about = origin.config, origin.experiment, f"The options of {origin.path}, from its weights."
     config = parse_config(base, words, f"vae-jax train {stem}", description=f"{about}\n\n{RUN_OPTIONS}")
-    idle.refuse(config, base, words)
+    idle.refuse([config], base, given(words))
     if "--smoke" in flags:
         config = config.shrink()
     config = keep_targets(config, base)
@@ -88,7 +88,7 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
     _connect(flags)
     about = f"Continues {path}; the defaults are its own options.\n\n{RUN_OPTIONS}"
     config = parse_config(old.config, words, f"vae-jax train --resume {path}", description=about)
-    idle.refuse(config, old.config, words)
+    idle.refuse([config], old.config, given(words))
     if "--smoke" in flags and old.config.shrink() != old.config:
         raise InputError(f"--smoke: {path} was not made with it, and is resumed as it was made; leave --smoke out")
     return _train(keep_targets(config, old.config), old.experiment, path, flags, resume=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +13,14 @@ from vae_jax import config as configs
 from vae_jax.atomic import jsonable, write_json
 from vae_jax.bounded import read_json
 from vae_jax.errors import InputError
+from vae_jax.runs import Run, with_old_protocol
 from vae_jax.sweeps.plan import Member
 from vae_jax.train.population import Strategy
 from vae_jax.training import FREE_ON_RESUME
 
 FILE = "sweep.json"
+# What a sweep that was killed before its first `sweep.json` leaves.
+_LEFT = re.compile(r"\.lock|\.sweep\.[0-9a-f]+\.json")
 # What may differ when a sweep is continued: where it runs, and where its data lie.
 _FREE = tuple(option for option in FREE_ON_RESUME if option.startswith(("mesh.", "data.")))
 
@@ -54,8 +59,7 @@ class Record:
         Raises:
           InputError: it exists and is not empty, or cannot be written.
         """
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise InputError(f"{path}: already there; continue it with --resume, or choose another --workdir")
+        check_free(path)
         group_of = {number: g for g, members in enumerate(groups) for number in members}
         rows = [
             {
@@ -96,6 +100,8 @@ class Record:
             old = configs.check(configs.from_dict(values["config"]), json=True)
         except InputError as error:
             raise InputError(f"{path / FILE}: config.{error}") from error
+        if (held := _split_of(path, sweep)) is not None:
+            old = configs.put(old, "data.protocol", held)
         here = configs.put(sweep.members[0].config, "seed", old.seed)
         varied = tuple(f"{option}:" for option in sweep.vary) if changed else ()
         changed += [d for d in configs.diff(old, here) if not d.startswith((*_FREE, *varied))]
@@ -116,6 +122,33 @@ class Record:
         """Changes the row of one member and writes the file."""
         self.members[number].update(values)
         self.write()
+
+
+def check_free(path: Path) -> None:
+    """Checks that a new sweep may be written into a folder.
+
+    Raises:
+      InputError: it holds something that a sweep killed at its start did not leave.
+    """
+    if path.exists() and not (path.is_dir() and all(_LEFT.fullmatch(entry.name) for entry in path.iterdir())):
+        raise InputError(f"{path}: already there; continue it with --resume, or choose another --workdir")
+
+
+def keep_split(path: Path, sweep: Sweep) -> Sweep:
+    """Returns a sweep that goes on with its data split as they were: version 0.1 had another rule of the same name."""
+    file = path / FILE
+    if not file.is_file() or _split_of(path, sweep) != "random-tenth":
+        return sweep
+    if read(path)["config"].get("data", {}).get("protocol", "standard") != "standard":
+        return sweep  # asked for by name
+    members = (dataclasses.replace(m, config=with_old_protocol(m.config)) for m in sweep.members)
+    return dataclasses.replace(sweep, members=tuple(members))
+
+
+def _split_of(path: Path, sweep: Sweep) -> str | None:
+    """Returns the protocol of the first member's data, None before it is made; `sweep.json` has its config."""
+    member = path / sweep.members[0].name
+    return Run.load(member).config.data.protocol if (member / "config.json").is_file() else None
 
 
 def read(path: Path) -> dict[str, Any]:

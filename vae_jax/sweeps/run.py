@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import shutil
 import time
@@ -22,7 +23,7 @@ from vae_jax.model import Model
 from vae_jax.runs import Run
 from vae_jax.sweeps import table
 from vae_jax.sweeps.group import Trained, grouped, open_member, train_group
-from vae_jax.sweeps.record import Record, Sweep
+from vae_jax.sweeps.record import Record, Sweep, check_free, keep_split
 from vae_jax.train import TrainState
 from vae_jax.train.loop import NonFinite
 
@@ -33,14 +34,19 @@ ALWAYS = ("elbo", "rate", "distortion")
 
 
 class Groups(NamedTuple):
-    """The members of each program, and the training split of each data config."""
+    """The members of each program, the training split of each data config, and the sweep with checked configs."""
 
     members: list[list[int]]
     sources: dict[Any, Source]
+    sweep: Sweep
 
 
-def plan(sweep: Sweep) -> Groups:
+def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
     """Returns which members are one program; loads the data, writes nothing.
+
+    Args:
+      sweep: what to make.
+      folder: of a sweep that goes on.
 
     Raises:
       InputError: a member whose data, model or devices do not fit together.
@@ -49,13 +55,17 @@ def plan(sweep: Sweep) -> Groups:
     others: dict[Any, Source] = {}
     seen: list[tuple[Source, Model]] = []
 
+    members = (dataclasses.replace(m, config=configs.check(m.config)) for m in sweep.members)
+    sweep = dataclasses.replace(sweep, members=tuple(members))
+    if folder is not None:
+        sweep = keep_split(folder, sweep)
+
     def load(options: DataConfig, split: str) -> Source:
         if (options, split) not in others:
             others[options, split] = data.load(options, split)
         return others[options, split]
 
     def check(config: Config) -> tuple[Source, Any]:
-        configs.check(config)
         if config.mesh.fsdp != 1:
             raise InputError(
                 f"mesh.fsdp: {config.mesh.fsdp} would split a member over devices, but a sweep gives whole members to "
@@ -65,13 +75,13 @@ def plan(sweep: Sweep) -> Groups:
             sources[config.data] = data.load(config.data, "train")
         source = sources[config.data]
         if source.pipeline != "device":
-            training.prepare(config)
+            training.load_fitting(config)
         model = training.check_fit(config, source)
         training.check_later(config, source, model, load)
         seen.append((source, model))
         return source, model
 
-    groups = Groups(grouped(sweep.members, check), sources)
+    groups = Groups(grouped(sweep.members, check), sources, sweep)
     preflight.check_metrics(sweep.metrics, seen)
     return groups
 
@@ -99,17 +109,21 @@ def sweep_run(
       InputError: bad input; nothing was written. A metric that a member refuses stands in its row, under `refused`.
       Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
     """
-    groups = groups or plan(sweep)
-    record = Record.resume(workdir, sweep) if resume else Record.create(workdir, sweep, groups.members)
-    with locked(workdir), training.log_to(workdir / "log.txt"):
-        try:
-            _make(sweep, record, groups, report, say)
-        except BaseException as error:
-            logger.exception("stopped: %s", error)
-            raise
-        table.write(record.path, record.values)
-        record.write()
-    return record.values
+    groups = groups or plan(sweep, workdir if resume else None)
+    sweep = groups.sweep
+    # Before the lock, which makes the folder: what is refused writes nothing. Then again, now that nobody else writes.
+    Record.resume(workdir, sweep) if resume else check_free(workdir)
+    with locked(workdir):
+        record = Record.resume(workdir, sweep) if resume else Record.create(workdir, sweep, groups.members)
+        with training.log_to(workdir / "log.txt"):
+            try:
+                _make(sweep, record, groups, report, say)
+            except BaseException as error:
+                logger.exception("stopped: %s", error)
+                raise
+            table.write(record.path, record.values)
+            record.write()
+        return record.values
 
 
 def _make(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vae_jax.errors import InputError
@@ -78,26 +78,27 @@ RULES: dict[str, Rule] = {
 }
 
 
-def refuse(config: Config, experiment: Config, words: Sequence[str]) -> None:
-    """Refuses options of the command line that change the experiment's value of something that nothing reads.
+def refuse(configs: Sequence[Config], experiment: Config, options: Iterable[str]) -> None:
+    """Refuses options that change the experiment's value of something that nothing reads.
 
     Args:
-      config: what will be trained.
+      configs: what will be trained; of a sweep, every combination: it is enough that one of them reads the option.
       experiment: what the experiment's file gave: an option that repeats its value does no harm.
-      words: of the command line.
+      options: the names that were given, as in `optimizer.lr`.
 
     Raises:
       InputError: the first such option, with what to add for it to be read.
     """
     from vae_jax.config import flatten
 
-    new, old = flatten(config), flatten(experiment)
-    given = (word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--"))
-    for option in given:
+    old, every = flatten(experiment), [(config, flatten(config)) for config in configs]
+    for option in options:
         rule = next((rule for name, rule in RULES.items() if option == name or _below(option, name)), None)
-        if rule and option in new and new[option] != old.get(option) and not rule.read(config):
+        held = [(config, new[option]) for config, new in every if option in new]
+        changed = [value for _, value in held if value != old.get(option)]
+        if rule and changed and not any(rule.read(config) for config, _ in held):
             raise InputError(
-                f"{option}: {_shown(new[option])} is not used because {rule.why}; add {rule.fix}, or leave it out"
+                f"{option}: {_shown(changed[0])} is not used because {rule.why}; add {rule.fix}, or leave it out"
             )
 
 
