@@ -157,6 +157,31 @@ def test_a_source_of_nothing_is_left_out(inside, capsys):
     assert data.load(DataConfig("digits")).size == 1437
 
 
+def test_a_prepared_folder_of_embedded_images_is_left_out_or_its_name_is_used(inside, tmp_path, capsys):
+    folder = str(data.prepare("digits", None, str(tmp_path)).folder)
+    line = _refused(capsys, "train", "vae_digits", "--data.source", folder, "--workdir", "never")
+    assert line.endswith(f"{folder} is not read, because the images of 'digits' are embedded; leave it out\n")
+    assert data.load(parse_config(experiment("vae_digits"), [], "train").data).info.name == "digits"
+    for experiment_, name in (("beta_vae", "sprites"), ("vae_mnist", "mnist"), ("vae_digits", "image_folder")):
+        argv = ["--data.name", name, "--data.source", folder, "--data.protocol", "standard"]
+        line = _refused(capsys, "train", experiment_, *argv, "--workdir", "never")
+        assert line.endswith("; use --data digits\n")
+        options = parse_config(Config(), [*_fix(line), "--data.batch-size", "5"], "train")
+        assert data.load(options.data).info.name == "digits"
+    assert not (inside / "never").exists()
+
+
+def test_a_folder_of_images_is_not_searched_for_what_else_it_may_be(inside, monkeypatch):
+    def never(given, datasets):
+        raise AssertionError(f"{given} was searched")
+
+    config = DataConfig("image_folder", source="photos", batch_size=5)
+    monkeypatch.setattr(pick, "pick", never)
+    assert data.load(config, "train").size + data.load(config, "test").size == 60
+    with pytest.raises(AssertionError, match=r"x\.npz was searched"):
+        data.load(dataclasses.replace(config, source="x.npz"))
+
+
 def test_data_prepare_refuses_what_it_would_not_read(inside, capsys):
     line = _refused(capsys, "data", "prepare", "digits", "--from", "photos", "--data-dir", "out")
     assert "'digits' is embedded, so --from photos is not read; leave it out" in line

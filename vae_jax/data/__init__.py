@@ -188,24 +188,25 @@ def _check_source(config: DataConfig, entry: Entry) -> None:
     """Raises for a `source` that this data set does not read: training on other data would go unnoticed."""
     if config.source is None:
         return
+    folder = Path(config.source).expanduser()
+    # A folder of images may also hold other files; whoever says image_folder means the images. To search it for each
+    # split would cost more than all other checks.
+    if config.name == "image_folder" and folder.is_dir() and not prepared.is_prepared(folder):
+        return
     try:
         reader = pick.pick(config.source, DATASETS)[0]
     except InputError:
         reader = None  # the data set's own reader says what is wrong
     typed = shlex.quote(shown(config.source))
+    # Computed and embedded images are read from no folder, not even from a prepared one: their name selects them.
+    fix = f"use --data {reader if reader and DATASETS[reader].made else typed}"
     if entry.made:
-        fix = "leave it out" if reader is None else f"use --data {typed}"
+        fix = "leave it out" if reader in (None, config.name) else fix
         raise InputError(
             f"data.source: {typed} is not read, because the images of {config.name!r} are {entry.made}; {fix}"
         )
-    # A folder of images may also hold other files; whoever says image_folder means the images.
-    ours = reader in (None, config.name) or (
-        config.name == "image_folder" and Path(config.source).expanduser().is_dir()
-    )
-    if not ours:
-        raise InputError(
-            f"data.source: {typed} is {reader!r} data, which {config.name!r} does not read; use --data {typed}"
-        )
+    if reader not in (None, config.name):
+        raise InputError(f"data.source: {typed} is {reader!r} data, which {config.name!r} does not read; {fix}")
 
 
 def describe() -> list[dict[str, str]]:
