@@ -433,6 +433,19 @@ def test_scores_of_held_factors_equal_the_papers_draws_from_the_grid():
     assert 0.4 < factor < 0.95
 
 
+@pytest.mark.parametrize("unit", [(1.0, 100.0, 0.01), (100.0, 0.01, 1.0), (1e-3, 1e-3, 1e3)])
+def test_factorvae_score_does_not_depend_on_the_units_of_the_codes(unit):
+    """Variances are relative to those of each dimension: raw ones would let the smallest unit win every vote."""
+    options = {"train": 400, "test": 400, "batch": 16, "threshold": 0.0, "resamples": 3}
+    for codes in (UNIT, NOISY, rep(FACTORS)):
+        plain = metrics.factorvae_score(codes, FACTORS, **options)
+        scaled = metrics.factorvae_score(codes * np.asarray(unit), FACTORS, **options)
+        assert scaled.value == plain.value
+        assert scaled.stderr == pytest.approx(plain.stderr)
+        np.testing.assert_array_equal(scaled.votes, plain.votes)
+    assert metrics.factorvae_score(UNIT * np.asarray(unit), FACTORS, **options).value == 1
+
+
 def test_irs_of_known_codes():
     for codes in (UNIT, same_as_perfect(UNIT), DUPLICATED, DEAD[:, :3]):
         assert metrics.irs(codes, FACTORS).value == pytest.approx(1)
