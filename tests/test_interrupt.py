@@ -100,6 +100,12 @@ def test_the_second_signal_acts_while_the_training_loop_waits_for_the_device():
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "vae-jax: interrupted\n")
 
 
+@pytest.mark.parametrize("during", ["pass", "os.kill(os.getpid(), 2)"], ids=["quiet", "after a signal"])
+def test_after_the_training_loop_its_flag_waits_for_nothing(during):
+    done = python(MINUTES + FLAG + f"with SignalFlag():\n    {during}\n" + after(1.0) + "np.asarray(long(x))")
+    assert (done.returncode, done.stderr) == (130, "vae-jax: interrupted\n")
+
+
 def test_unfinished_files_are_removed_and_finished_ones_kept(tmp_path):
     (tmp_path / "eval.json").write_text("{}")
     done = python(
