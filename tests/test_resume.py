@@ -358,6 +358,26 @@ def test_other_data_of_the_same_shape_are_refused_and_init_from_takes_them(pictu
     vae_jax("vae-jax train --resume runs/tiny --steps 9 --quiet")
 
 
+def test_the_advice_names_data_that_the_run_does_not(pictures, capsys):
+    vae_jax(f"vae-jax train tiny {NPZ}")
+    Path("mine.npz").rename("other.npz")
+    pictures(seed=1)
+    line = refused(capsys, "vae-jax train --resume runs/tiny --data other.npz --data.source mine.npz")
+    assert advised(line) == "vae-jax train --init-from runs/tiny"
+    Path("mine.npz").rename("new.npz")
+    line = refused(capsys, "vae-jax train --resume runs/tiny --data new.npz")
+    assert advised(line) == "vae-jax train --init-from runs/tiny --data new.npz"
+    vae_jax(advised(line) + " --quiet")
+    assert stored("runs/tiny-2")["data"]["source"] == "new.npz"
+
+
+def test_a_folder_whose_checkpoints_could_not_be_read_back_is_refused(folder, capsys):
+    line = refused(capsys, "vae-jax train tiny --workdir runs/[red]dir")
+    assert "choose a --workdir without them" in line
+    assert not Path("runs").exists()
+    vae_jax("vae-jax train tiny --workdir runs/red-dir --quiet")
+
+
 def test_data_may_move(pictures, folder):
     vae_jax(f"vae-jax train tiny {NPZ}")
     Path("mine.npz").rename("moved.npz")

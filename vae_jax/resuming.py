@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -185,10 +186,12 @@ def check_data(run: Run, source: Source) -> None:
       InputError: other content, or another shape.
     """
     shape, where = tuple(source.info.image_shape), run.path
-    fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {where}`"
+    words = _data_words(run, source)
+    fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {where}{words}`"
     if tuple(run.image_shape) != shape:
         raise InputError(
-            f"{where}: was trained on images {run.image_shape}, the data now gives {shape}; start a new run"
+            f"{where}: was trained on images {run.image_shape}, the data now gives {shape}; start a new run "
+            f"with `vae-jax train {run.experiment}{words}`"
         )
     # Runs of before have no hash: what is known of their data has to do. Version 0.1 knew nothing.
     facts = facts_of(source)
@@ -199,6 +202,14 @@ def check_data(run: Run, source: Source) -> None:
             f"{where}: the training data ({source.info.name}, {source.info.where}) are not those that it was trained "
             f"on (SHA-256 {fingerprint(source)[:12]} now, {run.data_sha256[:12]} then); {fix}"
         )
+
+
+def _data_words(run: Run, source: Source) -> str:
+    """Returns " --data ..." for data that a run's own options do not name, else ""."""
+    own, info = run.config.data, source.info
+    if own.name == info.name and (own.source is None or Path(own.source).expanduser() == Path(info.where)):
+        return ""
+    return f" --data {shlex.quote(info.where if Path(info.where).exists() else info.name)}"
 
 
 def _counts(facts: Facts) -> tuple[Any, ...]:

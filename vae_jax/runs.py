@@ -286,8 +286,13 @@ def check_free(path: Path) -> None:
     """Checks that a new run may be written into a folder: there is none, or it is empty but for a torso.
 
     Raises:
-      InputError: it holds a run, or something else.
+      InputError: it holds a run, or something else, or its checkpoints could not be read back.
     """
+    if set("[]") & set(str(path.absolute())):
+        # Orbax takes its own path for a glob pattern when it merges the files of a checkpoint, and finds none.
+        raise InputError(
+            f"{path}: checkpoints under a path with [ or ] cannot be read back; choose a --workdir without them"
+        )
     if not path.exists() or is_torso(path) or (path.is_dir() and not any(path.iterdir())):
         return
     if (path / "config.json").is_file():
