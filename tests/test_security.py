@@ -3,7 +3,13 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from vae_jax import data
+from vae_jax.data.config import DataConfig
+from vae_jax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text()
@@ -37,3 +43,19 @@ def test_what_is_trusted_is_said_both_ways():
     assert [name.split(":")[0].split(" (")[0] for name, _ in rows] == [
         "experiment files", "data", "run folders", "weights and feature files",
     ]  # fmt: skip
+
+
+# One attack for each row that says "never"; an .npz or .npy with a pickle, and weights: tests/test_data_security.py
+# and tests/test_inception.py.
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM", "PDF", "EPS"])
+def test_a_picture_is_opened_by_the_named_decoders_only(tmp_path, kind):
+    """PIL would read each of these under this name, EPS through another program."""
+    picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    picture.save(tmp_path / "0.png", format=kind)
+    config = DataConfig("image_folder", source=str(tmp_path), batch_size=1, protocol="full")
+    with pytest.raises(InputError, match=r"0\.png: not a readable image \(no PNG, JPEG, BMP or WEBP file\)"):
+        data.load(config)
+    picture.save(tmp_path / "0.png")
+    assert data.load(config).info.image_shape == (8, 8, 1)
