@@ -1,5 +1,6 @@
 """SECURITY.md: its tests exist and it names no address; and attacks by the names of files."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax import data
+from vae_jax import data, runfile
+from vae_jax.config import Config, to_dict
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 
@@ -59,3 +61,23 @@ def test_a_picture_is_opened_by_the_named_decoders_only(tmp_path, kind):
         data.load(config)
     picture.save(tmp_path / "0.png")
     assert data.load(config).info.image_shape == (8, 8, 1)
+
+
+def test_a_name_in_a_config_is_looked_up_and_never_imported(tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Model: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    good = to_dict(Config()) | {"experiment": "x", "image_shape": [8, 8, 1]}
+    file = tmp_path / "config.json"
+    parts = [part for part, value in good["model"].items() if isinstance(value, dict) and "kind" in value]
+    assert {"network", "likelihood", "prior", "posterior"} <= {*parts}
+    for part in (None, *parts):
+        for name in ("evil", "evil:Model", "evil.Model"):
+            bad = json.loads(json.dumps(good))
+            (bad["model"] if part is None else bad["model"][part])["kind"] = name
+            file.write_text(json.dumps(bad))
+            with pytest.raises(InputError, match=re.escape(f"{name!r}")):
+                runfile.read(file)
+    assert not (tmp_path / "ran").exists()
+    file.write_text(json.dumps(good))
+    assert runfile.read(file).config == Config()
