@@ -38,7 +38,7 @@ lint: $(VENV)/.installed ## ruff and the type checker
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-format: $(VENV)/.installed ## mend what ruff can mend
+format: $(VENV)/.installed ## fix what ruff can fix
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

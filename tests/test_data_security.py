@@ -207,7 +207,9 @@ def test_an_npz_bomb_is_refused_by_its_size_and_the_option_lets_it_in(tmp_path):
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_packing_that_unpacks_without_bound_is_not_read(tmp_path, method):
     zipped(tmp_path / "x.npz", {"images": [header((1 << 26, 1, 1, 1)), bytes(1 << 26)]}, method)
-    refused(lambda: load(tmp_path / "x.npz"), "packed in a way that numpy does not write; save it with numpy.savez")
+    refused(
+        lambda: load(tmp_path / "x.npz"), "compressed by a method that numpy does not use; save it with numpy.savez"
+    )
     np.savez(tmp_path / "x.npz", images=GREY)
     assert load(tmp_path / "x.npz").info.image_shape == (8, 8, 1)
 

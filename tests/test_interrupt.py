@@ -289,7 +289,7 @@ def test_ctrl_c_at_ten_moments_of_every_command(here, command):
     began = time.monotonic()
     code, err = ended(start(*words))
     assert code == 0, err
-    whole = time.monotonic() - began
+    whole, codes = time.monotonic() - began, []
     for moment in range(10):
         for name in made:
             shutil.rmtree(name, ignore_errors=True)
@@ -298,7 +298,9 @@ def test_ctrl_c_at_ten_moments_of_every_command(here, command):
         time.sleep(0.1 * moment * whole)
         process.send_signal(signal.SIGINT)
         code, err = ended(process)
-        assert code in (0, 130), (moment, code, err)
+        codes.append(code)
+        # It may end before a late signal, never before the first.
+        assert code == 130 if moment == 0 else set(codes) <= {0, 130}, (moment, code, err)
         lines = err.splitlines()
         if code == 130:
             assert len(lines) == 1, (moment, err)

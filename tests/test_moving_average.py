@@ -85,12 +85,16 @@ def nan_like(x: jax.Array) -> jax.Array:
     return jnp.full_like(x, jnp.nan)
 
 
-def assert_finite(result) -> None:
-    """Checks every number of an eval.json, where one that is not finite is null."""
-    for name, metric in result["metrics"].items():
-        assert isinstance(metric["value"], int | float), name
-    for name, values in result["latents"].items():
-        assert values is None or None not in values, name
+def assert_finite(result, name: str) -> None:
+    """Checks every number of the eval.json of a run, where one that is not finite is null."""
+    for key, metric in result["metrics"].items():
+        assert isinstance(metric["value"], int | float), key
+    assert result["latents"].keys() == {"kl_per_dim", "variance_of_mean"}
+    for key, values in result["latents"].items():
+        if (name, key) == ("classifier", "kl_per_dim"):  # which has features, and no posterior
+            assert values is None, key
+        else:
+            assert [type(value) for value in values] == [float, float], key
 
 
 def arrays(path) -> dict[str, np.ndarray]:
@@ -114,11 +118,12 @@ HOLDERS = {"accuracy": "classifier", "distortion_label": "multimodal", "coherenc
 def test_measure(runs, metric):
     settings = {name: value for name, value in QUICK.items() if name != "k"}
     settings |= {"outliers": str(runs["vae"].config.data.source), "features": str(runs["classifier"].path)}
-    run = runs[HOLDERS.get(metric, "vae")]
+    name = HOLDERS.get(metric, "vae")
+    run = runs[name]
     result = evaluate_run(run, metrics=(metric,), k=QUICK["k"], settings=settings, others=(runs["other"],), write=False)
     assert "refused" not in result
     assert result["metrics"]
-    assert_finite(result)
+    assert_finite(result, name)
     assert result["protocol"]["weights"] == f"moving average, decay {DECAY}"
     assert result["protocol"]["n"] == 40
 
@@ -160,7 +165,7 @@ def test_eval_writes_which_weights_it_measured(runs, tmp_path, capsys):
     out = tmp_path / "eval.json"
     assert cli(["eval", str(runs["vae"].path), "--k", "3", "--out", str(out)]) == 0
     result = json.loads(out.read_text())
-    assert_finite(result)
+    assert_finite(result, "vae")
     assert result["protocol"]["weights"] == f"moving average, decay {DECAY}"
     assert f"moving average, decay {DECAY} weights" in capsys.readouterr().out
 

@@ -94,7 +94,7 @@ def test_bounds_that_the_model_has_not(tmp_path, capsys, monkeypatch):
     words = ["train", "vae_digits", *SMALL, "--model", "ae"]
     assert cli([*words, "--evaluation.k", "5"]) == 2
     err = capsys.readouterr().err
-    assert "evaluation.k: 5 samples of a bound on log p(x), but this model has none" in err
+    assert "evaluation.k: 5 samples of a bound on log p(x), but this model does not have one (a point code" in err
     assert "write --evaluation.k without numbers" in err
     assert list(tmp_path.iterdir()) == []
     assert cli([*words, "--evaluation.k", "--workdir", "run"]) == 0

@@ -1,9 +1,17 @@
 """SECURITY.md: its tests exist and it names no address; and attacks by the names of files."""
 
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from vae_jax import data, runfile
+from vae_jax.config import Config, to_dict
+from vae_jax.data.config import DataConfig
+from vae_jax.errors import InputError
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text()
@@ -37,3 +45,39 @@ def test_what_is_trusted_is_said_both_ways():
     assert [name.split(":")[0].split(" (")[0] for name, _ in rows] == [
         "experiment files", "data", "run folders", "weights and feature files",
     ]  # fmt: skip
+
+
+# One attack for each row that says "never"; an .npz or .npy with a pickle, and weights: tests/test_data_security.py
+# and tests/test_inception.py.
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM", "PDF", "EPS"])
+def test_a_picture_is_opened_by_the_named_decoders_only(tmp_path, kind):
+    """PIL would read each of these under this name, EPS through another program."""
+    picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    picture.save(tmp_path / "0.png", format=kind)
+    config = DataConfig("image_folder", source=str(tmp_path), batch_size=1, protocol="full")
+    with pytest.raises(InputError, match=r"0\.png: not a readable image \(no PNG, JPEG, BMP or WEBP file\)"):
+        data.load(config)
+    picture.save(tmp_path / "0.png")
+    assert data.load(config).info.image_shape == (8, 8, 1)
+
+
+def test_a_name_in_a_config_is_looked_up_and_never_imported(tmp_path, monkeypatch):
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Model: pass\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    good = to_dict(Config()) | {"experiment": "x", "image_shape": [8, 8, 1]}
+    file = tmp_path / "config.json"
+    parts = [part for part, value in good["model"].items() if isinstance(value, dict) and "kind" in value]
+    assert {"network", "likelihood", "prior", "posterior"} <= {*parts}
+    for part in (None, *parts):
+        for name in ("evil", "evil:Model", "evil.Model"):
+            bad = json.loads(json.dumps(good))
+            (bad["model"] if part is None else bad["model"][part])["kind"] = name
+            file.write_text(json.dumps(bad))
+            with pytest.raises(InputError, match=re.escape(f"{name!r}")):
+                runfile.read(file)
+    assert not (tmp_path / "ran").exists()
+    file.write_text(json.dumps(good))
+    assert runfile.read(file).config == Config()

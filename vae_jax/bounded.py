@@ -42,7 +42,7 @@ def arrays(path: Path, limit: int = DEFAULT_BYTES, *, option: str = "", fix: str
     """Returns the arrays of an .npz by name, or the one of an .npy as "".
 
     Args:
-      path: an existing file; .npy or .npz is told by its first bytes, as numpy does.
+      path: an existing file; .npy or .npz, recognized by its first bytes, as numpy does.
       limit: bytes of all arrays together, uncompressed.
       option: what named the file, put before it in messages.
       fix: what to do about a file that is too large, `{bytes}` its size; default: to give it in parts.
@@ -100,7 +100,8 @@ def _members(file: IO[bytes], where: str, limit: int, fix: str) -> dict[str, np.
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or member.flag_bits & 1:
                 # Other methods unpack without bound before a byte is returned, and numpy writes none of them.
                 raise InputError(
-                    f"{where}: array {name!r} is packed in a way that numpy does not write; save it with numpy.savez"
+                    f"{where}: array {name!r} is compressed by a method that numpy does not use; save it with "
+                    "numpy.savez"
                 )
             if member.file_size > member.compress_size * _DEFLATE_RATIO + 1024:
                 raise InputError(
@@ -157,7 +158,7 @@ def fill(file: IO[bytes], target: memoryview) -> None:
     """Fills `target` from a file, and reads to the end mark so that a checksum there is verified.
 
     Raises:
-      EOFError: the file ends before, or goes on.
+      EOFError: the file ends before, or is longer.
     """
     done = 0
     while done < len(target):
@@ -167,7 +168,7 @@ def fill(file: IO[bytes], target: memoryview) -> None:
         target[done : done + len(part)] = part
         done += len(part)
     if file.read(1):
-        raise EOFError(f"goes on after {len(target):,} bytes")
+        raise EOFError(f"continues after {len(target):,} bytes")
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ _MOST_LISTED = 16  # names in one message
 
 
 class InputError(ValueError):
-    """Bad input: the message is one line that names what is wrong, where, and the mend.
+    """Bad input: the message is one line that names what is wrong, where, and the fix.
 
     The command line prints it on stderr without a traceback and exits with 2. Raise it before anything
     is written; library code raises it too, so that a caller in Python sees the same sentence.

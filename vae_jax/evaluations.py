@@ -101,7 +101,7 @@ def merged(entries: Sequence[Entry], result: Mapping[str, Any], asked: Sequence[
     Args:
       entries: of the file, oldest first.
       result: of the call.
-      asked: what it was asked to measure; () for the standard metrics.
+      asked: requested metrics; () for the standard metrics.
     """
     new = jsonable({name: result[name] for name in KEPT if name in result}) | {"asked": list(asked)}
     old = next((entry for entry in reversed(entries) if _same(entry, new)), None)
@@ -167,7 +167,7 @@ def verdicts(config: Config, own: Sequence[Entry]) -> dict[str, Any]:
 
 
 def _differences(entry: Entry, top: Entry) -> dict[str, Any]:
-    """Returns what a protocol has that the one on top has not; `n` is part of each metric."""
+    """Returns what a protocol has that the one on top does not have; `n` is part of each metric."""
     a, b = ({"split": e["split"], **_base(e["protocol"])} for e in (entry, top))
     return {name: a.get(name) for name in dict.fromkeys([*a, *b]) if name != "n" and a.get(name) != b.get(name)}
 

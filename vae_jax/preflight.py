@@ -1,4 +1,4 @@
-"""What can be refused before the first step: whatever the end of a run will ask for, and cannot get.
+"""What can be refused before the first step: whatever the end of a run requires, and cannot get.
 
 A run that trains for hours and is then refused its evaluation has lost them. `training.prepare` and sweeps come here
 with the training split in hand, before any folder is made.
@@ -41,8 +41,8 @@ def check(config: Config, source: Source, model: Model, load: Load = data.load) 
     e = config.evaluation
     if e.k and model.log_prob_bound is None:
         raise InputError(
-            f"evaluation.k: {' '.join(map(str, e.k))} samples of a bound on log p(x), but this model has none (a point "
-            "code, or a loss that is no likelihood); write --evaluation.k without numbers"
+            f"evaluation.k: {' '.join(map(str, e.k))} samples of a bound on log p(x), but this model does not "
+            "have one (a point code, or a loss that is not a likelihood); write --evaluation.k without numbers"
         )
     if e.split not in source.info.sizes:
         raise _no_split(config, source)
@@ -68,7 +68,7 @@ def check_metrics(metrics: Sequence[str], members: Sequence[tuple[Source, Model]
     """Checks that every metric of a sweep can be made for one member at least.
 
     Args:
-      metrics: as they were asked for; () for the standard ones.
+      metrics: as requested; () for the standard ones.
       members: (training split, model) of each.
 
     Raises:

@@ -97,7 +97,7 @@ def check_fit(config: Config, source: Source) -> Model:
 
 
 def check_later(config: Config, source: Source, model: Model, load: preflight.Load = data.load) -> None:
-    """Checks what the end of the run needs: its held-out splits, their pixels, and the bounds that are asked for.
+    """Checks what the end of the run needs: its held-out splits, their pixels, and the requested bounds.
 
     Raises:
       InputError: it cannot be done (see `preflight.check`).
@@ -279,7 +279,7 @@ def _first_state(
         state, position = checkpoints.restore(state, say=lambda text: say(f"warning: {text}"))
         feed.seek(position)
     elif (initial := start.initial()) is not None:
-        # Saved at once: after a kill the run goes on with these weights, whatever became of the other run.
+        # Saved at once: after a kill the run continues with these weights, whatever became of the other run.
         state = initial
         checkpoints.save(state, feed.position())
     if old is None:

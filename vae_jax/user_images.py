@@ -53,7 +53,7 @@ def user_batches(
     if tuple(seen) != wanted:
         raise InputError(
             f"{option} {given}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
-            f"{_mend(seen, wanted, Path(given).expanduser().is_file())}"
+            f"{_fix(seen, wanted, Path(given).expanduser().is_file())}"
         )
     _check_known(run, source, f"{option} {given}")
     return eval_batches(source, config, batch_size), source
@@ -100,7 +100,7 @@ def describe(shape: Sequence[int]) -> str:
     return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
 
 
-def _mend(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
+def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
     """Returns what to do to the images; `arrays` adds the line of numpy, where they are in a file of arrays."""
     (h, w, channels), (height, width, needed) = seen, wanted
     if (h, w) != (height, width):

@@ -116,10 +116,10 @@ class Arithmetic:
         info = run.source("train").info
         if self.factor is None:
             if "label" not in batch:
-                mend = f"name one of its factors with --factor ({', '.join(info.factor_names)})"
+                fix = f"name one of its factors with --factor ({', '.join(info.factor_names)})"
                 raise InputError(
                     f"--from {self.from_}: the data set {info.name!r} has no labels"
-                    + (f"; {mend}" if info.factor_names else " and no factors")
+                    + (f"; {fix}" if info.factor_names else " and no factors")
                 )
             return np.asarray(batch["label"])
         if self.factor not in info.factor_names:

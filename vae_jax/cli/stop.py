@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM: a command ends at once, with one line and exit code 130 or 143.
 
 Python's own way, a KeyboardInterrupt, is not safe here. Raised inside a callback of JAX (its hook for the garbage
-collector, say) it is swallowed and the command goes on. Raised elsewhere it ends the interpreter while XLA's threads
+collector, say) it is swallowed and the command continues. Raised elsewhere it ends the interpreter while XLA's threads
 still compute, which is a segmentation fault. So the process leaves without unwinding: files appear only when they are
 complete (`vae_jax.atomic`), and checkpoints survive a kill at any moment.
 

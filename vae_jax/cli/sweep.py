@@ -21,7 +21,7 @@ Trains every combination of the values of --vary with every seed. Members of equ
 --metrics   what is measured at the end, as in `vae-jax eval` (default: the standard metrics)
 --data      a folder of images, an .npz or .npy file, or the name of a data set, in place of the experiment's data
 --workdir   the sweep's folder (default: runs/EXP-sweep, or the next free number after it)
---resume    go on with a sweep that was stopped; give the same options
+--resume    continue a sweep that was stopped; give the same options
 --strategy  vmap: one operation for all members; map: members in turn, in less memory (default: vmap)
 
 Other options are those of `vae-jax train EXP --help`; they are the same for all members."""
@@ -77,7 +77,7 @@ def take_own(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
         if not any(words):
             raise InputError(f"{option}: needs a value (vae-jax sweep --help)")
         if option in own and option != "--vary":
-            raise InputError(f"{option}: stands there twice; give it once")
+            raise InputError(f"{option}: is given twice; give it once")
         own[option] = own.get(option, []) + words
     return own, rest
 

@@ -49,7 +49,7 @@ def unpack(data: bytes, path: Path | str) -> bytes:
             rank = head[3] if len(head) == 4 else 0
             head += file.read(4 * rank)
             want = _announced(head, path) - len(head)
-            return head + file.read(want + 1)  # one more, so that `parse` sees a file that goes on
+            return head + file.read(want + 1)  # one more, so that `parse` sees a file that is longer
     except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"{path}: the gzip data is damaged or cut off ({error}); copy the file again") from None
 

@@ -13,7 +13,7 @@ from vae_jax.data.source import Arrays, Batch, Records, Source
 from vae_jax.errors import InputError
 
 _PROBES = 256  # labels looked at to see whether a split is sorted
-# Runs made under this protocol were trained on the first examples, and must go on with the same ones.
+# Runs made under this protocol were trained on the first examples, and must continue with the same ones.
 _KEEPS_FIRST = "random-tenth"
 
 

@@ -189,7 +189,7 @@ def _turn(image: Image):
 
 
 def orientation(exif: bytes) -> int:
-    """Returns the orientation 1..8 of an EXIF block, 1 (upright) where it has none or is damaged, as viewers do.
+    """Returns the orientation 1..8 of an EXIF block, 1 (upright) where it is missing or damaged, as viewers do.
 
     PIL's reader would decode a whole PNG for it, and warns of damage that costs no pixel.
     """

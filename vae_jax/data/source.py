@@ -137,5 +137,5 @@ def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeli
 
 def no_validation(name: str, protocol: str, having: Sequence[str]) -> InputError:
     """Returns the error for a validation split that the protocol does not have."""
-    mend = f"use --data.protocol {' or '.join(having)}" if having else "use the test split"
-    return InputError(f"data.protocol: {name!r} has no validation split under protocol {protocol!r}; {mend}")
+    fix = f"use --data.protocol {' or '.join(having)}" if having else "use the test split"
+    return InputError(f"data.protocol: {name!r} has no validation split under protocol {protocol!r}; {fix}")

@@ -46,9 +46,9 @@ def images(given: Named, path: Path | str, strict: bool = True) -> dict[str, np.
     floats = [name for name, value in shaped.items() if value.dtype.kind == "f"]
     if floats and len(floats) < len(shaped):
         whole = [name for name in shaped if name not in floats]
-        mend = ", ".join(f"{n}.astype('float32')" if shaped[n].dtype == bool else f"{n} / 255" for n in whole)
+        fix = ", ".join(f"{n}.astype('float32')" if shaped[n].dtype == bool else f"{n} / 255" for n in whole)
         raise InputError(
-            f"{path}: {' and '.join(floats)} holds floats, {' and '.join(whole)} grey levels; save floats: {mend}"
+            f"{path}: {' and '.join(floats)} holds floats, {' and '.join(whole)} grey levels; save floats: {fix}"
         )
     check_scale({name: value for name, value in shaped.items() if value.dtype != np.bool_}, path, strict)
     return {name: _stored(value) for name, value in shaped.items()}
@@ -194,18 +194,18 @@ def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]
     Raises:
       InputError: other shapes or types, negative numbers, or numbers so far apart that most classes never occur.
     """
-    mend = _renumber(list(given), rank)
+    fix = _renumber(list(given), rank)
     for name, value in given.items():
         _check_shape(value, rank, path, name)
         if value.dtype.kind == "f":
             _refuse_nan(value, path, name)
         if value.dtype.kind not in "iub":
             wanted = "[N]" if rank == 1 else "[N, F]"
-            raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; save {mend}")
+            raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; save {fix}")
         if value.size and int(value.min()) < 0:
             raise InputError(
                 f"{path}: {name} has negative values (least {value.min()}), which are no classes, nor do they mean "
-                f"unlabelled; remove their rows, or count from 0: {mend}"
+                f"unlabelled; remove their rows, or count from 0: {fix}"
             )
     for column in range(next(iter(given.values())).shape[1] if rank == 2 else 1):
         # In Python's integers, for 2^32 + 1 would be 1 as int32, and 2^63 negative as int64.
@@ -216,7 +216,7 @@ def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]
             what = " and ".join(given) + (f" (column {column})" if rank == 2 else "")
             raise InputError(
                 f"{path}: {what} goes up to {sizes - 1}, but holds only {found} different values, and each number up "
-                f"to the greatest would be a class; save {mend}"
+                f"to the greatest would be a class; save {fix}"
             )
     return {name: value.astype(np.int32) for name, value in given.items()}
 

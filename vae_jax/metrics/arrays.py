@@ -125,7 +125,7 @@ def bootstrap_error(
 
     Args:
       score: what is measured, `(*drawn rows) -> values`.
-      rows: index arrays (of training and of test rows, say); each is drawn from by itself.
+      rows: index arrays (of training and of test rows, say); each is drawn from separately.
       resamples: 0 or 1 measures no error.
       seed: of the draws.
       share: of the rows in each draw. Below 1 for scores of extremes, whose spread hardly falls with the rows and which

@@ -53,7 +53,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         seeds += found
     twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
     if twice is not None:
-        raise InputError(f"--seeds: seed {twice} stands there twice; give each once")
+        raise InputError(f"--seeds: seed {twice} is given twice; give each once")
     return tuple(seeds)
 
 
@@ -75,10 +75,10 @@ def parse_vary(words: Sequence[str]) -> dict[str, tuple[str, ...]]:
         if option == "seed":
             raise InputError(f"--vary {word}: seeds are given by --seeds, as in --seeds 0:8")
         if option in found:
-            raise InputError(f"--vary {option}: stands there twice; give all of its values in one list")
+            raise InputError(f"--vary {option}: is given twice; give all of its values in one list")
         twice = next((value for value in values if values.count(value) > 1), None)
         if twice is not None:
-            raise InputError(f"--vary {option}: value {twice} stands there twice; give each once")
+            raise InputError(f"--vary {option}: value {twice} is given twice; give each once")
         found[option] = values
     return found
 

@@ -101,7 +101,7 @@ def sweep_run(
       sweep: what to make.
       workdir: its folder; members are run folders in it.
       groups: of `plan`, where it was made before.
-      resume: go on with the sweep in `workdir`: what is finished is not repeated.
+      resume: continue the sweep in `workdir`: what is finished is not repeated.
       report: progress: steps of all groups so far, and metrics.
       say: takes sentences for people.
 

@@ -1,7 +1,7 @@
 """SHA-256 checksums of what a checkpoint holds: every leaf of the state, and the record that lists them.
 
-The record is one JSON object {"position", "leaves", "sha256"}: where the data stream stands, one line per leaf, and the
-checksum of these two. It is stored inside the checkpoint, so that it appears and disappears with it.
+The record is one JSON object {"position", "leaves", "sha256"}: the position of the data stream, one line per leaf, and
+the checksum of these two. It is stored inside the checkpoint, so that it appears and disappears with it.
 """
 
 from __future__ import annotations
