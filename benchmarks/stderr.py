@@ -1,6 +1,6 @@
 """Claimed standard errors of the disentanglement scores against their true spread over fresh rows.
 
-Run: python -m benchmarks.stderr [--repeats 40] [--train 2000] [--only irs sap ...] [--out FILE]. About half an hour on
+Run: python -m benchmarks.stderr [--repeats 40] [--train 1000] [--only irs sap ...] [--out FILE]. About ten minutes on
 2 cores at its defaults.
 
 Codes are synthetic, so that rows can be drawn anew as often as one likes. Factors are a uniform sample of a grid; in
@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     """Measures every score in both populations, prints a line each and writes them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stderr", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=40, help="draws of fresh rows")
-    parser.add_argument("--train", type=int, default=2000, help="rows to learn from; half as many to test with")
+    parser.add_argument("--train", type=int, default=1000, help="rows to learn from; half as many to test with")
     parser.add_argument("--only", nargs="+", default=list(scores(2)), choices=list(scores(2)), help="metrics")
     parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "stderr.json")
     args = parser.parse_args(argv)

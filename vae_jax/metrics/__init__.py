@@ -26,8 +26,9 @@ Defaults are the papers' settings as disentanglement_lib (arXiv:1811.12359) ran 
 It is that of a bootstrap over rows, in which fits, votes and test rows are drawn and made again (the bins of tables
 stay), and of `udr` over the other models. `dci` and `info_mec`, too slow or unfit for that (nearest neighbors of rows
 that were drawn twice), take it from five disjoint parts of the rows, a lower bound: up to a third too small. Claimed
-against true spread over fresh rows: `benchmarks/stderr.py`, `results/stderr.json`. No error holds the bias that a
-finite sample gives a score, nor the spread between training seeds.
+against true spread over fresh rows: `benchmarks/stderr.py`, `results/stderr.json`. Where a score is at its limit, such
+as a `betavae_score` of 1.000, it does not spread and its error says nothing. No error holds the bias that a finite
+sample gives a score, nor the spread between training seeds.
 
 scikit-learn loads when a score first needs it.
 """
