@@ -5,6 +5,7 @@ import re
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 import support
@@ -318,13 +319,17 @@ def test_any_damage_to_any_file_of_a_run(here, capfd, command):
     before = numbers(here / "run" / "eval.json")
     whole = Run.load("run").restore()
     shutil.copytree("run", "copy")
-    failures = []
+    failures, cases = [], 0
     for file, way, place in harm(*sorted(p.relative_to("copy") for p in Path("copy").rglob("*") if p.is_file())):
+        if place != "middle" and re.match("checkpoints/[48]/", str(file)):
+            continue  # read only where that of step 12 is damaged
         shutil.rmtree("run")
         shutil.copytree("copy", "run")
         Path("a.json").unlink(missing_ok=True)
         if not damage(Path("run") / file, way, place):
             continue
+        if (cases := cases + 1) % 25 == 0:
+            jax.clear_caches()  # programs keep memory maps, of which a process may have some 65,000
         capfd.readouterr()
         code = main.run(words)
         err = capfd.readouterr().err
