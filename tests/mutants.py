@@ -237,7 +237,7 @@ MUTANTS = [
         "vae_jax/measuring.py",
         "key=jax.random.key(seed),\n        k=ks",
         "key=jax.random.key(0),\n        k=ks",
-        "tests/test_measures.py tests/test_cli_look.py",
+        LOOK,
     ),
     Mutant(
         "vae_jax/targets.py",

@@ -203,6 +203,13 @@ def test_eval_json(vae, tmp_path, capsys):
     assert list(again) == ["iw_3", "elbo"]
     for name, metric in again.items():
         np.testing.assert_allclose(metric["value"], held["metrics"][name]["value"], rtol=1e-5)
+    # Another seed draws other posterior samples, which mean codes do not have.
+    assert cli(["eval", str(vae), "--metrics", "elbo,mse", "--seed", "1", "--out", str(tmp_path / "seed.json")]) == 0
+    seeded = json.loads((tmp_path / "seed.json").read_text())
+    assert seeded["protocol"]["seed"] == 1
+    assert seeded["metrics"]["mse"]["value"] == pytest.approx(held["metrics"]["mse"]["value"], rel=1e-6)
+    change = abs(seeded["metrics"]["elbo"]["value"] - held["metrics"]["elbo"]["value"])
+    assert 1e-4 < change < 6 * held["metrics"]["elbo"]["stderr"]
 
 
 def test_expected_values_are_judged():

@@ -152,9 +152,11 @@ def test_the_graph_is_that_of_numpy(weights, file):
 @pytest.mark.slow
 @pytest.mark.parametrize("shape", [(2, 16, 16, 3), (2, 28, 28, 1), (1, 299, 299, 3), (1, 400, 350, 3)])
 def test_features_are_those_of_pytorch_fid(shape, weights, file, monkeypatch):
-    """Their program itself, from the `bench` extra: torch is too large for the suite's. Our weights, not its download.
+    """Their program itself, with our weights in place of its download: `pip install pytorch-fid` beside `[bench]`.
 
-    What it says of two images stands in `test_the_graph_is_that_of_pytorch_fid`, and the suite repeats it in numpy.
+    It is in no extra: it needs torch, which is too large for the suite, and a torchvision built for that very torch
+    (the wheel of PyPI does not load beside a CPU build). What it says of two images is in
+    `test_the_graph_is_that_of_pytorch_fid`; `test_the_graph_is_that_of_numpy` repeats its graph in the suite.
     """
     torch = pytest.importorskip("torch")
     theirs = pytest.importorskip("pytorch_fid.inception", exc_type=(ImportError, RuntimeError))
