@@ -250,7 +250,7 @@ def test_a_name_that_is_also_a_folder_is_refused_and_both_ways_out_work(inside, 
 
 def test_a_prepared_folder_of_others_or_of_embedded_data(inside, tmp_path, capsys):
     (tmp_path / "dataset_info.json").write_text('{"name": "mnist"}')
-    with pytest.raises(InputError, match="holds the TFDS data set 'mnist', which vae-jax did not prepare; read its"):
+    with pytest.raises(InputError, match="holds the TFDS data set 'mnist', which vae-jax did not prepare; save its"):
         pick.pick(str(tmp_path), data.DATASETS)
     (tmp_path / "dataset_info.json").write_text("[")
     with pytest.raises(InputError, match=r"dataset_info.json is missing or damaged .*; prepare the data set again"):

@@ -282,7 +282,7 @@ def test_prepare_does_not_take_other_data_for_the_same(tmp_path):
         data.prepare("npz", str(path), str(tmp_path / "tfds"))
     with pytest.raises(InputError, match=r"its splits were fixed when it was prepared"):
         data.load(DataConfig("npz", source=folder, protocol="full"))
-    with pytest.raises(InputError, match=r"holds the prepared data set 'vae_jax_npz', not 'vae_jax_image_folder'"):
+    with pytest.raises(InputError, match=r"is 'npz' data, which 'image_folder' does not read; use --data"):
         data.load(DataConfig("image_folder", source=folder))
 
 

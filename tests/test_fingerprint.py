@@ -42,7 +42,7 @@ def test_one_pixel_one_label_one_example_and_the_order_count(tmp_path):
         "label": save(tmp_path / "c.npz", labels=changed(LABELS, 29, (LABELS[29] + 1) % 3)),
         "fewer": save(tmp_path / "d.npz", IMAGES[:29], LABELS[:29]),
         "order": save(tmp_path / "e.npz", IMAGES[::-1], LABELS[::-1]),
-        "shape": save(tmp_path / "f.npz", IMAGES.reshape(30, 4, 16)),
+        "shape": save(tmp_path / "f.npz", IMAGES.reshape(30, 4, 16, 1)),
         "type": save(tmp_path / "g.npz", IMAGES.astype(np.float32) / 255),
         "cond": save(tmp_path / "h.npz", cond=np.ones((30, 1), np.float32)),
     }
@@ -147,6 +147,6 @@ def test_configs_of_before_keep_the_split_that_they_were_made_with(tmp_path, mon
     (tmp_path / "photos").mkdir()
     assert protocol("npz", tmp_path / "a.npz", None) == "random-tenth"
     assert protocol("image_folder", tmp_path / "photos", None) == "random-tenth"
-    assert protocol("npz", tmp_path / "a.npz", "12") == "standard"
+    assert protocol("npz", tmp_path / "a.npz", "1" * 64) == "standard"
     assert protocol("npz", tmp_path / "prepared", None) == "standard"
     assert protocol("digits", tmp_path / "x", None) == "standard"

@@ -34,7 +34,7 @@ TINY = VAE(latent_dim=2, network=MLP((4,)))
 
 @pytest.mark.parametrize(("protocol", "split"), [("standard", "validation"), ("full", "test")])
 def test_the_held_out_curve_is_of_validation_where_there_is_one(tmp_path, monkeypatch, protocol, split):
-    """Although the evaluation after training is of `test`; its numbers are those of that split's first examples."""
+    """Although the evaluation after training is of `test`; its numbers are of the part of it that `limit` takes."""
     monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
     config = Config(
         steps=2,
@@ -50,7 +50,7 @@ def test_the_held_out_curve_is_of_validation_where_there_is_one(tmp_path, monkey
     assert [(line["step"], line["split"]) for line in held] == [(1, split), (2, split)]
     for line in held:
         state = run.restore(line["step"])
-        want = evaluate(run.model, state, run.batches(split, 10), key=jax.random.key(0), limit=20).metrics
+        want = evaluate(run.model, state, run.batches(split, 10, 20), key=jax.random.key(0)).metrics
         assert want["elbo"].n == 20
         for metric in ("elbo", "mse"):
             assert line[metric] == pytest.approx(want[metric].value, rel=1e-5)
