@@ -57,7 +57,7 @@ def leave(signum: int, frame: object = None) -> None:
     discard()
     if "multiprocessing" in sys.modules:
         for child in sys.modules["multiprocessing"].active_children():  # data workers, which would outlive us
-            child.terminate()
+            child.kill()  # not terminate: just after the fork, a child still loses that signal
     # A progress bar hides the cursor; and the line must not begin in the middle of the bar.
     shown = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""
     what = "interrupted" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
