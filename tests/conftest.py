@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +30,10 @@ import pytest  # noqa: E402
 pytest.register_assert_rewrite("contract")
 
 assert jax.device_count() == _FAKE_DEVICES, "jax had started before tests/conftest.py could ask for its devices"
+# A shell that runs the suite in the background ignores Ctrl-C on behalf of all that it starts, the commands under test
+# included: those would run on for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Commands that tests start see the machine as a user does: one device.
 os.environ["XLA_FLAGS"] = _fast_compile
 

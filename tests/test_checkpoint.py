@@ -364,7 +364,9 @@ def test_no_checkpoints_at_all_are_one_line(run):
     with pytest.raises(InputError, match="no checkpoints here; train the run first"):
         run.restore()
     folder.mkdir()
-    with pytest.raises(InputError, match="no checkpoint found; train without --resume, or name another run"):
+    with pytest.raises(
+        InputError, match="no checkpoint found; name another run, or train this one with `vae-jax train --resume "
+    ):
         run.restore()
     folder.rmdir()
     folder.write_text("x")

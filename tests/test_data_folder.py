@@ -386,7 +386,7 @@ def test_a_limit_of_class_folders_takes_every_class(tmp_path):
     source = _load(root, limit=6)
     assert source.arrays["label"].tolist() == [0, 0, 0, 1, 1, 1]
     assert np.array_equal(source.records.rows(np.array([0, 5]))["image"], source.arrays["image"][[0, 5]])
-    assert source.info.protocol_text.endswith("only 6, evenly spaced as it is in the order of classes")
+    assert source.info.protocol_text.endswith("only 6, evenly spread as it is in the order of classes")
     assert _load(root, "test", limit=6).info.protocol_text == source.info.protocol_text
     streamed = _load(root, limit=6, pipeline="grain")
     assert streamed.records.rows(np.arange(6))["label"].tolist() == [0, 0, 0, 1, 1, 1]
@@ -442,7 +442,7 @@ def test_limited_evaluation_takes_every_class_of_a_sorted_split_only(tmp_path):
     batches = list(data.eval_batches(source, config, 4, limit=6))
     assert [batch["label"].tolist() for batch in batches] == [[0, 0, 0, 1], [1, 1]]
     assert np.concatenate([batch["index"] for batch in batches]).tolist() == [0, 3, 6, 10, 13, 16]
-    assert limit.text(source, 6) == "evenly spaced, as the split is in the order of classes"
+    assert limit.text(source, 6) == "evenly spread, as the split is in the order of classes"
     digits = data.load(DataConfig("digits"), "test")
     assert limit.rows(digits, 7).tolist() == list(range(7))
     assert (limit.text(digits, 7), limit.text(digits, 0), limit.text(digits, 999)) == ("the first", "all", "all")

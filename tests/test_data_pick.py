@@ -383,4 +383,4 @@ def test_eval_limit_of_a_class_folder_measures_every_class_and_says_so(trained, 
     assert seen == [rows, rows]
     assert set(source.arrays["label"][rows].tolist()) == {0, 1}
     protocol = result["protocol"]
-    assert (protocol["n"], protocol["rows"]) == (4, "evenly spaced, as the split is in the order of classes")
+    assert (protocol["n"], protocol["rows"]) == (4, "evenly spread, as the split is in the order of classes")

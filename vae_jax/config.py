@@ -69,7 +69,7 @@ class Evaluation:
     k: tuple[int, ...] = ()
     """Importance samples of the IW bounds on log p(x), one bound each; empty for none."""
     limit: int = 0
-    """Evaluate only so many examples: the first, or evenly spaced ones if the split is sorted by class; 0 for all. The
+    """Evaluate only so many examples: the first, or evenly spread ones if the split is sorted by class; 0 for all. The
     number and the choice are written to eval.json."""
 
 

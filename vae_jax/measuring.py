@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
@@ -73,97 +73,148 @@ def evaluate_run(
       InputError: unknown metric or split, a number out of range that all depend on, an unfinished run, or nothing of
         what was asked for can be measured.
     """
-    metrics, k, split, limit, batch_size, seed, step, out = _arguments(
-        run, metrics, k, split, limit, batch_size, seed, step, out
-    )
-    e = run.config.evaluation
-    split, batch_size = split or e.split, e.batch_size if batch_size is None else batch_size
-    limit, k = e.limit if limit is None else limit, e.k if k is None else k
-    for name, value, least in (("batch-size", batch_size, 1), ("limit", limit, 0)):
-        if value < least:
-            raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
-    if not 0 <= seed < 2**31:
-        raise InputError(f"--seed: {seed} is out of range; it must be in [0, 2^31)")
-    check_names(metrics)
-    file = out or run.path / "eval.json"
+    call = _arguments(run, metrics, k, split, limit, batch_size, seed, step, out)
+    file = call.out or run.path / "eval.json"
     if write:
         evaluations.check_out(file, run.path)
-    source = run.source(split)
-    changed = run.data_change(split)
-    ks = bounds(metrics, k)
-    options = _settings(settings or {}, k or ks)
-    asked = measures.expand(metrics)
-    standard = tuple(name for name in metrics if name not in measures.names())
-    refused = measures.refusals(asked, options)
-    if ks and run.model.log_prob_bound is None:
-        refused["iwae"] = f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae"
-        ks, standard = (), tuple(name for name in standard if not re.fullmatch("iwae|iw_.*", name))
-    elif min(k, default=1) < 1:
-        ks, standard = tuple(n for n in ks if n >= 1), tuple(name for name in standard if name != "iwae")
-    asked = tuple(name for name in asked if name not in refused)
-    if refused and metrics and not (asked or standard):
-        raise refusal(refused)
+    source = run.source(call.split)
+    changed = run.data_change(call.split)
+    wanted = _wanted(run, call, settings or {}, bool(others))
     if state is None:
-        state = finished(run, step)
-    total = min(limit, source.size) if limit else source.size
+        state = finished(run, call.step)
+    total = min(call.limit, source.size) if call.limit else source.size
     result = evaluate(
         run.model,
         state,
-        run.batches(split, batch_size, limit),
-        key=jax.random.key(seed),
-        k=ks,
-        limit=limit,
-        cell_width=cell_width(run, split),
+        run.batches(call.split, call.batch_size, call.limit),
+        key=jax.random.key(call.seed),
+        k=wanted.ks,
+        limit=call.limit,
+        cell_width=cell_width(run, call.split),
         report=lambda seen: report(seen, total),
     )
 
     def foreign(name: str) -> Iterator[dict[str, Any]]:
-        return user_batches(run, name, split, batch_size, "--outliers")[0]
+        return user_batches(run, name, call.split, call.batch_size, "--outliers")[0]
 
-    subject = Subject(run, state, split, limit, batch_size, seed, options, others, report, foreign)
-    found, unmeasured = measures.measure(asked, subject)
-    names, absent = keep(standard, list(result.metrics), ks, run) if standard or not metrics else ([], {})
-    refused |= absent | unmeasured
+    subject = Subject(
+        run, state, call.split, call.limit, call.batch_size, call.seed, wanted.options, others, report, foreign
+    )
+    found, unmeasured = measures.measure(wanted.asked, subject)
+    names, absent = [], {}
+    if wanted.standard or not call.metrics:
+        names, absent = keep(wanted.standard, list(result.metrics), wanted.ks, run)
+    refused = wanted.refused | absent | unmeasured
     names += found
     if refused and not names:  # nothing to write: what is there stays as it is
         raise refusal(refused)
     result.metrics.update(found)
-    values = {
-        "experiment": run.experiment,
-        "step": int(state.step),
-        "data": run.config.data.name,
-        "split": split,
-        "protocol": protocol(run, split, ks, limit, result.n, seed, state, changed) | subject.protocol,
-        "metrics": {name: vars(result.metrics[name]) for name in names},
-        "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
-        "training": run.provenance(),
-        **({"refused": refused} if refused else {}),
-    }
-    values = jsonable(values)
-    return values | _filed(run, values, metrics, file if write else None)
+    about = protocol(run, call.split, wanted.ks, call.limit, result.n, call.seed, state, changed) | subject.protocol
+    values = jsonable(
+        {
+            "experiment": run.experiment,
+            "step": int(state.step),
+            "data": run.config.data.name,
+            "split": call.split,
+            "protocol": about,
+            "metrics": {name: vars(result.metrics[name]) for name in names},
+            "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
+            "training": run.provenance(),
+            **({"refused": refused} if refused else {}),
+        }
+    )
+    return values | _filed(run, values, call.metrics, file if write else None)
 
 
-def _arguments(run: Any, metrics: Any, k: Any, split: Any, limit: Any, batch_size: Any, seed: Any, step: Any, out: Any):
-    """Returns all but the run as plain values of their types.
+class _Call(NamedTuple):
+    """The arguments of `evaluate_run` as plain values, the run's config in place of None."""
+
+    metrics: tuple[str, ...]
+    k: tuple[int, ...]
+    asks_k: bool  # k was given, and is not the config's
+    split: str
+    limit: int
+    batch_size: int
+    seed: int
+    step: int | None
+    out: Path | None
+
+
+def _arguments(
+    run: Any, metrics: Any, k: Any, split: Any, limit: Any, batch_size: Any, seed: Any, step: Any, out: Any
+) -> _Call:
+    """Returns the arguments, checked.
 
     Raises:
-      InputError: one of them is of another type; the message says what to write.
+      InputError: one of them is of another type (the message says what to write), out of range, or an unknown metric.
     """
     if isinstance(run, str | os.PathLike):
         raise InputError(f"run: {str(run)!r} is a path; open it with vj.Run.load({str(run)!r})")
+    e = run.config.evaluation
     numbers = {"limit": limit, "batch_size": batch_size, "step": step}
     limit, batch_size, step = (conform(value, int | None, name) for name, value in numbers.items())
     out = conform(out, str | None, "out")
-    return (
+    call = _Call(
         items(metrics, str, "metrics"),
-        None if k is None else items(k, int, "k"),
-        conform(split, str | None, "split", "test"),
-        limit,
-        batch_size,
+        e.k if k is None else items(k, int, "k"),
+        k is not None,
+        conform(split, str | None, "split", "test") or e.split,
+        e.limit if limit is None else limit,
+        e.batch_size if batch_size is None else batch_size,
         conform(seed, int, "seed", 0),
         step,
         None if out is None else Path(out),
     )
+    for name, value, least in (("batch-size", call.batch_size, 1), ("limit", call.limit, 0)):
+        if value < least:
+            raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
+    if not 0 <= call.seed < 2**31:
+        raise InputError(f"--seed: {call.seed} is out of range; it must be in [0, 2^31)")
+    check_names(call.metrics)
+    return call
+
+
+class _Wanted(NamedTuple):
+    """What is to be measured.
+
+    Attributes:
+      ks: of the importance-weighted bounds.
+      standard: names of the metrics that every evaluation makes; () for all of them, where none is asked for.
+      asked: measures, made only when they are asked for.
+      options: of the measures.
+      refused: measure or option -> why it is not made.
+    """
+
+    ks: tuple[int, ...]
+    standard: tuple[str, ...]
+    asked: tuple[str, ...]
+    options: Settings
+    refused: dict[str, str]
+
+
+def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) -> _Wanted:
+    """Returns what to measure.
+
+    Raises:
+      InputError: an option that is unknown or that nothing asked for reads, or nothing that was asked for can be made.
+    """
+    ks = bounds(call.metrics, call.k)
+    options = _settings(settings, call.k or ks)
+    asked = measures.expand(call.metrics)
+    measures.check_read(asked, options, others)
+    if call.asks_k and call.k and not ks and not any("k" in measures.MEASURES[name].reads for name in asked):
+        raise InputError("--k: is not used by the metrics that are asked for; ask for iwae as well, or leave it out")
+    standard = tuple(name for name in call.metrics if name not in measures.names())
+    refused = measures.refusals(asked, options)
+    if ks and run.model.log_prob_bound is None:
+        refused["iwae"] = f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae"
+        ks, standard = (), tuple(name for name in standard if not re.fullmatch("iwae|iw_.*", name))
+    elif min(call.k, default=1) < 1:
+        ks, standard = tuple(n for n in ks if n >= 1), tuple(name for name in standard if name != "iwae")
+    asked = tuple(name for name in asked if name not in refused)
+    if refused and call.metrics and not (asked or standard):
+        raise refusal(refused)
+    return _Wanted(ks, standard, asked, options, refused)
 
 
 def _settings(given: Mapping[str, Any], k: tuple[int, ...]) -> Settings:

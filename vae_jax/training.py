@@ -263,10 +263,11 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         _figures(run, state, first)
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
-    warning = collapse_warning(latest["kl_per_dim"], latest.get("active_units")) if "kl_per_dim" in latest else None
-    if warning:
-        logger.warning(warning)
-        say(f"warning: {warning}")
+    if "kl_per_dim" in latest:
+        weight = "beta" if hasattr(getattr(c.model, "objective", None), "beta") else None
+        if warning := collapse_warning(latest["kl_per_dim"], latest.get("active_units"), weight):
+            logger.warning(warning)
+            say(f"warning: {warning}")
     return run
 
 

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from vae_jax.runs import Run
 
 
+WHOLE = "train"  # the split that takes every image of what holds no splits
+
+
 def user_batches(
-    run: Run, given: str, split: str, batch_size: int = 500, option: str = "--input"
+    run: Run, given: str, split: str, batch_size: int = 500, option: str = "--input", *, asked: bool = False
 ) -> tuple[Iterator[dict[str, Any]], Source]:
     """Returns batches of the images in a file, a folder or a named data set, checked against the run.
 
@@ -26,6 +29,7 @@ def user_batches(
       split: which split of a data set, or of a file or folder that holds splits; others are taken whole.
       batch_size: images at a time.
       option: that named them, for messages.
+      asked: the user named the split, so images that hold no splits are refused.
 
     Raises:
       InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
@@ -36,6 +40,8 @@ def user_batches(
     from vae_jax.data.pipeline import eval_batches
 
     config, part = _data_config(run, given, split, option)
+    if asked and part != split:
+        raise InputError(f"--split {split}: is not used, for {given} holds no splits; leave it out")
     foreign = config.name == "npz" and given != run.config.data.name
     try:
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
@@ -145,7 +151,7 @@ def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataCon
 
 def _part(config: DataConfig, split: str, has_parts: bool) -> tuple[DataConfig, str]:
     """Returns the named split of what holds splits, and the whole of what does not."""
-    return (dataclasses.replace(config, protocol="standard"), split) if has_parts else (config, "train")
+    return (dataclasses.replace(config, protocol="standard"), split) if has_parts else (config, WHOLE)
 
 
 def _has_parts(path: Path) -> bool:

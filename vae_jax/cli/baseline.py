@@ -44,8 +44,11 @@ class Baseline:
     """Folder to write (default: runs/baseline-KIND-DATA, or the next free number after it)."""
 
     def __call__(self) -> None:
+        from vae_jax.cli import unread
         from vae_jax.cli.evaluate import print_result
 
+        if self.kind == "ppca":
+            unread.refuse(self, "--kind mog", "covariance", "floor", "iterations")
         path, result = fit_baseline(self)
         print_result(result)
         if not result["protocol"]["converged"]:

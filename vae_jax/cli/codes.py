@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from vae_jax import bounded
+from vae_jax.cli import unread
 from vae_jax.cli.conditions import asked, stored
 from vae_jax.cli.images import at_least_one, shown_split
 from vae_jax.cli.look import MOST, PICTURES, name, seed
@@ -42,13 +43,17 @@ class Encode:
 
     def __call__(self) -> None:
         at_least_one("--batch-size", self.batch_size)
+        if not self.draw:
+            unread.refuse(self, "--draw True", "seed")
         out = destination(self.out, self.out, (".npz",))
         from vae_jax.runs import Run
 
         run = Run.load(self.run)
         from vae_jax.user_images import user_batches
 
-        batches, source = user_batches(run, self.input, shown_split(run, self.split), self.batch_size)
+        batches, source = user_batches(
+            run, self.input, shown_split(run, self.split), self.batch_size, asked=self.split is not None
+        )
         state = run.restore(self.step)
         import jax
 
@@ -87,6 +92,8 @@ class Decode:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
+        if self.pixels != "sample":
+            unread.refuse(self, "--pixels sample", "seed")
         out = destination(self.out, self.out, PICTURES)
         from vae_jax.runs import Run
 

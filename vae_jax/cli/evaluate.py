@@ -25,7 +25,7 @@ class Evaluate(Settings):
     split: str | None = None
     """train, validation or test; default: the one in the run's config."""
     limit: int | None = None
-    """Only so many examples, 0 for all (default: the run's config); evenly spaced if the split is sorted by class."""
+    """Only so many examples, 0 for all (default: the run's config); evenly spread if the split is sorted by class."""
     batch_size: int | None = None
     """Examples at a time (default: the run's config). No number depends on it."""
     seed: int = 0

@@ -44,10 +44,15 @@ class FitPrior:
     """Folder to write KIND.json and KIND.npz into (default: RUN/prior)."""
 
     def __call__(self) -> None:
+        from vae_jax.cli import unread
         from vae_jax.cli.look import seed
         from vae_jax.cli.output import counting
         from vae_jax.runs import Run
 
+        if self.kind == "gmm":
+            unread.refuse(self, "--kind flow or --kind two-stage", "steps")
+        else:
+            unread.refuse(self, "--kind gmm", "components")
         with counting("encoding") as report:
             path, about = fit_prior(
                 Run.load(self.run),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from vae_jax.cli import unread
 from vae_jax.cli.conditions import asked
 from vae_jax.cli.images import at_least_one, chosen, first, shown_split
 from vae_jax.cli.output import destination, write
@@ -100,6 +101,8 @@ class Reconstruct:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
+        if self.indices:
+            unread.refuse(self, "no --indices", "n")
         out = _out(self.out, self.run, "reconstructions", len(self.indices) or self.n)
         run = _load(self.run)
         split = shown_split(run, self.split)
@@ -202,6 +205,8 @@ class Traverse:
         at_least_one("--steps", self.steps)
         if not 0 < self.reach < float("inf"):
             raise InputError(f"--reach {self.reach}: must be positive")
+        if self.quantiles:
+            unread.refuse(self, "--quantiles False", "reach")
         out = _out(self.out, self.run, "traversals", len(self.dims) * self.steps)
         run = _load(self.run)
         size = len(run.model.blocks) or run.config.model.latent_dim

@@ -47,8 +47,11 @@ class Progress:
         elif time.monotonic() - self._last >= LINE_SECONDS or step == self.steps:
             self._last = time.monotonic()
             done = step - self._first_step
-            left = (self._last - self._start) / done * (self.steps - step) if done else 0.0
-            self.say(f"step {step:>7,}/{self.steps:,}  {text}  {speed:,.0f} images/s  {left:.0f} s left")
+            pace = "compiled" if step < self.steps else ""  # the first report has no speed to tell
+            if done:
+                left = (self._last - self._start) / done * (self.steps - step)
+                pace = f"{speed:,.0f} images/s  {left:.0f} s left"
+            self.say(f"step {step:>7,}/{self.steps:,}  {text}  {pace}".rstrip())
 
     def _update_bar(self, step: int, text: str, speed: float) -> None:
         if self._bar is None:

@@ -157,7 +157,7 @@ def load(config: DataConfig, split: str = "train") -> Source:
     if config.batch_size > training:
         raise InputError(
             f"data.batch_size: {config.batch_size} is larger than the {training} training examples of "
-            f"{config.name!r}; use --data.batch-size {training} or less"
+            f"{config.name!r}; use --data.batch-size {training}{' or less' if training > 1 else ''}"
         )
     if split == "train" and config.workers and source.pipeline == "device":
         note = f"data.workers {config.workers} is not used: the images are in memory (--data.pipeline grain reads)"

@@ -28,7 +28,7 @@ class DataConfig:
     image_size: int | None = None
     """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the center."""
     limit: int | None = None
-    """Keep only N training examples: the first, or evenly spaced ones of folders and sorted arrays; None keeps all."""
+    """Keep only N training examples: the first, or evenly spread ones of folders and sorted arrays; None keeps all."""
     labels: int | None = None
     """Labelled training examples, as many of each class: semi-supervised training; None: every label is known."""
     label_seed: int = 0

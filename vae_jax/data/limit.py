@@ -35,14 +35,24 @@ def rows(source: Source, limit: int) -> np.ndarray:
     """Returns the rows int32 [N], ascending, that stand for the split: min(limit, size) of them, all for limit 0.
 
     These are the first rows, unless examples of one class follow each other (class folders, sorted arrays): there the
-    first rows would be of one class, and evenly spaced rows are taken.
+    first rows would be of one class, and evenly spread rows are taken.
     """
     size = source.size
     if not limit or limit >= size:
         return np.arange(size, dtype=np.int32)
     if in_class_order(source):
-        return (np.arange(limit, dtype=np.int64) * size // limit).astype(np.int32)
+        return _spread(size, limit)
     return np.arange(limit, dtype=np.int32)
+
+
+def _spread(size: int, limit: int) -> np.ndarray:
+    """Returns one row int32 of each of `limit` equal parts, at a place in it that is drawn once and for all.
+
+    Without the draw the stride could fall in step with a grid of factors, and take one value of a factor alone.
+    """
+    place = np.random.Generator(np.random.Philox(key=0)).random(limit)
+    edges = np.arange(limit + 1, dtype=np.int64) * size // limit
+    return (edges[:-1] + place * np.diff(edges)).astype(np.int32)
 
 
 def in_class_order(source: Source) -> bool:
@@ -63,7 +73,7 @@ def text(source: Source, limit: int) -> str:
     """Returns words for a limited part: which examples `rows` takes."""
     if not limit or limit >= source.size:
         return "all"
-    return "evenly spaced, as the split is in the order of classes" if in_class_order(source) else "the first"
+    return "evenly spread, as the split is in the order of classes" if in_class_order(source) else "the first"
 
 
 def limited(source: Source, limit: int | None) -> Source:
@@ -82,7 +92,7 @@ def limited(source: Source, limit: int | None) -> Source:
         )
     # The other splits are in the same order, so that all of them can say which examples trained.
     spread = source.info.protocol != _KEEPS_FIRST and limit < training and in_class_order(source)
-    which = f"{limit:,}, evenly spaced as it is in the order of classes" if spread else f"the first {limit:,}"
+    which = f"{limit:,}, evenly spread as it is in the order of classes" if spread else f"the first {limit:,}"
     protocol_text = f"{source.info.protocol_text}; of the training split only {which}"
     info = replace(source.info, sizes={**source.info.sizes, "train": limit}, protocol_text=protocol_text)
     if source.split != "train":

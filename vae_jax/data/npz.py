@@ -88,7 +88,9 @@ def read(
         raise _missing(path, needed, stored, own)
     for name in stored:
         if name not in known:
-            raise InputError(f"{path}: unknown array {name!r}; {nearest(name, known)} Remove or rename it")
+            usual = _USUAL.get(name.lower())
+            meant = f"did you mean {usual!r}?" if usual in known and usual not in stored else nearest(name, known)
+            raise InputError(f"{path}: unknown array {name!r}; {meant} Remove or rename it")
     if own and protocol == "full":
         raise InputError(f"{path}: has its own splits; use --data.protocol standard")
     whole = _check(stored, path, [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""], strict)

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from vae_jax.data import idx, layout, mnist, prepared
-from vae_jax.data.pictures import SUFFIXES
+from vae_jax.data.pictures import CONVERTIBLE, SUFFIXES
 from vae_jax.errors import InputError, nearest, shown
 
 KINDS = "a folder of images, an .npz or .npy file, a folder of IDX files, a prepared data set, or a data set's name"
@@ -37,10 +37,12 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
         return _folder(path, given, datasets), given
     if path.exists():
         return _file(path, given), given
+    # Those that read a path have no images of their own: their names lead nowhere.
+    named = set(datasets) - {"npz", "image_folder"}
     here = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] if path.parent.is_dir() else []
     near = [str(path.parent / name) if path.parent != Path(".") else name for name in here]
     raise InputError(
-        f"--data {shown(given)}: no such file, folder or data set; {nearest(given, {*map(shown, near), *datasets})}"
+        f"--data {shown(given)}: no such file, folder or data set; {nearest(given, {*map(shown, near), *named})}"
     )
 
 
@@ -52,6 +54,8 @@ def _file(path: Path, given: str) -> str:
         raise InputError(f"--data {shown(given)}: is one image; name its folder: {_typed(path.parent)}")
     if "-ubyte" in path.name:
         raise InputError(f"--data {shown(given)}: is one IDX file; name the folder of all four: {_typed(path.parent)}")
+    if not path.is_file():
+        raise InputError(f"--data {shown(given)}: is neither a file nor a folder; name {KINDS}")
     arrays = path.with_suffix(".npz")
     raise InputError(
         f"--data {shown(given)}: {suffix or 'a file without extension'} is not read, only {KINDS}; save the images "
@@ -76,6 +80,9 @@ def _folder(path: Path, given: str, datasets: Collection[str]) -> str:
     inner += sorted(file.parent for depth in ("*", "*/*", "*/*/*") for file in path.glob(f"{depth}/dataset_info.json"))
     if inner:
         raise InputError(f"--data {shown(given)}: holds no images, but {shown(inner[0].name)}; use {_typed(inner[0])}")
+    if unread := layout.search(path).unread.keys() & CONVERTIBLE:
+        kinds = ", ".join(sorted(unread))
+        raise InputError(f"--data {shown(given)}: holds {kinds} files, which are not read; convert them to .png")
     raise InputError(f"--data {shown(given)}: holds no images ({', '.join(SUFFIXES)}); name one of: {KINDS}")
 
 

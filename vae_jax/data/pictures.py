@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+# Pictures of kinds that are not read, but that every converter knows.
+CONVERTIBLE = frozenset((".tif", ".tiff", ".gif", ".heic", ".avif", ".ppm", ".pgm", ".pbm", ".jp2", ".svg", ".ico"))
 MAX_PIXELS = 100_000_000  # of one picture: at most 300 MB are decoded at a time
 # A file is opened as one of these whatever its name says: PIL reads dozens of formats, some through other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Callable
 from typing import NamedTuple
@@ -20,7 +21,7 @@ class Measure(NamedTuple):
       meaning: one line for `vae-jax list metrics`, with the unit.
       reference: where it comes from.
       group: a name that stands for every measure of its kind.
-      reads: the fields of `Settings` that its numbers depend on.
+      reads: what its numbers depend on: fields of `Settings`, and `others` if it looks at further runs.
     """
 
     home: str
@@ -170,7 +171,7 @@ MEASURES: dict[str, Measure] = {
         "AUROC of telling --outliers from the run's data by ELBO, IW bound, likelihood regret, and WAIC over --others",
         "arXiv:1810.01392, arXiv:2003.02977",
         "detection",
-        ("outliers", "outlier_k", "regret_steps"),
+        ("outliers", "outlier_k", "regret_steps", "others"),
     ),
     "mig": Measure(
         "vae_jax.evaluation.disentanglement:mig",
@@ -261,6 +262,7 @@ MEASURES: dict[str, Measure] = {
         "agreement of the codes of runs trained apart (--others), needs no factors, higher is better",
         "arXiv:1905.12614",
         "agreement",
+        ("others",),
     ),
 }
 
@@ -291,6 +293,27 @@ def refusals(asked: tuple[str, ...], settings: Settings) -> dict[str, str]:
         readers = [name for name in asked if field in MEASURES[name].reads]
         found |= dict.fromkeys(readers or [f"--{field.replace('_', '-')}"], message)
     return found
+
+
+def check_read(asked: tuple[str, ...], settings: Settings, others: bool) -> None:
+    """Refuses settings that were given and that no measure asked for reads; `k` is judged by who makes the bounds.
+
+    Args:
+      asked: measures, see `expand`.
+      settings: their options.
+      others: whether further runs were given.
+
+    Raises:
+      InputError: the first such setting, with the measures that read it.
+    """
+    given = [f.name for f in dataclasses.fields(Settings) if f.name != "k" and getattr(settings, f.name) != f.default]
+    for name in [*given, *(["others"] if others else [])]:
+        readers = [m for m, about in MEASURES.items() if name in about.reads]
+        if not set(readers) & set(asked):
+            raise InputError(
+                f"--{name.replace('_', '-')}: is not used by the metrics that are asked for; ask for one that reads it "
+                f"(--metrics {','.join(readers)}), or leave it out"
+            )
 
 
 def measure(names: tuple[str, ...], subject: Subject) -> tuple[dict[str, Estimate], dict[str, str]]:

@@ -36,6 +36,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         self.folder = folder.absolute()
+        self.run = folder.parent  # as the user named it
         self._broken: set[int] = set()  # found unreadable; removed when a checkpoint takes their place
         if not create and not self.folder.is_dir():
             raise InputError(f"{folder}: no checkpoints here; train the run first")
@@ -119,7 +120,10 @@ class Checkpoints:
         if step is not None and step not in found:
             raise InputError(f"{self.folder}: no checkpoint of step {step}; there are {found or 'none'}")
         if not found:
-            raise InputError(f"{self.folder}: no checkpoint found; train without --resume, or name another run")
+            raise InputError(
+                f"{self.folder}: no checkpoint found; name another run, or train this one with `vae-jax train "
+                f"--resume {self.run}`"
+            )
         tried: dict[int, str] = {}
         for candidate in [step] if step is not None else found[::-1]:
             try:

@@ -92,7 +92,7 @@ def fit(
             state, metrics, finite = feed.advance(state, n)
             if not bool(finite):
                 raise NonFinite(int(state.step), not_finite(metrics) or ["loss"], last_good)
-            seconds, step = time.perf_counter() - start, step + n
+            seconds, step = max(time.perf_counter() - start, 1e-9), step + n
             window.add(metrics, n, seconds if compiled else 0.0)
             if compiled:
                 rate = n / seconds if not rate else 0.7 * rate + 0.3 * n / seconds
@@ -107,13 +107,13 @@ def fit(
                 last_good = checkpoints.save(state, feed.position())
             if flag.signum is not None:
                 checkpoints.save(state, feed.position())
-                raise Interrupted(flag.signum, step)
+                raise Interrupted(flag.signum, step, checkpoints.run)
             now = time.monotonic()
             for event in events:
                 if event.due(step, now) or (step == steps and event.final):
                     event.fire(state, step)
         if flag.signum is not None:  # while the last events ran; whoever wants out does not want the evaluation either
-            raise Interrupted(flag.signum, step)
+            raise Interrupted(flag.signum, step, checkpoints.run)
     return state
 
 

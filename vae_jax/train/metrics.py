@@ -121,24 +121,24 @@ def _jsonable(value: Any) -> Any:
     return value
 
 
-def collapse_warning(kl_per_dim: list[float], active_units: int | None) -> str | None:
+def collapse_warning(kl_per_dim: list[float], active_units: int | None, weight: str | None = "beta") -> str | None:
     """Returns a sentence in plain words if the posterior has collapsed, else None.
 
     Args:
       kl_per_dim: mean KL of each latent dimension, nats.
       active_units: how many dimensions depend on the image; None for a model that does not give the moments of its
         codes, which is judged by its rate alone.
+      weight: the objective's option that weighs the rate; None for one that has none.
     """
     rate, size = sum(kl_per_dim), len(kl_per_dim)
+    lower = "anneal the weight of the rate" if weight is None else f"lower {weight}, or anneal it"
+    fix = f"{lower} (--model.objective.schedule linear)"
     if active_units == 0:
         return (
             f"posterior collapse: none of the {size} latent dimensions depends on the image (rate {rate:.3g} nats), so "
-            "every reconstruction is the same; lower beta, or anneal it (--model.objective.schedule linear)"
+            f"every reconstruction is the same; {fix}"
         )
     if rate < 0.5:
         where = f"{size}" if active_units is None else f"{active_units} of {size}"
-        return (
-            f"close to posterior collapse: the code carries only {rate:.2g} nats in {where} "
-            "dimensions; lower beta, or anneal it (--model.objective.schedule linear)"
-        )
+        return f"close to posterior collapse: the code carries only {rate:.2g} nats in {where} dimensions; {fix}"
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from types import TracebackType
 
 # How many signals flags took so far, and how many flags still wait for one. The command line reads both, to tell a
@@ -14,8 +15,9 @@ noticed, waiting = 0, 0
 class Interrupted(Exception):
     """A signal stopped the run after its checkpoint was saved; `exit_code` is 128 + signal (130, 143)."""
 
-    def __init__(self, signum: int, step: int):
-        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; continue with --resume")
+    def __init__(self, signum: int, step: int, run: Path | None = None):
+        how = "--resume" if run is None else f"`vae-jax train --resume {run}`"
+        super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; continue with {how}")
         self.signum, self.step, self.exit_code = signum, step, 128 + signum
 
 

@@ -1,0 +1,27 @@
+"""Options of a command that were given but that nothing reads, because of another option."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from vae_jax.errors import InputError
+
+
+def refuse(command: Any, fix: str, *options: str) -> None:
+    """Refuses options of a command that differ from their defaults; the caller knows that nothing reads them.
+
+    Args:
+      command: an instance of the command's dataclass.
+      fix: what to add for them to be read, as in "--draw True".
+      options: names of its fields.
+
+    Raises:
+      InputError: the first such option.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(command)}
+    for name in options:
+        value = getattr(command, name)
+        if value != defaults[name]:
+            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+            raise InputError(f"--{name.replace('_', '-')} {shown}: is not used; add {fix}, or leave it out")
