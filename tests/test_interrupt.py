@@ -263,7 +263,7 @@ def test_ctrl_c_after_the_last_step_is_obeyed_and_resume_ends_the_run(here, monk
             kill()
 
     monkeypatch.setattr(training, "_figures", figures)
-    with pytest.raises(Interrupted, match="stopped by SIGINT at step 12; continue with --resume"):
+    with pytest.raises(Interrupted, match="stopped by SIGINT at step 12; continue with `vae-jax train --resume"):
         training.train_run(config, "tiny", "late", report=report)
     assert drawn == ([12] if moment == "the last figures" else [])  # nobody waits for pictures who wants out
     monkeypatch.undo()

@@ -270,7 +270,7 @@ def test_a_signal_saves_a_checkpoint_and_the_run_resumes(tmp_path, signum, code)
     process.send_signal(signum)
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert "continue with --resume" in err
+    assert "continue with `vae-jax train --resume" in err
     assert "Traceback" not in err
     run = Run.load(tmp_path / "run")
     step = int(run.restore().step)
