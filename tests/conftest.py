@@ -1,5 +1,6 @@
 """Settings of the whole suite. They must be made before jax starts: its device count is fixed at the first call."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -25,6 +26,8 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402
+import numpy as np  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 
 pytest.register_assert_rewrite("contract")
@@ -48,3 +51,21 @@ def _forget_programs(request):
                 value.cache_clear()
     jax.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def _random_numbers_of_its_own(request):
+    """Gives each test the first numbers of its file's RNG: what it draws must not depend on which tests ran before."""
+    if isinstance(rng := getattr(request.module, "RNG", None), np.random.Generator):
+        rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def _no_command_outlives_its_test():
+    """Ends what a failed test left running: a long command would take the processor from all tests after it."""
+    before = {child.pid for child in psutil.Process().children()}
+    yield
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child.pid not in before and "vae_jax" in " ".join(child.cmdline()):
+                child.kill()

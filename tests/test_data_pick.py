@@ -14,7 +14,7 @@ from vae_jax.api import experiment
 from vae_jax.cli import main
 from vae_jax.cli.options import parse_config
 from vae_jax.config import Config
-from vae_jax.data import digits, idx, mnist, pick
+from vae_jax.data import digits, idx, limit, mnist, pick
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.runs import Run
@@ -379,8 +379,26 @@ def test_eval_limit_of_a_class_folder_measures_every_class_and_says_so(trained, 
     metrics = ("elbo", "mutual_information")  # of the evaluation itself, and of what measures share
     result = evaluate_run(run, metrics=metrics, split="train", limit=4, batch_size=4, write=False)
     source = run.source("train")
-    rows = [i * source.size // 4 for i in range(4)]
+    rows = limit.rows(source, 4).tolist()
     assert seen == [rows, rows]
     assert set(source.arrays["label"][rows].tolist()) == {0, 1}
     protocol = result["protocol"]
     assert (protocol["n"], protocol["rows"]) == (4, "evenly spread, as the split is in the order of classes")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("nope", r"no such file, folder or data set; known: digits, fashion_mnist, mnist, scans, sprites"),
+        ("/dev/zero", r"is neither a file nor a folder; name a folder of images"),
+        ("scans", r"holds \.gif, \.tif files, which are not read; convert them to \.png"),
+    ],
+)
+def test_what_leads_nowhere_is_not_offered(given, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scans" / "deep").mkdir(parents=True)
+    for name in ("a.tif", "deep/b.gif", "notes.txt"):
+        (tmp_path / "scans" / name).write_bytes(b"II*")
+    monkeypatch.setattr("vae_jax.data.pick.KINDS", "a folder of images")
+    with pytest.raises(InputError, match=said):
+        data.choose(DataConfig("digits"), given)

@@ -96,6 +96,7 @@ NAN[3, 1, 1:3] = np.nan
         ({"images": np.array([{}])}, "holds Python objects, which are not read"),
         ({"image": GREY}, "has no array 'images'"),
         ({"images": GREY, "label": GREY[:, 0, 0]}, r"unknown array 'label'; did you mean 'labels'\?"),
+        ({"images": GREY, "targets": GREY[:, 0, 0]}, r"unknown array 'targets'; did you mean 'labels'\?"),
         ({"images": GREY, "labels": np.arange(39)}, "39 labels for 40 images"),
         ({"images": GREY, "labels": np.arange(40) / 2}, r"labels must be integers \[N\], is float64"),
         ({"images": GREY, "labels": np.arange(40) - 1}, "labels has negative values"),

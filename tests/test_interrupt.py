@@ -163,25 +163,11 @@ def test_the_end_of_a_data_worker_is_not_the_end_of_the_command(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
-started: list[subprocess.Popen] = []
-
-
-@pytest.fixture(autouse=True)
-def _nothing_runs_on():
-    """Ends what a failed test left behind: a long evaluation would take the processor from all tests after it."""
-    yield
-    while started:
-        process = started.pop()
-        process.kill()
-        process.communicate()
-
-
 def start(*words: str) -> subprocess.Popen:
     """Starts a command and waits until its handlers are there: before that, it is Python that answers."""
     process = subprocess.Popen(
         [sys.executable, "-m", "vae_jax", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV
     )
-    started.append(process)
     status, deadline = Path(f"/proc/{process.pid}/status"), time.monotonic() + 60
     while time.monotonic() < deadline:
         caught = re.search(r"SigCgt:\s*(\w+)", status.read_text())

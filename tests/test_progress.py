@@ -42,3 +42,16 @@ def test_quiet_prints_nothing(capsys):
         progress.say("hello")
         progress.report(10, METRICS)
     assert capsys.readouterr().out == ""
+
+
+def test_the_first_line_of_a_log_tells_no_speed(monkeypatch):
+    """It comes after the compilation, before any update was timed."""
+    times = iter([0.0, 60.0, 60.0, 60.0, 80.0, 80.0])
+    monkeypatch.setattr("vae_jax.cli.progress.time.monotonic", lambda: next(times))
+    progress, out = Progress(101), io.StringIO()
+    progress.console = Console(file=out, width=200, color_system=None)
+    progress.report(1, METRICS | {"images_per_s": 0.0})
+    progress.report(51, METRICS)
+    first, second = out.getvalue().splitlines()
+    assert first.endswith("distortion 91.97  compiled")
+    assert second.endswith("2,145 images/s  20 s left")

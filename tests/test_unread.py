@@ -47,7 +47,7 @@ def test_what_nothing_reads_is_refused_and_the_advice_works(text, folder, monkey
     monkeypatch.chdir(folder)
     words = shlex.split(text.replace("RUN", "run").replace("OTHER", "other"))
     before = sorted(folder.rglob("*"))
-    assert main(words) == 2
+    assert main.run(words) == 2
     said = capsys.readouterr().err
     option = re.match(r"vae-jax: (--[a-z-]+)", said)[1]
     assert option in words
@@ -58,7 +58,7 @@ def test_what_nothing_reads_is_refused_and_the_advice_works(text, folder, monkey
     i = words.index(option)
     rest = words[:i] + words[i + 2 :]
     if words[0] not in ("baseline",):  # its fit takes seconds
-        assert main(rest) == 0, capsys.readouterr().err
+        assert main.run(rest) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -73,10 +73,10 @@ def test_what_nothing_reads_is_refused_and_the_advice_works(text, folder, monkey
 )
 def test_adding_what_reads_it_works(words, more, folder, monkeypatch, capsys):
     monkeypatch.chdir(folder)
-    assert main(words.split()) == 2
+    assert main.run(words.split()) == 2
     said = capsys.readouterr().err
     assert more.split()[-1] in said
-    assert main([*words.split(), *more.split()]) == 0, capsys.readouterr().err
+    assert main.run([*words.split(), *more.split()]) == 0, capsys.readouterr().err
 
 
 def test_settings_from_python_are_read_or_refused(folder):

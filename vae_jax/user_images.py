@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from vae_jax.runs import Run
 
 
-WHOLE = "train"  # the split that takes every image of what holds no splits
-
-
 def user_batches(
     run: Run, given: str, split: str, batch_size: int = 500, option: str = "--input", *, asked: bool = False
 ) -> tuple[Iterator[dict[str, Any]], Source]:
@@ -40,8 +37,9 @@ def user_batches(
     from vae_jax.data.pipeline import eval_batches
 
     config, part = _data_config(run, given, split, option)
-    if asked and part != split:
+    if asked and part is None:
         raise InputError(f"--split {split}: is not used, for {given} holds no splits; leave it out")
+    part = part or "train"  # by the protocol `full`, which has all images there
     foreign = config.name == "npz" and given != run.config.data.name
     try:
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
@@ -122,8 +120,8 @@ def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
     return f"convert them to {kind}" + (f", e.g. {line}" if arrays and line else "")
 
 
-def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str]:
-    """Returns how to load `given`, and the split to take."""
+def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str | None]:
+    """Returns how to load `given`, and the split to take: None for all of what holds no splits."""
     from vae_jax.data import DATASETS
     from vae_jax.data.layout import split_folders
 
@@ -149,9 +147,8 @@ def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataCon
     return dataclasses.replace(whole, name=given, source=None, protocol="standard", image_size=size), split
 
 
-def _part(config: DataConfig, split: str, has_parts: bool) -> tuple[DataConfig, str]:
-    """Returns the named split of what holds splits, and the whole of what does not."""
-    return (dataclasses.replace(config, protocol="standard"), split) if has_parts else (config, WHOLE)
+def _part(config: DataConfig, split: str, has_parts: bool) -> tuple[DataConfig, str | None]:
+    return (dataclasses.replace(config, protocol="standard"), split) if has_parts else (config, None)
 
 
 def _has_parts(path: Path) -> bool:

@@ -86,7 +86,7 @@ def describe(config: DataConfig) -> tuple[dict[str, Files], Info]:
     """Returns the files of each split and the facts about them; reads the headers of all images."""
     parts, names, root, notes = scan(config.source, config.protocol)
     # A picture may belong to two splits (protocol "full"); its header is read once.
-    paths = list(dict.fromkeys(path for files in parts.values() for path in files.paths))
+    paths = sorted({path for files in parts.values() for path in files.paths})
     shape, found = image_shape(paths, root, config.image_size)
     return parts, Info(
         "image_folder",
