@@ -15,6 +15,8 @@ _fast_compile = f"{_before} --xla_backend_optimization_level=0"
 if metadata.version("jaxlib").startswith("0.10."):
     # XLA's older way to write fused loops compiles three times as fast. A jaxlib that has dropped it would not start.
     _fast_compile += " --xla_cpu_use_fusion_emitters=false"
+    # Two tests run at a time, on two cores: programs that are cut for many threads take a third longer to compile.
+    _fast_compile += " --xla_cpu_parallel_codegen_split_count=1"
 os.environ["XLA_FLAGS"] = f"{_fast_compile} --xla_force_host_platform_device_count={_FAKE_DEVICES}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 # Broadcasting between ranks hides missing axes: [B] + [B, 1] is an error here, not a silent [B, B].

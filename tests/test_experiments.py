@@ -1,13 +1,16 @@
 """Every experiment file: two steps of it through the real command, and a docstring that says what it is."""
 
 import ast
+import functools
 import json
 import os
 from pathlib import Path
 
+import jax
 import pytest
 
 from vae_jax import experiments_index as index
+from vae_jax import training
 from vae_jax.cli import main
 from vae_jax.config import from_dict, to_dict
 
@@ -22,16 +25,36 @@ def raw_data(monkeypatch):
         monkeypatch.setenv("VAE_JAX_DATA", str(SHARED))
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_kept():
+    """Each experiment has programs of its own, of full size: together they take several GB."""
+    yield
+    jax.clear_caches()
+
+
 def need_data(name: str) -> None:
     folder = Path(os.environ.get("VAE_JAX_DATA", SHARED)) / name
     if name in ("mnist", "fashion_mnist") and not folder.is_dir():
         pytest.skip(f"mnist data absent: no {folder}")
 
 
+@functools.cache
+def drawn() -> set[str]:
+    """Returns the first experiment of each kind of model: pictures take as long as all else, and the kinds differ."""
+    first: dict[tuple, str] = {}
+    for file in EXPERIMENTS:
+        model = index.load(file).model
+        told, space = getattr(model, "condition", None), getattr(getattr(model, "posterior", None), "space", None)
+        first.setdefault((type(model), told, space, model.latent_dim == 2), file.stem)
+    return set(first.values())
+
+
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda f: f.stem)
-def test_two_steps_of_every_experiment(file, tmp_path, capsys):
+def test_two_steps_of_every_experiment(file, tmp_path, capsys, monkeypatch):
     need_data(index.load(file).data.name)
     run = tmp_path / "run"
+    if file.stem not in drawn():
+        monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
     assert main.run(["train", str(file), "--smoke", "--workdir", str(run), "--mesh.data", "1"]) == 0
     out = capsys.readouterr().out
     assert "distortion" in out
@@ -41,7 +64,8 @@ def test_two_steps_of_every_experiment(file, tmp_path, capsys):
     assert result["experiment"] == file.stem
     assert result["step"] == 2
     assert all(set(m) >= {"value", "stderr", "n"} for m in result["metrics"].values())
-    assert (run / "figures" / "reconstructions.png").stat().st_size > 1000
+    if file.stem in drawn():
+        assert (run / "figures" / "reconstructions.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda f: f.stem)
