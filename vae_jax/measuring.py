@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +16,7 @@ from vae_jax import evaluations
 from vae_jax.atomic import jsonable
 from vae_jax.data.limit import text as rows_text
 from vae_jax.errors import InputError, nearest
-from vae_jax.evaluation import METRICS, evaluate, measures, other_names
+from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.settings import Settings
 from vae_jax.typed import conform, conform_fields, items
@@ -97,9 +97,8 @@ def evaluate_run(
     def foreign(name: str) -> Iterator[dict[str, Any]]:
         return user_batches(run, name, call.split, call.batch_size, "--outliers")[0]
 
-    subject = Subject(
-        run, state, call.split, call.limit, call.batch_size, call.seed, wanted.options, others, report, foreign
-    )
+    where = call.split, call.limit, call.batch_size, call.seed
+    subject = Subject(run, state, *where, wanted.options, others, report, foreign)
     found, unmeasured = measures.measure(wanted.asked, subject)
     names, absent = [], {}
     if wanted.standard or not call.metrics:
@@ -109,20 +108,8 @@ def evaluate_run(
     if refused and not names:  # nothing to write: what is there stays as it is
         raise refusal(refused)
     result.metrics.update(found)
-    about = protocol(run, call.split, wanted.ks, call.limit, result.n, call.seed, state, changed) | subject.protocol
-    values = jsonable(
-        {
-            "experiment": run.experiment,
-            "step": int(state.step),
-            "data": run.config.data.name,
-            "split": call.split,
-            "protocol": about,
-            "metrics": {name: vars(result.metrics[name]) for name in names},
-            "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
-            "training": run.provenance(),
-            **({"refused": refused} if refused else {}),
-        }
-    )
+    about = _protocol(run, call, wanted.ks, result.n, state, changed) | subject.protocol
+    values = _values(run, call, state, result, names, about, refused)
     return values | _filed(run, values, call.metrics, file if write else None)
 
 
@@ -230,6 +217,30 @@ def _settings(given: Mapping[str, Any], k: tuple[int, ...]) -> Settings:
     return conform_fields(Settings(**given, k=k), {}, "settings")
 
 
+def _values(
+    run: Run,
+    call: _Call,
+    state: TrainState,
+    result: Evaluation,
+    names: Iterable[str],
+    about: Mapping[str, Any],
+    refused: Mapping[str, str],
+) -> dict[str, Any]:
+    """Returns what eval.json holds of one call, as JSON has it; `about` is the protocol."""
+    values = {
+        "experiment": run.experiment,
+        "step": int(state.step),
+        "data": run.config.data.name,
+        "split": call.split,
+        "protocol": about,
+        "metrics": {name: vars(result.metrics[name]) for name in names},
+        "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
+        "training": run.provenance(),
+        **({"refused": refused} if refused else {}),
+    }
+    return jsonable(values)
+
+
 def _filed(run: Run, values: dict[str, Any], asked: tuple[str, ...], file: Path | None) -> dict[str, Any]:
     """Merges a result into a file, if there is one, and returns what the call says of targets and of that file."""
     own, e = evaluations.is_own(values, run.config), run.config.evaluation
@@ -307,17 +318,11 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     return [name for name in dict.fromkeys(wanted) if name not in absent], absent
 
 
-def protocol(
-    run: Run,
-    split: str,
-    ks: tuple[int, ...],
-    limit: int,
-    n: int,
-    seed: int,
-    state: TrainState,
-    changed: str | None,
+def _protocol(
+    run: Run, call: _Call, ks: tuple[int, ...], n: int, state: TrainState, changed: str | None
 ) -> dict[str, Any]:
     """Returns everything that a number depends on besides the weights."""
+    split, limit = call.split, call.limit
     info, data = run.source(split).info, run.config.data
     pixels = "binary" if info.values == "binary" else "in [0, 1]"
     if data.binarize != "none":
@@ -342,6 +347,6 @@ def protocol(
         "importance_samples": ks,
         "reconstruction": "mean image of the mean code",
         "weights": "last" if state.ema is None else f"moving average, decay {run.config.ema_decay}",
-        "seed": seed,
+        "seed": call.seed,
         **({"data_now": changed} if changed else {}),
     }

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from vae_jax.bounded import read_json
 from vae_jax.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from vae_jax.data.source import Info
 
 
 @dataclass(frozen=True)
@@ -65,15 +70,12 @@ def fit_baseline(options: Baseline) -> tuple[Path, dict[str, Any]]:
     Raises:
       InputError: bad input; nothing was written.
     """
-    import math
-
     import jax
     import numpy as np
 
     from vae_jax import data, figures, prng
     from vae_jax.atomic import jsonable, write_json
     from vae_jax.data.pipeline import eval_batches
-    from vae_jax.evaluation import Estimate
     from vae_jax.evaluation.baselines import fit
     from vae_jax.runs import environment
 
@@ -90,36 +92,50 @@ def fit_baseline(options: Baseline) -> tuple[Path, dict[str, Any]]:
         return np.concatenate(parts).reshape(source.size, -1).astype(np.float64)
 
     # Held-out pixels get the noise that `vae-jax eval` gives them, training pixels other noise.
-    density = fit(
-        o.kind,
-        rows(train, prng.site_key(jax.random.key(o.seed), "baseline")),
-        o.components,
-        covariance=o.covariance,
-        floor=o.floor,
-        iterations=o.iterations,
-        seed=o.seed,
-    )
+    pixels = rows(train, prng.site_key(jax.random.key(o.seed), "baseline"))
+    how: dict[str, Any] = {"covariance": o.covariance, "floor": o.floor, "iterations": o.iterations}
+    density = fit(o.kind, pixels, o.components, **how, seed=o.seed)
     log_prob = density.log_prob(rows(held, None))
     if not np.all(np.isfinite(log_prob)):
         raise InputError(f"{o.kind}: the likelihood of {o.split} images is not finite; use fewer --components")
+    name, env = f"baseline-{o.kind}-{o.data}", environment()
+    result = _result(o, name, train.info, density, log_prob, env)
+    images = density.sample(64, o.seed).reshape(64, *train.info.image_shape)
+    try:
+        (path / "figures").mkdir(parents=True, exist_ok=True)
+        write_json(path / "baseline.json", described(o, name))
+        write_json(path / "env.json", env)
+        picture = figures.grid(figures.fold(images, 8), title=f"{name}: samples, cut to [0, 1] for display")
+        figures.save(picture, path / "figures" / "samples.png")
+        write_json(path / "eval.json", result)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+    return path, jsonable(result)
+
+
+def _result(
+    o: Baseline, name: str, info: Info, density: Any, log_prob: np.ndarray, env: dict[str, Any]
+) -> dict[str, Any]:
+    """Returns the content of eval.json, as that of a run: `log_prob` float64 [N] in nats, and its bits/dim."""
+    import math
+
+    from vae_jax.evaluation import Estimate
+
     metrics = {"log_prob": Estimate.of(log_prob)}
-    shape = train.info.image_shape
     if o.dequantize:
-        nats = -log_prob / math.prod(shape) + math.log(256.0)
+        nats = -log_prob / math.prod(info.image_shape) + math.log(256.0)
         metrics["bits_per_dim"] = Estimate.of(nats / math.log(2.0))
-    name = f"baseline-{o.kind}-{o.data}"
-    env = environment()
-    result = {
+    return {
         "experiment": name,
         "step": density.iterations,
         "data": o.data,
         "split": o.split,
         "protocol": {
             "data_protocol": o.protocol,
-            "splits": train.info.protocol_text,
+            "splits": info.protocol_text,
             "pixels": "dequantised, (v + u) / 256" if o.dequantize else "in [0, 1]",
-            "image_shape": shape,
-            "n": held.size,
+            "image_shape": info.image_shape,
+            "n": len(log_prob),
             "limit": 0,
             "likelihood": f"{o.kind}-{o.components}" + (f" ({o.covariance})" if o.kind == "mog" else ""),
             "estimator": "exact log p(x), nats, summed over pixels",
@@ -139,17 +155,6 @@ def fit_baseline(options: Baseline) -> tuple[Path, dict[str, Any]]:
             "jax": env["packages"]["jax"],
         },
     }
-    images = density.sample(64, o.seed).reshape(64, *shape)
-    try:
-        (path / "figures").mkdir(parents=True, exist_ok=True)
-        write_json(path / "baseline.json", described(o, name))
-        write_json(path / "env.json", env)
-        picture = figures.grid(figures.fold(images, 8), title=f"{name}: samples, cut to [0, 1] for display")
-        figures.save(picture, path / "figures" / "samples.png")
-        write_json(path / "eval.json", result)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
-    return path, jsonable(result)
 
 
 def described(o: Baseline, name: str) -> dict[str, Any]:
