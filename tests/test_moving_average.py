@@ -116,11 +116,14 @@ HOLDERS = {"accuracy": "classifier", "distortion_label": "multimodal", "coherenc
 
 @pytest.mark.parametrize("metric", [*STANDARD, "iwae", "iw_7", *measures.names()])
 def test_measure(runs, metric):
-    settings = {name: value for name, value in QUICK.items() if name != "k"}
-    settings |= {"outliers": str(runs["vae"].config.data.source), "features": str(runs["classifier"].path)}
+    files = {"outliers": str(runs["vae"].config.data.source), "features": str(runs["classifier"].path)}
+    read = {option for name in measures.expand((metric,)) for option in measures.MEASURES[name].reads}
+    settings = {option: value for option, value in (QUICK | files).items() if option in read - {"k"}}
+    k = QUICK["k"] if metric == "iwae" or "k" in read else None
+    others = (runs["other"],) if "others" in read else ()
     name = HOLDERS.get(metric, "vae")
     run = runs[name]
-    result = evaluate_run(run, metrics=(metric,), k=QUICK["k"], settings=settings, others=(runs["other"],), write=False)
+    result = evaluate_run(run, metrics=(metric,), k=k, settings=settings, others=others, write=False)
     assert "refused" not in result
     assert result["metrics"]
     assert_finite(result, name)

@@ -17,7 +17,7 @@ from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
-from vae_jax.objectives import FreeBits, LeaveOneOut
+from vae_jax.objectives import Factor, FreeBits, LeaveOneOut
 from vae_jax.posteriors import Categorical
 from vae_jax.priors import PRIORS
 
@@ -27,7 +27,14 @@ CASES = {
     "--optimizer.schedule.final 0.2": tiny(),
     "--optimizer.schedule.milestones 3 5": tiny(),
     "--optimizer.schedule.factor 0.5": tiny(**{"optimizer.schedule.kind": "cosine"}),
+    "--optimizer.b2 0.5": tiny(**{"optimizer.name": "sgd"}),
+    "--optimizer.eps 0.5": tiny(**{"optimizer.name": "sgd"}),
     "--critic-optimizer.lr 0.5": tiny(),
+    "--critic-optimizer.schedule.final 0.3": tiny(VAE(3, MLP((4,)), objective=Factor())),
+    "--critic-optimizer.schedule.milestones 3 5": tiny(VAE(3, MLP((4,)), objective=Factor())),
+    "--critic-optimizer.schedule.factor 0.3": tiny(VAE(3, MLP((4,)), objective=Factor())),
+    "--critic-optimizer.b2 0.5": tiny(VAE(3, MLP((4,)), objective=Factor()), **{"critic_optimizer.name": "sgd"}),
+    "--critic-optimizer.eps 0.5": tiny(VAE(3, MLP((4,)), objective=Factor()), **{"critic_optimizer.name": "sgd"}),
     "--critic-optimizer.schedule.warmup-steps 5": tiny(),
     "--data.label-seed 3": tiny(),
     "--data.workers 2": tiny(**{"data.pipeline": "device"}),

@@ -25,17 +25,19 @@ class Rule(NamedTuple):
     fix: str
 
 
-def _rate(group: str) -> dict[str, Rule]:
-    """Returns the rules of one optimizer's learning-rate schedule."""
+def _optimizer(group: str) -> dict[str, Rule]:
+    """Returns the rules of one optimizer and of its learning-rate schedule."""
 
     def kind(config: Config) -> str:
         return getattr(config, group).schedule.kind
 
-    flag = f"--{group.replace('_', '-')}.schedule.kind"
+    optimizer = f"--{group.replace('_', '-')}"
+    flag = f"{optimizer}.schedule.kind"
     cosine = Rule(lambda c: kind(c) in ("cosine", "warmup-cosine"), "the schedule is no cosine", f"{flag} cosine")
     step = Rule(lambda c: kind(c) == "step", "the schedule has no milestones", f"{flag} step")
-    names = {"final": cosine, "milestones": step, "factor": step}
-    return {f"{group}.schedule.{name}": rule for name, rule in names.items()}
+    adaptive = Rule(lambda c: getattr(c, group).name != "sgd", "sgd keeps no squares", f"{optimizer}.name adam")
+    names = {"schedule.final": cosine, "schedule.milestones": step, "schedule.factor": step}
+    return {f"{group}.{name}": rule for name, rule in (names | {"b2": adaptive, "eps": adaptive}).items()}
 
 
 def _critic(config: Config) -> bool:
@@ -53,10 +55,11 @@ _CONDITION = Rule(
     "--model.condition.on label",
 )
 
-# option, or the first part of several -> when it is read. The first rule that fits decides.
+# option, or the first part of several -> when it is read. Every rule that fits must hold.
 RULES: dict[str, Rule] = {
-    **_rate("optimizer"),
+    **_optimizer("optimizer"),
     "critic_optimizer.": Rule(_critic, "the objective trains no critic", "--model.objective factor"),
+    **_optimizer("critic_optimizer"),
     "data.label_seed": Rule(lambda c: c.data.labels is not None, "every label is known", "--data.labels 100"),
     "data.workers": Rule(
         lambda c: c.data.pipeline != "device", "the device pipeline reads nothing", "--data.pipeline grain"
@@ -93,13 +96,13 @@ def refuse(configs: Sequence[Config], experiment: Config, options: Iterable[str]
 
     old, every = flatten(experiment), [(config, flatten(config)) for config in configs]
     for option in options:
-        rule = next((rule for name, rule in RULES.items() if option == name or _below(option, name)), None)
         held = [(config, new[option]) for config, new in every if option in new]
         changed = [value for _, value in held if value != old.get(option)]
-        if rule and changed and not any(rule.read(config) for config, _ in held):
-            raise InputError(
-                f"{option}: {_shown(changed[0])} is not used because {rule.why}; add {rule.fix}, or leave it out"
-            )
+        for rule in (rule for name, rule in RULES.items() if option == name or _below(option, name)):
+            if changed and not any(rule.read(config) for config, _ in held):
+                raise InputError(
+                    f"{option}: {_shown(changed[0])} is not used because {rule.why}; add {rule.fix}, or leave it out"
+                )
 
 
 def _below(option: str, name: str) -> bool:

@@ -190,7 +190,7 @@ def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) ->
     asked = measures.expand(call.metrics)
     measures.check_read(asked, options, others)
     if call.asks_k and call.k and not ks and not any("k" in measures.MEASURES[name].reads for name in asked):
-        raise InputError("--k: is not used by the metrics that are asked for; ask for iwae as well, or leave it out")
+        raise InputError("--k: is not used by the requested metrics; add iwae to --metrics, or leave it out")
     standard = tuple(name for name in call.metrics if name not in measures.names())
     refused = measures.refusals(asked, options)
     if ks and run.model.log_prob_bound is None:

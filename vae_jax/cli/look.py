@@ -102,7 +102,7 @@ class Reconstruct:
 
     def __call__(self) -> None:
         if self.indices:
-            unread.refuse(self, "no --indices", "n")
+            unread.refuse(self, "", "n")
         out = _out(self.out, self.run, "reconstructions", len(self.indices) or self.n)
         run = _load(self.run)
         split = shown_split(run, self.split)

@@ -201,9 +201,11 @@ def split(
         if word in FLAGS:
             flags.add(word)
         elif word == "--workdir" or word.startswith("--workdir="):
-            value = word.partition("=")[2] if "=" in word else next(words, None)
-            if not value:
-                raise InputError("--workdir: needs a folder")
+            value = word.partition("=")[2] if "=" in word else next(words, "")
+            if not value or value.startswith("--"):
+                raise InputError("--workdir: needs a folder, as in --workdir runs/mine")
+            if workdir is not None:
+                raise InputError("--workdir: was given twice; give it once")
             workdir = Path(value)
         elif name is None and not word.startswith("-") and not rest:
             name = word

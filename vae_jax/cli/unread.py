@@ -13,7 +13,7 @@ def refuse(command: Any, fix: str, *options: str) -> None:
 
     Args:
       command: an instance of the command's dataclass.
-      fix: what to add for them to be read, as in "--draw True".
+      fix: what to add for them to be read, as in "--draw True"; "" where only leaving them out helps.
       options: names of its fields.
 
     Raises:
@@ -24,4 +24,5 @@ def refuse(command: Any, fix: str, *options: str) -> None:
         value = getattr(command, name)
         if value != defaults[name]:
             shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-            raise InputError(f"--{name.replace('_', '-')} {shown}: is not used; add {fix}, or leave it out")
+            way = f"add {fix}, or leave it out" if fix else "leave it out"
+            raise InputError(f"--{name.replace('_', '-')} {shown}: is not used; {way}")

@@ -296,7 +296,7 @@ def refusals(asked: tuple[str, ...], settings: Settings) -> dict[str, str]:
 
 
 def check_read(asked: tuple[str, ...], settings: Settings, others: bool) -> None:
-    """Refuses settings that were given and that no measure asked for reads; `k` is judged by who makes the bounds.
+    """Refuses settings that were given and that no requested measure reads; `k` is judged by who makes the bounds.
 
     Args:
       asked: measures, see `expand`.
@@ -311,7 +311,7 @@ def check_read(asked: tuple[str, ...], settings: Settings, others: bool) -> None
         readers = [m for m, about in MEASURES.items() if name in about.reads]
         if not set(readers) & set(asked):
             raise InputError(
-                f"--{name.replace('_', '-')}: is not used by the metrics that are asked for; ask for one that reads it "
+                f"--{name.replace('_', '-')}: is not used by the requested metrics; request one that reads it "
                 f"(--metrics {','.join(readers)}), or leave it out"
             )
 
