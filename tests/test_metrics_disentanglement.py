@@ -787,7 +787,7 @@ def test_refused_runs_exit_with_2_and_one_line(tmp_path, capsys):
     assert cli(["eval", str(grid.path), "--metrics", "irs", "--limit", "300"]) == 0
     assert cli(["eval", str(grid.path), "--metrics", "irs", "--points", "0"]) == 2
     assert "--points: 0 is out of range; it must be 4 or more" in capsys.readouterr().err
-    assert cli(["eval", str(grid.path), "--metrics", "irs", "--bins", "1"]) == 2
+    assert cli(["eval", str(grid.path), "--metrics", "mig", "--bins", "1"]) == 2
     assert "--bins: 1 is out of range" in capsys.readouterr().err
 
 

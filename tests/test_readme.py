@@ -6,6 +6,7 @@ batches (`few_steps`). The words of the commands are never touched.
 
 import dataclasses
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -31,7 +32,10 @@ def commands(text: str = README) -> list[str]:
 
 def made_by(command: str) -> str:
     """Returns the command that `make` would run last: `make train EXP=x` is `.venv/bin/vae-jax train x`."""
-    done = subprocess.run(["make", "-n", *shlex.split(command)[1:]], cwd=ROOT, capture_output=True, text=True)
+    # Under `make test` this make is one in another, which would say so in lines of its own.
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    words = ["make", "--no-print-directory", "-n", *shlex.split(command)[1:]]
+    done = subprocess.run(words, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1].strip()
 

@@ -61,6 +61,12 @@ def trained(tmp_path_factory):
         return training.train_run(put(SMALL, steps=8), "tiny", tmp_path_factory.mktemp("trained") / "run").path
 
 
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    """What a refused command wrote is looked for here, and not in the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def run8(trained, tmp_path):
     return Path(shutil.copytree(trained, tmp_path / "run"))
