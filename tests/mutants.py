@@ -164,8 +164,8 @@ MUTANTS = [
     ),
     Mutant(
         "vae_jax/data/pipeline.py",
-        "np.arange(start, min(start + batch_size, source.size))",
-        "np.arange(start, min(start + batch_size, source.size) - 1)",
+        "rows[start : start + batch_size]",
+        "rows[start : start + batch_size - 1]",
         "tests/test_data_pipeline.py",
     ),
     Mutant(
@@ -235,8 +235,8 @@ MUTANTS = [
     ),
     Mutant(
         "vae_jax/measuring.py",
-        "key=jax.random.key(seed),\n        k=ks",
-        "key=jax.random.key(0),\n        k=ks",
+        "key=jax.random.key(call.seed)",
+        "key=jax.random.key(0)",
         LOOK,
     ),
     Mutant(
