@@ -223,8 +223,8 @@ MUTANTS = [
     ),
     Mutant(
         "vae_jax/evaluation/subject.py",
-        'key=prng.site_key(self.key, "codes")',
-        "key=None",
+        "self.finite(encode_all(self.run.model, self.state, self.batches()))",
+        "encode_all(self.run.model, self.state, self.batches())",
         "tests/test_metrics_disentanglement.py tests/test_moving_average.py",
     ),
     Mutant(

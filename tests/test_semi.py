@@ -99,6 +99,20 @@ def test_pairs_are_labelled_examples_beside_each_image_and_no_other_label_is_the
     assert np.all(counts <= 5 * np.bincount(own))
 
 
+def test_the_pixels_of_each_labelled_partner_have_noise_of_their_own():
+    """One labelled image stands beside many, epoch after epoch: it is binarized afresh each time."""
+    config = data.DataConfig("digits", batch_size=B, labels=10, binarize="dynamic")
+    transform = make_transform(data.load(config), config)
+    grey = jnp.full((B, 8, 8, 1), 128, jnp.uint8)
+    label = jnp.zeros(B, jnp.int32)
+    batch = {"image": grey, "index": jnp.arange(B), "paired_image": grey, "paired_label": label, "paired_index": label}
+    first, later = (
+        transform(jax.random.key(0), batch | {"visit": jnp.arange(B, dtype=jnp.uint32) + n}) for n in (0, B)
+    )
+    seen = np.concatenate([first["image"], first["paired_image"], later["paired_image"]]).reshape(3 * B, -1)
+    assert len(np.unique(seen, axis=0)) == 3 * B
+
+
 def test_grain_gives_the_same_pairs():
     source, key = data.load(DIGITS, "train"), jax.random.key(3)
     batch_fn, apply = jax.jit(make_batch_fn(source, DIGITS)), jax.jit(make_transform(source, DIGITS))

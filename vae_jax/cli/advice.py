@@ -103,7 +103,7 @@ def _like(name: str, known: Sequence[str]) -> str:
     if not close:
         tails = {k.rpartition(".")[2]: k for k in reversed(known)}
         close = [tails[t] for t in difflib.get_close_matches(name.rpartition(".")[2], tails, n=1, cutoff=0.6)]
-    return f"did you mean '--{close[0]}'?" if close else nearest(f"--{name}", [f"--{k}" for k in known])
+    return f"did you mean '--{close[0]}'?" if close else nearest(name, known).replace("mean '", "mean '--")
 
 
 def take_epochs(words: Sequence[str]) -> tuple[str, str, list[str]] | None:

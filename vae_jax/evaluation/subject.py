@@ -104,10 +104,7 @@ class Subject:
         Raises:
           InputError: a code is not finite; the message names the dimension.
         """
-        from vae_jax import prng
-
-        codes = encode_all(self.run.model, self.state, self.batches(), key=prng.site_key(self.key, "codes"))
-        return self.finite(codes)
+        return self.finite(encode_all(self.run.model, self.state, self.batches()))
 
     @functools.cached_property
     def labelled(self) -> Codes:
