@@ -456,6 +456,14 @@ def test_init_from_starts_at_step_0_with_the_evaluated_weights(tmp_path, capsys)
     assert resuming.history(run.path)[0]["init_from"] == [str(first.path), 4]
 
 
+def test_a_run_with_other_weights_has_no_targets(folder, run8):
+    targets = {"elbo": (-20.0, 5.0, "here")}
+    run = vj.train_run(put(SMALL, steps=8, expected=targets), folder / "python", init_from=run8, quiet=True)
+    assert run.config.expected == stored(run.path)["expected"] == {}
+    vae_jax(f"vae-jax train tiny --init-from {run8} --workdir command --quiet")
+    assert stored("command")["expected"] == {}
+
+
 def test_a_run_with_other_weights_that_is_killed_at_once_keeps_them(tmp_path, trained, monkeypatch):
     config = put(Run.load(trained).config, steps=4)
     whole = vj.train_run(config, tmp_path / "whole", init_from=trained, quiet=True)
@@ -573,9 +581,12 @@ def torso(path, files):
 def test_folders_of_runs_killed_before_their_config_are_known(folder, capsys, files):
     torso(folder / "named", files)
     check_free(folder / "named")
-    line = refused(capsys, "vae-jax train --resume named")
-    assert "named: was stopped before its options were written; start it anew with" in line
-    assert advised(line) == "vae-jax train EXP --workdir named"
+    said = "named: was stopped before its options were written, so they are unknown; start it anew with"
+    for words, name in (("--resume named", "EXP"), ("tiny --resume --workdir named --steps 9", "tiny")):
+        line = refused(capsys, f"vae-jax train {words}")
+        assert said in line
+        assert advised(line) == f"vae-jax train {name} --workdir named"
+        assert line.endswith(" and the options of its first start\n")
 
 
 def test_an_empty_folder_is_no_run_to_resume_but_free(folder, run8, capsys):
@@ -606,12 +617,13 @@ def test_a_run_killed_before_its_config_starts_anew(folder, capsys):
     for name in ("new", "resumed"):
         torso(folder / name, {**everything, "figures/": ""})
     vae_jax("vae-jax train tiny --workdir new --quiet")
-    vae_jax("vae-jax train tiny --workdir resumed --resume")
+    # Its options are unknown, so that it is the user who starts it anew, as the message says.
+    vae_jax(advised(refused(capsys, "vae-jax train tiny --workdir resumed --resume")) + " --quiet")
     assert_same(Run.load("new").restore(), Run.load("resumed").restore())
     torso(folder / "python", {"env.json": TORSOS["env"]["env.json"]})
     vj.train_run(Run.load("new").config, "python", resume=True, quiet=True)
     assert_same(Run.load("new").restore(), Run.load("python").restore())
-    # The log goes on; nothing of it is lost.
+    # The log continues; nothing of it is lost.
     assert Path("resumed/log.txt").read_text().startswith("2026-01-01")
 
 

@@ -110,11 +110,14 @@ class Start:
 def begin(path: Path, experiment: str, config: Config, source: Source, init_from: Run | None) -> Start:
     """Returns a new run; writes nothing.
 
+    A run that starts with the weights of another one has no targets: those are of a run from scratch.
+
     Raises:
       InputError: the folder is taken, or the weights to start from do not fit.
     """
     check_free(path)
     sha256, facts = fingerprint(source), facts_of(source)
+    config = config if init_from is None else dataclasses.replace(config, expected={})
     run = Run(path, experiment, config, source.info.image_shape, facts, data_sha256=sha256)
     if init_from is None:
         return Start(run)
