@@ -512,13 +512,68 @@ def test_a_torn_last_line_is_dropped_and_logged(run8):
     assert "left out: line 3 (the last was cut" in (run8 / "log.txt").read_text()
 
 
+def test_resume_says_which_lines_are_dropped(run8, capsys):
+    file, lines = damage_metrics(run8)
+    file.write_bytes(b"x\n" * 20 + lines[0] + b"\xff\n" + lines[1])
+    vae_jax(f"vae-jax train --resume {run8} --steps 12")
+    numbers = "1, 2, 3, 4, 5, 6, 7, 8, ... (21 lines)"
+    assert f"warning: {file}: cannot be read and left out: lines {numbers}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_readers_name_damaged_lines_once_on_stderr(run8, capsys, command):
+    file, lines = damage_metrics(run8)
+    other = shutil.copytree(run8, run8.parent / "other")
+    file.write_bytes(lines[0] + b"\xff\n" + lines[1])
+    vae_jax(f"vae-jax {command} {run8} {other}")
+    warning = f"vae-jax: warning: {file}: cannot be read and left out: line 2\n"
+    assert capsys.readouterr().err == warning
+
+
 def test_a_damaged_line_costs_no_other(run8):
     file, lines = damage_metrics(run8)
     file.write_bytes(lines[0] + b"\xff\x00garbage\n" + b'"a word"\n{"split": "train"}\n' + lines[1])
     assert [line["step"] for line in read_metrics(run8)] == [4, 8]
     vj.resume(run8, steps=12, quiet=True)
     assert [line["step"] for line in read_metrics(run8)] == [4, 8, 12]
-    assert "left out: line 2, 3, 4\n" in (run8 / "log.txt").read_text()
+    assert "left out: lines 2, 3, 4\n" in (run8 / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("way", ["emptied", "gone"])
+def test_the_numbers_of_lost_checkpoints_are_kept_aside(run8, capsys, monkeypatch, way):
+    def lose():
+        shutil.rmtree(run8 / "checkpoints")
+        if way == "emptied":
+            (run8 / "checkpoints").mkdir()
+        return (run8 / "metrics.jsonl").read_bytes(), (run8 / "eval.json").read_bytes()
+
+    vae_jax(f"vae-jax eval {run8}")
+    first = lose()
+    again = stop_at(4, monkeypatch)
+    vae_jax(f"vae-jax train --resume {run8}", 130)
+    again()
+    assert (
+        f"warning: {run8}: has no checkpoint, so that it starts at step 0 again; metrics.jsonl is kept as "
+        "metrics-lost-1.jsonl and eval.json is kept as eval-lost-1.json\n"
+    ) in capsys.readouterr().out
+    assert not (run8 / "eval.json").exists(), "no numbers of step 8 beside a run of 4 steps"
+    vae_jax(f"vae-jax train --resume {run8} --quiet")
+    assert [line["step"] for line in read_metrics(run8)] == [4, 8]
+    assert json.loads((run8 / "eval.json").read_text())["step"] == 8
+    second = lose()
+    vae_jax(f"vae-jax train --resume {run8} --quiet")
+    for number, held in enumerate((first, second), 1):
+        names = f"metrics-lost-{number}.jsonl", f"eval-lost-{number}.json"
+        assert tuple((run8 / name).read_bytes() for name in names) == held
+
+
+@pytest.mark.parametrize("text", [None, b"", b'{"step": 4, "spl', b'{"step": 0, "split": "train"}\n'])
+def test_without_numbers_nothing_is_kept_aside(run8, capsys, text):
+    shutil.rmtree(run8 / "checkpoints")
+    (run8 / "metrics.jsonl").write_bytes(text) if text is not None else (run8 / "metrics.jsonl").unlink()
+    vae_jax(f"vae-jax train --resume {run8}")
+    assert "has no checkpoint" not in capsys.readouterr().out
+    assert not list(run8.glob("*-lost-*"))
 
 
 def test_metrics_are_rewritten_aside(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ different is refused by name, the rest is written back, so that the folder alway
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shlex
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from vae_jax.atomic import no_link, write_json
 from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, quoted
 from vae_jax.model import Facts
 from vae_jax.rundata import facts_of
 from vae_jax.runs import Run, check_free, commit, environment
@@ -324,7 +325,36 @@ def lower_rate(run: Run) -> str:
     """Returns the command that continues a run with a third of its learning rates."""
     options = dict.fromkeys("critic_optimizer" if group == "critic" else "optimizer" for group in run.optimizers)
     words = " ".join(f"--{option}.lr {getattr(run.config, option).lr / 3:.1g}" for option in options)
-    return f"`vae-jax train --resume {run.path} {words}`"
+    return f"`vae-jax train --resume {quoted(run.path)} {words}`"
+
+
+def set_aside_lost(path: Path) -> str | None:
+    """Renames the numbers of a run that has no checkpoint and is about to start at step 0 again.
+
+    Else the lines of metrics.jsonl would be dropped as those of steps that are about to be made again, and eval.json
+    would count as an evaluation of weights that no longer exist.
+
+    Returns:
+      a sentence that says so; None if there are no numbers of a step past 0.
+    """
+    found = read_lines(path / "metrics.jsonl")
+    made = max((line["step"] for line in found.lines), default=0)
+    # A torn line alone is the trace of a kill in the first interval: there is nothing in it to keep.
+    holds = made > 0 or len(found.damaged) > found.torn
+    # metrics.jsonl comes last: after a kill in between, the next start still sees that there is something to do.
+    names = ["eval.json"] * (path / "eval.json").is_file() + ["metrics.jsonl"] * holds
+    if not names:
+        return None
+    number = next(n for n in itertools.count(1) if not any((path / _lost(name, n)).exists() for name in names))
+    for name in names:
+        (path / name).rename(path / _lost(name, number))
+    kept = " and ".join(f"{name} is kept as {_lost(name, number)}" for name in reversed(names))
+    return f"{path}: has no checkpoint, so that it starts at step 0 again; {kept}"
+
+
+def _lost(name: str, number: int) -> str:
+    """Returns metrics-lost-1.jsonl for metrics.jsonl."""
+    return f"{Path(name).stem}-lost-{number}{Path(name).suffix}"
 
 
 def history(path: Path) -> list[dict[str, Any]]:

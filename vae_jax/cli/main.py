@@ -92,12 +92,26 @@ def run(argv: list[str]) -> int:
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Shows warnings on stderr, a line each: a damaged checkpoint or eval.json that was passed over, a missing lock."""
+    """Shows warnings on stderr, a line each: damaged files that were passed over (all or some lines), a missing lock.
+
+    A command that reads a file twice says once what is wrong with it.
+    """
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in said
+        said.add(text)
+        return new
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("vae-jax: warning: %(message)s"))
+    handler.addFilter(is_new)
     # Training says its own in the progress display.
-    sources = [logging.getLogger(f"vae_jax.{name}") for name in ("train.checkpoint", "measuring", "lock")]
+    sources = [
+        logging.getLogger(f"vae_jax.{name}") for name in ("train.checkpoint", "figures.curves", "measuring", "lock")
+    ]
     for source in sources:
         source.addHandler(handler)
     try:
