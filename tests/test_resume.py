@@ -1,6 +1,7 @@
 """Continuing a run: its own options, what may change, other data, other weights, and what a kill leaves behind."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from test_training import SMALL, assert_same, put
 
 import vae_jax as vj
 from vae_jax import resuming, runlog, training
-from vae_jax.cli import main
+from vae_jax.cli import expost, main
 from vae_jax.errors import InputError
 from vae_jax.figures import read_metrics
 from vae_jax.lock import locked
@@ -27,6 +28,7 @@ from vae_jax.runs import Run, check_free, is_torso
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.loop import NonFinite
 from vae_jax.train.metrics import MetricsWriter
+from vae_jax.train.signals import Interrupted
 
 EXPERIMENT = """
 import dataclasses, sys
@@ -491,6 +493,81 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder, run8, capsys):
     vae_jax(f"vae-jax train --init-from {run8} --workdir newer --quiet")
     assert "--init-from: needs a run folder" in refused(capsys, "vae-jax train tiny --init-from")
     assert "not a run folder" in refused(capsys, "vae-jax train tiny --init-from nowhere")
+
+
+# -- commands in messages ---------------------------------------------------------------------------------------------
+
+SPACED = "my  run"  # a shell takes it for two words, and whoever joins words by one space for another folder
+
+
+def stderr_of(capsys, *words: str) -> str:
+    capsys.readouterr()
+    assert main.run(list(words)) == 2
+    return capsys.readouterr().err
+
+
+def without_checkpoints(run, capsys) -> str:
+    shutil.rmtree(run.path / "checkpoints")
+    (run.path / "checkpoints").mkdir()
+    return stderr_of(capsys, "eval", SPACED)
+
+
+def with_damaged_numbers(run, capsys) -> str:
+    (run.path / "eval.json").write_text("{")
+    return stderr_of(capsys, "report", SPACED)
+
+
+def as_a_torso(run, capsys) -> str:
+    shutil.rmtree(run.path)
+    torso(run.path, TORSOS["lock"])
+    return stderr_of(capsys, "train", "--resume", SPACED)
+
+
+def as_another_experiment(run, capsys) -> str:
+    (Path("experiments") / "other.py").write_text((Path("experiments") / "tiny.py").read_text())
+    return stderr_of(capsys, "train", "other", "--resume", "--workdir", SPACED)
+
+
+def as_the_newest_of_all(run, capsys) -> str:
+    Path("runs").mkdir()
+    run.path.rename(Path("runs") / SPACED)
+    return stderr_of(capsys, "train", "--resume")
+
+
+def of(error_of):
+    with pytest.raises(InputError) as caught:
+        error_of()
+    return str(caught.value)
+
+
+COMMANDS_SAID = {
+    "taken": lambda run, capsys: stderr_of(capsys, "train", "tiny", "--workdir", SPACED),
+    "unfinished": lambda run, capsys: of(lambda: finished(dataclasses.replace(run, config=put(run.config, steps=12)))),
+    "no checkpoint": without_checkpoints,
+    "eval.json": with_damaged_numbers,
+    "torso": as_a_torso,
+    "other experiment": as_another_experiment,
+    "newest": as_the_newest_of_all,
+    "signal": lambda run, capsys: str(Interrupted(2, 4, run.path)),
+    "learning rate": lambda run, capsys: of(
+        lambda: resuming.check_changes(run, put(run.config, optimizer=put(run.config.optimizer, lr=0.5)))
+    ),
+    "other data": lambda run, capsys: of(
+        lambda: resuming.check_data(dataclasses.replace(run, data_sha256="0" * 64), run.source("train"))
+    ),
+    "not finite": lambda run, capsys: resuming.lower_rate(run),
+    "no density": lambda run, capsys: stderr_of(capsys, "sample", SPACED, "--prior", "gmm"),
+    "density": lambda run, capsys: f"`{expost._command(run.path, 'gmm', Path(SPACED), run.path / 'gmm.json')}`",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS_SAID)
+def test_a_command_in_a_message_names_a_folder_with_spaces(folder, trained, capsys, name):
+    run = Run.load(shutil.copytree(trained, SPACED))
+    words = shlex.split(advised(COMMANDS_SAID[name](run, capsys)))
+    assert {str(Path(word)) for word in words} & {SPACED, f"runs/{SPACED}"}, words
+    if name == "density":
+        assert f"{SPACED}/gmm.json" in words
 
 
 # -- what a kill leaves behind ----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_jax.atomic import jsonable, write_json
 from vae_jax.bounded import read_json
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, quoted
 from vae_jax.evaluation.measures import MEASURES, expand
 from vae_jax.lock import alone
 from vae_jax.targets import judge
@@ -47,7 +47,8 @@ def read(file: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(
-            f"{file}: cannot be read ({what}); write it again with `vae-jax eval {file.parent}`, which moves it aside"
+            f"{file}: cannot be read ({what}); write it again with `vae-jax eval {quoted(file.parent)}`, which moves "
+            "it aside"
         ) from error
     return values
 

@@ -15,7 +15,7 @@ import jax
 from vae_jax import evaluations
 from vae_jax.atomic import jsonable
 from vae_jax.data.limit import text as rows_text
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, quoted
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.settings import Settings
@@ -274,8 +274,8 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     if step is None and now < steps:
         where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
         raise InputError(
-            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {run.path}`, or measure it "
-            f"as it is with --step {now}"
+            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {quoted(run.path)}`, or "
+            f"measure it as it is with --step {now}"
         )
     for sentence in passed_over:
         logger.warning(sentence)

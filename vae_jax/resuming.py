@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -167,7 +166,8 @@ def check_changes(run: Run, config: Config, *, retune: bool = False) -> None:
         fix = "leave it as it was, or start a new run in another folder"
         if all(f"{name}:".startswith(LEARNING_RATES) for name in refused):
             words = " ".join(f"--{name} {b:g}" for name, (_, b) in refused.items())
-            fix = f"another learning rate is given on purpose, as in `vae-jax train --resume {run.path} {words}`"
+            command = f"vae-jax train --resume {quoted(run.path)} {words}"
+            fix = f"another learning rate is given on purpose, as in `{command}`"
         raise InputError(f"{run.path}: cannot resume with a changed config ({what}); {fix}")
     made = steps_made(run)
     if config.steps < made:
@@ -191,11 +191,11 @@ def check_data(run: Run, source: Source) -> None:
     """
     shape, where = tuple(source.info.image_shape), run.path
     words = _data_words(run, source)
-    fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {where}{words}`"
+    fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {quoted(where)}{words}`"
     if tuple(run.image_shape) != shape:
         raise InputError(
             f"{where}: was trained on images {run.image_shape}, the data now gives {shape}; start a new run "
-            f"with `vae-jax train {run.experiment}{words}`"
+            f"with `vae-jax train {quoted(run.experiment)}{words}`"
         )
     # Runs of before have no hash: what is known of their data has to do. Version 0.1 knew nothing.
     facts = facts_of(source)
@@ -213,7 +213,7 @@ def _data_words(run: Run, source: Source) -> str:
     own, info = run.config.data, source.info
     if own.name == info.name and (own.source is None or Path(own.source).expanduser() == Path(info.where)):
         return ""
-    return f" --data {shlex.quote(info.where if Path(info.where).exists() else info.name)}"
+    return f" --data {quoted(info.where if Path(info.where).exists() else info.name)}"
 
 
 def _counts(facts: Facts) -> tuple[Any, ...]:

@@ -71,7 +71,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
         return code
     except InputError as error:
-        print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vae-jax: {_line(error)}", file=sys.stderr)
         return 2
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
@@ -86,8 +86,13 @@ def run(argv: list[str]) -> int:
         code = getattr(error, "exit_code", 1)
         if code == 1 and not getattr(error, "is_expected", False):
             traceback.print_exc()
-        print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vae-jax: {_line(error)}", file=sys.stderr)
         return code
+
+
+def _line(error: Exception) -> str:
+    """Returns a message as one line; spaces inside it stay as they are, since a path may have two of them."""
+    return " ".join(line.strip() for line in str(error).splitlines())
 
 
 @contextlib.contextmanager

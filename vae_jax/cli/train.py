@@ -80,11 +80,11 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
     if experiment not in (None, old.experiment) and not _is_folder(name or ""):
         raise InputError(
             f"{path}: is a run of {old.experiment!r}, not of {experiment!r}; continue it with `vae-jax train --resume "
-            f"{path}`"
+            f"{quoted(path)}`"
         )
     _connect(flags)
     about = f"Continues {path}; the defaults are its own options.\n\n{RUN_OPTIONS}"
-    config = parse_config(old.config, words, f"vae-jax train --resume {path}", description=about)
+    config = parse_config(old.config, words, f"vae-jax train --resume {quoted(path)}", description=about)
     idle.refuse([config], old.config, given(words))
     if "--smoke" in flags and old.config.shrink() != old.config:
         raise InputError(f"--smoke: {path} was not made with it, and is resumed as it was made; leave --smoke out")
@@ -119,9 +119,9 @@ def find_run(name: str | None, run: Path | None, workdir: Path | None) -> Path:
 
 
 def _newest_of_all() -> str:
-    """Returns the newest run in ./runs, as an example to type."""
+    """Returns the newest run in ./runs, as an example to type (quoted where a shell needs it)."""
     found = sorted(Path("runs").glob("*/config.json"), key=lambda file: file.stat().st_mtime_ns)
-    return str(found[-1].parent) if found else "runs/beta_vae"
+    return quoted(found[-1].parent) if found else "runs/beta_vae"
 
 
 def _is_folder(word: str) -> bool:
