@@ -14,6 +14,7 @@ import jax
 
 from vae_jax import evaluations
 from vae_jax.atomic import jsonable
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.limit import text as rows_text
 from vae_jax.errors import InputError, nearest, quoted
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
@@ -336,6 +337,8 @@ def _protocol(
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
         "data_protocol": data.protocol,
+        # Of the measured split: its images may be replaced by as many others while the training split stays.
+        "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,
         "pixels": pixels,
         "image_shape": run.image_shape,
