@@ -153,6 +153,11 @@ def experiment_of(kind: str, folder: Path) -> Path:
     return file
 
 
+def resumable(folder: Path) -> bool:
+    """Returns whether a killed run is to be resumed; without config.json nobody knows its options: it starts anew."""
+    return (folder / "config.json").is_file()
+
+
 def moment(rng: random.Random, whole: float) -> float:
     """Returns when to kill, in seconds: the first second and what follows the last step come more often."""
     low, high = rng.choice([(0.0, min(1.0, whole)), (0.0, whole), (0.6 * whole, whole)])
@@ -179,7 +184,7 @@ def one(rng: random.Random, kind: str, path: Path, want: dict, seconds: float) -
     """Kills one run once or more, then lets it finish; returns a row for each kill."""
     experiment, rows = path.parent / f"{kind}.py", []
     for number in range(rng.choice((1, 1, 1, 2, 3))):
-        after, resume = moment(rng, seconds), path.exists()
+        after, resume = moment(rng, seconds), resumable(path)
         code = wait(forked(lambda r=resume: train(experiment, path, r)), after)
         left = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
         made = max((int(p.name) for p in (path / "checkpoints").glob("*") if p.name.isdigit()), default=0)
@@ -187,7 +192,7 @@ def one(rng: random.Random, kind: str, path: Path, want: dict, seconds: float) -
             rows.append({"kind": kind, "kill": number, "after": round(after, 2), "step": made, "left": len(left)})
         elif code != 0:
             rows.append({"kind": kind, "kill": number, "after": round(after, 2), "failed": code})
-    got = finish(experiment, path, path.exists())
+    got = finish(experiment, path, resumable(path))
     for row in rows:
         row["same"] = got == want
         if got != want:
@@ -261,9 +266,9 @@ def at_moments(folder: Path, kind: str = "quick") -> list[dict]:
     for number, (name, injected) in enumerate(MOMENTS.items()):
         path = folder / str(number)
         for inject in filter(None, injected):
-            code = wait(forked(lambda i=inject, p=path: train(experiment, p, p.exists(), i)), DEADLINE)
+            code = wait(forked(lambda i=inject, p=path: train(experiment, p, resumable(p), i)), DEADLINE)
             assert code == -9, (name, code, Path(f"{path}.out").read_text())
-        got = finish(experiment, path, path.exists())
+        got = finish(experiment, path, resumable(path))
         rows.append({"moment": name, "same": got == want, "got": None if got == want else got})
         print(json.dumps(rows[-1]), flush=True)
     return rows

@@ -2,16 +2,19 @@
 
 import dataclasses
 import json
+import re
 import shutil
 
+import numpy as np
 import pytest
 import support
 from test_cli_look import config
 
-from vae_jax import evaluations
+from vae_jax import data, evaluations
 from vae_jax.cli.compare import measured
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config, Evaluation
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.errors import InputError
 from vae_jax.measuring import evaluate_run
 from vae_jax.models import VAE
@@ -133,16 +136,86 @@ def test_targets_are_judged_on_the_own_protocol_only(run):
     assert held(run)["metrics"]["mse"]["protocol"] == {"limit": 50}
 
 
-def test_a_file_of_before_is_read_and_merged(run):
+def test_a_file_of_before_is_read_and_kept_apart(run, made, capsys):
     file = run.path / "eval.json"
     old = json.loads(file.read_text())
-    del old["evaluations"]
+    del old["evaluations"], old["protocol"]["data_sha256"]
     old["metrics"]["mse"]["value"] = 1234.5
     file.write_text(json.dumps(old))
+    for command in (["compare", str(run.path), str(made)], ["report", str(run.path)]):
+        assert cli(command) == 0
+    capsys.readouterr()
     evaluate_run(run, metrics=("elbo",))
     values = held(run)
     assert values["metrics"]["mse"]["value"] == 1234.5
-    assert len(values["evaluations"]) == 1
+    # On what images the old numbers were measured nobody knows: they are kept, but not as of the new protocol.
+    assert [list(entry["metrics"]) for entry in values["evaluations"]] == [list(old["metrics"]), ["elbo"]]
+    assert "protocol" not in values["metrics"]["elbo"]
+    assert values["metrics"]["mse"]["protocol"] == {"data_sha256": None}
+    assert cli(["compare", str(run.path), str(made)]) == 0
+    assert "mse, psnr, active_units: images of unknown SHA-256, 100 images" in capsys.readouterr().out.replace(
+        "\n", " "
+    )
+
+
+def test_old_numbers_are_judged_beside_new_ones(run):
+    file = run.path / "eval.json"
+    old = json.loads(file.read_text())
+    for entry in (old, *old["evaluations"]):
+        del entry["protocol"]["data_sha256"]
+    file.write_text(json.dumps(old))
+    evaluate_run(run, metrics=("mse",))
+    assert held(run)["expected"]["elbo"]["pass"] is True
+
+
+@pytest.fixture
+def own_split(tmp_path):
+    """Returns a measured run on data with splits of their own, and what replaces their test images."""
+    rng = np.random.default_rng(0)
+    file = tmp_path / "mine.npz"
+    arrays = {f"{name}_images": rng.integers(0, 256, (40, 8, 8), np.uint8) for name in ("train", "test")}
+    np.savez(file, **arrays)
+    base = config(VAE(3, MLP((8,))))
+    options = dataclasses.replace(base.data, name="npz", source=str(file))
+    whole = dataclasses.replace(base, data=options, expected=TARGETS)
+    sha256 = fingerprint(data.load(options, "train"))
+    run = Run.create(tmp_path / "mine", "tiny", whole, (8, 8, 1), data_sha256=sha256)
+    support.checkpoint(run)
+
+    def replace(seed: int) -> Run:
+        test = np.random.default_rng(seed).integers(0, 256, (40, 8, 8), np.uint8) if seed else arrays["test_images"]
+        np.savez(file, **(arrays | {"test_images": test}))
+        Run.source.cache_clear()
+        return Run.load(run.path)
+
+    evaluate_run(run)
+    return run, replace
+
+
+def test_numbers_of_replaced_test_images_are_two_evaluations(own_split, capsys):
+    run, replace = own_split
+    first = held(run)
+    assert first["expected"]["elbo"]["pass"] is not None
+    sha = fingerprint(run.source("test"))
+    assert first["protocol"]["data_sha256"] == sha
+    run = replace(1)
+    evaluate_run(run, metrics=("mse",))
+    values = held(run)
+    assert [list(entry["metrics"]) for entry in values["evaluations"]] == [list(first["metrics"]), ["mse"]]
+    assert values["metrics"]["elbo"] == first["metrics"]["elbo"] | {"protocol": {"data_sha256": sha}}
+    assert values["metrics"]["mse"]["value"] != first["metrics"]["mse"]["value"]
+    assert values["expected"]["elbo"]["pass"] is None, "not judged beside numbers of other images"
+    assert cli(["compare", str(run.path), str(run.path.parent)]) == 2
+    assert f"active_units: other images (SHA-256 {sha[:12]}), 40 images" in evaluations.notes(values["metrics"])[0]
+    page = run.path.parent / "r.html"
+    assert cli(["report", str(run.path), "--out", str(page)]) == 0
+    assert f"40; other images (SHA-256 {sha[:12]})" in page.read_text()
+    # The old images again: their evaluation takes the new numbers, and is judged.
+    evaluate_run(replace(0), metrics=("mse",))
+    values = held(run)
+    assert len(values["evaluations"]) == 2
+    assert values["metrics"] == first["metrics"]
+    assert values["expected"] == first["expected"]
 
 
 DAMAGED = [
@@ -175,6 +248,30 @@ def test_a_damaged_file_is_kept_aside_and_said(run, text, capsys, caplog):
     assert held(run)["metrics"] == whole["metrics"]
     file.write_text(text, errors="surrogateescape")
     assert evaluate_run(run)["set_aside"] == str(run.path / "eval.damaged-2.json")
+
+
+EDITED = {
+    "a number of bounds": ("protocol", {"importance_samples": 5}, "protocol.importance_samples 5 is not a list"),
+    "a bound": ("protocol", {"importance_samples": ["a"]}, "protocol.importance_samples ['a'] is not a list"),
+    "a refusal": ("refused", 5, "refused 5 does not give a reason per metric"),
+    "a reason": ("refused", {"mig": 5}, "refused {'mig': 5} does not give a reason per metric"),
+    "a name": ("asked", "mig", "asked 'mig' is not a list of metrics"),
+    "a note": ("metrics", {"elbo": {"value": 1, "stderr": None, "n": 9, "protocol": 5}}, "metrics.elbo.protocol is no"),
+}
+
+
+@pytest.mark.parametrize("name", EDITED)
+def test_an_edited_file_is_kept_aside_and_costs_no_evaluation(run, name):
+    key, value, said = EDITED[name]
+    file, values = run.path / "eval.json", held(run)
+    entry = values["evaluations"][0]
+    entry[key] = entry.get(key, {}) | value if isinstance(value, dict) else value
+    file.write_text(json.dumps(values))
+    with pytest.raises(InputError, match=re.escape(f"cannot be read ({said}")):
+        evaluations.read(file)
+    whole = evaluate_run(run, metrics=("mse",))
+    assert whole["set_aside"] == str(run.path / "eval.damaged.json")
+    assert held(run)["metrics"] == whole["metrics"]
 
 
 @pytest.mark.parametrize(("key", "value"), NUMBERS)

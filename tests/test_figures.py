@@ -96,10 +96,13 @@ def test_curves_of_degenerate_numbers(rows, tmp_path):
     save(curves({"": rows}), tmp_path / "c.png")
 
 
-def test_a_cut_line_is_left_out(tmp_path):
+def test_a_cut_line_is_left_out_and_said(tmp_path, caplog):
     assert read_metrics(tmp_path) == []
     (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1, "elbo": -1.0}) + '\n{"step": 2, "el')
     assert [line["step"] for line in read_metrics(tmp_path)] == [1]
+    file = tmp_path / "metrics.jsonl"
+    (record,) = caplog.records
+    assert record.getMessage() == f"{file}: cannot be read and left out: line 2 (the last was cut while it was written)"
 
 
 @pytest.mark.parametrize(

@@ -289,7 +289,7 @@ def test_arithmetic_by_factor(sprites, tmp_path):
         ("grey", ["--from", "3", "--to", "3"], "is where --from starts"),
         ("grey", ["--from", "3", "--to", "8", "--factor", "shape"], "'digits' has no factors"),
         ("grey", ["--from", "3", "--to", "8", "--n", "900"], "images of the test split have 3; ask for less"),
-        ("grey", ["--from", "3", "--to", "8", "--steps", "1"], "a way has 2 images or more"),
+        ("grey", ["--from", "3", "--to", "8", "--steps", "1"], "a path has 2 images or more"),
         ("grey", ["--from", "three", "--to", "8"], "--from"),
         ("unlabelled", ["--from", "0", "--to", "1"], "the data set 'npz' has no labels and no factors"),
         ("sprites", ["--from", "0", "--to", "1", "--factor", "colour"], "none such"),

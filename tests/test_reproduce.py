@@ -210,6 +210,15 @@ def test_training_measuring_and_going_on(tmp_path, capsys):
     again = json.loads((tmp_path / "results" / "vae_digits.json").read_text())
     assert again["seeds"]["0"]["elbo"] == result["seeds"]["0"]["elbo"]
     assert 0 <= again["metrics"]["probe_logistic"]["value"] <= 1
+    # Evaluations of a version that kept no hash of the images are read as before.
+    for file in (tmp_path / "runs").glob("*/eval.json"):
+        values = json.loads(file.read_text())
+        for entry in (values, *values["evaluations"]):
+            del entry["protocol"]["data_sha256"]
+        file.write_text(json.dumps(values))
+    assert reproduce.main([*words, "--seeds", "0:2", "--metrics", "probe_logistic"]) == 0
+    old = json.loads((tmp_path / "results" / "vae_digits.json").read_text())
+    assert old["metrics"] == again["metrics"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Continuing a run: its own options, what may change, other data, other weights, and what a kill leaves behind."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from test_training import SMALL, assert_same, put
 
 import vae_jax as vj
 from vae_jax import resuming, runlog, training
-from vae_jax.cli import main
+from vae_jax.cli import expost, main
 from vae_jax.errors import InputError
 from vae_jax.figures import read_metrics
 from vae_jax.lock import locked
@@ -27,6 +28,7 @@ from vae_jax.runs import Run, check_free, is_torso
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.loop import NonFinite
 from vae_jax.train.metrics import MetricsWriter
+from vae_jax.train.signals import Interrupted
 
 EXPERIMENT = """
 import dataclasses, sys
@@ -462,6 +464,14 @@ def test_init_from_starts_at_step_0_with_the_evaluated_weights(tmp_path, capsys)
     assert resuming.history(run.path)[0]["init_from"] == [str(first.path), 4]
 
 
+def test_a_run_with_other_weights_has_no_targets(folder, run8):
+    targets = {"elbo": (-20.0, 5.0, "here")}
+    run = vj.train_run(put(SMALL, steps=8, expected=targets), folder / "python", init_from=run8, quiet=True)
+    assert run.config.expected == stored(run.path)["expected"] == {}
+    vae_jax(f"vae-jax train tiny --init-from {run8} --workdir command --quiet")
+    assert stored("command")["expected"] == {}
+
+
 def test_a_run_with_other_weights_that_is_killed_at_once_keeps_them(tmp_path, trained, monkeypatch):
     config = put(Run.load(trained).config, steps=4)
     whole = vj.train_run(config, tmp_path / "whole", init_from=trained, quiet=True)
@@ -491,6 +501,81 @@ def test_weights_that_do_not_fit_are_refused_by_name(folder, run8, capsys):
     assert "not a run folder" in refused(capsys, "vae-jax train tiny --init-from nowhere")
 
 
+# -- commands in messages ---------------------------------------------------------------------------------------------
+
+SPACED = "my  run"  # a shell takes it for two words, and whoever joins words by one space for another folder
+
+
+def stderr_of(capsys, *words: str) -> str:
+    capsys.readouterr()
+    assert main.run(list(words)) == 2
+    return capsys.readouterr().err
+
+
+def without_checkpoints(run, capsys) -> str:
+    shutil.rmtree(run.path / "checkpoints")
+    (run.path / "checkpoints").mkdir()
+    return stderr_of(capsys, "eval", SPACED)
+
+
+def with_damaged_numbers(run, capsys) -> str:
+    (run.path / "eval.json").write_text("{")
+    return stderr_of(capsys, "report", SPACED)
+
+
+def as_a_torso(run, capsys) -> str:
+    shutil.rmtree(run.path)
+    torso(run.path, TORSOS["lock"])
+    return stderr_of(capsys, "train", "--resume", SPACED)
+
+
+def as_another_experiment(run, capsys) -> str:
+    (Path("experiments") / "other.py").write_text((Path("experiments") / "tiny.py").read_text())
+    return stderr_of(capsys, "train", "other", "--resume", "--workdir", SPACED)
+
+
+def as_the_newest_of_all(run, capsys) -> str:
+    Path("runs").mkdir()
+    run.path.rename(Path("runs") / SPACED)
+    return stderr_of(capsys, "train", "--resume")
+
+
+def of(error_of):
+    with pytest.raises(InputError) as caught:
+        error_of()
+    return str(caught.value)
+
+
+COMMANDS_SAID = {
+    "taken": lambda run, capsys: stderr_of(capsys, "train", "tiny", "--workdir", SPACED),
+    "unfinished": lambda run, capsys: of(lambda: finished(dataclasses.replace(run, config=put(run.config, steps=12)))),
+    "no checkpoint": without_checkpoints,
+    "eval.json": with_damaged_numbers,
+    "torso": as_a_torso,
+    "other experiment": as_another_experiment,
+    "newest": as_the_newest_of_all,
+    "signal": lambda run, capsys: str(Interrupted(2, 4, run.path)),
+    "learning rate": lambda run, capsys: of(
+        lambda: resuming.check_changes(run, put(run.config, optimizer=put(run.config.optimizer, lr=0.5)))
+    ),
+    "other data": lambda run, capsys: of(
+        lambda: resuming.check_data(dataclasses.replace(run, data_sha256="0" * 64), run.source("train"))
+    ),
+    "not finite": lambda run, capsys: resuming.lower_rate(run),
+    "no density": lambda run, capsys: stderr_of(capsys, "sample", SPACED, "--prior", "gmm"),
+    "density": lambda run, capsys: f"`{expost._command(run.path, 'gmm', Path(SPACED), run.path / 'gmm.json')}`",
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS_SAID)
+def test_a_command_in_a_message_names_a_folder_with_spaces(folder, trained, capsys, name):
+    run = Run.load(shutil.copytree(trained, SPACED))
+    words = shlex.split(advised(COMMANDS_SAID[name](run, capsys)))
+    assert {str(Path(word)) for word in words} & {SPACED, f"runs/{SPACED}"}, words
+    if name == "density":
+        assert f"{SPACED}/gmm.json" in words
+
+
 # -- what a kill leaves behind ----------------------------------------------------------------------------------------
 
 
@@ -510,13 +595,68 @@ def test_a_torn_last_line_is_dropped_and_logged(run8):
     assert "left out: line 3 (the last was cut" in (run8 / "log.txt").read_text()
 
 
+def test_resume_says_which_lines_are_dropped(run8, capsys):
+    file, lines = damage_metrics(run8)
+    file.write_bytes(b"x\n" * 20 + lines[0] + b"\xff\n" + lines[1])
+    vae_jax(f"vae-jax train --resume {run8} --steps 12")
+    numbers = "1, 2, 3, 4, 5, 6, 7, 8, ... (21 lines)"
+    assert f"warning: {file}: cannot be read and left out: lines {numbers}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["compare", "report"])
+def test_readers_name_damaged_lines_once_on_stderr(run8, capsys, command):
+    file, lines = damage_metrics(run8)
+    other = shutil.copytree(run8, run8.parent / "other")
+    file.write_bytes(lines[0] + b"\xff\n" + lines[1])
+    vae_jax(f"vae-jax {command} {run8} {other}")
+    warning = f"vae-jax: warning: {file}: cannot be read and left out: line 2\n"
+    assert capsys.readouterr().err == warning
+
+
 def test_a_damaged_line_costs_no_other(run8):
     file, lines = damage_metrics(run8)
     file.write_bytes(lines[0] + b"\xff\x00garbage\n" + b'"a word"\n{"split": "train"}\n' + lines[1])
     assert [line["step"] for line in read_metrics(run8)] == [4, 8]
     vj.resume(run8, steps=12, quiet=True)
     assert [line["step"] for line in read_metrics(run8)] == [4, 8, 12]
-    assert "left out: line 2, 3, 4\n" in (run8 / "log.txt").read_text()
+    assert "left out: lines 2, 3, 4\n" in (run8 / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("way", ["emptied", "gone"])
+def test_the_numbers_of_lost_checkpoints_are_kept_aside(run8, capsys, monkeypatch, way):
+    def lose():
+        shutil.rmtree(run8 / "checkpoints")
+        if way == "emptied":
+            (run8 / "checkpoints").mkdir()
+        return (run8 / "metrics.jsonl").read_bytes(), (run8 / "eval.json").read_bytes()
+
+    vae_jax(f"vae-jax eval {run8}")
+    first = lose()
+    again = stop_at(4, monkeypatch)
+    vae_jax(f"vae-jax train --resume {run8}", 130)
+    again()
+    assert (
+        f"warning: {run8}: has no checkpoint, so that it starts at step 0 again; metrics.jsonl is kept as "
+        "metrics-lost-1.jsonl and eval.json is kept as eval-lost-1.json\n"
+    ) in capsys.readouterr().out
+    assert not (run8 / "eval.json").exists(), "no numbers of step 8 beside a run of 4 steps"
+    vae_jax(f"vae-jax train --resume {run8} --quiet")
+    assert [line["step"] for line in read_metrics(run8)] == [4, 8]
+    assert json.loads((run8 / "eval.json").read_text())["step"] == 8
+    second = lose()
+    vae_jax(f"vae-jax train --resume {run8} --quiet")
+    for number, held in enumerate((first, second), 1):
+        names = f"metrics-lost-{number}.jsonl", f"eval-lost-{number}.json"
+        assert tuple((run8 / name).read_bytes() for name in names) == held
+
+
+@pytest.mark.parametrize("text", [None, b"", b'{"step": 4, "spl', b'{"step": 0, "split": "train"}\n'])
+def test_without_numbers_nothing_is_kept_aside(run8, capsys, text):
+    shutil.rmtree(run8 / "checkpoints")
+    (run8 / "metrics.jsonl").write_bytes(text) if text is not None else (run8 / "metrics.jsonl").unlink()
+    vae_jax(f"vae-jax train --resume {run8}")
+    assert "has no checkpoint" not in capsys.readouterr().out
+    assert not list(run8.glob("*-lost-*"))
 
 
 def test_metrics_are_rewritten_aside(tmp_path, monkeypatch):
@@ -579,9 +719,12 @@ def torso(path, files):
 def test_folders_of_runs_killed_before_their_config_are_known(folder, capsys, files):
     torso(folder / "named", files)
     check_free(folder / "named")
-    line = refused(capsys, "vae-jax train --resume named")
-    assert "named: was stopped before its options were written; start it anew with" in line
-    assert advised(line) == "vae-jax train EXP --workdir named"
+    said = "named: was stopped before its options were written, so they are unknown; start it anew with"
+    for words, name in (("--resume named", "EXP"), ("tiny --resume --workdir named --steps 9", "tiny")):
+        line = refused(capsys, f"vae-jax train {words}")
+        assert said in line
+        assert advised(line) == f"vae-jax train {name} --workdir named"
+        assert line.endswith(" and the options of its first start\n")
 
 
 def test_an_empty_folder_is_no_run_to_resume_but_free(folder, run8, capsys):
@@ -612,12 +755,13 @@ def test_a_run_killed_before_its_config_starts_anew(folder, capsys):
     for name in ("new", "resumed"):
         torso(folder / name, {**everything, "figures/": ""})
     vae_jax("vae-jax train tiny --workdir new --quiet")
-    vae_jax("vae-jax train tiny --workdir resumed --resume")
+    # Its options are unknown, so that it is the user who starts it anew, as the message says.
+    vae_jax(advised(refused(capsys, "vae-jax train tiny --workdir resumed --resume")) + " --quiet")
     assert_same(Run.load("new").restore(), Run.load("resumed").restore())
     torso(folder / "python", {"env.json": TORSOS["env"]["env.json"]})
     vj.train_run(Run.load("new").config, "python", resume=True, quiet=True)
     assert_same(Run.load("new").restore(), Run.load("python").restore())
-    # The log goes on; nothing of it is lost.
+    # The log continues; nothing of it is lost.
     assert Path("resumed/log.txt").read_text().startswith("2026-01-01")
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 
 import jax
@@ -146,6 +147,22 @@ def test_a_member_that_diverges_is_masked_and_the_others_go_on(tmp_path, strateg
     assert [int(state.step) for state in got.states] == [6, step - 1, 6]
     steps = [json.loads(line)["step"] for line in (runs[1].path / "metrics.jsonl").read_text().splitlines()]
     assert all(s < step for s in steps)
+
+
+def test_the_lines_of_a_lost_population_are_kept_aside(tmp_path):
+    sweep = make((0, 1))
+    runs, _, said = train_members(sweep, tmp_path)
+    assert not any("has no checkpoint" in text for text in said)
+    before = [(run.path / "metrics.jsonl").read_bytes() for run in runs]
+    for folder in (tmp_path / "population", *(run.path / "checkpoints" for run in runs)):
+        shutil.rmtree(folder)
+    runs, _, said = train_members(sweep, tmp_path)
+    assert [text for text in said if "warning" in text] == [
+        f"warning: {run.path}: has no checkpoint, so that it starts at step 0 again; metrics.jsonl is kept as "
+        "metrics-lost-1.jsonl"
+        for run in runs
+    ]
+    assert [(run.path / "metrics-lost-1.jsonl").read_bytes() for run in runs] == before
 
 
 def test_members_live_on_as_many_devices_as_divide_them():

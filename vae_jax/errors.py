@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 _MOST_LISTED = 16  # names in one message
@@ -34,3 +35,8 @@ def shown(text: object) -> str:
     A line break would make two lines of one message, and an escape sequence would reach the terminal.
     """
     return "".join(c if c.isprintable() or c == " " else repr(c)[1:-1] for c in str(text))
+
+
+def quoted(text: object) -> str:
+    """Returns a path or name as one word of a command that a message gives, for a shell to read: 'my run'."""
+    return shlex.quote(shown(text))

@@ -1,7 +1,9 @@
 """The file eval.json: every evaluation of a run by protocol, and one view of the newest step on top.
 
 A call of `vae-jax eval` adds to the file and never empties it. Two calls are one entry of `evaluations` when step,
-split and protocol are equal; the metrics of the later one then replace those of the same name. The keys above it are
+split and protocol are equal; the metrics of the later one then replace those of the same name. The content hash of the
+measured split is part of the protocol (`data_sha256`); versions before 0.2 wrote none, and nothing is merged with what
+they measured, on images that nobody can name now. The keys above it are
 for readers that want one number per metric: the value measured under the run's own protocol (`evaluation.split`,
 `evaluation.limit`, seed 0) where there is one, else the latest. A value that another protocol gave says so itself.
 """
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vae_jax.atomic import jsonable, write_json
 from vae_jax.bounded import read_json
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, quoted
 from vae_jax.evaluation.measures import MEASURES, expand
 from vae_jax.lock import alone
 from vae_jax.targets import judge
@@ -47,7 +49,8 @@ def read(file: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
         raise InputError(
-            f"{file}: cannot be read ({what}); write it again with `vae-jax eval {file.parent}`, which moves it aside"
+            f"{file}: cannot be read ({what}); write it again with `vae-jax eval {quoted(file.parent)}`, which moves "
+            "it aside"
         ) from error
     return values
 
@@ -61,6 +64,13 @@ def _check(entry: Entry) -> None:
         raise ValueError("protocol and metrics are not objects")
     if type(protocol["n"]) is not int:
         raise ValueError(f"protocol.n {protocol['n']!r}")
+    bounds, refused, asked = protocol.get("importance_samples", []), entry.get("refused", {}), entry.get("asked", [])
+    if not isinstance(bounds, list) or any(type(k) is not int for k in bounds):
+        raise ValueError(f"protocol.importance_samples {bounds!r} is not a list of integers")
+    if not isinstance(refused, dict) or any(not isinstance(why, str) for why in refused.values()):
+        raise ValueError(f"refused {refused!r} does not give a reason per metric")
+    if not isinstance(asked, list) or any(not isinstance(name, str) for name in asked):
+        raise ValueError(f"asked {asked!r} is not a list of metrics")
     for name, metric in metrics.items():
         if not {"value", "stderr", "n"} <= metric.keys():
             raise ValueError(f"metrics.{name} has no value, stderr and n")
@@ -68,12 +78,19 @@ def _check(entry: Entry) -> None:
         numbers = all(metric[key] is None or type(metric[key]) in (int, float) for key in ("value", "stderr"))
         if not numbers or type(metric["n"]) is not int:
             raise ValueError(f"metrics.{name} holds what is no number")
+        if not isinstance(metric.get("protocol", {}), dict):
+            raise ValueError(f"metrics.{name}.protocol is not an object")
 
 
 def is_own(entry: Mapping[str, Any], config: Config) -> bool:
     """Returns whether an evaluation was made as the run's config says, which is what targets are judged on."""
     e, protocol = config.evaluation, entry["protocol"]
     return entry["split"] == e.split and protocol.get("limit", 0) == e.limit and protocol.get("seed", 0) == 0
+
+
+def _data(entry: Entry) -> Any:
+    """Returns the content hash of the measured split, None for an entry of a version that kept none."""
+    return entry["protocol"].get("data_sha256")
 
 
 def _base(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,6 +143,8 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     step = max(entry["step"] for entry in entries) if step is None else step
     here = [entry for entry in reversed(entries) if entry["step"] == step]
     own = [entry for entry in here if is_own(entry, config)]
+    # A verdict is on one data set: the one measured last. Entries of before may be of it.
+    judged = [entry for entry in own if _data(entry) in (None, _data(own[0]))]
     order = [*own, *(entry for entry in here if entry not in own)]
     top = order[0]
     metrics: dict[str, Any] = {}
@@ -149,7 +168,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
         "split": top["split"],
         "protocol": protocol,
         "metrics": metrics,
-        **verdicts(config, own),
+        **verdicts(config, judged),
         **kept,
         **({"refused": refused} if refused else {}),
         "evaluations": list(entries),
@@ -169,7 +188,10 @@ def verdicts(config: Config, own: Sequence[Entry]) -> dict[str, Any]:
 def _differences(entry: Entry, top: Entry) -> dict[str, Any]:
     """Returns what a protocol has that the one on top does not have; `n` is part of each metric."""
     a, b = ({"split": e["split"], **_base(e["protocol"])} for e in (entry, top))
-    return {name: a.get(name) for name in dict.fromkeys([*a, *b]) if name != "n" and a.get(name) != b.get(name)}
+    # Another split has other images anyway.
+    known = {"n"} if a["split"] == b["split"] else {"n", "data_sha256"}
+    names = dict.fromkeys([*a, *b])
+    return {name: a.get(name) for name in names if name not in known and a.get(name) != b.get(name)}
 
 
 def notes(metrics: Mapping[str, Any]) -> list[str]:
@@ -177,9 +199,16 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     groups: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         if about := metric.get("protocol"):
-            text = ", ".join(f"{key} {value}" for key, value in about.items())
+            text = ", ".join(difference(key, value) for key, value in about.items())
             groups.setdefault(f"{text}, {metric['n']:,} images", []).append(name)
     return [f"{', '.join(names)}: {text}" for text, names in groups.items()]
+
+
+def difference(name: str, value: Any) -> str:
+    """Returns one difference between two protocols in words, a hash by its first 12 digits."""
+    if name == "data_sha256":
+        return f"other images (SHA-256 {value[:12]})" if isinstance(value, str) else "images of unknown SHA-256"
+    return f"{name} {value}"
 
 
 def check_out(file: Path, run: Path) -> None:

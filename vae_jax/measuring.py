@@ -14,8 +14,9 @@ import jax
 
 from vae_jax import evaluations
 from vae_jax.atomic import jsonable
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.limit import text as rows_text
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, quoted
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.settings import Settings
@@ -274,8 +275,8 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     if step is None and now < steps:
         where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
         raise InputError(
-            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {run.path}`, or measure it "
-            f"as it is with --step {now}"
+            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {quoted(run.path)}`, or "
+            f"measure it as it is with --step {now}"
         )
     for sentence in passed_over:
         logger.warning(sentence)
@@ -336,6 +337,8 @@ def _protocol(
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
         "data_protocol": data.protocol,
+        # Of the measured split: its images may be replaced by as many others while the training split stays.
+        "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,
         "pixels": pixels,
         "image_shape": run.image_shape,

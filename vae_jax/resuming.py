@@ -7,8 +7,8 @@ different is refused by name, the rest is written back, so that the folder alway
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from vae_jax.atomic import no_link, write_json
 from vae_jax.config import Config
 from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, quoted
 from vae_jax.model import Facts
 from vae_jax.rundata import facts_of
 from vae_jax.runs import Run, check_free, commit, environment
@@ -110,11 +110,14 @@ class Start:
 def begin(path: Path, experiment: str, config: Config, source: Source, init_from: Run | None) -> Start:
     """Returns a new run; writes nothing.
 
+    A run that starts with the weights of another one has no targets: those are of a run from scratch.
+
     Raises:
       InputError: the folder is taken, or the weights to start from do not fit.
     """
     check_free(path)
     sha256, facts = fingerprint(source), facts_of(source)
+    config = config if init_from is None else dataclasses.replace(config, expected={})
     run = Run(path, experiment, config, source.info.image_shape, facts, data_sha256=sha256)
     if init_from is None:
         return Start(run)
@@ -163,7 +166,8 @@ def check_changes(run: Run, config: Config, *, retune: bool = False) -> None:
         fix = "leave it as it was, or start a new run in another folder"
         if all(f"{name}:".startswith(LEARNING_RATES) for name in refused):
             words = " ".join(f"--{name} {b:g}" for name, (_, b) in refused.items())
-            fix = f"another learning rate is given on purpose, as in `vae-jax train --resume {run.path} {words}`"
+            command = f"vae-jax train --resume {quoted(run.path)} {words}"
+            fix = f"another learning rate is given on purpose, as in `{command}`"
         raise InputError(f"{run.path}: cannot resume with a changed config ({what}); {fix}")
     made = steps_made(run)
     if config.steps < made:
@@ -187,11 +191,11 @@ def check_data(run: Run, source: Source) -> None:
     """
     shape, where = tuple(source.info.image_shape), run.path
     words = _data_words(run, source)
-    fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {where}{words}`"
+    fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {quoted(where)}{words}`"
     if tuple(run.image_shape) != shape:
         raise InputError(
             f"{where}: was trained on images {run.image_shape}, the data now gives {shape}; start a new run "
-            f"with `vae-jax train {run.experiment}{words}`"
+            f"with `vae-jax train {quoted(run.experiment)}{words}`"
         )
     # Runs of before have no hash: what is known of their data has to do. Version 0.1 knew nothing.
     facts = facts_of(source)
@@ -209,7 +213,7 @@ def _data_words(run: Run, source: Source) -> str:
     own, info = run.config.data, source.info
     if own.name == info.name and (own.source is None or Path(own.source).expanduser() == Path(info.where)):
         return ""
-    return f" --data {shlex.quote(info.where if Path(info.where).exists() else info.name)}"
+    return f" --data {quoted(info.where if Path(info.where).exists() else info.name)}"
 
 
 def _counts(facts: Facts) -> tuple[Any, ...]:
@@ -321,7 +325,36 @@ def lower_rate(run: Run) -> str:
     """Returns the command that continues a run with a third of its learning rates."""
     options = dict.fromkeys("critic_optimizer" if group == "critic" else "optimizer" for group in run.optimizers)
     words = " ".join(f"--{option}.lr {getattr(run.config, option).lr / 3:.1g}" for option in options)
-    return f"`vae-jax train --resume {run.path} {words}`"
+    return f"`vae-jax train --resume {quoted(run.path)} {words}`"
+
+
+def set_aside_lost(path: Path) -> str | None:
+    """Renames the numbers of a run that has no checkpoint and is about to start at step 0 again.
+
+    Else the lines of metrics.jsonl would be dropped as those of steps that are about to be made again, and eval.json
+    would count as an evaluation of weights that no longer exist.
+
+    Returns:
+      a sentence that says so; None if there are no numbers of a step past 0.
+    """
+    found = read_lines(path / "metrics.jsonl")
+    made = max((line["step"] for line in found.lines), default=0)
+    # A torn line alone is the trace of a kill in the first interval: there is nothing in it to keep.
+    holds = made > 0 or len(found.damaged) > found.torn
+    # metrics.jsonl comes last: after a kill in between, the next start still sees that there is something to do.
+    names = ["eval.json"] * (path / "eval.json").is_file() + ["metrics.jsonl"] * holds
+    if not names:
+        return None
+    number = next(n for n in itertools.count(1) if not any((path / _lost(name, n)).exists() for name in names))
+    for name in names:
+        (path / name).rename(path / _lost(name, number))
+    kept = " and ".join(f"{name} is kept as {_lost(name, number)}" for name in reversed(names))
+    return f"{path}: has no checkpoint, so that it starts at step 0 again; {kept}"
+
+
+def _lost(name: str, number: int) -> str:
+    """Returns metrics-lost-1.jsonl for metrics.jsonl."""
+    return f"{Path(name).stem}-lost-{number}{Path(name).suffix}"
 
 
 def history(path: Path) -> list[dict[str, Any]]:

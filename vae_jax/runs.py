@@ -25,7 +25,7 @@ from vae_jax.bounded import read_json
 from vae_jax.config import Config
 from vae_jax.data import Source, labels
 from vae_jax.data.pipeline import eval_batches, examples
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, quoted
 from vae_jax.model import NO_FACTS, Facts, Model
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
@@ -297,7 +297,8 @@ def check_free(path: Path) -> None:
         return
     if (path / "config.json").is_file():
         raise InputError(
-            f"{path}: already there; continue it with `vae-jax train --resume {path}`, or choose another --workdir"
+            f"{path}: already there; continue it with `vae-jax train --resume {quoted(path)}`, or choose another "
+            "--workdir"
         )
     raise InputError(f"{path}: already there, and it is not a run; choose another --workdir")
 

@@ -226,7 +226,9 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     )
     for note in source.info.notes:
         say(f"note: {note}")
-    writer = MetricsWriter(run.path, resume_step=first, tensorboard=c.logging.tensorboard)
+    writer = MetricsWriter(
+        run.path, resume_step=first, tensorboard=c.logging.tensorboard, say=lambda text: say(f"warning: {text}")
+    )
     events = [Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes)]
     held_out = "validation" if "validation" in source.info.sizes else c.evaluation.split
     if c.logging.eval_every:
@@ -279,10 +281,15 @@ def _first_state(
     if old is not None and checkpoints.steps():
         state, position = checkpoints.restore(state, say=lambda text: say(f"warning: {text}"))
         feed.seek(position)
-    elif (initial := start.initial()) is not None:
-        # Saved at once: after a kill the run continues with these weights, whatever became of the other run.
-        state = initial
-        checkpoints.save(state, feed.position())
+    else:
+        initial = start.initial()
+        if old is not None and jax.process_index() == 0 and (lost := resuming.set_aside_lost(run.path)):
+            logger.warning(lost)
+            say(f"warning: {lost}")
+        if initial is not None:
+            # Saved at once: after a kill the run continues with these weights, whatever became of the other run.
+            state = initial
+            checkpoints.save(state, feed.position())
     if old is None:
         resuming.note_start(run, "start", 0, init_from=run.init_from)
         return state

@@ -51,7 +51,7 @@ class Arithmetic:
         at_least_one("--n", self.n)
         at_least_one("--learn", self.learn)
         if self.steps < 2:
-            raise InputError(f"--steps {self.steps}: a way has 2 images or more")
+            raise InputError(f"--steps {self.steps}: a path has 2 images or more")
         if not abs(self.strength) < float("inf"):
             raise InputError(f"--strength {self.strength}: must be a number")
         if self.from_ == self.to:
@@ -72,7 +72,7 @@ class Arithmetic:
                 raise InputError(f"{option} {value}: no training example has it; choose of {there}")
         direction = latents.attribute(known.mean, values, self.from_, self.to)
         if not np.isfinite(direction).all():
-            raise InputError(f"{run.path}: its codes are not finite; train with a lower rate")
+            raise InputError(f"{run.path}: its codes are not finite; lower the learning rate")
         rows: list[int] = []
         for shown in _first(run, split, run.source(split).size):
             rows += np.asarray(shown["index"])[self._values(run, shown) == self.from_].tolist()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, quoted
 
 if TYPE_CHECKING:
     import jax
@@ -80,7 +80,7 @@ def _shown(estimate: dict[str, Any]) -> str:
 
 
 def _command(run: Path, kind: str, out: Path | None, path: Path) -> str:
-    return f"vae-jax sample {run} --prior {kind if out is None else path}"
+    return f"vae-jax sample {quoted(run)} --prior {kind if out is None else quoted(path)}"
 
 
 def fit_prior(
@@ -171,7 +171,7 @@ def fitted(run: Run, state: TrainState, name: str) -> ExPost:
     if not name.endswith(".json") and name not in expost.KINDS:
         raise InputError(f"--prior {name}: no such density of codes; {nearest(name, expost.KINDS)}")
     kind = path.stem if path.stem in expost.KINDS else "gmm"
-    again = f"vae-jax fit-prior {run.path} --kind {kind}"
+    again = f"vae-jax fit-prior {quoted(run.path)} --kind {kind}"
     if not path.is_file():
         raise InputError(f"--prior {name}: not fitted yet ({path} is not there); run `{again}` first")
     density = density_files.load(path)

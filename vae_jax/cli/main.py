@@ -71,7 +71,7 @@ def run(argv: list[str]) -> int:
         sys.stdout.flush()
         return code
     except InputError as error:
-        print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vae-jax: {_line(error)}", file=sys.stderr)
         return 2
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0
@@ -86,18 +86,37 @@ def run(argv: list[str]) -> int:
         code = getattr(error, "exit_code", 1)
         if code == 1 and not getattr(error, "is_expected", False):
             traceback.print_exc()
-        print(f"vae-jax: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vae-jax: {_line(error)}", file=sys.stderr)
         return code
+
+
+def _line(error: Exception) -> str:
+    """Returns a message as one line; spaces inside it stay as they are, since a path may have two of them."""
+    return " ".join(line.strip() for line in str(error).splitlines())
 
 
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
-    """Shows warnings on stderr, a line each: a damaged checkpoint or eval.json that was passed over, a missing lock."""
+    """Shows warnings on stderr, a line each: damaged files that were passed over (all or some lines), a missing lock.
+
+    A command that reads a file twice says once what is wrong with it.
+    """
+    said: set[str] = set()
+
+    def is_new(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = text not in said
+        said.add(text)
+        return new
+
     handler = logging.StreamHandler(sys.stderr)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("vae-jax: warning: %(message)s"))
+    handler.addFilter(is_new)
     # Training says its own in the progress display.
-    sources = [logging.getLogger(f"vae_jax.{name}") for name in ("train.checkpoint", "measuring", "lock")]
+    sources = [
+        logging.getLogger(f"vae_jax.{name}") for name in ("train.checkpoint", "figures.curves", "measuring", "lock")
+    ]
     for source in sources:
         source.addHandler(handler)
     try:

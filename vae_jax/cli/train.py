@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_jax import idle
 from vae_jax.cli.options import given, parse_config
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, quoted
 
 if TYPE_CHECKING:
     from vae_jax.config import Config
@@ -59,8 +58,6 @@ def _new(name: str | None, init_from: Path | None, workdir: Path | None, flags: 
     if "--smoke" in flags:
         config = config.shrink()
     config = keep_targets(config, base)
-    if origin is not None:
-        config = dataclasses.replace(config, expected={})  # targets are of a run from scratch
     return _train(config, stem, workdir, flags, init_from=origin)
 
 
@@ -71,23 +68,23 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
 
     path = find_run(name, run, workdir)
     if is_torso(path):
-        if name is None or _is_folder(name):
-            raise InputError(
-                f"{path}: was stopped before its options were written; start it anew with `vae-jax train EXP --workdir "
-                f"{path}`, EXP being its experiment"
-            )
-        _connect(flags)
-        return _new(name, None, path, flags, words)  # as it was started: in the same folder
+        # Neither the options nor --init-from of its start are known. With those given now, what is left of them would
+        # be the experiment's defaults, without a word.
+        known = name is not None and not _is_folder(name)
+        raise InputError(
+            f"{path}: was stopped before its options were written, so they are unknown; start it anew with `vae-jax "
+            f"train {quoted(name) if known else 'EXP'} --workdir {quoted(path)}` and the options of its first start"
+        )
     old = Run.load(path)
     experiment = _stem(name)
     if experiment not in (None, old.experiment) and not _is_folder(name or ""):
         raise InputError(
             f"{path}: is a run of {old.experiment!r}, not of {experiment!r}; continue it with `vae-jax train --resume "
-            f"{path}`"
+            f"{quoted(path)}`"
         )
     _connect(flags)
     about = f"Continues {path}; the defaults are its own options.\n\n{RUN_OPTIONS}"
-    config = parse_config(old.config, words, f"vae-jax train --resume {path}", description=about)
+    config = parse_config(old.config, words, f"vae-jax train --resume {quoted(path)}", description=about)
     idle.refuse([config], old.config, given(words))
     if "--smoke" in flags and old.config.shrink() != old.config:
         raise InputError(f"--smoke: {path} was not made with it, and is resumed as it was made; leave --smoke out")
@@ -122,9 +119,9 @@ def find_run(name: str | None, run: Path | None, workdir: Path | None) -> Path:
 
 
 def _newest_of_all() -> str:
-    """Returns the newest run in ./runs, as an example to type."""
+    """Returns the newest run in ./runs, as an example to type (quoted where a shell needs it)."""
     found = sorted(Path("runs").glob("*/config.json"), key=lambda file: file.stat().st_mtime_ns)
-    return str(found[-1].parent) if found else "runs/beta_vae"
+    return quoted(found[-1].parent) if found else "runs/beta_vae"
 
 
 def _is_folder(word: str) -> bool:

@@ -44,7 +44,7 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
     if not n or not m:
         raise InputError("anomaly: an empty split; both data sets need images")
     if np.isnan(inside).any() or np.isnan(outside).any():
-        raise InputError("anomaly: a score is not a number; train with a lower rate")
+        raise InputError("anomaly: a score is not a number; lower the learning rate")
     ranks = rankdata(np.concatenate([inside, outside]))
     # The share of the other side that each score beats, ties counted by half.
     below = (ranks[n:] - rankdata(outside)) / n

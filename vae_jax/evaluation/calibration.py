@@ -88,7 +88,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
         (kind, values), *_ = found.items()
         values = np.asarray(values, np.float64).reshape(len(values), -1)
         if not np.isfinite(values).all():
-            raise InputError(f"{subject.run.path}: decoded pixels are not finite; train with a lower rate")
+            raise InputError(f"{subject.run.path}: decoded pixels are not finite; lower the learning rate")
         if kind == "Bernoulli":
             x = np.asarray(batch["image"], np.float64).reshape(values.shape)
             grey |= bool(((x > 0) & (x < 1)).any())

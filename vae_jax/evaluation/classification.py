@@ -63,7 +63,7 @@ def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray
         raise InputError(f"{name}: the labelled examples are all of one class; it needs two or more")
     if not np.isfinite(codes).all():
         row, dim = np.argwhere(~np.isfinite(codes))[0]
-        raise InputError(f"{name}: code {dim} of training example {row} is not finite; train with a lower rate")
+        raise InputError(f"{name}: code {dim} of training example {row} is not finite; lower the learning rate")
     if name == "knn":
         if len(codes) < NEIGHBOURS:
             raise InputError(f"knn: {len(codes)} labelled examples are fewer than its {NEIGHBOURS} neighbours")

@@ -93,7 +93,7 @@ def generate(subject: Subject) -> np.ndarray:
         parts.append(draw(model, subject.state, jax.random.fold_in(key, i), CHUNK, cond=given)[: n - start])
     images = np.concatenate(parts)
     if not np.isfinite(images).all():
-        raise InputError(f"{subject.run.path}: samples of the prior are not finite; train with a lower rate")
+        raise InputError(f"{subject.run.path}: samples of the prior are not finite; lower the learning rate")
     return images
 
 

@@ -98,7 +98,7 @@ def _information(subject: Subject) -> Information:
     bad = ~np.isfinite(whole["z"])
     if bad.any():
         row, dim = np.argwhere(bad)[0]
-        raise InputError(f"{subject.run.path}: code {dim} of example {row} is not finite; train with a lower rate")
+        raise InputError(f"{subject.run.path}: code {dim} of example {row} is not finite; lower the learning rate")
     q = DiagGaussian(whole["mean"], whole["log_var"])
     return decompose(q, whole["z"], whole["log_p"], whole.get("log_p_per_dim"))
 

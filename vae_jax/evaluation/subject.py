@@ -127,7 +127,7 @@ class Subject:
         if bad.any():
             row, dim = np.argwhere(bad)[0]
             raise InputError(
-                f"{self.run.path}: code {dim} of {what} {codes.index[row]} is not finite; train with a lower rate"
+                f"{self.run.path}: code {dim} of {what} {codes.index[row]} is not finite; lower the learning rate"
             )
         return codes
 

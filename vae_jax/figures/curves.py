@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae_jax.train.metrics import read_lines
+from vae_jax.train.metrics import damage, read_lines
+
+logger = logging.getLogger(__name__)
 
 # metric -> (title, unit of the y axis)
 PANELS = {
@@ -25,8 +28,12 @@ COLOURS = ("#1f77b4", "#d1580c", "#2a8c4a", "#7b4fa3", "#b8860b", "#c23b6b", "#4
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Returns the readable lines of a run's metrics.jsonl; none if there is no such file."""
-    return read_lines(folder / "metrics.jsonl").lines
+    """Returns the readable lines of a run's metrics.jsonl, none if there is no such file; others are logged."""
+    file = folder / "metrics.jsonl"
+    found = read_lines(file)
+    if damaged := damage(file, found):
+        logger.warning(damaged)
+    return found.lines
 
 
 def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "") -> Figure:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from vae_jax import config as configs
+from vae_jax.evaluations import difference
 from vae_jax.report import panels
 from vae_jax.report.look import Look
 from vae_jax.targets import target_text
@@ -151,7 +152,8 @@ def _value(metric: Mapping[str, Any]) -> tuple[str, str]:
 
 def _apart(metric: Mapping[str, Any]) -> str:
     """Returns in what the protocol of one metric differs from that of the page, if it does."""
-    return "".join(f"; {name} {_text(value)}" for name, value in metric.get("protocol", {}).items())
+    about = metric.get("protocol", {})
+    return "".join(f"; {difference(n, value if n == 'data_sha256' else _text(value))}" for n, value in about.items())
 
 
 def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict[str, Any]]:

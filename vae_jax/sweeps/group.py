@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from vae_jax import train
 from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn
-from vae_jax.resuming import check_data
+from vae_jax.resuming import check_data, set_aside_lost
 from vae_jax.rundata import facts_of
 from vae_jax.runs import Run, optimizer_of
 from vae_jax.sweeps.plan import Member, program_of
@@ -90,7 +91,7 @@ def train_group(
     report: Callable[[int, dict[str, Any]], None],
     say: Callable[[str], None],
 ) -> Trained:
-    """Trains members of one program; goes on from the population's newest checkpoint where there is one.
+    """Trains members of one program; continues from the population's newest checkpoint where there is one.
 
     Args:
       runs: the members; the first is the lead of the others.
@@ -108,26 +109,17 @@ def train_group(
     split = NamedSharding(mesh, PartitionSpec("member"))
     hypers = [dict(run.model.hyper) for run in runs]
     seeds = [run.config.seed for run in runs]
-    ema = c.ema_decay or None
-    states = init_population(model, lead.optimizer, seeds, hypers, lead.example_batch(), mesh=mesh, ema=ema is not None)
+    batch, ema = lead.example_batch(), c.ema_decay > 0
+    states = init_population(model, lead.optimizer, seeds, hypers, batch, mesh=mesh, ema=ema)
     rates = {name: jnp.asarray([optimizer_of(run.config, name).lr for run in runs], jnp.float32) for name in groups}
-
-    def make_step(own: dict[str, jax.Array]) -> TrainStep:
-        tx = train.make_optimizer(groups, c.steps, model.gates, own)
-        return train.make_train_step(model, tx, ema_decay=ema, accumulate=c.accumulate)
-
-    step = make_population_step(make_step, make_batch_fn(source, c.data), mesh, strategy)
+    step = make_population_step(partial(_make_step, lead), make_batch_fn(source, c.data), mesh, strategy)
     devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
     say(f"{len(runs)} member(s) as one program ({strategy}){devices}, {source.size:,} training images")
     for note in source.info.notes:
         say(f"note: {note}")
     checkpoints = Checkpoints(folder, keep=c.logging.keep)
-    population = Population(states)
-    if checkpoints.steps():
-        population = Population.restore(states, checkpoints, lambda text: say(f"warning: {text}"))
-        say(f"resuming at step {population.step}")
-    # A member that diverged made its last line before that.
-    writers = [MetricsWriter(run.path, resume_step=population.step, tensorboard=c.logging.tensorboard) for run in runs]
+    population = _opened(states, checkpoints, runs, say)
+    writers = _writers(runs, population.step, say)
     try:
         population = fit_population(
             step,
@@ -149,7 +141,46 @@ def train_group(
         checkpoints.close()
     own = member_states(population.states)
     for run, state in zip(runs, own):
-        single = run.checkpoints(create=True)
-        single.save(state, {})
-        single.close()
+        _save(run, state)
     return Trained(own, population.diverged)
+
+
+def _save(run: Run, state: TrainState) -> None:
+    """Saves the last state of a member in a folder of its own."""
+    single = run.checkpoints(create=True)
+    single.save(state, {})
+    single.close()
+
+
+def _make_step(lead: Run, rates: dict[str, jax.Array]) -> TrainStep:
+    """Returns the training step of one member of the lead's program, with learning rates of its own by group."""
+    c = lead.config
+    tx = train.make_optimizer(lead.optimizers, c.steps, lead.model.gates, rates)
+    return train.make_train_step(lead.model, tx, ema_decay=c.ema_decay or None, accumulate=c.accumulate)
+
+
+def _opened(
+    states: TrainState, checkpoints: Checkpoints, runs: Sequence[Run], say: Callable[[str], None]
+) -> Population:
+    """Returns the population to train: that of its newest checkpoint, or without any the initial states."""
+    if checkpoints.steps():
+        population = Population.restore(states, checkpoints, lambda text: say(f"warning: {text}"))
+        say(f"resuming at step {population.step}")
+        return population
+    for run in runs:
+        if lost := set_aside_lost(run.path):
+            say(f"warning: {lost}")
+    return Population(states)
+
+
+def _writers(runs: Sequence[Run], step: int, say: Callable[[str], None]) -> list[MetricsWriter]:
+    """Returns the writer of each member's metrics.jsonl, without lines after the step to continue from.
+
+    A member that diverged made its last line before that.
+    """
+    board = runs[0].config.logging.tensorboard
+
+    def warn(text: str) -> None:
+        say(f"warning: {text}")
+
+    return [MetricsWriter(run.path, resume_step=step, tensorboard=board, say=warn) for run in runs]

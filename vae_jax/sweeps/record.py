@@ -84,7 +84,7 @@ class Record:
 
     @classmethod
     def resume(cls, path: Path, sweep: Sweep) -> Record:
-        """Opens the record of a sweep that goes on.
+        """Opens the record of a sweep that is continued.
 
         Raises:
           InputError: there is none, it cannot be read, or the sweep is another one.
@@ -135,7 +135,7 @@ def check_free(path: Path) -> None:
 
 
 def keep_split(path: Path, sweep: Sweep) -> Sweep:
-    """Returns a sweep that goes on with its data split as they were: version 0.1 had another rule of the same name."""
+    """Returns a continued sweep with its data split as they were: version 0.1 had another rule of the same name."""
     file = path / FILE
     if not file.is_file() or _split_of(path, sweep) != "random-tenth":
         return sweep

@@ -46,7 +46,7 @@ def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
 
     Args:
       sweep: what to make.
-      folder: of a sweep that goes on.
+      folder: of a sweep that is continued.
 
     Raises:
       InputError: a member whose data, model or devices do not fit together.

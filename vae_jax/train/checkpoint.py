@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, quoted
 from vae_jax.train import checksums
 from vae_jax.train.state import TrainState
 from vae_jax.train.waiting_loop import waiting_loops
@@ -57,7 +57,7 @@ class Checkpoints:
 
         Args:
           state: of one run, or of a population (leading axis M), whose members may stand at different steps.
-          data_position: what else is needed to go on (JSON).
+          data_position: what else is needed to continue (JSON).
           step: number of the checkpoint; None takes the state's.
 
         Raises:
@@ -122,7 +122,7 @@ class Checkpoints:
         if not found:
             raise InputError(
                 f"{self.folder}: no checkpoint found; name another run, or train this one with `vae-jax train "
-                f"--resume {self.run}`"
+                f"--resume {quoted(self.run)}`"
             )
         tried: dict[int, str] = {}
         for candidate in [step] if step is not None else found[::-1]:
@@ -167,7 +167,7 @@ class Checkpoints:
                 raise
             raise InputError(
                 f"{self.folder / str(step)}: cannot be read (permission denied); give yourself access with "
-                f"chmod -R u+rX {self.folder}"
+                f"chmod -R u+rX {quoted(self.folder)}"
             ) from error
         if lines is not None:
             checksums.check(held, lines)

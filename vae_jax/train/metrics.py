@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from vae_jax.atomic import replacing
 
 logger = logging.getLogger(__name__)
 
+_MOST_LISTED = 8  # line numbers in one message
 ACTIVE_VARIANCE = 0.01  # a unit is active if Var_x(E_q[z|x]) exceeds this (arXiv:1509.00519, sec. 5)
 
 
@@ -72,16 +74,40 @@ def read_lines(path: Path) -> Lines:
     return Lines(lines, damaged, damaged[-1:] == [len(texts)])
 
 
-class MetricsWriter:
-    """Appends one JSON object a line to `metrics.jsonl`, and the scalars to TensorBoard."""
+def damage(path: Path, found: Lines) -> str | None:
+    """Returns a sentence that names the damaged lines of a file, None where all could be read."""
+    if not found.damaged:
+        return None
+    count = len(found.damaged)
+    numbers = ", ".join(map(str, found.damaged[:_MOST_LISTED]))
+    numbers += f", ... ({count:,} lines)" if count > _MOST_LISTED else ""
+    cut = " (the last was cut while it was written)" if found.torn else ""
+    return f"{path}: cannot be read and left out: {'line' if count == 1 else 'lines'} {numbers}{cut}"
 
-    def __init__(self, folder: Path, *, resume_step: int = 0, tensorboard: bool = True):
+
+class MetricsWriter:
+    """Appends one JSON object a line to `metrics.jsonl`, and the scalars to TensorBoard.
+
+    Args:
+      folder: the run folder.
+      resume_step: of the checkpoint that training continues from; later lines are dropped.
+      tensorboard: write event files as well.
+      say: takes the sentence that names damaged lines, which are dropped too; the log has it in any case.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        resume_step: int = 0,
+        tensorboard: bool = True,
+        say: Callable[[str], None] = lambda text: None,
+    ):
         self.path = folder / "metrics.jsonl"
         found = read_lines(self.path)
-        if found.damaged:
-            numbers = ", ".join(map(str, found.damaged))
-            cut = " (the last was cut while it was written)" if found.torn else ""
-            logger.warning("%s: cannot be read and left out: line %s%s", self.path, numbers, cut)
+        if damaged := damage(self.path, found):
+            logger.warning(damaged)
+            say(damaged)
         # Lines after the checkpoint belong to steps that are about to be made again. Written aside and renamed: a kill
         # now must not cost the lines of the whole run.
         kept = [line for line in found.lines if line["step"] <= resume_step]

@@ -140,7 +140,7 @@ def make_optimizer(
         name: config.build(steps, rates[name] if rates else None) for name, config in groups.items()
     }
     for name, gate in (gates or {}).items():
-        # Zero gradients would not do: Adam would go on moving by its momentum.
+        # Zero gradients do not suffice: Adam would continue to move by its momentum.
         branches[name] = optax.conditionally_mask(branches[name], lambda step, *, g=gate, **_: g(step))
 
     def labels(params: Any) -> Any:

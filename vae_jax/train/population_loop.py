@@ -108,7 +108,7 @@ def fit_population(
                 names = not_finite({name: value[number] for name, value in metrics.items()}) or ["loss"]
                 population.diverged[int(number)] = (int(now[number]), names)
                 what = "the loss" if "loss" in names else " and ".join(names)
-                say(f"member {number}: {what} became NaN or Inf at step {now[number]}; the others go on")
+                say(f"member {number}: {what} became NaN or Inf at step {now[number]}; the others continue")
             population.states, population.step, bad = out.states, step, np.array(now)
             for number in training:
                 own = {name: value[number] for name, value in metrics.items()}
