@@ -15,6 +15,7 @@ from PIL import Image
 from vae_jax import data
 from vae_jax.data import classes, folder, layout, limit, pictures
 from vae_jax.data.config import DataConfig
+from vae_jax.data.source import Info, from_arrays
 from vae_jax.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -417,6 +418,49 @@ def test_a_limit_of_sorted_arrays_takes_every_class_and_of_shuffled_ones_the_fir
         rows = limit.rows(whole, 6) if name == "sorted" else range(6)
         assert name != "sorted" or whole.arrays["label"][list(rows)].tolist() == [0, 0, 1, 1, 2, 2]
         assert np.array_equal(part.arrays["image"], whole.arrays["image"][list(rows)])
+
+
+def _labelled(labels) -> data.Source:
+    labels = np.asarray(labels, np.int32)
+    info = Info("npz", (1, 1, 1), {"train": len(labels)}, "full", "", num_classes=int(labels.max()) + 1)
+    return from_arrays(info, "train", {"image": np.zeros((len(labels), 1, 1, 1), np.uint8), "label": labels})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.repeat(np.arange(300), 20),
+        np.repeat(np.arange(300), 200),
+        np.tile(np.repeat(np.arange(10), 50), 2),
+        np.tile(np.repeat(np.arange(10), 500), 30),
+        np.repeat([0, 1], [9900, 100]),
+        np.append(np.repeat(np.arange(10), 300), [0, 5, 2]),
+        [0, 0, 0, 1, 1, 2],
+    ],
+    ids=["300 classes", "300 large classes", "halves", "parts", "rare", "nearly", "few"],
+)
+def test_common_orders_are_seen(labels):
+    source = _labelled(labels)
+    assert limit.in_class_order(source)
+    size = min(100, source.size // 2)
+    assert limit.rows(source, size)[-1] > size  # spread over the split
+    mixed = limit.mixed(source, size)
+    assert sorted(mixed) == limit.rows(source, size).tolist()
+
+
+def test_shuffled_splits_keep_their_first_examples():
+    """Published numbers of limited evaluations are of these rows."""
+    for name in ("digits", "mnist", "fashion_mnist", "sprites"):
+        for split in ("train", "test"):
+            source = data.load(DataConfig(name, batch_size=1), split)
+            for rows in (limit.rows(source, 100), limit.mixed(source, 100)):
+                assert rows.tolist() == list(range(100)), (name, split)
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        size, classes = int(rng.integers(64, 4000)), int(rng.integers(2, 100))
+        shares = rng.dirichlet(np.full(classes, rng.choice([0.1, 1, 10])))
+        assert not limit.in_class_order(_labelled(rng.choice(classes, size, p=shares)))
+    assert not limit.in_class_order(_labelled(np.tile(np.arange(10), 500)))
 
 
 def test_a_limit_of_the_whole_grid_of_sprites_has_every_shape():
