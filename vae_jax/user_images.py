@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def user_batches(
-    run: Run, given: str, split: str, batch_size: int = 500, option: str = "--input", *, asked: bool = False
+    run: Run,
+    given: str,
+    split: str,
+    batch_size: int = 500,
+    option: str = "--input",
+    *,
+    asked: bool = False,
+    limit: int = 0,
 ) -> tuple[Iterator[dict[str, Any]], Source]:
     """Returns batches of the images in a file, a folder or a named data set, checked against the run.
 
@@ -27,6 +34,7 @@ def user_batches(
       batch_size: images at a time.
       option: that named them, for messages.
       asked: the user named the split, so images that hold no splits are refused.
+      limit: only so many images, those of `data.limit.rows`; 0 for all.
 
     Raises:
       InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
@@ -60,7 +68,7 @@ def user_batches(
             f"{_fix(seen, wanted, Path(given).expanduser().is_file())}"
         )
     _check_known(run, source, f"{option} {given}")
-    return eval_batches(source, config, batch_size), source
+    return eval_batches(source, config, batch_size, limit=limit), source
 
 
 def _check_known(run: Run, source: Source, what: str) -> None:
