@@ -130,7 +130,8 @@ def limited(source: Source, limit: int | None) -> Source:
     spread = source.info.protocol != _KEEPS_FIRST and limit < training and in_class_order(source)
     which = f"{limit:,}, evenly spread as it is in the order of classes" if spread else f"the first {limit:,}"
     protocol_text = f"{source.info.protocol_text}; of the training split only {which}"
-    info = replace(source.info, sizes={**source.info.sizes, "train": limit}, protocol_text=protocol_text)
+    sizes = {**source.info.sizes, "train": limit}
+    info = replace(source.info, sizes=sizes, protocol_text=protocol_text, unlimited=training)
     if source.split != "train":
         return replace(source, info=info)
     chosen = rows(source, limit) if spread else np.arange(limit, dtype=np.int32)
