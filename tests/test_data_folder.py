@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import shlex
+import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -68,7 +70,11 @@ def _typed(message: str, root: Path) -> None:
         ),
         (("TRAIN", "dev"), {"train": 3, "validation": 3}, ("dev as validation",)),
         (("train", "valid", "testing"), {"train": 3, "validation": 3, "test": 3}, ("valid as validation",)),
-        (("train", "test", "raw"), {"train": 3, "test": 3}, ("raw beside the split folders is not read",)),
+        (
+            ("train", "test", "raw"),
+            {"train": 3, "test": 3},
+            ("3 files beside the split folders are not read (3 .png): raw",),
+        ),
     ],
     ids=lambda v: "+".join(v) if isinstance(v, tuple) else "",
 )
@@ -157,6 +163,23 @@ def test_files_of_other_kinds_are_counted_in_one_line(tmp_path):
     only.mkdir()
     (only / "a.tif").write_bytes(b"x")
     _refused(only, r"holds no images \(.png, .*\), only .tif files; name another folder")
+
+
+def test_files_beside_the_split_folders_are_counted_in_one_line(tmp_path):
+    root = _tree(tmp_path, "train", "test", *(f"extra{i}" for i in range(6)), count=1)
+    assert _load(_tree(tmp_path / "one", "train", "test", "raw", count=1)).info.notes == (
+        f"{tmp_path}/one: 1 file beside the split folders is not read (1 .png): raw",
+    )
+    shutil.rmtree(tmp_path / "one")
+    (root / "scans").mkdir()
+    (root / "empty").mkdir()
+    for name in ("scans/a.tif", "scans/b.TIF", "labels.csv"):
+        (root / name).write_bytes(b"x")
+    (note,) = _load(root).info.notes
+    assert note == (
+        f"{root}: 9 files beside the split folders are not read (6 .png, 2 .tif, 1 .csv): "
+        "extra0, extra1, extra2, extra3, extra4 and 3 more"
+    )
 
 
 def test_suffixes_in_capitals_and_renamed_files_are_read(tmp_path):
