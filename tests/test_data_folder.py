@@ -347,7 +347,7 @@ def test_a_grey_palette_is_grey(tmp_path, suffix):
 
 
 def test_transparency_and_16_bits_are_refused_in_every_form(tmp_path):
-    _palette(tmp_path / "p.png", [(0, 0, 0), (9, 9, 9)])
+    _palette(tmp_path / "p.png", [(0, 0, 0), (199, 199, 199)])
     image = Image.open(tmp_path / "p.png")
     image.save(tmp_path / "p.png", transparency=0)
     _refused(tmp_path, r"p.png: images of mode P with transparency .* save as 8-bit RGB or grey", protocol="full")
@@ -401,6 +401,55 @@ def test_the_center_of_a_gradient_is_cropped_in_both_directions(tmp_path, tall):
     assert abs(pixels.mean() - 127.5) < 1
     along = pixels.mean(1 if tall else 0)
     assert (along[0], along[-1]) == pytest.approx((97, 158), abs=3)
+
+
+# Brightness
+
+
+def _masks(root: Path, *names: str, most: int = 1, mode: str = "L") -> Path:
+    """Saves four pictures of values 0 and `most` in each folder."""
+    for name in names:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(4):
+            pixels = RNG.integers(0, 2, (4, 4) if mode == "L" else (4, 4, 3)).astype(np.uint8)
+            pixels[0, 0], pixels[0, 1] = 0, 1
+            Image.fromarray(pixels * np.uint8(most)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("pipeline", ["device", "grain"])
+@pytest.mark.parametrize(("most", "mode"), [(1, "L"), (15, "RGB")])
+def test_masks_of_small_numbers_are_refused_and_the_command_rescales_them(tmp_path, pipeline, most, mode):
+    root = _masks(tmp_path / "my masks", "train/a", "train/b", "test/a", "test/b", most=most, mode=mode)
+    (root / "train/a/._0.png").write_bytes(b"not a picture")
+    kind = "black" if most == 1 else "dark"
+    line = _refused(root, f"no pixel is above {most}, which is {kind} on the scale 0 to 255; use ", pipeline=pipeline)
+    assert ("save their pixels / 255" in line) == (most > 1)
+    bright = Path(line.split("; use ")[1].split(" after python")[0])
+    words = shlex.split("python" + line.split(" after python")[1].split("; or, if they")[0])
+    assert subprocess.run([sys.executable, *words[1:]], check=False).returncode == 0
+    for split in ("train", "test"):
+        pixels = _load(bright, split, pipeline=pipeline).records.rows(np.arange(8))["image"]
+        assert set(np.unique(pixels)) == {0, 255}
+        assert _load(bright, split).info.label_names == ("a", "b")
+    with pytest.raises(InputError, match="no pixel is above"):
+        data.prepare("image_folder", str(root), str(tmp_path / "tfds"))
+    assert not (tmp_path / "tfds").exists()
+
+
+def test_pictures_are_judged_over_all_classes_and_splits(tmp_path):
+    """One class, or the test split, may be dark on purpose."""
+    root = _masks(tmp_path / "dark", "train/a", "test/a", "test/b", most=20)
+    _tree(root, "train/b")
+    for pipeline in ("device", "grain"):
+        for split in ("train", "test"):
+            assert _load(root, split, pipeline=pipeline).size >= 7
+    folder = data.prepare("image_folder", str(root), str(tmp_path / "tfds")).folder
+    for pipeline in ("device", "grain"):
+        for split in ("train", "test"):
+            assert _load(Path(folder), split, pipeline=pipeline).size >= 7
+    black = _masks(tmp_path / "black", "x", most=0)
+    _refused(black, "every pixel is 0, so there is nothing to learn; name another folder", protocol="full")
 
 
 # Limits
