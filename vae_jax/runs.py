@@ -220,6 +220,10 @@ class Run:
         """Returns the rows int32 [N], ascending, of the examples that `batches` yields."""
         return part.rows(self.source(split), limit)
 
+    def mixing(self, split: str, size: int) -> np.ndarray:
+        """Returns an order int [size] of measured examples of which every beginning stands for all (`limit.mixing`)."""
+        return part.mixing(self.source(split), size)
+
     def examples(self, split: str, index: np.ndarray) -> dict[str, Any]:
         """Returns the examples `index` int [B] of a split, as `batches` yields them."""
         return examples(self.source(split), self.config.data, index)

@@ -54,7 +54,12 @@ def mixed(source: Source, limit: int) -> np.ndarray:
     That is ascending order, unless the split is in the order of classes. For pictures, which show the first few.
     """
     found = rows(source, limit)
-    return np.random.Generator(np.random.Philox(key=1)).permutation(found) if in_class_order(source) else found
+    return found[mixing(source, len(found))]
+
+
+def mixing(source: Source, size: int) -> np.ndarray:
+    """Returns the order int [size] that `mixed` gives rows: ascending, unless the split is in the order of classes."""
+    return np.random.Generator(np.random.Philox(key=1)).permutation(size) if in_class_order(source) else np.arange(size)
 
 
 def _spread(size: int, limit: int) -> np.ndarray:

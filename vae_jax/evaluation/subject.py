@@ -97,6 +97,11 @@ class Subject:
         """The examples that are measured, as rows int32 [N] of the split, ascending."""
         return self.run.rows(self.split, self.limit)
 
+    @functools.cached_property
+    def mixing(self) -> np.ndarray:
+        """An order int [N] of the examples that are measured of which every beginning stands for all of them."""
+        return self.run.mixing(self.split, self.size)
+
     def batches(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """Returns the examples that are measured (or only `limit` of them), as the model saw them in training."""
         shown = self.size if limit is None else min(limit, self.size)
