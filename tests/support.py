@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import train
+from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.model import Context, Facts
 from vae_jax.models import VAE
@@ -72,6 +73,16 @@ def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict[str, jax.
         "paired_image": smooth(),
         "paired_label": jnp.asarray(rng.integers(FACTS.classes, size=n), jnp.int32),
     }
+
+
+def sorted_data(path, each: int = 150, classes: int = 4) -> DataConfig:
+    """Saves 8x8 images in the order of their classes; all pixels of class c lie in [50 c, 50 c + 50)."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(classes), each)
+    pixels = rng.integers(0, 50, (len(labels), 8, 8)) + 50 * labels[:, None, None]
+    factors = np.stack([labels, rng.integers(3, size=len(labels))], 1)
+    np.savez(path, images=pixels.astype(np.uint8), labels=labels, factors=factors)
+    return DataConfig("npz", str(path), batch_size=8, protocol="full")
 
 
 def context(model, n: int, *, step: int = 3, train: bool = True, index=None, **hyper: float) -> Context:

@@ -1,5 +1,6 @@
 """The commands that look at a run: what they write, and one line and nothing written for bad input."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import support
 from PIL import Image
 
+from vae_jax.cli.images import chosen
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
@@ -183,6 +185,35 @@ def test_arithmetic(vae, tmp_path):
     want = known.encode(known.images("test", rows))[0][:, None] + np.float32([0, 1, 2])[:, None] * direction
     close(held["codes"], want)
     close(held["images"], known.decode(want))
+
+
+def test_what_stands_for_a_sorted_split_has_every_class(tmp_path, capsys, monkeypatch):
+    data = support.sorted_data(tmp_path / "sorted.npz", each=300)
+    run = make(tmp_path / "run", dataclasses.replace(config(VAE(D, MLP((8,)))), data=data))
+    seen, out = [], tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr(
+        "vae_jax.cli.look.chosen", lambda run, split, rows: seen.append(rows) or chosen(run, split, rows)
+    )
+    look(run, out, "traverse", "--steps", "2")
+    assert len(seen[0]) == 500
+    assert set(np.array(seen[0]) // 300) == {0, 1, 2, 3}
+    words = ["arithmetic", "--from", "0", "--to", "3", "--n", "1", "--steps", "2"]
+    held = look(run, out, *words, "--learn", "40")
+    known = Known(run)
+    rows = known.run.rows("train", 40)
+    mean, label = known.encode(known.images("train", rows))[0], rows // 300
+    close(held["direction"], mean[label == 3].mean(0) - mean[label == 0].mean(0))
+
+
+def test_a_value_that_no_example_read_has_is_found_by_reading_all(vae, tmp_path, capsys):
+    words = ["arithmetic", str(vae), "--from", "0", "--to", "9", "--n", "1", "--steps", "2", "--learn", "3"]
+    words += ["--out", str(tmp_path / "x.npz")]
+    assert cli(words) == 2
+    line = capsys.readouterr().err
+    assert "none of the 3 training examples that were read has it; choose of" in line
+    assert line.endswith(", or read all with --learn 1437\n")
+    assert cli([*words[:-4], "--learn", "1437", *words[-2:]]) == 0
 
 
 def test_eval_json(vae, tmp_path, capsys):

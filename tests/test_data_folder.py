@@ -3,8 +3,10 @@
 import dataclasses
 import os
 import shlex
+import shutil
 import struct
 import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from PIL import Image
 from vae_jax import data
 from vae_jax.data import classes, folder, layout, limit, pictures
 from vae_jax.data.config import DataConfig
+from vae_jax.data.source import Info, from_arrays
 from vae_jax.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -67,7 +70,11 @@ def _typed(message: str, root: Path) -> None:
         ),
         (("TRAIN", "dev"), {"train": 3, "validation": 3}, ("dev as validation",)),
         (("train", "valid", "testing"), {"train": 3, "validation": 3, "test": 3}, ("valid as validation",)),
-        (("train", "test", "raw"), {"train": 3, "test": 3}, ("raw beside the split folders is not read",)),
+        (
+            ("train", "test", "raw"),
+            {"train": 3, "test": 3},
+            ("3 files beside the split folders are not read (3 .png): raw",),
+        ),
     ],
     ids=lambda v: "+".join(v) if isinstance(v, tuple) else "",
 )
@@ -156,6 +163,23 @@ def test_files_of_other_kinds_are_counted_in_one_line(tmp_path):
     only.mkdir()
     (only / "a.tif").write_bytes(b"x")
     _refused(only, r"holds no images \(.png, .*\), only .tif files; name another folder")
+
+
+def test_files_beside_the_split_folders_are_counted_in_one_line(tmp_path):
+    root = _tree(tmp_path, "train", "test", *(f"extra{i}" for i in range(6)), count=1)
+    assert _load(_tree(tmp_path / "one", "train", "test", "raw", count=1)).info.notes == (
+        f"{tmp_path}/one: 1 file beside the split folders is not read (1 .png): raw",
+    )
+    shutil.rmtree(tmp_path / "one")
+    (root / "scans").mkdir()
+    (root / "empty").mkdir()
+    for name in ("scans/a.tif", "scans/b.TIF", "labels.csv"):
+        (root / name).write_bytes(b"x")
+    (note,) = _load(root).info.notes
+    assert note == (
+        f"{root}: 9 files beside the split folders are not read (6 .png, 2 .tif, 1 .csv): "
+        "extra0, extra1, extra2, extra3, extra4 and 3 more"
+    )
 
 
 def test_suffixes_in_capitals_and_renamed_files_are_read(tmp_path):
@@ -323,7 +347,7 @@ def test_a_grey_palette_is_grey(tmp_path, suffix):
 
 
 def test_transparency_and_16_bits_are_refused_in_every_form(tmp_path):
-    _palette(tmp_path / "p.png", [(0, 0, 0), (9, 9, 9)])
+    _palette(tmp_path / "p.png", [(0, 0, 0), (199, 199, 199)])
     image = Image.open(tmp_path / "p.png")
     image.save(tmp_path / "p.png", transparency=0)
     _refused(tmp_path, r"p.png: images of mode P with transparency .* save as 8-bit RGB or grey", protocol="full")
@@ -379,6 +403,55 @@ def test_the_center_of_a_gradient_is_cropped_in_both_directions(tmp_path, tall):
     assert (along[0], along[-1]) == pytest.approx((97, 158), abs=3)
 
 
+# Brightness
+
+
+def _masks(root: Path, *names: str, most: int = 1, mode: str = "L") -> Path:
+    """Saves four pictures of values 0 and `most` in each folder."""
+    for name in names:
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for i in range(4):
+            pixels = RNG.integers(0, 2, (4, 4) if mode == "L" else (4, 4, 3)).astype(np.uint8)
+            pixels[0, 0], pixels[0, 1] = 0, 1
+            Image.fromarray(pixels * np.uint8(most)).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("pipeline", ["device", "grain"])
+@pytest.mark.parametrize(("most", "mode"), [(1, "L"), (15, "RGB")])
+def test_masks_of_small_numbers_are_refused_and_the_command_rescales_them(tmp_path, pipeline, most, mode):
+    root = _masks(tmp_path / "my masks", "train/a", "train/b", "test/a", "test/b", most=most, mode=mode)
+    (root / "train/a/._0.png").write_bytes(b"not a picture")
+    kind = "black" if most == 1 else "dark"
+    line = _refused(root, f"no pixel is above {most}, which is {kind} on the scale 0 to 255; use ", pipeline=pipeline)
+    assert ("save their pixels / 255" in line) == (most > 1)
+    bright = Path(line.split("; use ")[1].split(" after python")[0])
+    words = shlex.split("python" + line.split(" after python")[1].split("; or, if they")[0])
+    assert subprocess.run([sys.executable, *words[1:]], check=False).returncode == 0
+    for split in ("train", "test"):
+        pixels = _load(bright, split, pipeline=pipeline).records.rows(np.arange(8))["image"]
+        assert set(np.unique(pixels)) == {0, 255}
+        assert _load(bright, split).info.label_names == ("a", "b")
+    with pytest.raises(InputError, match="no pixel is above"):
+        data.prepare("image_folder", str(root), str(tmp_path / "tfds"))
+    assert not (tmp_path / "tfds").exists()
+
+
+def test_pictures_are_judged_over_all_classes_and_splits(tmp_path):
+    """One class, or the test split, may be dark on purpose."""
+    root = _masks(tmp_path / "dark", "train/a", "test/a", "test/b", most=20)
+    _tree(root, "train/b")
+    for pipeline in ("device", "grain"):
+        for split in ("train", "test"):
+            assert _load(root, split, pipeline=pipeline).size >= 7
+    folder = data.prepare("image_folder", str(root), str(tmp_path / "tfds")).folder
+    for pipeline in ("device", "grain"):
+        for split in ("train", "test"):
+            assert _load(Path(folder), split, pipeline=pipeline).size >= 7
+    black = _masks(tmp_path / "black", "x", most=0)
+    _refused(black, "every pixel is 0, so there is nothing to learn; name another folder", protocol="full")
+
+
 # Limits
 
 
@@ -417,6 +490,49 @@ def test_a_limit_of_sorted_arrays_takes_every_class_and_of_shuffled_ones_the_fir
         rows = limit.rows(whole, 6) if name == "sorted" else range(6)
         assert name != "sorted" or whole.arrays["label"][list(rows)].tolist() == [0, 0, 1, 1, 2, 2]
         assert np.array_equal(part.arrays["image"], whole.arrays["image"][list(rows)])
+
+
+def _labelled(labels) -> data.Source:
+    labels = np.asarray(labels, np.int32)
+    info = Info("npz", (1, 1, 1), {"train": len(labels)}, "full", "", num_classes=int(labels.max()) + 1)
+    return from_arrays(info, "train", {"image": np.zeros((len(labels), 1, 1, 1), np.uint8), "label": labels})
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.repeat(np.arange(300), 20),
+        np.repeat(np.arange(300), 200),
+        np.tile(np.repeat(np.arange(10), 50), 2),
+        np.tile(np.repeat(np.arange(10), 500), 30),
+        np.repeat([0, 1], [9900, 100]),
+        np.append(np.repeat(np.arange(10), 300), [0, 5, 2]),
+        [0, 0, 0, 1, 1, 2],
+    ],
+    ids=["300 classes", "300 large classes", "halves", "parts", "rare", "nearly", "few"],
+)
+def test_common_orders_are_seen(labels):
+    source = _labelled(labels)
+    assert limit.in_class_order(source)
+    size = min(100, source.size // 2)
+    assert limit.rows(source, size)[-1] > size  # spread over the split
+    mixed = limit.mixed(source, size)
+    assert sorted(mixed) == limit.rows(source, size).tolist()
+
+
+def test_shuffled_splits_keep_their_first_examples():
+    """Published numbers of limited evaluations are of these rows."""
+    for name in ("digits", "mnist", "fashion_mnist", "sprites"):
+        for split in ("train", "test"):
+            source = data.load(DataConfig(name, batch_size=1), split)
+            for rows in (limit.rows(source, 100), limit.mixed(source, 100)):
+                assert rows.tolist() == list(range(100)), (name, split)
+    rng = np.random.default_rng(1)
+    for _ in range(300):
+        size, classes = int(rng.integers(64, 4000)), int(rng.integers(2, 100))
+        shares = rng.dirichlet(np.full(classes, rng.choice([0.1, 1, 10])))
+        assert not limit.in_class_order(_labelled(rng.choice(classes, size, p=shares)))
+    assert not limit.in_class_order(_labelled(np.tile(np.arange(10), 500)))
 
 
 def test_a_limit_of_the_whole_grid_of_sprites_has_every_shape():

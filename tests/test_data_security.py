@@ -465,6 +465,17 @@ def test_dark_prepared_data_are_refused_as_raw_ones_are(tmp_path, monkeypatch):
                 "save images.astype('uint8') * 17, or", "and prepare them again")  # fmt: skip
 
 
+def test_a_dark_test_set_beside_bright_training_images_is_prepared_and_read(tmp_path):
+    bright, dark = GREY, np.full((20, 8, 8), 100, np.uint8)
+    for name, (train, test) in {"test": (bright, dark), "train": (dark, bright)}.items():
+        np.savez(tmp_path / f"{name}.npz", train_images=train, test_images=test)
+        folder = data.prepare("npz", str(tmp_path / f"{name}.npz"), str(tmp_path / "tfds")).folder
+        for pipeline in ("device", "grain"):
+            for split, images in (("train", train), ("test", test)):
+                rows = load(folder, split, pipeline=pipeline).records.rows(np.arange(20))
+                assert np.array_equal(rows["image"][..., 0], images[:20])
+
+
 # Other files of arrays.
 
 

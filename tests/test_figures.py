@@ -1,5 +1,6 @@
 """Figures: whole pixels, the right rows, and nothing that stops a run."""
 
+import dataclasses
 import json
 
 import jax
@@ -160,3 +161,18 @@ def test_two_latent_dimensions_show_their_plane(tmp_path):
     tx = train.make_optimizer({"vae": train.Optimizer()}, 10)
     state = train.make_init(model, tx)(jax.random.key(0), support.images(2, SHAPE))
     assert written(tmp_path, model, state) == EVERY | {"manifold"}
+
+
+def test_figures_of_sorted_data_show_every_class(tmp_path, monkeypatch):
+    from test_cli_look import config, make
+
+    from vae_jax import figures, training
+    from vae_jax.runs import Run
+
+    seen, data = [], support.sorted_data(tmp_path / "sorted.npz")
+    run = Run.load(make(tmp_path / "run", dataclasses.replace(config(VAE(2, MLP((8,)))), data=data)))
+    monkeypatch.setattr(figures, "write_all", lambda path, model, state, batch, title, prior: seen.append(batch))
+    training._figures(run, run.restore(), 4)
+    (batch,) = seen
+    assert len(batch["label"]) == 256
+    assert set(np.asarray(batch["label"])[:32].tolist()) == {0, 1, 2, 3}

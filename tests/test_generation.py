@@ -1,5 +1,6 @@
 """Metrics of generated and reconstructed images: closed forms, and plain loops."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -12,11 +13,14 @@ from test_cli_look import config, make
 
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
+from vae_jax.evaluation import features, similarity
 from vae_jax.evaluation import generation as g
-from vae_jax.evaluation import similarity
+from vae_jax.evaluation.subject import Subject
 from vae_jax.models import VAE, Autoencoder, Classifier
+from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
 from vae_jax.runs import Run
+from vae_jax.settings import Settings
 
 RNG = np.random.default_rng(0)
 GENERATION = {
@@ -247,6 +251,31 @@ def test_pixels_and_samples_of_a_run(runs, tmp_path):
     again = measured(runs["vae"], tmp_path / "b.json", *words, "--batch-size", 7)[1]
     for name, metric in found["metrics"].items():
         np.testing.assert_allclose(again["metrics"][name]["value"], metric["value"], rtol=1e-4, atol=1e-6)
+
+
+def test_sorted_images_are_mixed_and_shuffled_ones_are_not(runs, tmp_path, monkeypatch):
+    """Bandwidth, jackknife groups and the conditions of few samples are of the first rows."""
+    from vae_jax import data
+    from vae_jax.rundata import facts_of
+
+    about = support.sorted_data(tmp_path / "sorted.npz")
+    options = dataclasses.replace(config(VAE(3, MLP((8,)), condition=Condition("label"))), data=about)
+    run = Run.create(tmp_path / "run", "tiny", options, (8, 8, 1), facts_of(data.load(about, "train")))
+    support.checkpoint(run)
+    subject = Subject(run, run.restore(), "test", limit=200, settings=Settings(samples=20))
+    conditions, draw = [], features.draw
+
+    def spied(*args, cond):
+        conditions.append(np.asarray(cond))
+        return draw(*args, cond=cond)
+
+    monkeypatch.setattr(features, "draw", spied)
+    classes = (features.pair(subject).real.mean(1) * 255).astype(int) // 50
+    assert np.bincount(classes).tolist() == [50] * 4
+    assert set(classes[:20]) == {0, 1, 2, 3}
+    assert len(np.unique(conditions[0][:20], axis=0)) == 4
+    shuffled = Subject(Run.load(runs["vae"]), subject.state, "test", limit=40)
+    assert shuffled.mixing.tolist() == list(range(40))
 
 
 def test_features_of_a_classifier(runs, tmp_path):

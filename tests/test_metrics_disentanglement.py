@@ -763,6 +763,28 @@ def test_rows_are_drawn_from_the_whole_split_and_settings_are_said(runs):
     assert result["metrics"]["mig"]["n"] == 300
 
 
+def test_limited_scores_see_every_class_of_a_sorted_split(tmp_path, monkeypatch):
+    data = support.sorted_data(tmp_path / "sorted.npz")
+    run = make(tmp_path / "run", **{f.name: getattr(data, f.name) for f in dataclasses.fields(data)})
+    seen, examples = [], Run.examples
+
+    def spied(self, split, index):
+        seen.extend(np.asarray(index).tolist())
+        return examples(self, split, index)
+
+    monkeypatch.setattr(Run, "examples", spied)
+    measured, label = set(run.rows("test", 200).tolist()), run.source("test").arrays["label"]
+    for metric, about in (
+        ("modularity", {"settings": {"points": 100}}),
+        ("udr", {"others": (run,)}),
+    ):
+        seen.clear()
+        evaluate_run(run, metrics=(metric,), limit=200, write=False, **about)
+        assert len(set(seen)) == (150 if metric == "modularity" else 200)
+        assert set(seen) <= measured
+        assert set(label[seen].tolist()) == {0, 1, 2, 3}
+
+
 def test_udr_compares_this_run_with_the_others(runs, tmp_path, capsys):
     folders = [str(run.path) for run in runs]
     assert cli(["eval", folders[0], "--metrics", "udr", "--others", folders[1]]) == 0

@@ -148,3 +148,13 @@ def test_bounds_of_a_sweep_of_autoencoders(tmp_path, capsys, monkeypatch):
     assert cli([*words, "--metrics", "mse,iwae"]) == 2
     assert "--metrics: iwae: the model has no bound on log p(x); leave it out" in capsys.readouterr().err
     assert cli([*words, "--metrics", "mse"]) == 0  # as the line says
+
+
+def test_the_range_is_that_of_all_images():
+    from vae_jax.data.source import Info, from_arrays
+    from vae_jax.runs import data_range
+
+    pixels = np.full((12_000, 1, 1, 1), 0.5, np.float32)
+    pixels[11_000] = 1.0
+    source = from_arrays(Info("npz", (1, 1, 1), {"train": 12_000}, "full", ""), "train", {"image": pixels})
+    assert data_range(source) == (0.5, 1.0)

@@ -1,5 +1,6 @@
 """The report: one valid page with everything in it, right numbers, and no word to the outside."""
 
+import dataclasses
 import html.parser
 import json
 import re
@@ -363,6 +364,18 @@ def test_bad_input_is_one_line_and_writes_nothing(name, runs, given, capsys, mon
 def test_an_unfinished_run_is_shown_when_its_step_is_named(given, tmp_path):
     page = report(given / "unfinished", "--step", "2", "--out", tmp_path / "r.html")
     assert "step 2 of 4" in page.section("summary")
+
+
+def test_a_report_of_sorted_data_shows_every_class(tmp_path, monkeypatch):
+    from vae_jax.report import look
+
+    monkeypatch.setattr(look, "POINTS", 40)
+    data = support.sorted_data(tmp_path / "sorted.npz")
+    run = Run.load(make(tmp_path / "run", dataclasses.replace(config(VAE(3, MLP((8,)))), data=data)))
+    found = look.look(run, run.restore(), "test", None)
+    assert set(np.unique(found.plane.colours["factor_0"][0])) == {0, 1, 2, 3}
+    assert len(found.originals) == 16
+    assert {int(image.mean() * 255) // 50 for image in found.originals} == {0, 1, 2, 3}
 
 
 def test_codes_of_the_map_are_the_models(runs, tmp_path):

@@ -301,6 +301,22 @@ def test_changed_data_that_were_split_by_row_are_not_measured_as_held_out(traine
     assert cli(["eval", str(path)]) == 0  # as the line says
 
 
+def test_a_limit_does_not_hide_that_data_were_split_by_row(trained, capsys):
+    path, file = trained
+    values = json.loads((path / "config.json").read_text())
+    values["data"] |= {"protocol": "random-tenth", "limit": 20}
+    options = DataConfig("npz", str(file), batch_size=1, protocol="random-tenth", limit=20)
+    source = data.load(options, "train")
+    values["facts"]["examples"], values["data_sha256"] = source.size, fingerprint(source)
+    (path / "config.json").write_text(json.dumps(values))
+    assert cli(["eval", str(path)]) == 0
+    Run.source.cache_clear()
+    np.savez(file, **arrays(50))
+    capsys.readouterr()
+    assert cli(["eval", str(path)]) == 2
+    assert "protocol random-tenth splits them by row number" in capsys.readouterr().err
+
+
 def test_fewer_data_than_a_batch_are_measured_and_none_are_named(trained, capsys):
     path, file = trained
     np.savez(file, **arrays(20))

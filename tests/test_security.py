@@ -54,7 +54,7 @@ def test_what_is_trusted_is_said_both_ways():
 @pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM", "PDF", "EPS"])
 def test_a_picture_is_opened_by_the_named_decoders_only(tmp_path, kind):
     """PIL would read each of these under this name, EPS through another program."""
-    picture = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    picture = Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8))
     picture.save(tmp_path / "0.png", format=kind)
     config = DataConfig("image_folder", source=str(tmp_path), batch_size=1, protocol="full")
     with pytest.raises(InputError, match=r"0\.png: not a readable image \(no PNG, JPEG, BMP or WEBP file\)"):

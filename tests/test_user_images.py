@@ -147,6 +147,86 @@ def test_one_dark_or_black_image_is_an_image(runs, tmp_path):
         np.testing.assert_allclose(shown[..., 0], image / 255, rtol=1e-6)
 
 
+def test_pictures_of_masks_are_refused_and_dark_ones_are_pictures(runs, tmp_path):
+    for name, pixels in {"black": GREY[0] * 0, "dark": GREY[0] // 4, "mask": GREY[0] // 128}.items():
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels).save(tmp_path / name / "0.png")
+    for name in ("black", "dark"):
+        assert user_batches(runs["vae"], str(tmp_path / name), "test")[1].size == 1
+    refused(runs["vae"], str(tmp_path / "mask"), "no pixel is above 1, which is black on the scale 0 to 255; use ")
+
+
+@pytest.mark.parametrize("part", data.SPLITS)
+def test_a_file_of_one_split_is_read_or_the_line_names_it(runs, tmp_path, part):
+    path, out = given(tmp_path, **{f"{part}_images": GREY, f"{part}_labels": np.arange(12) % 10}), tmp_path / "c.npz"
+    words = ["encode", str(runs["vae"].path), "--input", path, "--out", str(out)]
+    assert main.run(words) == 0
+    with np.load(out) as held:
+        assert held["labels"].tolist() == [*range(10), 0, 1]
+    for other in data.SPLITS:
+        if other != part:
+            with pytest.raises(InputError) as error:
+                user_batches(runs["vae"], path, other, asked=True)
+            line = str(error.value)
+            assert line.endswith(f"holds no {other} images, only {part}; use --split {part}")
+    assert user_batches(runs["vae"], path, part, asked=True)[1].size == 12
+
+
+def test_of_several_splits_the_line_offers_those_that_are_there(runs, tmp_path):
+    path = given(tmp_path, train_images=GREY, test_images=GREY[:5])
+    with pytest.raises(InputError) as error:
+        user_batches(runs["vae"], path, "validation")
+    assert str(error.value).endswith("holds no validation images, only train and test; use --split test or train")
+    assert user_batches(runs["vae"], path, "test", asked=True)[1].size == 5
+    with pytest.raises(InputError) as error:
+        user_batches(runs["vae"], path, "validation", option="--outliers")
+    assert str(error.value).endswith("save the images to take as an .npz with the one array images")
+    with pytest.raises(InputError, match=r"--split tset: unknown split; did you mean 'test'\?"):
+        user_batches(runs["vae"], path, "tset", asked=True)
+
+
+def test_prepared_folders_are_read(runs, tmp_path):
+    tfds = str(tmp_path / "tfds")
+    path = given(tmp_path, train_images=GREY, test_images=GREY[:5] // 2, train_labels=np.arange(12) % 10,
+                 test_labels=np.arange(5))  # fmt: skip
+    (tmp_path / "photos").mkdir()
+    for i, pixels in enumerate(GREY):
+        Image.fromarray(pixels).save(tmp_path / "photos" / f"{i:02}.png")
+    arrays = data.prepare("npz", path, tfds).folder
+    pictures = data.prepare("image_folder", str(tmp_path / "photos"), tfds).folder
+    for folder, raw in ((arrays, path), (pictures, None)):
+        out = tmp_path / "c.npz"
+        assert main.run(["encode", str(runs["vae"].path), "--input", folder, "--out", str(out)]) == 0
+        batches, source = user_batches(runs["vae"], folder, "test")
+        assert len(np.load(out)["mean"]) == source.size
+        if raw:
+            shown = np.concatenate([np.asarray(batch["image"]) for batch in batches])
+            np.testing.assert_allclose(shown[..., 0], (GREY[:5] // 2) / 255, atol=1e-6)
+    digits = data.prepare("digits", None, tfds).folder
+    line = refused(runs["vae"], digits, "holds 'digits', which is embedded and read from no folder; use --input digits")
+    assert main.run(["encode", str(runs["vae"].path), "--input", line.rpartition(" ")[2], "--out", str(out)]) == 0
+
+
+def test_outliers_stand_for_all_classes_of_a_sorted_file(runs, tmp_path, monkeypatch, capsys):
+    from vae_jax.evaluation.subject import Subject
+
+    seen, outliers = [], Subject.outliers
+
+    def spied(self, name):
+        held = list(outliers(self, name))
+        seen.append([label for batch in held for label in np.asarray(batch["label"]).tolist()])
+        return iter(held)
+
+    monkeypatch.setattr(Subject, "outliers", spied)
+    path = given(tmp_path, images=GREY.repeat(10, 0), labels=np.repeat(np.arange(4), 30))
+    words = ["eval", str(runs["vae"].path), "--limit", "12", "--out", str(tmp_path / "eval.json")]
+    words += ["--metrics", "anomaly", "--outliers", path, "--outlier-k", "2", "--regret-steps", "2"]
+    assert main.run(words) == 0, capsys.readouterr().err
+    assert seen
+    for labels in seen:
+        assert labels == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+
+
 def test_a_file_of_arrays_that_is_none(runs, tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x05\x06" + bytes(18))
     refused(runs["vae"], str(tmp_path / "x.npz"), "has no array 'images' (has: nothing)")

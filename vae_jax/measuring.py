@@ -95,8 +95,8 @@ def evaluate_run(
         report=lambda seen: report(seen, total),
     )
 
-    def foreign(name: str) -> Iterator[dict[str, Any]]:
-        return user_batches(run, name, call.split, call.batch_size, "--outliers")[0]
+    def foreign(name: str, most: int) -> Iterator[dict[str, Any]]:
+        return user_batches(run, name, call.split, call.batch_size, "--outliers", limit=most)[0]
 
     where = call.split, call.limit, call.batch_size, call.seed
     subject = Subject(run, state, *where, wanted.options, others, report, foreign)

@@ -131,7 +131,8 @@ def check_held_out(where: Path, changed: str | None, source: Source) -> None:
         return
     # Data with splits of their own carry the name of the protocol, but are not drawn by it.
     test = info.sizes.get("test", 0)
-    rows = info.sizes["train"] + test
+    # The split was drawn before `data.limit` cut the training examples.
+    rows = test + (info.sizes["train"] if info.unlimited is None else info.unlimited)
     if "validation" not in info.sizes and test == max(1, rows // 10):
         raise InputError(
             f"{where}: its data ({info.where}) changed since training ({changed}), and protocol random-tenth splits "

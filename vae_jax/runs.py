@@ -24,6 +24,7 @@ from vae_jax.atomic import write_json
 from vae_jax.bounded import read_json
 from vae_jax.config import Config
 from vae_jax.data import Source, labels
+from vae_jax.data import limit as part
 from vae_jax.data.pipeline import eval_batches, examples
 from vae_jax.errors import InputError, quoted
 from vae_jax.model import NO_FACTS, Facts, Model
@@ -215,6 +216,14 @@ class Run:
         """Yields the split once (or `limit` examples of it), as the model saw it in training; no batch is dropped."""
         return eval_batches(self.source(split), self.config.data, batch_size, limit=limit)
 
+    def rows(self, split: str, limit: int = 0) -> np.ndarray:
+        """Returns the rows int32 [N], ascending, of the examples that `batches` yields."""
+        return part.rows(self.source(split), limit)
+
+    def mixing(self, split: str, size: int) -> np.ndarray:
+        """Returns an order int [size] of measured examples of which every beginning stands for all (`limit.mixing`)."""
+        return part.mixing(self.source(split), size)
+
     def examples(self, split: str, index: np.ndarray) -> dict[str, Any]:
         """Returns the examples `index` int [B] of a split, as `batches` yields them."""
         return examples(self.source(split), self.config.data, index)
@@ -375,11 +384,10 @@ def commit() -> str | None:
         return None
 
 
-def data_range(source: Source, limit: int = 10_000) -> tuple[float, float]:
-    """Returns the (min, max) of the first images of a split that is in memory; (0, 1) where it is not."""
+def data_range(source: Source) -> tuple[float, float]:
+    """Returns the (min, max) of the images of a split that is in memory; (0, 1) where it is not."""
     images = source.arrays.get("image")
     if images is None:
         return (0.0, 1.0)
-    part = np.asarray(images[:limit])
-    scale = 255.0 if part.dtype == np.uint8 else 1.0
-    return float(part.min()) / scale, float(part.max()) / scale
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    return float(images.min()) / scale, float(images.max()) / scale

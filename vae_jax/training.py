@@ -306,7 +306,8 @@ def _figures(run: Run, state: TrainState, step: int) -> None:
     try:
         from vae_jax import figures
 
-        batch = next(iter(run.batches(_split_to_show(run), 256)))
+        split = _split_to_show(run)
+        batch = run.examples(split, data.limit.mixed(run.source(split), 256))
         title = f"{run.experiment}, step {step:,}"
         figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit)
     except Exception:  # a picture must never cost the run; the log says why it is missing

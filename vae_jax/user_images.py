@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
 
 def user_batches(
-    run: Run, given: str, split: str, batch_size: int = 500, option: str = "--input", *, asked: bool = False
+    run: Run,
+    given: str,
+    split: str,
+    batch_size: int = 500,
+    option: str = "--input",
+    *,
+    asked: bool = False,
+    limit: int = 0,
 ) -> tuple[Iterator[dict[str, Any]], Source]:
     """Returns batches of the images in a file, a folder or a named data set, checked against the run.
 
@@ -27,23 +34,27 @@ def user_batches(
       batch_size: images at a time.
       option: that named them, for messages.
       asked: the user named the split, so images that hold no splits are refused.
+      limit: only so many images, those of `data.limit.rows`; 0 for all.
 
     Raises:
       InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
     """
     from vae_jax import data
-    from vae_jax.data import npz
+    from vae_jax.data import folder, npz, prepared
     from vae_jax.data.folder import MixedSizes
     from vae_jax.data.pipeline import eval_batches
 
-    config, part = _data_config(run, given, split, option)
-    if asked and part is None:
+    config, parts = _data_config(run, given, option)
+    if asked and not parts:
         raise InputError(f"--split {split}: is not used, for {given} holds no splits; leave it out")
-    part = part or "train"  # by the protocol `full`, which has all images there
-    foreign = config.name == "npz" and given != run.config.data.name
+    # Protocol `full` has all images in the training split.
+    part = _part(parts, split, given, option, asked) if parts else "train"
+    load = {"npz": npz.load, "image_folder": folder.load}.get(config.name)
+    if given == run.config.data.name or (config.source and prepared.is_prepared(Path(config.source))):
+        load = None
     try:
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
-        source = npz.load(config, part, strict=False) if foreign else data.load(config, part)
+        source = data.load(config, part) if load is None else load(config, part, strict=False)
     except MixedSizes:
         size = f"{run.image_shape[0]}x{run.image_shape[1]}"
         raise InputError(
@@ -60,7 +71,7 @@ def user_batches(
             f"{_fix(seen, wanted, Path(given).expanduser().is_file())}"
         )
     _check_known(run, source, f"{option} {given}")
-    return eval_batches(source, config, batch_size), source
+    return eval_batches(source, config, batch_size, limit=limit), source
 
 
 def _check_known(run: Run, source: Source, what: str) -> None:
@@ -120,9 +131,9 @@ def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
     return f"convert them to {kind}" + (f", e.g. {line}" if arrays and line else "")
 
 
-def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataConfig, str | None]:
-    """Returns how to load `given`, and the split to take: None for all of what holds no splits."""
-    from vae_jax.data import DATASETS
+def _data_config(run: Run, given: str, option: str) -> tuple[DataConfig, tuple[str, ...]]:
+    """Returns how to load `given`, and the splits that it holds: () for what is taken whole."""
+    from vae_jax.data import DATASETS, SPLITS, prepared
     from vae_jax.data.layout import split_folders
 
     path, own = Path(given).expanduser(), run.config.data
@@ -132,33 +143,72 @@ def _data_config(run: Run, given: str, split: str, option: str) -> tuple[DataCon
     if path.is_file():
         if path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(f"{option} {given}: neither .npy nor .npz, nor a folder of images; convert it")
-        config = dataclasses.replace(whole, name="npz", source=str(path), image_size=None)
-        return _part(config, split, _has_parts(path))
-    if path.is_dir():
+        config, parts = dataclasses.replace(whole, name="npz", source=str(path), image_size=None), _parts(path)
+    elif path.is_dir() and prepared.is_prepared(path):
+        config, parts = _prepared(whole, path, option)
+    elif path.is_dir():
         size = own.image_size if own.name == "image_folder" else None
         config = dataclasses.replace(whole, name="image_folder", source=str(path), image_size=size)
-        return _part(config, split, bool(split_folders(path)[0]))
-    named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
-    if given not in named:
-        raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")
-    if given == own.name:
-        return dataclasses.replace(own, batch_size=1, limit=None, labels=None), split
-    size = run.image_shape[0] if DATASETS[given].resizable else None
-    return dataclasses.replace(whole, name=given, source=None, protocol="standard", image_size=size), split
+        parts = tuple(split_folders(path)[0])
+    else:
+        named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
+        if given not in named:
+            raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")
+        if given == own.name:
+            return dataclasses.replace(own, batch_size=1, limit=None, labels=None), SPLITS
+        size, parts = run.image_shape[0] if DATASETS[given].resizable else None, SPLITS
+        config = dataclasses.replace(whole, name=given, source=None, image_size=size)
+    return (dataclasses.replace(config, protocol="standard") if parts else config), parts
 
 
-def _part(config: DataConfig, split: str, has_parts: bool) -> tuple[DataConfig, str | None]:
-    return (dataclasses.replace(config, protocol="standard"), split) if has_parts else (config, None)
+def _prepared(whole: DataConfig, path: Path, option: str) -> tuple[DataConfig, tuple[str, ...]]:
+    """Returns `_data_config` of a folder that `vae-jax data prepare` wrote."""
+    from vae_jax.data import DATASETS, SPLITS, prepared
+
+    name = prepared.stored_name(path).removeprefix(prepared.PREFIX)
+    if DATASETS[name].made:
+        raise InputError(
+            f"{option} {path}: holds {name!r}, which is {DATASETS[name].made} and read from no folder; use {option} "
+            f"{name}"
+        )
+    own = name in ("npz", "image_folder")
+    config = dataclasses.replace(whole, name=name, source=str(path), image_size=None)
+    return config, tuple(prepared.metadata(path)["sizes"]) if own else SPLITS
 
 
-def _has_parts(path: Path) -> bool:
-    """Says whether an .npz holds train_images, test_images and so on. Unreadable files are left to the reader."""
+def _part(parts: Sequence[str], split: str, given: str, option: str, asked: bool) -> str:
+    """Returns the split to take: the requested one, or the only one that there is.
+
+    Raises:
+      InputError: it is not among `parts`.
+    """
+    from vae_jax.data import SPLITS
+
+    if split in parts:
+        return split
+    if split not in SPLITS:
+        raise InputError(f"--split {split}: unknown split; {nearest(split, parts)}")
+    if len(parts) == 1 and not asked:
+        return parts[0]
+    there = " and ".join(parts)
+    if option == "--input":
+        fix = f"use --split {' or '.join(reversed(parts))}"
+    else:  # there --split also names what is compared with
+        fix = "save the images to take as an .npz with the one array images"
+    raise InputError(f"{option} {given}: holds no {split} images, only {there}; {fix}")
+
+
+def _parts(path: Path) -> tuple[str, ...]:
+    """Returns the splits that an .npz holds: test for an array test_images. Unreadable files are left to the reader."""
     import zipfile
 
+    from vae_jax.data import SPLITS
+
     if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
-        return False
+        return ()
     try:
         with zipfile.ZipFile(path) as stored:
-            return any(name in ("train_images.npy", "test_images.npy") for name in stored.namelist())
+            names = stored.namelist()
+            return tuple(part for part in SPLITS if f"{part}_images.npy" in names)
     except (OSError, zipfile.BadZipFile, NotImplementedError):
-        return False
+        return ()

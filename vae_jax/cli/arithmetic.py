@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,7 +41,7 @@ class Arithmetic:
     strength: float = 1.0
     """The last t: how many differences are added."""
     learn: int = 10_000
-    """Training examples, the first ones, whose codes give the means."""
+    """Training examples whose codes give the means: the first ones, or some of every class of a sorted split."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates)."""
     step: int | None = None
@@ -64,17 +64,16 @@ class Arithmetic:
 
         from vae_jax.evaluation import decode_all, encode_all, latents
 
-        known = encode_all(run.model, state, _first(run, "train", self.learn))
+        known = encode_all(run.model, state, run.batches("train", min(500, self.learn), self.learn))
         values = self._values(run, known.extra)
         for option, value in (("--from", self.from_), ("--to", self.to)):
             if value not in values:
-                there = ", ".join(map(str, np.unique(values)))
-                raise InputError(f"{option} {value}: no training example has it; choose of {there}")
+                raise self._absent(option, value, values, run.source("train").size)
         direction = latents.attribute(known.mean, values, self.from_, self.to)
         if not np.isfinite(direction).all():
             raise InputError(f"{run.path}: its codes are not finite; lower the learning rate")
         rows: list[int] = []
-        for shown in _first(run, split, run.source(split).size):
+        for shown in run.batches(split, 500):
             rows += np.asarray(shown["index"])[self._values(run, shown) == self.from_].tolist()
             if len(rows) >= self.n:
                 break
@@ -105,6 +104,18 @@ class Arithmetic:
         arrays = {"index": codes.index, "direction": direction, "shares": shares, "codes": z, "images": images}
         write(out, arrays, figure)
 
+    def _absent(self, option: str, value: int, values: np.ndarray, size: int) -> InputError:
+        """Returns the error for a value that none of the examples `values` [N] has, of a training split of `size`."""
+        import numpy as np
+
+        there = ", ".join(map(str, np.unique(values)))
+        if len(values) < size:
+            return InputError(
+                f"{option} {value}: none of the {len(values):,} training examples that were read has it; choose of "
+                f"{there}, or read all with --learn {size}"
+            )
+        return InputError(f"{option} {value}: no training example has it; choose of {there}")
+
     def _values(self, run: Run, batch: Mapping[str, Any]) -> np.ndarray:
         """Returns what --from and --to are values of, int [N].
 
@@ -128,12 +139,3 @@ class Arithmetic:
                 + (f"none such; {nearest(self.factor, info.factor_names)}" if info.factor_names else "no factors")
             )
         return np.asarray(batch["factors"])[:, info.factor_names.index(self.factor)]
-
-
-def _first(run: Run, split: str, n: int) -> Iterator[dict[str, Any]]:
-    """Yields the first n examples of a split, or all if it has fewer."""
-    for batch in run.batches(split, min(500, n)):
-        if n <= 0:
-            return
-        yield {key: value[:n] for key, value in batch.items()}
-        n -= len(batch["image"])

@@ -27,11 +27,11 @@ class Encode:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: str
-    """.npy or .npz with images [N, H, W(, C)], a folder of images, or a data set name (its --split is taken)."""
+    """.npy or .npz with images [N, H, W(, C)], a folder of images, a prepared folder, or a data set name."""
     out: Path
     """Arrays to write, .npz: mean, log_var, index, and z, labels, factors, cond where there are any."""
     split: str | None = None
-    """Split of a data set, or of a file or folder that holds splits (default: the one that the run evaluates)."""
+    """Split of a data set, or of a file or folder that holds splits (default: that of the run, or the only one)."""
     draw: bool = False
     """Also write z, one sample of q(z|x) an image."""
     seed: int = 0

@@ -195,7 +195,7 @@ class Traverse:
     quantiles: bool = False
     """Take the values at equal steps of probability of the codes instead (0.5 % to 99.5 %)."""
     index: int | None = None
-    """Image of the split to start from (default: of its first 500, the one whose code is most central)."""
+    """Image of the split to start from (default: of 500 that stand for it, the one whose code is most central)."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates)."""
     step: int | None = None
@@ -214,7 +214,7 @@ class Traverse:
             if not 0 <= d < size:
                 raise InputError(f"--dims {d}: {run.path} has {size} latent dimensions; choose 0 to {size - 1}")
         split = shown_split(run, self.split)
-        many = first(run, split, min(500, run.source(split).size))
+        many = chosen(run, split, run.rows(split, 500).tolist())
         start = None if self.index is None else chosen(run, split, [self.index])
         state = run.restore(self.step)
         import jax

@@ -201,6 +201,7 @@ def content(name: str, source: str | None, image_size: int | None, max_bytes: in
         info = npz.describe(name, parts, "standard", str(path))
         return Content(info, {split: ArrayRecords(value) for split, value in parts.items()})
     files, info = folder.describe(config)
+    folder.check_scale(config, files, info)
     resize = image_size is not None
     return Content(info, {split: folder.FolderRecords(f, info.image_shape, resize) for split, f in files.items()})
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import layout, pictures
+from vae_jax.data import layout, pictures, values
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError, shown
+
+_CHUNK = 64  # images decoded at a time to see whether they are bright
 
 
 class MixedSizes(InputError):
@@ -49,13 +53,21 @@ class FolderRecords:
         return None if None in labels else np.array(labels, np.int32)
 
 
-def load(config: DataConfig, split: str) -> Source:
+def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """Returns a split of the images under `config.source`.
 
     A folder holds either images, or one subfolder per class, or train/, test/ (and validation/) folders of either
     kind, also under the names in `layout.SPLIT_NAMES`. Pictures are turned as their EXIF orientation says. All have one
     size, unless `image_size` is given: then the short side is resized to it (bicubic with anti-aliasing) and the center
     is cropped. Up to 1 GiB is decoded into memory; more is read while training.
+
+    Args:
+      config: `source` names the folder.
+      split: "train", "validation" or "test".
+      strict: False for images that a trained model looks at, which may be few and dark; see `values.images`.
+
+    Raises:
+      InputError: no such folder, or images that cannot be read in one way only.
     """
     parts, info = describe(config)
     if split not in parts:
@@ -68,7 +80,10 @@ def load(config: DataConfig, split: str) -> Source:
     )
     if in_memory:
         _check_memory(config, len(records) * int(np.prod(info.image_shape)), info.where)
-        return from_arrays(info, split, records.rows(np.arange(len(records))), "device")
+        arrays = records.rows(np.arange(len(records)))
+        check_scale(config, parts, info, [arrays["image"]], strict)
+        return from_arrays(info, split, arrays, "device")
+    check_scale(config, {split: parts[split], **parts}, info, (), strict)
     return Source(info, split, len(records), {}, not_in_memory, records, "grain")
 
 
@@ -80,6 +95,65 @@ def _check_memory(config: DataConfig, size: int, where: str) -> None:
             f"data.max_bytes: the images of {shown(where)} are {size:,} bytes in memory, over {most:,}; use "
             f"--data.pipeline grain, or --data.max-bytes {size}"
         )
+
+
+def check_scale(
+    config: DataConfig, parts: Mapping[str, Files], info: Info, decoded: Iterable[np.ndarray] = (), strict: bool = True
+) -> None:
+    """Checks that pixels are brightness from 0 to 255: of masks saved as 0 and 1, a model would see black alone.
+
+    All splits are judged together, and decoded only until a bright pixel is found.
+
+    Args:
+      config: how the images are read.
+      parts: the files of each split, in the order to look at them.
+      info: facts about them.
+      decoded: images that were decoded already, looked at first.
+      strict: as in `load`.
+
+    Raises:
+      InputError: no pixel is bright; the line rescales the files.
+    """
+
+    def images() -> Iterator[np.ndarray]:
+        yield from decoded
+        for files in parts.values():
+            records = FolderRecords(files, info.image_shape, config.image_size is not None)
+            # Spread over the files: those of one class, which lie together, may all be dark.
+            steps = -(-len(records) // _CHUNK)
+            for first in range(steps):
+                yield records.rows(np.arange(first, len(records), steps))["image"]
+
+    most = int(values.span(images())[1])
+    if most >= (values.DARK if strict else values.DARK_INPUT) or (most == 0 and not strict):
+        return
+    root = Path(info.where)
+    if most == 0:
+        raise InputError(f"{shown(root)}: every pixel is 0, so there is nothing to learn; name another folder")
+    dark = "black" if most == 1 else "dark"
+    paths = [path for files in parts.values() for path in files.paths]
+    command, bright = _rescaling(root, paths, info.image_shape[2], 255 // most)
+    otherwise = "" if most == 1 else "; or, if they are as dark as that, save their pixels / 255 as images in an .npz"
+    raise InputError(
+        f"{shown(root)}: no pixel is above {most}, which is {dark} on the scale 0 to 255; use {shown(bright)} after "
+        f"{command}{otherwise}"
+    )
+
+
+def _rescaling(root: Path, paths: Sequence[Path], channels: int, times: int) -> tuple[str, Path]:
+    """Returns the shell command that writes a copy of a folder with all pixels multiplied, and the folder it writes."""
+    root = root if root.name.strip(".") else root.resolve()
+    bright = root.with_name(f"{root.name}_bright")
+    kinds = ", ".join(f'"{suffix}"' for suffix in sorted({path.suffix for path in paths}))
+    old, new = (json.dumps(str(path), ensure_ascii=False) for path in (root, bright))
+    mode = "L" if channels == 1 else "RGB"
+    code = (
+        f"from pathlib import Path; from PIL import Image; old, new = Path({old}), Path({new}); "
+        f'files = [p for p in old.rglob("*") if p.suffix in [{kinds}] and p.name[0] != "."]; '
+        "[(new / p.relative_to(old)).parent.mkdir(parents=True, exist_ok=True) for p in files]; "
+        f'[Image.open(p).convert("{mode}").point(lambda v: v * {times}).save(new / p.relative_to(old)) for p in files]'
+    )
+    return f"python -c {shlex.quote(code)}", bright
 
 
 def describe(config: DataConfig) -> tuple[dict[str, Files], Info]:

@@ -43,7 +43,7 @@ def search(folder: Path) -> Found:
             check_regular(path)
             found.images.append(path)
         else:
-            found.unread[path.suffix.lower() or "no extension"] += 1
+            found.unread[_kind(path)] += 1
     return found
 
 
@@ -109,11 +109,35 @@ def split_folders(root: Path) -> tuple[dict[str, Path], list[str]]:
             f"{shown(root)}: {name!r} is the name of the training split, but there are images beside it ({others}); if "
             f"it is a class, rename it: {_rename(root, name)}; else move the others away"
         )
-    notes = [f"{name} beside the split folders is not read" for name in (beside + loose)[:5]]
+    notes = _beside_note(root, [(path, is_folder) for path, is_folder in entries if path not in found.values()])
     renamed = [f"{path.name} as {split}" for split, path in found.items() if path.name != split]
     if renamed:
         notes.append(f"split folders are recognized by name: {', '.join(renamed)}")
     return found, notes
+
+
+def _beside_note(root: Path, entries: Sequence[tuple[Path, bool]]) -> list[str]:
+    """Returns the line that counts the files beside the split folders, by kind, or []."""
+    kinds: Counter[str] = Counter()
+    names = []
+    for path, is_folder in entries:
+        files = list(_walk(path, ())) if is_folder else [path]
+        kinds.update(_kind(file) for file in files)
+        names += [path.name] if files else []
+    if not names:
+        return []
+    are = "1 file {} is" if kinds.total() == 1 else f"{kinds.total():,} files {{}} are"
+    return [f"{shown(root)}: {are.format('beside the split folders')} not read ({_counted(kinds)}): {some(names)}"]
+
+
+def _kind(path: Path) -> str:
+    return path.suffix.lower() or "no extension"
+
+
+def _counted(kinds: Counter[str]) -> str:
+    """Returns "2 .tif, 1 .gif"."""
+    by_count = sorted(kinds.items(), key=lambda kind_count: (-kind_count[1], kind_count[0]))
+    return ", ".join(f"{count:,} {shown(kind)}" for kind, count in by_count)
 
 
 def _rename(root: Path, name: str) -> str:
@@ -165,8 +189,5 @@ def unread_note(root: Path, unread: Counter[str]) -> list[str]:
     """Returns the line that counts the files of kinds that are not read, or []."""
     if not unread:
         return []
-    kinds = ", ".join(
-        f"{count} {shown(kind)}" for kind, count in sorted(unread.items(), key=lambda kc: (-kc[1], kc[0]))
-    )
     files = "1 file is" if unread.total() == 1 else f"{unread.total():,} files are"
-    return [f"{shown(root)}: {files} not read ({kinds}); only {', '.join(SUFFIXES)} are images here"]
+    return [f"{shown(root)}: {files} not read ({_counted(unread)}); only {', '.join(SUFFIXES)} are images here"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -12,7 +13,9 @@ import numpy as np
 from vae_jax.data.source import Arrays, Batch, Records, Source
 from vae_jax.errors import InputError
 
-_PROBES = 256  # labels looked at to see whether a split is sorted
+_BLOCKS, _BLOCK = 32, 64  # blocks of neighbors, and rows of each, whose labels say whether a split is sorted
+_FEWEST = 63  # pairs of neighbors for a rate: half of the expected one is then four standard deviations away
+_ORDERED: "weakref.WeakKeyDictionary[Source, bool]" = weakref.WeakKeyDictionary()
 # Runs made under this protocol were trained on the first examples, and must continue with the same ones.
 _KEEPS_FIRST = "random-tenth"
 
@@ -45,6 +48,20 @@ def rows(source: Source, limit: int) -> np.ndarray:
     return np.arange(limit, dtype=np.int32)
 
 
+def mixed(source: Source, limit: int) -> np.ndarray:
+    """Returns the rows of `rows` in an order of which every beginning stands for the split as well.
+
+    That is ascending order, unless the split is in the order of classes. For pictures, which show the first few.
+    """
+    found = rows(source, limit)
+    return found[mixing(source, len(found))]
+
+
+def mixing(source: Source, size: int) -> np.ndarray:
+    """Returns the order int [size] that `mixed` gives rows: ascending, unless the split is in the order of classes."""
+    return np.random.Generator(np.random.Philox(key=1)).permutation(size) if in_class_order(source) else np.arange(size)
+
+
 def _spread(size: int, limit: int) -> np.ndarray:
     """Returns one row int32 of each of `limit` equal parts, at a place in it that is drawn once and for all.
 
@@ -56,17 +73,41 @@ def _spread(size: int, limit: int) -> np.ndarray:
 
 
 def in_class_order(source: Source) -> bool:
-    """Says whether the examples of each class follow each other, as in folders and sorted arrays."""
+    """Says whether examples of one class tend to follow each other, as in folders and sorted arrays.
+
+    In a shuffled split neighbors differ with probability 1 - sum p_k^2, where p_k are the shares of the classes. Where
+    they differ less than half as often, the split is sorted, or made of sorted parts.
+    """
     if source.info.name == "image_folder":  # in name order; flat folders often have the class in the name
         return True
     if not source.info.num_classes or source.size < 3:
         return False
-    probes = np.unique(np.linspace(0, source.size - 1, min(source.size, _PROBES)).astype(np.int64))
+    if source not in _ORDERED:
+        _ORDERED[source] = _ordered(source)
+    return _ORDERED[source]
+
+
+def _ordered(source: Source) -> bool:
+    probes = _probes(source.size)
     label = source.arrays["label"][probes] if "label" in source.arrays else source.records.rows(probes).get("label")
     if label is None:
         return False
-    changes, kinds = int((np.diff(np.asarray(label)) != 0).sum()), len(np.unique(label))
-    return 1 < kinds < len(label) and changes == kinds - 1
+    differ, adjacent = np.diff(np.asarray(label)) != 0, np.diff(probes) == 1
+    counts = np.unique(np.asarray(label), return_counts=True)[1]
+    if 1 < len(counts) < len(label) and differ.sum() == len(counts) - 1:  # each class in one piece
+        return True
+    if adjacent.sum() < _FEWEST:  # too few for a rate: chance would decide
+        return False
+    shuffled = 1.0 - np.square(counts / len(label)).sum()
+    return bool(differ[adjacent].mean() < shuffled / 2)
+
+
+def _probes(size: int) -> np.ndarray:
+    """Returns the rows int64, ascending, that are looked at: all of a small split, else blocks spread over it."""
+    if size <= _BLOCKS * _BLOCK:
+        return np.arange(size)
+    starts = np.linspace(0, size - _BLOCK, _BLOCKS).astype(np.int64)
+    return (starts[:, None] + np.arange(_BLOCK)).ravel()
 
 
 def text(source: Source, limit: int) -> str:
@@ -94,7 +135,8 @@ def limited(source: Source, limit: int | None) -> Source:
     spread = source.info.protocol != _KEEPS_FIRST and limit < training and in_class_order(source)
     which = f"{limit:,}, evenly spread as it is in the order of classes" if spread else f"the first {limit:,}"
     protocol_text = f"{source.info.protocol_text}; of the training split only {which}"
-    info = replace(source.info, sizes={**source.info.sizes, "train": limit}, protocol_text=protocol_text)
+    sizes = {**source.info.sizes, "train": limit}
+    info = replace(source.info, sizes=sizes, protocol_text=protocol_text, unlimited=training)
     if source.split != "train":
         return replace(source, info=info)
     chosen = rows(source, limit) if spread else np.arange(limit, dtype=np.int32)

@@ -84,7 +84,8 @@ def read(
     own = any(f"{part}_images" in stored for part in SPLITS)
     known = [f"{part}_{key}" for part in SPLITS for key in _KEYS] if own else list(_KEYS)
     needed = "train_images" if own else "images"
-    if needed not in stored:
+    # A trained model may look at a test set alone.
+    if needed not in stored and (strict or not own):
         raise _missing(path, needed, stored, own)
     for name in stored:
         if name not in known:
@@ -119,11 +120,11 @@ def _missing(path: Path, needed: str, stored: dict[str, np.ndarray], own: bool) 
 
 def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, where: str) -> Info:
     """Returns the facts about checked arrays."""
-    height, width, channels = parts["train"]["image"].shape[1:]
+    first = parts["train"] if "train" in parts else next(iter(parts.values()))
+    height, width, channels = first["image"].shape[1:]
     labels = [arrays["label"] for arrays in parts.values() if "label" in arrays]
     factors = [arrays["factors"] for arrays in parts.values() if "factors" in arrays]
     factor_sizes = tuple(int(n) + 1 for n in np.concatenate(factors).max(0)) if factors else ()
-    images = parts["train"]["image"]
     return Info(
         name,
         (height, width, channels),
@@ -133,8 +134,8 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
         num_classes=int(np.concatenate(labels).max()) + 1 if labels else None,
         factor_names=tuple(f"factor_{i}" for i in range(len(factor_sizes))),
         factor_sizes=factor_sizes,
-        cond_size=parts["train"]["cond"].shape[1] if "cond" in parts["train"] else 0,
-        values="float" if images.dtype == np.float32 else "grey",
+        cond_size=first["cond"].shape[1] if "cond" in first else 0,
+        values="float" if first["image"].dtype == np.float32 else "grey",
         where=where,
     )
 

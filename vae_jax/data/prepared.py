@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -104,13 +105,12 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
     if config.pipeline == "device" or (config.pipeline == "auto" and size <= DEVICE_BYTES):
         arrays = read(folder, split, config.max_bytes)
         _verify(folder, split, arrays, facts)
-        _check_scale(folder, arrays["image"])
+        _check_scale(folder, split, [arrays["image"]])
         return from_arrays(info, split, arrays, "device")
     records.check()
     if not _verify_files(folder, split, facts):
         _verify_streamed(records, facts)
-    first = records.rows(np.arange(min(_CHUNK, sizes[split])))
-    _check_scale(folder, first["image"])
+    _check_scale(folder, split, _images(records))
     return Source(info, split, sizes[split], {}, not_in_memory, records, "grain")
 
 
@@ -170,8 +170,23 @@ def _compare(folder: Path, what: str, want: str | None, got: str | None) -> None
         raise InputError(f"{folder}: wrong checksum of {what}, expected {want}, got {got}; prepare it again")
 
 
-def _check_scale(folder: Path, images: np.ndarray) -> None:
-    values.check_scale({"images": images}, folder, then=", and prepare them again")
+def _check_scale(folder: Path, split: str, images: Iterable[np.ndarray]) -> None:
+    """Checks the pixels of a split, together with the other splits where it alone is dark, as `data prepare` does."""
+
+    def together() -> Iterator[np.ndarray]:
+        yield from images
+        for other in metadata(folder)["sizes"]:
+            if other != split:
+                records = PreparedRecords(folder, other)
+                records.check()
+                yield from _images(records)
+
+    values.check_scale({"images": values.span(together())}, folder, then=", and prepare them again")
+
+
+def _images(records: PreparedRecords) -> Iterator[np.ndarray]:
+    for start in range(0, len(records), _CHUNK):
+        yield records.rows(np.arange(start, min(start + _CHUNK, len(records))))["image"]
 
 
 def metadata(folder: Path) -> dict[str, Any]:

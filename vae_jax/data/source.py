@@ -38,6 +38,7 @@ class Info:
       where: where the data came from.
       checksums: SHA-256 by file name, of the uncompressed bytes.
       notes: what the user should know about how the data were read; training prints them.
+      unlimited: training examples that the protocol has, before `limit`; None where no limit was set.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Info:
     where: str = "embedded"
     checksums: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    unlimited: int | None = None
 
 
 class Records(Protocol):

@@ -160,6 +160,21 @@ def check_scale(given: Named, path: Path | str, strict: bool = True, then: str =
         )
 
 
+def span(parts: Iterable[np.ndarray]) -> np.ndarray:
+    """Returns the least and the greatest pixel [2], for `check_scale`; stops at the first part that is bright.
+
+    Args:
+      parts: non-empty arrays of one type, read as they are needed: of bright images the first alone.
+    """
+    low, high = [], []
+    for part in parts:
+        low.append(part.min())
+        high.append(part.max())
+        if high[-1] >= (DARK if part.dtype.kind == "u" else 2 * _TWICE):
+            break
+    return np.array([min(low), max(high)])
+
+
 def _refuse_range(given: Named, subject: str, low, high, top: int, then: str) -> None:
     kind = "values" if top == 1 else "integers"
     message = f"{subject} has {kind} in [{_number(low)}, {_number(high)}], not in [0, {top}]"

@@ -90,7 +90,7 @@ def drawn(subject: Subject, number: int) -> Codes:
         return subject.codes
 
     def make() -> Codes:
-        rows = np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:number])
+        rows = subject.rows[np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:number])]
         batches = chosen(subject.run, subject.split, rows, subject.batch_size)
         return subject.finite(encode_all(subject.run.model, subject.state, batches))
 
@@ -276,7 +276,7 @@ def udr(subject: Subject) -> dict[str, Estimate]:
         if int(state.step) < other.config.steps:
             raise InputError(f"udr: {other.path} is unfinished, at step {int(state.step)} of {other.config.steps}")
         models.append((other, state))
-    rows = np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:UDR_ROWS])
+    rows = subject.rows[np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:UDR_ROWS])]
     codes, kls = [], []
     for run, state in models:
         batches = functools.partial(chosen, run, subject.split, rows, subject.batch_size)

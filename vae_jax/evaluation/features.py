@@ -64,7 +64,8 @@ def pair(subject: Subject) -> Pair:
         return Pair(real, generated, f"{len(generated):,} against {len(real):,} rows of features in {Path(asked).name}")
     extract, name, frechet = extractor(subject)
     images, made = subject.images, generate(subject)
-    real, generated = extract(images), extract(made)
+    # Bandwidths are of the first rows, and jackknife groups of rows that follow each other: neither may be one class.
+    real, generated = extract(images)[subject.mixing], extract(made)
     text = (
         f"{len(made):,} samples E[x|z], z ~ p(z), against {len(images):,} images of the {subject.split} split; "
         f"features: {name}, {real.shape[1]} of them"
@@ -75,7 +76,8 @@ def pair(subject: Subject) -> Pair:
 def generate(subject: Subject) -> np.ndarray:
     """Returns mean images E[x|z], z ~ p(z), float32 [n, H, W, C]; n is `--samples`, or as many as are measured.
 
-    A conditional model is told what the images of the split come with, in their order and again from the start.
+    A conditional model is told what the images of the split come with, in the order of `Subject.mixing` and again from
+    the start.
 
     Raises:
       InputError: the model has no prior, or samples that are not finite.
@@ -86,7 +88,7 @@ def generate(subject: Subject) -> np.ndarray:
     key = prng.site_key(subject.key, "generation")
     told = None
     if model.features is not None and subject.codes.cond is not None:
-        told = np.resize(subject.codes.cond, (-(-n // CHUNK) * CHUNK, subject.codes.cond.shape[1]))
+        told = np.resize(subject.codes.cond[subject.mixing], (-(-n // CHUNK) * CHUNK, subject.codes.cond.shape[1]))
     parts = []
     for i, start in enumerate(range(0, n, CHUNK)):
         given = None if told is None else told[start : start + CHUNK]

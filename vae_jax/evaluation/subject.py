@@ -12,7 +12,6 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import Codes, decode_all, encode_all
-from vae_jax.evaluation.likelihood import first
 from vae_jax.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,13 +41,14 @@ class Subject:
       run: the run.
       state: its weights.
       split: the split that is measured.
-      limit: only its first examples; 0 for all.
+      limit: only so many examples, those of `Run.rows`; 0 for all.
       batch_size: examples at a time; no number may depend on it.
       seed: of all noise, together with the metric's own site: `jax.random.key(seed)`.
       settings: options of single metrics.
       others: further runs, for metrics that compare several.
       report: called with (done, in all).
-      foreign: name of another data set -> batches of its split of this name, treated as the run's own images are.
+      foreign: (name of another data set, N) -> batches of N examples that stand for its split of this name (of all if
+        it has fewer), treated as the run's own images are.
       protocol: what a metric wants to have written beside its numbers, by metric; metrics add to it.
       made: what `once` has made.
     """
@@ -62,7 +62,7 @@ class Subject:
     settings: Settings = field(default_factory=Settings)
     others: tuple[Run, ...] = ()
     report: Callable[[int, int], None] = lambda seen, total: None
-    foreign: Callable[[str], Iterator[dict[str, Any]]] | None = None
+    foreign: Callable[[str, int], Iterator[dict[str, Any]]] | None = None
     protocol: dict[str, Any] = field(default_factory=dict)
     made: dict[str, Any] = field(default_factory=dict)
 
@@ -91,6 +91,16 @@ class Subject:
     def size(self) -> int:
         """Number of examples that are measured."""
         return min(self.limit, self.source.size) if self.limit else self.source.size
+
+    @functools.cached_property
+    def rows(self) -> np.ndarray:
+        """The examples that are measured, as rows int32 [N] of the split, ascending."""
+        return self.run.rows(self.split, self.limit)
+
+    @functools.cached_property
+    def mixing(self) -> np.ndarray:
+        """An order int [N] of the examples that are measured of which every beginning stands for all of them."""
+        return self.run.mixing(self.split, self.size)
 
     def batches(self, limit: int | None = None) -> Iterator[dict[str, Any]]:
         """Returns the examples that are measured (or only `limit` of them), as the model saw them in training."""
@@ -156,7 +166,7 @@ class Subject:
         """
         if self.foreign is None:
             raise InputError(f"{name}: only `vae-jax eval` reads other data sets")
-        return first(self.foreign(name), self.size)
+        return self.foreign(name, self.size)
 
     def labels(self, metric: str) -> np.ndarray:
         """Returns the labels int [N].

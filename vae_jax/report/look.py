@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vae_jax.data import limit
 from vae_jax.report.plane import Map, flatten
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 POINTS = 1_500  # images of the latent map; traversals start from one of them
 PAIRS = 16
+_BATCH = 500  # images encoded at a time
 SAMPLES = 64
 VALUES = 4_000_000  # of one grid of images: large images are shown in smaller numbers
 
@@ -80,7 +82,8 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     from vae_jax.evaluation.codes import decode_all, encode_all
 
     model, size = run.model, int(np.prod(run.image_shape))
-    batches = list(_first(run, split, POINTS))
+    rows = limit.mixed(run.source(split), POINTS)
+    batches = [run.examples(split, rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
     codes = encode_all(model, state, batches)
     pairs = max(1, min(PAIRS, len(codes.mean), VALUES // size))
     originals = np.asarray(np.concatenate([np.asarray(b["image"]) for b in batches[:1]])[:pairs], np.float32)
@@ -104,15 +107,6 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
         samples, sampled = _samples(run, state, codes.cond, max(8, min(SAMPLES, VALUES // size // 8 * 8)), seed)
     count = sum(int(x.size) for x in jax.tree.leaves(state.params))
     return Look(samples, sampled, originals, made, walk, walked, plane, count, missing)
-
-
-def _first(run: Run, split: str, most: int):
-    left = most
-    for batch in run.batches(split, min(500, most)):
-        if left <= 0:
-            return
-        yield {name: value[:left] for name, value in batch.items()}
-        left -= len(batch["image"])
 
 
 def _samples(run: Run, state: TrainState, cond: Any, count: int, seed: int) -> tuple[np.ndarray, str]:
