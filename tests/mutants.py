@@ -231,7 +231,7 @@ MUTANTS = [
         "vae_jax/evaluation/subject.py",
         "levels = 2 if binary else 256",
         "levels = 256 if binary else 256",
-        "tests/test_evaluation.py tests/test_likelihoods.py",
+        "tests/test_measures.py",
     ),
     Mutant(
         "vae_jax/measuring.py",
@@ -246,7 +246,7 @@ MUTANTS = [
         "tests/test_reproduce.py tests/test_cli_look.py",
     ),
     # Sweeps and figures.
-    Mutant("vae_jax/sweeps/run.py", "state=state)\n    record.update", "state=None)\n    record.update", AVERAGE),
+    Mutant("vae_jax/sweeps/run.py", 'metrics=result["metrics"], refused', "metrics={}, refused", SWEEP),
     Mutant(
         "vae_jax/sweeps/table.py",
         'min(seen) if better(name) == "less" else max(',

@@ -1,6 +1,7 @@
 """Figures: whole pixels, the right rows, and nothing that stops a run."""
 
 import dataclasses
+import itertools
 import json
 
 import jax
@@ -12,6 +13,7 @@ from PIL import Image
 from test_evaluation import SHAPE, trained
 
 from vae_jax import train
+from vae_jax.evaluation import decode_all
 from vae_jax.figures import curves, fold, grid, kl_chart, mosaic, pairs, read_metrics, save, write_all
 from vae_jax.figures.grid import pixels
 from vae_jax.models import VAE
@@ -64,6 +66,12 @@ def test_fold_and_pairs():
     assert fold(images, 3)[1, 2].min() == 1  # missing: white
     labels = [t.get_text() for t in pairs(images, images, columns=3).axes[0].get_yticklabels()]
     assert labels == ["original", "reconstruction"] * 2
+    shown = pairs(images + 0.25, images + 0.75, columns=3).axes[0].images[0].get_array()
+    column = np.asarray(shown, np.float64)[..., 0][:, shown.shape[1] // 6] / np.max(shown)
+    levels = [level for level in column if 0.2 < level < 0.8]
+    assert [levels[0], *(b for a, b in itertools.pairwise(levels) if a != b)] == pytest.approx(
+        [0.25, 0.75] * 2, abs=0.01
+    )
 
 
 def lines(split="train", **extra):
@@ -140,6 +148,23 @@ def written(folder, model, state, n=10):
 
 def test_write_all(tmp_path):
     assert written(tmp_path, *trained()) == EVERY
+
+
+def test_traversals_are_decoded_from_the_codes_of_the_walk(tmp_path, monkeypatch):
+    from vae_jax.figures import write
+
+    seen, real = [], write.traversal_grid
+
+    def spied(images, walk, **more):
+        seen.append((images, walk))
+        return real(images, walk, **more)
+
+    monkeypatch.setattr(write, "traversal_grid", spied)
+    model, state = trained()
+    written(tmp_path, model, state)
+    ((images, walk),) = seen
+    np.testing.assert_allclose(images, decode_all(model, state, walk.codes), atol=1e-6)
+    assert np.ptp(walk.codes) > 1
 
 
 def test_write_all_of_an_autoencoder(tmp_path):

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import support
 
+import vae_jax as vj
 from vae_jax.cli.main import run as cli
 from vae_jax.config import Config, Logging
 from vae_jax.data.config import DataConfig
@@ -95,6 +97,14 @@ def test_a_metric_of_no_such_name(runs, tmp_path, capsys):
     assert measured(runs["vae"], tmp_path / "e.json", "elbow,mse") == (2, set(), {})
     assert "no metric 'elbow'; did you mean 'elbo'" in capsys.readouterr().err
     assert measured(runs["vae"], tmp_path / "e.json", "iw_0") == (2, set(), {})
+
+
+def test_bits_of_binary_images_are_of_two_levels(runs):
+    run = vj.Run.load(runs["vae"])
+    metrics = vj.evaluate_run(run, metrics=("elbo", "bits_per_dim"), limit=20, write=False)["metrics"]
+    np.testing.assert_allclose(
+        metrics["bits_per_dim"]["value"], -metrics["elbo"]["value"] / (64 * np.log(2)), rtol=1e-6
+    )
 
 
 def test_every_setting_that_a_measure_reads_stands_in_its_entry(runs):
