@@ -23,9 +23,10 @@ from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.evaluation import METRICS, measures
 from vae_jax.measuring import evaluate_run
-from vae_jax.models import VAE, Classifier, Multimodal
+from vae_jax.models import M2, VAE, Classifier, Multimodal
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
+from vae_jax.priors import LearnedNormal
 from vae_jax.rundata import facts_of
 from vae_jax.runs import Run
 from vae_jax.sweeps import run as sweeps_run
@@ -35,11 +36,12 @@ from vae_jax.train.metrics import MetricsWriter
 DECAY = 0.75
 SMALL = MLP((8,))
 MODELS = {
-    "vae": VAE(2, SMALL),
+    "vae": VAE(2, SMALL, prior=LearnedNormal()),  # a prior with parameters, so that NaN in them shows
     "other": VAE(2, SMALL),
     "conditional": VAE(2, SMALL, condition=Condition("label")),
     "classifier": Classifier(2, SMALL),
     "multimodal": Multimodal(2, SMALL),
+    "m2": M2(2, SMALL),  # whose features are classes that its parameters guess
 }
 # A few images and steps of everything: what is measured does not matter here, only that it is measured on good weights.
 QUICK = {"k": (3,), "chains": 2, "temperatures": 3, "leapfrog": 1, "local_steps": 2, "local_samples": 1}
@@ -146,6 +148,8 @@ COMMANDS = {
     "arithmetic": ("vae", "--from 0 --to 2 --n 3"),
     "encode": ("vae", "--input {data} --draw True"),
     "encode a conditional": ("conditional", "--input {data}"),
+    "encode of m2": ("m2", "--input {data}"),
+    "reconstruct of m2": ("m2", "--n 9"),
     "decode": ("vae", "--input {codes}"),
     "decode a class": ("conditional", "--input {codes} --label 2"),
 }
@@ -248,3 +252,16 @@ def test_members_of_a_sweep_are_measured_on_their_moving_average(runs, tmp_path,
         assert all(isinstance(metric["value"], int | float) for metric in member["metrics"].values())
         held = json.loads((tmp_path / "sweep" / member["name"] / "eval.json").read_text())
         assert held["protocol"]["weights"] == f"moving average, decay {DECAY}"
+
+
+def test_classes_of_images_without_labels_are_guessed_by_the_average(runs, tmp_path):
+    """NaN in the parameters does not show in a class: its number is finite, and wrong."""
+    run = runs["m2"]
+    images = run.examples("test", np.arange(40))["image"]
+    np.save(tmp_path / "images.npy", images)
+    out = tmp_path / "codes.npz"
+    assert cli(["encode", str(run.path), "--input", str(tmp_path / "images.npy"), "--out", str(out)]) == 0
+    state = run.restore()
+    want = np.asarray(run.model.features(state.ema, state.model_state, {"image": jnp.asarray(images)}))
+    assert want.argmax(-1).any()  # what NaN gives is class 0
+    np.testing.assert_array_equal(arrays(out)["cond"], want)
