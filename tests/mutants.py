@@ -225,7 +225,7 @@ MUTANTS = [
         "vae_jax/evaluation/subject.py",
         "self.finite(encode_all(self.run.model, self.state, self.batches()))",
         "encode_all(self.run.model, self.state, self.batches())",
-        "tests/test_metrics_disentanglement.py tests/test_moving_average.py",
+        "tests/test_representation.py",
     ),
     Mutant(
         "vae_jax/evaluation/subject.py",
