@@ -31,7 +31,7 @@ test-fast: $(VENV)/.installed ## stop at the first failure
 	$(BIN)/python -m pytest -n 2 --dist loadfile -x
 
 test-slow: $(VENV)/.installed ## the tests marked slow (minutes each)
-	$(BIN)/python -m pytest -m slow -n 0 --timeout 0
+	$(BIN)/python -m pytest -m slow -n 0 --timeout 0 -o faulthandler_timeout=0
 
 lint: $(VENV)/.installed ## ruff and the type checker
 	$(BIN)/ruff check .
