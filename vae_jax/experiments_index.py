@@ -5,13 +5,12 @@ from __future__ import annotations
 import ast
 import difflib
 import importlib.util
-import shlex
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_jax.errors import InputError, nearest, shown
+from vae_jax.errors import InputError, nearest, quoted, shown
 
 if TYPE_CHECKING:
     from vae_jax.config import Config
@@ -89,7 +88,7 @@ def _meant(name: str, known: dict[str, Path]) -> str:
         typed = own if own in known else f"vae_digits --data {place}"
         return f"it is a data set; did you mean `vae-jax train {typed}`?"
     if path.exists():
-        return f"did you mean `vae-jax train vae_digits --data {shlex.quote(shown(name))}`?"
+        return f"did you mean `vae-jax train vae_digits --data {quoted(name)}`?"
     return f"{nearest(name, known)} (all: vae-jax list experiments)"
 
 

@@ -100,14 +100,14 @@ def refuse(configs: Sequence[Config], experiment: Config, options: Iterable[str]
         changed = [value for _, value in held if value != old.get(option)]
         for rule in (rule for name, rule in RULES.items() if option == name or _below(option, name)):
             if changed and not any(rule.read(config) for config, _ in held):
-                raise InputError(
-                    f"{option}: {_shown(changed[0])} is not used because {rule.why}; add {rule.fix}, or leave it out"
-                )
+                given = value_text(changed[0])
+                raise InputError(f"{option}: {given} is not used because {rule.why}; add {rule.fix}, or leave it out")
 
 
 def _below(option: str, name: str) -> bool:
     return name.endswith(".") and option.startswith(name)
 
 
-def _shown(value: Any) -> str:
+def value_text(value: Any) -> str:
+    """Returns the value of an option as it is typed: of several, words."""
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

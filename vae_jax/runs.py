@@ -228,6 +228,11 @@ class Run:
         """Returns the examples `index` int [B] of a split, as `batches` yields them."""
         return examples(self.source(split), self.config.data, index)
 
+    def chunks(self, split: str, rows: np.ndarray, batch_size: int) -> Iterator[dict[str, Any]]:
+        """Yields the examples `rows` int [N] of a split, in this order, `batch_size` at a time."""
+        for start in range(0, len(rows), batch_size):
+            yield self.examples(split, rows[start : start + batch_size])
+
     def labelled(self, batch_size: int) -> Iterator[dict[str, Any]]:
         """Yields the labelled training examples (`data.labels`); where all are, 1,000 of them, as many of each class.
 

@@ -208,7 +208,6 @@ def _codes(
     import numpy as np
 
     from vae_jax import prng
-    from vae_jax.data.pipeline import examples
     from vae_jax.evaluation import encode_all
 
     source, size = run.source(split), run.config.evaluation.batch_size
@@ -216,7 +215,7 @@ def _codes(
     if limit and limit < source.size:
         # At random: data with factors come in the order of the factors, and their first images are much alike.
         rows, total = np.sort(np.random.default_rng(seed).permutation(source.size)[:limit]), limit
-        batches = (examples(source, run.config.data, rows[i : i + size]) for i in range(0, limit, size))
+        batches = run.chunks(split, rows, size)
     else:
         batches, total = run.batches(split, size), source.size
     found = encode_all(run.model, state, batches, key=key, report=lambda seen: report(seen, total))

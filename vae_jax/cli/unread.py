@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from vae_jax.errors import InputError
+from vae_jax.idle import value_text
 
 
 def refuse(command: Any, fix: str, *options: str) -> None:
@@ -23,6 +24,5 @@ def refuse(command: Any, fix: str, *options: str) -> None:
     for name in options:
         value = getattr(command, name)
         if value != defaults[name]:
-            shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
             way = f"add {fix}, or leave it out" if fix else "leave it out"
-            raise InputError(f"--{name.replace('_', '-')} {shown}: is not used; {way}")
+            raise InputError(f"--{name.replace('_', '-')} {value_text(value)}: is not used; {way}")

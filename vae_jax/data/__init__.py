@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, no_validation
 from vae_jax.data.stream import GrainStream
-from vae_jax.errors import InputError, nearest, shown
+from vae_jax.errors import InputError, nearest, quoted, shown
 
 __all__ = [
     "DATASETS",
@@ -197,7 +196,7 @@ def _check_source(config: DataConfig, entry: Entry) -> None:
         reader = pick.pick(config.source, DATASETS)[0]
     except InputError:
         reader = None  # the data set's own reader says what is wrong
-    typed = shlex.quote(shown(config.source))
+    typed = quoted(config.source)
     # Computed and embedded images are read from no folder, not even from a prepared one: their name selects them.
     fix = f"use --data {reader if reader and DATASETS[reader].made else typed}"
     if entry.made:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vae_jax.data.pictures import SUFFIXES, check_regular
-from vae_jax.errors import InputError, shown
+from vae_jax.errors import InputError, quoted, shown
 
 # A folder of one of these names, in any case, holds that split.
 SPLIT_NAMES = {
@@ -141,7 +140,7 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def _rename(root: Path, name: str) -> str:
-    old, new = (shlex.quote(shown(root / text)) for text in (name, f"{name}_class"))
+    old, new = (quoted(root / text) for text in (name, f"{name}_class"))
     return f"mv {old} {new}"
 
 

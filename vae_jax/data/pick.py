@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import shlex
 from collections.abc import Collection
 from pathlib import Path
 
 from vae_jax.data import idx, layout, mnist, prepared
 from vae_jax.data.pictures import CONVERTIBLE, SUFFIXES
-from vae_jax.errors import InputError, nearest, shown
+from vae_jax.errors import InputError, nearest, quoted, shown
 
 KINDS = "a folder of images, an .npz or .npy file, a folder of IDX files, a prepared data set, or a data set's name"
 _ARRAYS = (".npz", ".npy")
@@ -64,7 +63,7 @@ def _file(path: Path, given: str) -> str:
 
 
 def _typed(path: Path) -> str:
-    return f"--data {shlex.quote(shown(path))}"
+    return f"--data {quoted(path)}"
 
 
 def _folder(path: Path, given: str, datasets: Collection[str]) -> str:

@@ -13,7 +13,7 @@ value, and the other scores read it as a number.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,17 +90,15 @@ def drawn(subject: Subject, number: int) -> Codes:
         return subject.codes
 
     def make() -> Codes:
-        rows = subject.rows[np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:number])]
-        batches = chosen(subject.run, subject.split, rows, subject.batch_size)
+        batches = subject.run.chunks(subject.split, drawn_rows(subject, number), subject.batch_size)
         return subject.finite(encode_all(subject.run.model, subject.state, batches))
 
     return subject.once(f"codes of {number} rows", make)
 
 
-def chosen(run: Any, split: str, rows: np.ndarray, batch_size: int) -> Iterator[dict[str, Any]]:
-    """Yields the examples `rows` of a split of a run."""
-    for start in range(0, len(rows), batch_size):
-        yield run.examples(split, rows[start : start + batch_size])
+def drawn_rows(subject: Subject, number: int) -> np.ndarray:
+    """Returns `number` of the rows that are measured, drawn at random, ascending; all if there are no more."""
+    return subject.rows[np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:number])]
 
 
 def _say(
@@ -276,10 +274,10 @@ def udr(subject: Subject) -> dict[str, Estimate]:
         if int(state.step) < other.config.steps:
             raise InputError(f"udr: {other.path} is unfinished, at step {int(state.step)} of {other.config.steps}")
         models.append((other, state))
-    rows = subject.rows[np.sort(np.random.default_rng([subject.seed, 0]).permutation(subject.size)[:UDR_ROWS])]
+    rows = drawn_rows(subject, UDR_ROWS)
     codes, kls = [], []
     for run, state in models:
-        batches = functools.partial(chosen, run, subject.split, rows, subject.batch_size)
+        batches = functools.partial(run.chunks, subject.split, rows, subject.batch_size)
         columns, _, _ = variables(encode_all(run.model, state, batches()).mean, run.model.blocks)
         kl = evaluate(run.model, state, batches(), key=prng.site_key(subject.key, "udr")).kl_per_dim
         # Where the rate is no sum over these variables, those that change count.

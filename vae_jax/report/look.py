@@ -82,8 +82,7 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     from vae_jax.evaluation.codes import decode_all, encode_all
 
     model, size = run.model, int(np.prod(run.image_shape))
-    rows = limit.mixed(run.source(split), POINTS)
-    batches = [run.examples(split, rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH)]
+    batches = list(run.chunks(split, limit.mixed(run.source(split), POINTS), _BATCH))
     codes = encode_all(model, state, batches)
     pairs = max(1, min(PAIRS, len(codes.mean), VALUES // size))
     originals = np.asarray(np.concatenate([np.asarray(b["image"]) for b in batches[:1]])[:pairs], np.float32)

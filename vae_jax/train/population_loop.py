@@ -102,7 +102,7 @@ def fit_population(
             start = time.perf_counter()
             out = run(population.states, jnp.asarray(bad), rates, arrays, jnp.asarray(n, jnp.int32))
             now, metrics = jax.device_get((out.bad, out.metrics))
-            seconds, step = time.perf_counter() - start, step + n
+            seconds, step = max(time.perf_counter() - start, 1e-9), step + n
             training = np.flatnonzero(now < 0).tolist()
             for number in np.flatnonzero((bad < 0) & (now >= 0)):
                 names = not_finite({name: value[number] for name, value in metrics.items()}) or ["loss"]
