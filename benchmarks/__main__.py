@@ -1,4 +1,4 @@
-"""Measures everything, ours and the peers in turn, prints one table and writes `results/bench.json`.
+"""Measures everything, ours and the peers in turn, prints one table and writes `results/studies/bench.json`.
 
 Run: python -m benchmarks [--quick] [--only mlp ...] [--no-peers] [--repeats 3] [--out FILE]. About 8 minutes on 2 cores
 with nothing else to do; on a busy machine the rates, and PyTorch's more than ours, say little.
@@ -119,12 +119,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="a few steps on random images: does it run at all")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure these parts")
     parser.add_argument("--no-peers", action="store_true", help="measure this library only")
-    parser.add_argument("--out", type=Path, help="JSON file to write (results/bench.json)")
+    parser.add_argument("--out", type=Path, help="JSON file to write (results/studies/bench.json)")
     args = parser.parse_args(argv)
     args.repeats = args.repeats or (1 if args.quick else 3)
     # Half a run must not take the place of a whole one.
     is_whole = not (args.quick or args.no_peers) and set(args.only) == set(PARTS)
-    out = args.out or jobs.ROOT / "results" / ("bench.json" if is_whole else "bench-partial.json")
+    out = args.out or jobs.ROOT / "results" / "studies" / ("bench.json" if is_whole else "bench-partial.json")
     console, log = Console(), Console(stderr=True)
     header = {"quick": args.quick, "repeats": args.repeats, "load_at_start": load_average(), **environment()}
     raw = measure(args, lambda text: log.print(f"[dim]{text}[/dim]"))

@@ -27,8 +27,8 @@ from benchmarks.__main__ import environment
 def measure(run: Path, what: dict[str, Any]) -> dict[str, Any]:
     """Returns the metrics of one evaluation, its seconds, and this process's largest resident size in GiB."""
     from benchmarks.ours import peak_memory_gib
-    from vae_jax.measuring import evaluate_run
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
+    from vae_jax.tasks.measuring import evaluate_run
 
     start = time.perf_counter()
     metrics = tuple(what.pop("metrics"))
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--chains", type=int, default=8)
     parser.add_argument("--leapfrog", type=int, default=5)
     parser.add_argument("--anneal-from", choices=("prior", "posterior"), default="prior")
-    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "ais.json")
+    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "studies" / "ais.json")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.part:

@@ -1,6 +1,6 @@
-"""Fashion-MNIST against MNIST, both ways: can a VAE tell what it was not trained on? Writes `results/anomaly.json`.
+"""Fashion-MNIST against MNIST, both ways: does a VAE detect what it was not trained on?
 
-Run: python -m benchmarks.anomaly [--steps 1000] [--images 1000] [--members 5] [--out FILE]. On each data set as many
+Writes `results/studies/anomaly.json`. Run: python -m benchmarks.anomaly [--steps 1000] [--images 1000] [--members 5] [--out FILE]. On each data set as many
 VAEs as the ensemble has are trained, which differ in their seed; the first of them is the model whose ELBO, bound and
 regret are scored, and WAIC is of all. The likelihood is a mass function of the 256 grey levels, so that log p(x) of
 both data sets is of one kind.
@@ -24,12 +24,12 @@ from rich.table import Table
 
 from benchmarks.__main__ import environment
 from vae_jax import api
-from vae_jax.config import Config, Logging
 from vae_jax.data import DataConfig
-from vae_jax.distributions import Logistic256
+from vae_jax.likelihoods import Logistic256
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Logging
+from vae_jax.runs.run import Run
 
 WAYS = (("fashion_mnist", "mnist"), ("mnist", "fashion_mnist"))
 SCORES = ("auroc_elbo", "auroc_iw", "auroc_waic", "auroc_regret")
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--members", type=int, default=5)
     parser.add_argument("--k", type=int, default=50)
     parser.add_argument("--regret-steps", type=int, default=100)
-    parser.add_argument("--out", type=Path, default=Path("results/anomaly.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/studies/anomaly.json"))
     given = parser.parse_args()
     console, ways = Console(), []
     settings = {"outlier_k": given.k, "regret_steps": given.regret_steps}

@@ -1,6 +1,6 @@
 """Posterior collapse on binary MNIST with a strong decoder, and what is done against it: `make collapse`.
 
-Run: python -m benchmarks.collapse [--steps N] [--seeds 0 1] [--only plain ...] [--out results/collapse.json]. Trains
+Run: python -m benchmarks.collapse [--steps N] [--seeds 0 1] [--only plain ...] [--out FILE]. Trains
 each method with the same encoder, decoder and number of decoder updates, measures it on the test split, prints a table,
 and writes JSON and docs/images/collapse.png.
 
@@ -29,15 +29,15 @@ from rich.table import Table
 
 from benchmarks.__main__ import environment, load_average
 from benchmarks.jobs import ROOT
-from vae_jax import config as configs
 from vae_jax import data, evaluation, train
-from vae_jax.config import Config
 from vae_jax.data.pipeline import eval_batches, make_batch_fn
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.models import VAE
 from vae_jax.networks import LocalAR
 from vae_jax.objectives import Aggressive, Beta, Elbo, FreeBits
 from vae_jax.priors import DeltaAR1
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config
 from vae_jax.schedules import Cyclical, Linear
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.feed import DeviceFeed
@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="seeds of each method (0 1)")
     parser.add_argument("--only", nargs="+", choices=list(methods(STEPS)), default=list(methods(STEPS)))
     parser.add_argument("--limit", type=int, default=0, help="test images used; 0 for all")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "collapse.json", help="JSON file to write")
+    parser.add_argument("--out", type=Path, default=ROOT / "results/studies/collapse.json", help="JSON file to write")
     parser.add_argument("--figure", type=Path, default=ROOT / "docs" / "images" / "collapse.png")
     args = parser.parse_args(argv)
     console, log = Console(), Console(stderr=True)

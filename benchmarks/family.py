@@ -2,7 +2,7 @@
 
 Run: python -m benchmarks.family [--steps 1500] [--seeds 0 1] [--k 5000] [--images 300] [--out FILE]. Trains every
 member on the training split, measures the IW bound on the first test images, prints a table and writes
-`results/family.json`. About 10 minutes on 2 cores with the defaults.
+`results/studies/family.json`. About 10 minutes on 2 cores with the defaults.
 
 Protocol: dynamic binarisation (a fresh draw each visit; one fixed draw a test image), MLP 784-200-200-40 mirrored, Adam
 1e-3 with a cosine to 5 %, batch 100, KL warm-up over the first third of the steps. Nothing was tuned on test images.
@@ -26,16 +26,16 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.__main__ import environment
-from vae_jax import training
-from vae_jax.config import Config, Logging, choose, put
 from vae_jax.data import DataConfig
-from vae_jax.measuring import evaluate_run
 from vae_jax.model import Context
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import Elbo
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Logging, choose, put
+from vae_jax.runs.run import Run
 from vae_jax.schedules import Linear
+from vae_jax.tasks import training
+from vae_jax.tasks.measuring import evaluate_run
 from vae_jax.train import LearningRate, Optimizer
 
 # name -> options on top of the common config.
@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--k", type=int, default=5000)
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--only", nargs="+", choices=list(MEMBERS), default=list(MEMBERS))
-    parser.add_argument("--out", type=Path, default=Path("results/family.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/studies/family.json"))
     args = parser.parse_args(argv)
     console, rows, kept = Console(highlight=False), {}, {}
     for name in args.only:

@@ -1,6 +1,6 @@
-"""Variance and bias of the gradient estimators on real 8x8 digits -> results/gradient_variance.json, and a picture.
+"""Variance and bias of the gradient estimators on real 8x8 digits, as a table and a picture.
 
-Run: python -m benchmarks.gradients [--draws 2000] [--steps 500] [--out FILE] [--figure FILE]; a minute on 2 cores.
+Writes `results/studies/gradient_variance.json`. Run: python -m benchmarks.gradients [--draws 2000] [--steps 500] [--out FILE] [--figure FILE]; a minute on 2 cores.
 
 Two small VAEs are trained for a while; then each estimator gives the encoder's gradient of one batch many times, from
 fresh posterior samples. The binary model has few enough codes to sum over, so its exact gradient is known.
@@ -191,7 +191,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gradients", description=__doc__.splitlines()[0])
     parser.add_argument("--draws", type=int, default=2000, help="gradients of each estimator")
     parser.add_argument("--steps", type=int, default=500, help="training steps before the measurement")
-    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "gradient_variance.json")
+    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "studies" / "gradient_variance.json")
     parser.add_argument("--figure", type=Path, default=jobs.ROOT / "docs" / "images" / "gradient_variance.png")
     args = parser.parse_args(argv)
     found: dict[str, Any] = {"draws": args.draws, "steps": args.steps, "batch": BATCH, "latents": DIMS}

@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each side in a process")
     parser.add_argument("--repeats", type=int, default=2, help="processes of each side, in turn")
     parser.add_argument("--no-torch", action="store_true", help="measure this library only")
-    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "iw_speed.json")
+    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "studies" / "iw_speed.json")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.side:

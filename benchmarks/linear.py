@@ -3,7 +3,8 @@
 Run: python -m benchmarks.linear [--steps 10000] [--lr 1e-2] [--sampled] [--raw] [--out FILE]. The first 1,000 training
 images, v / 255, 200 latents, full batch, Adam, as in arXiv:1911.02469, whose analytic ELBO is what `LinearElbo` is;
 `--sampled` takes the usual one-sample ELBO instead. The encoder is trained in whitened coordinates (see `whitened`);
-without them (`--raw`) Adam stays about a nat short. Writes `results/linear_mnist.json`; about 5 minutes on 2 cores.
+without them (`--raw`) Adam stays about a nat short. Writes `results/studies/linear_mnist.json`;
+about 5 minutes on 2 cores.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 from benchmarks.__main__ import environment
 from vae_jax import data, train
 from vae_jax.data import DataConfig
-from vae_jax.distributions import GaussianLearned
+from vae_jax.likelihoods import GaussianLearned
 from vae_jax.model import Context, Metrics, Model, Params
 from vae_jax.models import VAE
 from vae_jax.networks import Linear
@@ -136,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--latents", type=int, default=200)
     parser.add_argument("--sampled", action="store_true")
     parser.add_argument("--raw", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("results/linear_mnist.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/studies/linear_mnist.json"))
     args = parser.parse_args(argv)
     x = images(args.images)
     best = optimum(x, args.latents)

@@ -1,10 +1,10 @@
 """What each experiment should reach and what it reached: `make reproduce` writes results/README.md.
 
 Run: python -m benchmarks.reproduce [EXP ...] [--seeds 0:3] [--steps N] [--metrics mig,dci]. Without EXP nothing is
-trained: the table is made anew from results/*.json. With it, each seed is trained in runs/reproduce (or continued where
-it stopped: what is finished is not done again), measured with the evaluation settings of its config, and written to
-results/EXP.json in the form of eval.json. With several seeds a metric's value is the mean over them and its standard
-error theirs; the numbers of each stand under `seeds`.
+trained: the table is made anew from the files under results/. With it, each seed is trained in runs/reproduce (or
+continued where it stopped: what is finished is not done again), measured with the evaluation settings of its config,
+and written to results/, in the topic folder of EXP, in the form of eval.json. With several seeds a metric's value is
+the mean over them and its standard error theirs; `seeds` lists the numbers of each.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.jobs import ROOT
-from vae_jax import config as configs
-from vae_jax import experiments_index
-from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.report.page import headlines
-from vae_jax.targets import judge, meets, target_text
+from vae_jax.runs import config as configs
+from vae_jax.runs import experiments as experiments_index
+from vae_jax.runs.config import Config
+from vae_jax.runs.targets import judge, meets, target_text
 
 RESULTS = ROOT / "results"
 # Measurements whose module has another name than their file.
@@ -34,17 +34,26 @@ MODULES = {"bench": "__main__", "gradient_variance": "gradients", "linear_mnist"
 
 
 class Experiment(NamedTuple):
-    """An experiment: its config, and the number of a paper that its docstring gives under `Published:`."""
+    """An experiment.
+
+    Attributes:
+      config: its config.
+      published: the number of a paper that its docstring gives under `Published:`.
+      topic: the folder of its file below `experiments/`, and of its result below `results/`.
+    """
 
     config: Config
     published: str
+    topic: Path = Path()
 
 
 def experiments(folder: Path = ROOT / "experiments") -> dict[str, Experiment]:
     """Returns every experiment of a folder by name."""
     return {
-        path.stem: Experiment(experiments_index.load(path), published(path.read_text()))
-        for path in sorted(folder.glob("*.py"))
+        path.stem: Experiment(
+            experiments_index.load(path), published(path.read_text()), path.parent.relative_to(folder)
+        )
+        for path in sorted(folder.rglob("*.py"), key=lambda path: path.stem)
     }
 
 
@@ -55,8 +64,9 @@ def published(source: str) -> str:
 
 
 def held(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
-    """Returns the content of each results file by name."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))}
+    """Returns the content of each results file by name; its place below the folder is added as `file`."""
+    paths = sorted(folder.rglob("*.json"), key=lambda path: path.stem)
+    return {path.stem: json.loads(path.read_text()) | {"file": str(path.relative_to(folder))} for path in paths}
 
 
 def is_of_experiment(name: str, result: Mapping[str, Any]) -> bool:
@@ -110,7 +120,7 @@ def markdown(known: Mapping[str, Experiment], results: Mapping[str, Mapping[str,
     lines = [
         "# Results",
         "",
-        "Made by `make reproduce` from `results/*.json` and `experiments/*.py`; edit those, not this file.",
+        "Made by `make reproduce` from the files under `results/` and `experiments/`; edit those, not this file.",
         'Repeat a line with `make reproduce ARGS="EXPERIMENT"`, with more seeds by `ARGS="EXPERIMENT --seeds 0:3"`.',
         "The error is that of the mean over images for one seed, over seeds for several. Nats unless the metric says",
         "otherwise (`vae-jax list metrics`); each file holds its whole protocol. A published number next to a shorter",
@@ -126,7 +136,7 @@ def markdown(known: Mapping[str, Experiment], results: Mapping[str, Mapping[str,
     lines += _table(("experiment", "paper or target", "steps"), missing) if missing else ["None: all are above."]
     rest = [name for name in results if name not in done]
     lines += ["", "## Other measurements", ""]
-    lines += [f"- `{name}.json`: {what(name, results[name])}" for name in rest]
+    lines += [f"- `{results[name].get('file', f'{name}.json')}`: {what(name, results[name])}" for name in rest]
     return "\n".join(lines) + "\n"
 
 
@@ -159,8 +169,8 @@ def run_seed(name: str, config: Config, folder: Path, metrics: tuple[str, ...]) 
       InputError: unknown metric, or a folder that holds another run.
     """
     import vae_jax
-    from vae_jax import evaluations
-    from vae_jax.runs import Run
+    from vae_jax.evaluation import eval_file as evaluations
+    from vae_jax.runs.run import Run
 
     if not (folder / "config.json").is_file():
         run = vae_jax.train_run(config, folder, name=name)
@@ -245,7 +255,7 @@ def seeds_of(words: Sequence[str]) -> tuple[int, ...]:
 
 def reproduce(args: argparse.Namespace, known: Mapping[str, Experiment]) -> None:
     """Trains, measures and writes what was asked for, one results file an experiment."""
-    from vae_jax.atomic import write_json
+    from vae_jax.files.atomic import write_json
 
     metrics = tuple(name for name in re.split(r"[,\s]+", args.metrics) if name)
     if args.steps is not None and args.steps < 1:
@@ -259,7 +269,9 @@ def reproduce(args: argparse.Namespace, known: Mapping[str, Experiment]) -> None
         for seed in seeds_of(args.seeds) or (config.seed,):
             one = dataclasses.replace(config, seed=seed, steps=args.steps or config.steps)
             evaluations[seed] = run_seed(name, one, args.workdir / f"{name}-seed{seed}{tail}", metrics)
-        write_json(args.results / f"{name}.json", judged(merge(evaluations), config))
+        folder = args.results / known[name].topic
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / f"{name}.json", judged(merge(evaluations), config))
 
 
 def main(argv: list[str] | None = None) -> int:

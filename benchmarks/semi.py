@@ -1,6 +1,6 @@
-"""M2, M1 and a plain classifier with 100 labels on MNIST, over several seeds; writes `results/semi_supervised.json`.
+"""M2, M1 and a plain classifier with 100 labels on MNIST, over several seeds.
 
-Run: python -m benchmarks.semi [--seeds 5] [--steps 3000] [--split test] [--quick] [--out FILE]. Each seed chooses its
+Writes `results/studies/semi_supervised.json`. Run: python -m benchmarks.semi [--seeds 5] [--steps 3000] [--split test] [--quick] [--out FILE]. Each seed chooses its
 own labelled examples, which the three methods share. Options were chosen on the validation split; `--split test` is for
 the final table alone.
 """
@@ -20,10 +20,10 @@ from rich.console import Console
 
 from benchmarks.__main__ import environment
 from vae_jax import api
-from vae_jax.config import Config, Logging
 from vae_jax.data import DataConfig
 from vae_jax.models import M2, VAE, Classifier
 from vae_jax.networks import MLP
+from vae_jax.runs.config import Config, Logging
 
 # method -> (what it is, metric that counts, model). All have the same classifier or encoder widths.
 METHODS: dict[str, tuple[str, str, Any]] = {
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument("--only", nargs="*", choices=tuple(METHODS), default=tuple(METHODS))
     parser.add_argument("--quick", action="store_true", help="one seed, 500 steps: shows that it runs")
-    parser.add_argument("--out", type=Path, default=Path("results/semi_supervised.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/studies/semi_supervised.json"))
     given = parser.parse_args()
     seeds, steps = (1, 500) if given.quick else (given.seeds, given.steps)
     console, rows = Console(), {}

@@ -1,6 +1,6 @@
-"""Disentanglement scores of five methods on 64x64 sprites with the literature's network -> results/sprites.json.
+"""Disentanglement scores of five methods on 64x64 sprites with the literature's network.
 
-Run: python -m benchmarks.sprites [--steps N] [--seeds 0:2] [--only beta ...] [--out FILE]. Every method trains all its
+Writes `results/studies/sprites.json`. Run: python -m benchmarks.sprites [--steps N] [--seeds 0:2] [--only beta ...] [--out FILE]. Every method trains all its
 seeds as one program (`vae-jax sweep`). Protocol of arXiv:1811.12359 (Conv64, 10 latents, Bernoulli, batch 64, Adam; one
 strength a method from its grid) but for the number of steps, 300,000 there, and the learning rate, 1e-4 there: short
 runs take 5e-4. The capacity of `capacity` rises over the whole run. Scores are of mean codes of 10,000 images drawn
@@ -30,7 +30,7 @@ from benchmarks.__main__ import environment, load_average
 from vae_jax import metrics
 from vae_jax.cli import main as cli
 from vae_jax.evaluation import encode_all
-from vae_jax.runs import Run
+from vae_jax.runs.run import Run
 
 IMAGES = 10_000
 SCORES = ("mig", "dci_disentanglement", "sap", "factorvae_score", "betavae_score")
@@ -133,7 +133,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seeds", default="0:2")
     parser.add_argument("--only", nargs="*", default=list(methods(1)), choices=list(methods(1)))
-    parser.add_argument("--out", type=Path, default=Path("results/sprites.json"))
+    parser.add_argument("--out", type=Path, default=Path("results/studies/sprites.json"))
     args = parser.parse_args(argv)
     header = {
         "what": "disentanglement scores on 64x64 sprites, mean and sd over seeds",

@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=40, help="draws of fresh rows")
     parser.add_argument("--train", type=int, default=1000, help="rows to learn from; half as many to test with")
     parser.add_argument("--only", nargs="+", default=list(scores(2)), choices=list(scores(2)), help="metrics")
-    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "stderr.json")
+    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results" / "studies" / "stderr.json")
     args = parser.parse_args(argv)
     found: dict[str, dict[str, Any]] = {}
     for population in ("clear", "mixed"):

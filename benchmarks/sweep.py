@@ -29,8 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def configured(name: str, steps: int | None) -> Any:
     """Returns an experiment's config, shortened if asked for, without TensorBoard files."""
-    from vae_jax import config as configs
-    from vae_jax import experiments_index as index
+    from vae_jax.runs import config as configs
+    from vae_jax.runs import experiments as index
 
     config = configs.put(index.load(index.find(name)), "logging.tensorboard", False)
     return config if steps is None else configs.put(config, "steps", steps)
@@ -40,9 +40,9 @@ def single(name: str, steps: int | None, seeds: int) -> dict[str, Any]:
     """Returns the seconds of each of the single runs, compilation and evaluation included."""
     import jax
 
-    from vae_jax import config as configs
-    from vae_jax import training
-    from vae_jax.measuring import evaluate_run
+    from vae_jax.runs import config as configs
+    from vae_jax.tasks import training
+    from vae_jax.tasks.measuring import evaluate_run
 
     training._figures = lambda run, state, step: None
     config, seconds, cpu, elbo = configured(name, steps), [], [], []
@@ -59,9 +59,9 @@ def single(name: str, steps: int | None, seeds: int) -> dict[str, Any]:
 
 def together(name: str, steps: int | None, seeds: int, strategy: str) -> dict[str, Any]:
     """Returns the seconds of the sweep, and those of the training of its one program (compilation included)."""
-    from vae_jax.sweeps.plan import make_members
-    from vae_jax.sweeps.record import Sweep
-    from vae_jax.sweeps.run import sweep_run
+    from vae_jax.tasks.sweeps.plan import make_members
+    from vae_jax.tasks.sweeps.record import Sweep
+    from vae_jax.tasks.sweeps.run import sweep_run
 
     config, numbers = configured(name, steps), tuple(range(seeds))
     start, work = time.perf_counter(), time.process_time()
@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--singles", type=int, help="single runs that are timed (default: as many as seeds)")
     parser.add_argument("--steps", type=int, help="default: the experiment's own")
     parser.add_argument("--strategies", nargs="+", choices=("vmap", "map"), default=["vmap", "map"])
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "sweep.json")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "studies" / "sweep.json")
     parser.add_argument("--job", choices=("single", "sweep"), help=argparse.SUPPRESS)
     a = parser.parse_args(argv)
     if a.job == "single":

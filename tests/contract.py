@@ -18,7 +18,7 @@ import pytest
 import support
 
 from vae_jax import prng, train
-from vae_jax.distributions import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
+from vae_jax.likelihoods import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
 from vae_jax.models import MODELS, VAE, Autoencoder
 from vae_jax.networks import MLP, NETWORKS, DeepConv, LeNet, PooledConv
 from vae_jax.objectives import GRADIENTS, OBJECTIVES, Beta, Elbo

@@ -21,17 +21,18 @@ import time
 import traceback
 from pathlib import Path
 
-from vae_jax import runs, training
 from vae_jax.cli import evaluate, main, progress  # noqa: F401 - imported before the first fork
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data import digits
 from vae_jax.data.config import DataConfig
-from vae_jax.distributions import GaussianOptimal
+from vae_jax.likelihoods import GaussianOptimal
 from vae_jax.models import VAE
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
 from vae_jax.objectives import Factor
 from vae_jax.priors import Exemplar
+from vae_jax.runs import run as runs
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.tasks import training
 from vae_jax.train import MeshConfig, Optimizer, metrics
 from vae_jax.train.metrics import read_lines
 

@@ -62,35 +62,37 @@ MUTANTS = [
     Mutant(
         "vae_jax/evaluation/codes.py", f'out["cond"] = features({EVAL}', f'out["cond"] = features({PARAMS}', AVERAGE
     ),
-    Mutant("vae_jax/evaluation/gaps.py", f"joint = joint_of({EVAL}", f"joint = joint_of({PARAMS}", AVERAGE),
-    Mutant("vae_jax/evaluation/gaps.py", f"q = encode({EVAL}", f"q = encode({PARAMS}", AVERAGE),
+    Mutant("vae_jax/evaluation/inference_gaps.py", f"joint = joint_of({EVAL}", f"joint = joint_of({PARAMS}", AVERAGE),
+    Mutant("vae_jax/evaluation/inference_gaps.py", f"q = encode({EVAL}", f"q = encode({PARAMS}", AVERAGE),
     Mutant("vae_jax/evaluation/spread.py", f"q = encode({EVAL}", f"q = encode({PARAMS}", AVERAGE),
     Mutant("vae_jax/evaluation/spread.py", f"p = joint({EVAL}", f"p = joint({PARAMS}", AVERAGE),
-    Mutant("vae_jax/measuring.py", '"last" if state.ema is None else', '"last" if True else', AVERAGE),
+    Mutant("vae_jax/tasks/measuring.py", '"last" if state.ema is None else', '"last" if True else', AVERAGE),
     # Training: state, options, groups.
     Mutant(
-        "vae_jax/runs.py",
+        "vae_jax/runs/run.py",
         'config.critic_optimizer if group == "critic"',
         'config.optimizer if group == "critic"',
         WIRING,
     ),
-    Mutant("vae_jax/runs.py", "self.config.steps, self.model.gates)", "self.config.steps)", WIRING),
+    Mutant("vae_jax/runs/run.py", "self.config.steps, self.model.gates)", "self.config.steps)", WIRING),
     Mutant(
-        "vae_jax/runs.py",
+        "vae_jax/runs/run.py",
         "train.make_optimizer(self.optimizers, self.config.steps",
         "train.make_optimizer(self.optimizers, 1",
         WIRING,
     ),
-    Mutant("vae_jax/training.py", "accumulate=c.accumulate)", "accumulate=1)", WIRING),
-    Mutant("vae_jax/training.py", "ema_decay=c.ema_decay or None", "ema_decay=0.5 if c.ema_decay else None", WIRING),
-    Mutant("vae_jax/training.py", 'held_out = "validation" if', 'held_out = "test" if', WIRING),
+    Mutant("vae_jax/tasks/training.py", "accumulate=c.accumulate)", "accumulate=1)", WIRING),
     Mutant(
-        "vae_jax/training.py",
+        "vae_jax/tasks/training.py", "ema_decay=c.ema_decay or None", "ema_decay=0.5 if c.ema_decay else None", WIRING
+    ),
+    Mutant("vae_jax/tasks/training.py", 'held_out = "validation" if', 'held_out = "test" if', WIRING),
+    Mutant(
+        "vae_jax/tasks/training.py",
         "every=c.logging.eval_every, final=False",
         "every=c.logging.eval_every, final=True",
         WIRING,
     ),
-    Mutant("vae_jax/training.py", "minutes=c.logging.figures_minutes", "minutes=0.0", LOOP),
+    Mutant("vae_jax/tasks/training.py", "minutes=c.logging.figures_minutes", "minutes=0.0", LOOP),
     Mutant(
         "vae_jax/train/step.py",
         "incremental_update(params, ema, 1.0 - ema_decay)",
@@ -153,8 +155,8 @@ MUTANTS = [
     ),
     Mutant("vae_jax/train/feed.py", "jnp.where(good, jnp.where(finite, t + m, m), t)", "t + m", LOOP),
     Mutant("vae_jax/train/metrics.py", "if rate < 0.5:", "if rate < 0.05:", LOOP),
-    Mutant("vae_jax/runs.py", '"--porcelain", "-uno"', '"--porcelain", "-uall"', LOOP),
-    Mutant("vae_jax/runs.py", '+ ("+changes" if git("status"', '+ ("" if git("status"', LOOP),
+    Mutant("vae_jax/runs/run.py", '"--porcelain", "-uno"', '"--porcelain", "-uall"', LOOP),
+    Mutant("vae_jax/runs/run.py", '+ ("+changes" if git("status"', '+ ("" if git("status"', LOOP),
     # Data: what reaches the model.
     Mutant(
         "vae_jax/data/pipeline.py",
@@ -179,20 +181,20 @@ MUTANTS = [
     ),
     # Commands.
     Mutant(
-        "vae_jax/cli/look.py",
+        "vae_jax/cli/inspect.py",
         "mse = np.square(images - made).mean((1, 2, 3))",
         "mse = np.abs(images - made).mean((1, 2, 3))",
         LOOK,
     ),
     Mutant(
-        "vae_jax/cli/look.py",
+        "vae_jax/cli/inspect.py",
         "latents.interpolate(mean[0::2], mean[1::2], self.steps, self.path)",
         "latents.interpolate(mean[1::2], mean[0::2], self.steps, self.path)",
         LOOK,
     ),
-    Mutant("vae_jax/cli/look.py", "base=None if own is None else own.mean[0],", "base=None,", LOOK),
+    Mutant("vae_jax/cli/inspect.py", "base=None if own is None else own.mean[0],", "base=None,", LOOK),
     Mutant(
-        "vae_jax/cli/look.py",
+        "vae_jax/cli/inspect.py",
         "batch = chosen(run, split, self.indices) if self.indices else",
         "batch = chosen(run, split, range(len(self.indices))) if self.indices else",
         LOOK,
@@ -234,28 +236,28 @@ MUTANTS = [
         "tests/test_measures.py",
     ),
     Mutant(
-        "vae_jax/measuring.py",
+        "vae_jax/tasks/measuring.py",
         "key=jax.random.key(call.seed)",
         "key=jax.random.key(0)",
         LOOK,
     ),
     Mutant(
-        "vae_jax/targets.py",
+        "vae_jax/runs/targets.py",
         "return seen >= value - tolerance",
         "return seen <= value - tolerance",
         "tests/test_reproduce.py tests/test_cli_look.py",
     ),
     # Sweeps and figures.
-    Mutant("vae_jax/sweeps/run.py", 'metrics=result["metrics"], refused', "metrics={}, refused", SWEEP),
+    Mutant("vae_jax/tasks/sweeps/run.py", 'metrics=result["metrics"], refused', "metrics={}, refused", SWEEP),
     Mutant(
-        "vae_jax/sweeps/table.py",
+        "vae_jax/tasks/sweeps/table.py",
         'min(seen) if better(name) == "less" else max(',
         'min(seen) if better(name) == "more" else max(',
         SWEEP,
     ),
-    Mutant("vae_jax/sweeps/table.py", "numbers.std(ddof=1)", "numbers.std(ddof=0)", SWEEP),
+    Mutant("vae_jax/tasks/sweeps/table.py", "numbers.std(ddof=1)", "numbers.std(ddof=0)", SWEEP),
     Mutant(
-        "vae_jax/sweeps/group.py",
+        "vae_jax/tasks/sweeps/group.py",
         "optimizer_of(run.config, name).lr for run in runs",
         "optimizer_of(runs[0].config, name).lr for run in runs",
         SWEEP,

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import support
 
-from vae_jax import config as configs
-from vae_jax.config import REGISTRIES
 from vae_jax.model import Context
 from vae_jax.models import MODELS, VAE
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import REGISTRIES
 
 B, D, SHAPE = 4, 4, (16, 16, 1)
 SMALL = MLP(hidden=(4,))

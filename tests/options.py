@@ -15,18 +15,18 @@ import jax.numpy as jnp
 import numpy as np
 import support
 
-from vae_jax import config as configs
 from vae_jax import data, prng
 from vae_jax.cli import main, sweep, train
 from vae_jax.cli.listing import DataList, Prepare
 from vae_jax.cli.options import option_names, parse_config
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.priors import Normal
-from vae_jax.rundata import facts_of
-from vae_jax.runs import Run
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import facts_of
 
 # (command, option) -> names of the tests that cover it; filled when their files are imported.
 COVERED: dict[tuple[str, str], list[str]] = {}

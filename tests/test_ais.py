@@ -14,23 +14,23 @@ from scipy import stats
 
 from vae_jax import prng
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Logging
 from vae_jax.data.config import DataConfig
-from vae_jax.distributions import Gaussian, MsSsim
 from vae_jax.errors import InputError
 from vae_jax.evaluation import ais as core
 from vae_jax.evaluation.ais import Steps, ais, sigmoid_temperatures, tune
 from vae_jax.evaluation.chunks import chunks, require_density
 from vae_jax.evaluation.likelihood import evaluate
 from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
+from vae_jax.evaluation.settings import Settings
+from vae_jax.likelihoods import Gaussian, MsSsim
 from vae_jax.models import M2, VAE, Autoencoder, Multimodal
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP, Linear
 from vae_jax.objectives import OBJECTIVES
 from vae_jax.posteriors import Delta
 from vae_jax.priors import ConditionalNormal, LearnedNormal, Vamp
-from vae_jax.runs import Run
-from vae_jax.settings import Settings
+from vae_jax.runs.config import Config, Logging
+from vae_jax.runs.run import Run
 from vae_jax.train import TrainState
 
 D, PIXELS, B = 2, 6, 5

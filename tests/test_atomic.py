@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jax import atomic
-from vae_jax.atomic import replacing, temporary_folder, write_json
+from vae_jax.files import atomic
+from vae_jax.files.atomic import replacing, temporary_folder, write_json
 
 
 def test_a_planted_link_is_not_followed(tmp_path, monkeypatch):
@@ -83,7 +83,7 @@ def test_a_kill_inside_a_json_write_leaves_the_old_file(tmp_path, function):
     write_json(tmp_path / "a.json", {"n": 1})
     code = f"""
 import os, pathlib
-from vae_jax import atomic
+from vae_jax.files import atomic
 if {function!r} == "write_text":
     pathlib.Path.write_text = lambda path, text: (path.write_bytes(text[:5].encode()), os.kill(os.getpid(), 9))
 else:
@@ -154,7 +154,7 @@ def test_a_download_is_written_whole_under_the_name_it_has(tmp_path, monkeypatch
 
 
 def test_the_end_of_a_sweep_group_removes_only_its_own_population(tmp_path):
-    from vae_jax.sweeps.run import remove_population
+    from vae_jax.tasks.sweeps.run import remove_population
 
     own, other = tmp_path / "population" / "0", tmp_path / "population" / "1"
     for folder in (own, other):
@@ -175,9 +175,8 @@ def test_the_end_of_a_sweep_group_removes_only_its_own_population(tmp_path):
 
 def test_a_density_whose_files_do_not_belong_together_is_refused(tmp_path):
     """A kill between its two writes leaves the numbers of one fit beside the description of another."""
-    from vae_jax.cli import density_files
     from vae_jax.errors import InputError
-    from vae_jax.evaluation import expost
+    from vae_jax.evaluation import density_files, expost
 
     codes = np.random.default_rng(0).normal(size=(50, 2))
     path = density_files.save(expost.fit("gmm", codes, components=2), tmp_path)

@@ -16,12 +16,12 @@ import support
 from jax.sharding import NamedSharding, PartitionSpec
 
 from vae_jax import train
-from vae_jax.config import Config, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Logging
+from vae_jax.runs.run import Run
 from vae_jax.train import MeshConfig, checksums
 from vae_jax.train.checkpoint import Checkpoints
 

@@ -6,13 +6,13 @@ import shlex
 import numpy as np
 import pytest
 
-from vae_jax import experiments_index as index
 from vae_jax.cli import main
 from vae_jax.cli.options import parse_config
-from vae_jax.config import Config, get
 from vae_jax.errors import InputError, nearest, shown
+from vae_jax.runs import experiments as index
+from vae_jax.runs.config import Config, get
 
-GOOD = "from vae_jax.config import Config\n\n\ndef get_config():\n    return Config()\n"
+GOOD = "from vae_jax.runs.config import Config\n\n\ndef get_config():\n    return Config()\n"
 
 
 def _refused(capsys, *argv: str) -> str:
@@ -136,8 +136,8 @@ def test_a_list_in_the_singular(capsys):
 
 def test_metrics_by_the_names_of_other_libraries():
     from vae_jax.evaluation import other_names
-    from vae_jax.measuring import check_names
-    from vae_jax.settings import Settings
+    from vae_jax.evaluation.settings import Settings
+    from vae_jax.tasks.measuring import check_names
 
     with pytest.raises(InputError, match=r"no metric 'fid'; use --metrics frechet_distance, with --features FILE"):
         check_names(("fid",))

@@ -10,11 +10,11 @@ from PIL import Image
 
 from vae_jax.cli.images import chosen
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.models import MODELS, VAE, Autoencoder
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
 
 D = 3
 
@@ -193,7 +193,7 @@ def test_what_stands_for_a_sorted_split_has_every_class(tmp_path, capsys, monkey
     seen, out = [], tmp_path / "out"
     out.mkdir()
     monkeypatch.setattr(
-        "vae_jax.cli.look.chosen", lambda run, split, rows: seen.append(rows) or chosen(run, split, rows)
+        "vae_jax.cli.inspect.chosen", lambda run, split, rows: seen.append(rows) or chosen(run, split, rows)
     )
     look(run, out, "traverse", "--steps", "2")
     assert len(seen[0]) == 500
@@ -245,7 +245,7 @@ def test_eval_json(vae, tmp_path, capsys):
 
 def test_expected_values_are_judged():
     from vae_jax.evaluation import Estimate
-    from vae_jax.targets import judge
+    from vae_jax.runs.targets import judge
 
     seen = {"elbo": Estimate(-100.0, 0.1, 10), "rate": Estimate(25.0, 0.1, 10)}
     assert judge({}, seen)["pass"] is None

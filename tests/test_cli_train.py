@@ -131,10 +131,10 @@ def test_options_may_stand_in_any_order():
 
 
 def test_components_by_name_and_their_options_together(tmp_path, monkeypatch):
-    from vae_jax import experiments_index as index
     from vae_jax.cli.options import parse_config
     from vae_jax.networks import MLP
     from vae_jax.objectives import Beta
+    from vae_jax.runs import experiments as index
     from vae_jax.schedules import Linear
 
     words = "--model.objective.beta 6 --model.objective beta --model.network mlp --model.network.hidden 32 16"

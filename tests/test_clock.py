@@ -6,7 +6,7 @@ import types
 import jax.numpy as jnp
 import pytest
 
-from vae_jax.cli import progress
+from vae_jax.tasks import progress
 from vae_jax.train import loop
 from vae_jax.train.feed import Advance
 from vae_jax.train.loop import Event, Window, fit

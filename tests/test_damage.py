@@ -11,11 +11,11 @@ import pytest
 import support
 
 from vae_jax.cli import main
-from vae_jax.runs import Run
+from vae_jax.runs.run import Run
 
 EXPERIMENT = '''"""A model that trains in no time."""
 
-from vae_jax.config import Config, Evaluation, Logging
+from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
@@ -229,7 +229,7 @@ def test_resume_makes_the_damaged_steps_again_bit_for_bit(here, capsys):
 
 def test_a_damaged_population_of_a_sweep_is_passed_over(here, capsys, monkeypatch):
     """Stopped before its end, the sweep has checkpoints of all members together; the newest of them is damaged."""
-    from vae_jax.sweeps import group
+    from vae_jax.tasks.sweeps import group
     from vae_jax.train.signals import Interrupted
 
     words = ["sweep", "tiny", "--seeds", "0:2"]

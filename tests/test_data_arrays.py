@@ -9,10 +9,11 @@ import numpy
 import numpy as np
 import pytest
 
-from vae_jax import bounded, data
+from vae_jax import data
 from vae_jax.data import values
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
+from vae_jax.files import bounded
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)

@@ -13,11 +13,11 @@ from vae_jax import data
 from vae_jax.api import experiment
 from vae_jax.cli import main
 from vae_jax.cli.options import parse_config
-from vae_jax.config import Config
 from vae_jax.data import digits, idx, limit, mnist, pick
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config
+from vae_jax.runs.run import Run
 
 IMAGES = digits.arrays()["image"][:60]
 
@@ -356,8 +356,8 @@ def test_input_images_of_another_size_are_resized_as_the_message_says(trained, i
 
 
 def test_a_sweep_reads_data_as_well(inside, capsys):
-    from vae_jax import experiments_index as index
     from vae_jax.cli.sweep import read_plan
+    from vae_jax.runs import experiments as index
 
     base = index.load(index.find("vae_digits"))
     plan = read_plan(base, "vae_digits", {"--seeds": ["0:2"]}, ["--data", "x.npz"], smoke=True)
@@ -366,7 +366,7 @@ def test_a_sweep_reads_data_as_well(inside, capsys):
 
 
 def test_eval_limit_of_a_class_folder_measures_every_class_and_says_so(trained, inside, monkeypatch):
-    from vae_jax.measuring import evaluate_run
+    from vae_jax.tasks.measuring import evaluate_run
 
     run, seen, batches = Run.load(trained[0]), [], Run.batches
 

@@ -18,13 +18,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vae_jax import bounded, data, training
+from vae_jax import data
 from vae_jax.api import experiment
 from vae_jax.cli import codes
 from vae_jax.data import idx, prepared, record_files
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.evaluation import features
+from vae_jax.files import bounded
+from vae_jax.tasks import training
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (60, 8, 8), dtype=np.uint8)
@@ -493,7 +495,7 @@ def test_codes_and_features_are_read_within_bounds(tmp_path, monkeypatch):
 
 
 def test_weights_that_claim_more_than_their_file_holds(tmp_path):
-    from vae_jax.evaluation import inception
+    from vae_jax.evaluation import inception_weights as inception
 
     claim = {"Conv2d_1a_3x3.conv.weight": {"dtype": "F32", "shape": [10**9], "data_offsets": [0, 4 * 10**9]}}
     text = json.dumps(claim).encode()

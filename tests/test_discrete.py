@@ -13,17 +13,18 @@ from jax.flatten_util import ravel_pytree
 from scipy import integrate, stats
 
 from vae_jax import prng
-from vae_jax.config import Config, check
-from vae_jax.distributions import Bernoulli, DiagGaussian, closed_kl, concrete
+from vae_jax.distributions import DiagGaussian, closed_kl, concrete
 from vae_jax.distributions.categorical import IndependentBernoulli, Joint, OneHotCategorical, expected_code
 from vae_jax.errors import InputError
 from vae_jax.evaluation import latents
 from vae_jax.evaluation.codes import Codes
+from vae_jax.likelihoods import Bernoulli
 from vae_jax.models import VAE
 from vae_jax.networks import Linear
 from vae_jax.objectives import JointCapacity, Terms
 from vae_jax.posteriors import Binary, Categorical, JointPosterior
 from vae_jax.priors import BernoulliPrior, JointPrior, Links, UniformCategorical
+from vae_jax.runs.config import Config, check
 from vae_jax.train.metrics import to_host
 
 LOGITS = np.asarray([0.5, -1.0, 2.0, 0.0])

@@ -8,20 +8,18 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vae_jax.distributions import (
+from vae_jax.distributions import DiagGaussian, closed_kl, kl
+from vae_jax.distributions.special import cross_entropy
+from vae_jax.likelihoods import (
     LIKELIHOODS,
     Bernoulli,
     BernoulliPixels,
-    DiagGaussian,
     Gaussian,
     GaussianLearned,
     GaussianOptimal,
     GaussianPixels,
     GaussianPixelwise,
-    closed_kl,
-    kl,
 )
-from vae_jax.distributions.likelihoods import cross_entropy
 from vae_jax.priors import Links, Normal
 
 

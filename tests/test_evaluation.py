@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from vae_jax import prng, train
-from vae_jax.distributions import GaussianOptimal
 from vae_jax.errors import InputError
 from vae_jax.evaluation import Estimate, Moments, decode_all, encode_all, evaluate, latents
 from vae_jax.evaluation.codes import draw
+from vae_jax.likelihoods import GaussianOptimal
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
 

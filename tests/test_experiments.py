@@ -9,13 +9,13 @@ from pathlib import Path
 import jax
 import pytest
 
-from vae_jax import experiments_index as index
-from vae_jax import training
 from vae_jax.cli import main
-from vae_jax.config import from_dict, to_dict
+from vae_jax.runs import experiments as index
+from vae_jax.runs.config import from_dict, to_dict
+from vae_jax.tasks import training
 
 ROOT = Path(__file__).resolve().parent.parent
-EXPERIMENTS = sorted((ROOT / "experiments").glob("*.py"))
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"), key=lambda path: path.stem)
 SHARED = ROOT.parent / "shared" / "data"
 
 

@@ -9,17 +9,16 @@ import support
 from scipy import stats
 from scipy.special import logsumexp
 
-from vae_jax.cli import density_files
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
-from vae_jax.evaluation import expost
+from vae_jax.evaluation import density_files, expost
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
 from vae_jax.posteriors import POSTERIORS
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
 
 CENTRES = np.array([[-6.0, 30.0], [2.0, 32.0], [6.0, 26.0]])
 STD = np.array([1.5, 0.5])
@@ -138,7 +137,7 @@ def make(folder, model):
     evaluation = Evaluation(batch_size=64, limit=100)
     config = Config(4, data=DataConfig("digits", batch_size=8), model=model, evaluation=evaluation, logging=Logging(1))
     source_facts = Run(folder, "tiny", config, (8, 8, 1))
-    from vae_jax.rundata import facts_of
+    from vae_jax.runs.training_data import facts_of
 
     run = Run.create(folder, "tiny", config, (8, 8, 1), facts_of(source_facts.source("train")))
     support.checkpoint(run, 0)

@@ -8,16 +8,16 @@ import pytest
 import support
 
 from vae_jax import distributions as dist
-from vae_jax import training
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
-from vae_jax.distributions import LIKELIHOODS
 from vae_jax.distributions.gaussian import LOG_VAR_RANGE, DiagGaussian, of_outputs
 from vae_jax.distributions.special import log_beyond
+from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS, Links
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.tasks import training
 from vae_jax.train import MeshConfig
 from vae_jax.train.metrics import collapse_warning, to_host
 

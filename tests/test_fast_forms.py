@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from vae_jax.distributions.likelihoods import cross_entropy
+from vae_jax.distributions.special import cross_entropy
 from vae_jax.train.optimizers import scale_by_adam
 
 

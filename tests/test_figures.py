@@ -191,8 +191,9 @@ def test_two_latent_dimensions_show_their_plane(tmp_path):
 def test_figures_of_sorted_data_show_every_class(tmp_path, monkeypatch):
     from test_cli_look import config, make
 
-    from vae_jax import figures, training
-    from vae_jax.runs import Run
+    from vae_jax import figures
+    from vae_jax.runs.run import Run
+    from vae_jax.tasks import training
 
     seen, data = [], support.sorted_data(tmp_path / "sorted.npz")
     run = Run.load(make(tmp_path / "run", dataclasses.replace(config(VAE(2, MLP((8,)))), data=data)))

@@ -12,7 +12,7 @@ from vae_jax.data import builders, sprites
 from vae_jax.data.config import DataConfig
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.errors import InputError
-from vae_jax.runs import Run
+from vae_jax.runs.run import Run
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (30, 8, 8), dtype=np.uint8)
@@ -131,7 +131,7 @@ def test_computed_data_by_examples_of_them(monkeypatch):
 
 def test_configs_of_before_keep_the_split_that_they_were_made_with(tmp_path, monkeypatch):
     """Without `data_sha256`, the user's own data were split by the number of rows."""
-    from vae_jax.config import Config
+    from vae_jax.runs.config import Config
 
     def protocol(name, source, sha256):
         path = tmp_path / f"{name}-{sha256}-{source.name}"

@@ -10,13 +10,13 @@ import scipy.optimize
 import scipy.stats
 
 from vae_jax import prng
-from vae_jax.config import Config, check
 from vae_jax.distributions import ar1, closed_kl, dense, flows, made
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
 from vae_jax.models import VAE
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS, Links
+from vae_jax.runs.config import Config, check
 
 B = 5
 POSTERIOR_NAMES = ("planar", "radial", "iaf", "coupling")

@@ -12,16 +12,16 @@ import support
 from scipy import stats
 
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Logging
 from vae_jax.data.config import DataConfig
-from vae_jax.distributions import Gaussian
 from vae_jax.errors import InputError
-from vae_jax.evaluation.gaps import local_bounds
+from vae_jax.evaluation.inference_gaps import local_bounds
+from vae_jax.likelihoods import Gaussian
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP, Linear
 from vae_jax.posteriors import FullCovariance, Laplace
 from vae_jax.priors import MixtureOfGaussians
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Logging
+from vae_jax.runs.run import Run
 from vae_jax.train import TrainState
 
 D, SHAPE, N = 2, (3, 2, 1), 12

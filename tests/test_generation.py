@@ -15,12 +15,12 @@ from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
 from vae_jax.evaluation import features, similarity
 from vae_jax.evaluation import generation as g
+from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
 from vae_jax.models import VAE, Autoencoder, Classifier
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
-from vae_jax.settings import Settings
+from vae_jax.runs.run import Run
 
 RNG = np.random.default_rng(0)
 GENERATION = {
@@ -256,7 +256,7 @@ def test_pixels_and_samples_of_a_run(runs, tmp_path):
 def test_sorted_images_are_mixed_and_shuffled_ones_are_not(runs, tmp_path, monkeypatch):
     """Bandwidth, jackknife groups and the conditions of few samples are of the first rows."""
     from vae_jax import data
-    from vae_jax.rundata import facts_of
+    from vae_jax.runs.training_data import facts_of
 
     about = support.sorted_data(tmp_path / "sorted.npz")
     options = dataclasses.replace(config(VAE(3, MLP((8,)), condition=Condition("label"))), data=about)

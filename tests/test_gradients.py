@@ -17,10 +17,9 @@ import support
 from jax.flatten_util import ravel_pytree
 
 from vae_jax import collectives, objectives, prng
-from vae_jax.config import Config, check
-from vae_jax.distributions import Bernoulli, Gaussian
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
+from vae_jax.likelihoods import Bernoulli, Gaussian
 from vae_jax.models import VAE
 from vae_jax.networks import Linear
 from vae_jax.objectives import (
@@ -36,6 +35,7 @@ from vae_jax.objectives import (
 )
 from vae_jax.posteriors import Binary, Categorical, JointPosterior
 from vae_jax.priors import BernoulliPrior, JointPrior, Prior, UniformCategorical
+from vae_jax.runs.config import Config, check
 
 SHAPE, B = (2, 2, 1), 2
 BATCH = {"image": jnp.asarray([[1, 0, 1, 1], [0, 0, 1, 0]], jnp.float32).reshape(B, *SHAPE)}

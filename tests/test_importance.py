@@ -13,9 +13,8 @@ from jax.flatten_util import ravel_pytree
 from scipy import special, stats
 
 from vae_jax import schedules
-from vae_jax.config import Config, check
-from vae_jax.distributions import Gaussian
 from vae_jax.errors import InputError
+from vae_jax.likelihoods import Gaussian
 from vae_jax.models import VAE
 from vae_jax.networks import MLP, Linear
 from vae_jax.objectives import CIWAE, IWAE, MIWAE, PIWAE, Beta, DoublyReparameterized, Elbo, StickingTheLanding, Terms
@@ -23,6 +22,7 @@ from vae_jax.objectives.importance import log_mean_exp
 from vae_jax.objectives.score import LeaveOneOut
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
+from vae_jax.runs.config import Config, check
 
 # The package `models` also has a function of this name.
 vae_module = importlib.import_module("vae_jax.models.vae")

@@ -14,8 +14,9 @@ from test_cli_look import config, make
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
 from vae_jax.evaluation import generation
-from vae_jax.evaluation import inception as reader
-from vae_jax.models import VAE, inception
+from vae_jax.evaluation import inception_weights as reader
+from vae_jax.models import VAE
+from vae_jax.models import inception_features as inception
 from vae_jax.networks import MLP
 from vae_jax.networks import inception as net
 

@@ -12,9 +12,9 @@ import pytest
 import support
 import test_damage
 
-from vae_jax import training
 from vae_jax.cli import main
-from vae_jax.runs import Run
+from vae_jax.runs.run import Run
+from vae_jax.tasks import training
 from vae_jax.train.signals import Interrupted
 
 SIGNALS = [(signal.SIGINT, 130, "vae-jax: interrupted\n"), (signal.SIGTERM, 143, "vae-jax: stopped by SIGTERM\n")]
@@ -109,7 +109,7 @@ def test_after_the_training_loop_its_flag_waits_for_nothing(during):
 def test_unfinished_files_are_removed_and_finished_ones_kept(tmp_path):
     (tmp_path / "eval.json").write_text("{}")
     done = python(
-        "import pathlib\nfrom vae_jax.atomic import replacing, temporary_folder\n"
+        "import pathlib\nfrom vae_jax.files.atomic import replacing, temporary_folder\n"
         "with temporary_folder(pathlib.Path('.'), '.incomplete-') as folder:\n"
         "    (folder / 'part').write_text('x')\n"
         "    with replacing(pathlib.Path('eval.json')) as temporary:\n"
@@ -151,7 +151,7 @@ def test_data_workers_do_not_outlive_the_command():
 def test_the_end_of_a_data_worker_is_not_the_end_of_the_command(tmp_path):
     """A forked child inherits handlers, unfinished files and the pipe through which signals are told."""
     done = python(
-        "import multiprocessing, pathlib\nfrom vae_jax.atomic import replacing\n"
+        "import multiprocessing, pathlib\nfrom vae_jax.files.atomic import replacing\n"
         "with replacing(pathlib.Path('a.json')) as temporary:\n"
         "    for signum in (2, 15):\n"
         "        child = multiprocessing.get_context('fork').Process(target=time.sleep, args=(60,))\n"

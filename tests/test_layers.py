@@ -12,38 +12,35 @@ ROOT = Path(__file__).parents[1] / "vae_jax"
 MODULES = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in sorted(ROOT.rglob("*.py"))}
 MAX_LINES = 500
 
-# Lowest layer first: a module imports its own layer and lower ones. What is not named is the command line's layer:
-# config, runs, cli, ... All of these may import everything, and only they may import `data`.
-LAYERS = (
-    {"errors", "prng", "collectives", "schedules", "model", "settings", "atomic", "bounded"},
+# Lowest street first: a module imports its own street and lower ones.
+STREETS = (
+    {"errors", "prng", "collectives", "schedules", "files"},
+    {"model", "options", "data"},
     {"distributions", "metrics"},
-    {"posteriors", "priors", "networks", "quantizers"},
+    {"likelihoods", "posteriors", "priors", "networks"},
     {"objectives"},
     {"models"},
     {"train"},
+    {"runs", "config"},
     {"evaluation"},
+    {"figures"},
+    {"report"},
+    {"tasks"},
+    {"api", "vae_jax"},
+    {"cli"},
+    {"__main__"},
 )
-# `atomic` is what every file of ours is written with.
-DATA_MAY_IMPORT = {"data", "atomic", "bounded", "errors", "prng"}
-# Parts of one layer that must not know each other.
-INDEPENDENT = ("posteriors", "priors", "networks")
+# Data know no model: they are read by runs and by what lies above these.
+DATA_MAY_IMPORT = {"data", "files", "errors", "prng"}
+# Streets side by side that must not know each other.
+INDEPENDENT = ("posteriors", "priors", "networks", "likelihoods")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]
-# Pictures and pages are made of runs; what a command does with them is its own business.
-SEPARATE += [(part, "cli") for part in ("figures", "report", "measuring", "sweeps", "training", "user_images")]
 
 
 def imports(module: str) -> set[str]:
-    """Returns the dotted names that a module imports, at its top or inside functions; `from a import b` gives a.b.
-
-    What is imported for type checkers alone is no dependency: it never runs.
-    """
+    """Returns the modules that a module imports: at its top, inside functions, or for type checkers alone."""
     names = set()
-    tree = ast.parse(MODULES[module].read_text())
-    typed = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING"]
-    unseen = {id(inner) for block in typed for statement in block.body for inner in ast.walk(statement)}
-    for node in ast.walk(tree):
-        if id(node) in unseen:
-            continue
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -52,27 +49,45 @@ def imports(module: str) -> set[str]:
     return names
 
 
-def parts(module: str) -> set[str]:
-    """Returns the parts of the package (`distributions`, `train`, ...) that a module imports."""
-    inside = {name.split(".")[1] for name in imports(module) if name.startswith("vae_jax.")}
-    return {part for part in inside if (ROOT / part).is_dir() or (ROOT / f"{part}.py").exists()}
+def inside(module: str) -> set[str]:
+    """Returns the modules of the package that a module imports."""
+    found = set()
+    for name in imports(module):
+        name = name.removeprefix("vae_jax.")
+        while name and name not in MODULES and f"{name}.__init__" not in MODULES:
+            name = name.rpartition(".")[0]
+        if name:
+            found.add(name if name in MODULES else f"{name}.__init__")
+    return found - {module}
 
 
-def layer(part: str) -> int:
-    return next((i for i, names in enumerate(LAYERS) if part in names), len(LAYERS))
+def street(module: str) -> int:
+    """Returns the height of a module's street."""
+    part = "vae_jax" if module == "__init__" else module.split(".")[0]
+    return next(i for i, names in enumerate(STREETS) if part in names)
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_downwards(module):
     part = module.split(".")[0]
-    if part == "data":
-        assert parts(module) <= DATA_MAY_IMPORT
-        return
-    for other in parts(module):
-        assert layer(other) <= layer(part), f"{module} imports {other}, which lies above it"
-        assert (part, other) not in SEPARATE, f"{module} imports {other}"
-        if other == "data":
-            assert layer(part) == len(LAYERS), f"{module} imports data: only the command line's layer may"
+    for other in inside(module):
+        top = other.split(".")[0]
+        if part == "data":
+            assert top in DATA_MAY_IMPORT, f"{module} imports {other}"
+        assert street(other) <= street(module), f"{module} imports {other}, which lies above it"
+        assert (part, top) not in SEPARATE, f"{module} imports {other}"
+        if top == "data" and part != "data":
+            assert street(module) >= street("runs.config"), f"{module} imports data: only runs and above may"
+
+
+def test_no_import_circles():
+    # A package that hands on the names of its modules is no circle: a module may import what it lies in.
+    packages = {m: {".".join([*m.split(".")[:n], "__init__"]) for n in range(1, m.count(".") + 1)} for m in MODULES}
+    left = {m: inside(m) - packages[m] for m in MODULES}
+    # What imports nothing of the rest, and what nothing of the rest imports, is in no circle.
+    while free := {m for m in left if not left[m] & left.keys() or not any(m in below for below in left.values())}:
+        left = {m: below for m, below in left.items() if m not in free}
+    assert not left, {m: sorted(below & left.keys()) for m, below in left.items()}
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -99,7 +114,9 @@ def test_modules_keep_to_their_business(module):
 def test_a_wheel_carries_every_package_and_its_data():
     tools = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["tool"]["setuptools"]
     packages = {".".join(p.parent.relative_to(ROOT.parent).parts) for p in ROOT.rglob("__init__.py")}
-    assert set(tools["packages"]) == packages | {"vae_jax.experiments"}
+    folders = {p.parent for p in ROOT.parent.joinpath("experiments").rglob("*.py")}
+    experiments = {".".join(("vae_jax", *folder.relative_to(ROOT.parent).parts)) for folder in folders}
+    assert set(tools["packages"]) == packages | experiments
     shipped = {f for name, patterns in tools["package-data"].items() for pattern in patterns
                for f in ROOT.parent.joinpath(*name.split(".")).glob(pattern)}  # fmt: skip
     assert shipped == {f for f in ROOT.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}

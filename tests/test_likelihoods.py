@@ -11,12 +11,10 @@ import pytest
 import support
 from scipy import integrate, special, stats
 
-from vae_jax import config as configs
-from vae_jax import training
-from vae_jax.config import Config
 from vae_jax.data import DataConfig
-from vae_jax.distributions import LIKELIHOODS, losses
-from vae_jax.distributions.continuous import (
+from vae_jax.errors import InputError
+from vae_jax.likelihoods import LIKELIHOODS, losses
+from vae_jax.likelihoods.continuous import (
     BetaPixels,
     ContinuousBernoulliPixels,
     LaplacePixels,
@@ -25,17 +23,19 @@ from vae_jax.distributions.continuous import (
     langevin,
     log_sinhc,
 )
-from vae_jax.distributions.discretized import (
+from vae_jax.likelihoods.discretized import (
     CategoricalPixels,
     LogisticMixturePixels,
     LogisticPixels,
     log_mass,
     mean_level,
 )
-from vae_jax.distributions.losses import WEIGHTS, plan
-from vae_jax.errors import InputError
+from vae_jax.likelihoods.losses import WEIGHTS, plan
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config
+from vae_jax.tasks import training
 
 KEY = jax.random.key(0)
 NEW = [n for n in LIKELIHOODS if not n.startswith(("gaussian", "bernoulli"))]

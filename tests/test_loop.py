@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import runs, training
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
+from vae_jax.runs import run as runs
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.tasks import training
 from vae_jax.train import MeshConfig, loop
 from vae_jax.train.loop import Event, NonFinite, fit
 from vae_jax.train.metrics import MetricsWriter, collapse_warning

@@ -10,7 +10,7 @@ from test_layers import ROOT
 from vae_jax.cli.main import run as cli
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.sweeps import table
+from vae_jax.tasks.sweeps import table
 
 NAMES = ("[red]x[/red]", "[bold]", "[/]", ":key:", "[link=file:]")
 
@@ -40,9 +40,9 @@ def test_folders(made, tmp_path, capsys, monkeypatch, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_experiments_data_and_likelihoods(made, tmp_path, capsys, monkeypatch, name):
     from vae_jax.cli.evaluate import print_result
-    from vae_jax.cli.progress import Progress
-    from vae_jax.measuring import evaluate_run
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
+    from vae_jax.tasks.measuring import evaluate_run
+    from vae_jax.tasks.progress import Progress
 
     monkeypatch.setenv("COLUMNS", "300")
     result = evaluate_run(Run.load(made), metrics=("mse",), write=False)

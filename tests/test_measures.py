@@ -9,14 +9,14 @@ import support
 
 import vae_jax as vj
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.evaluation import measures
+from vae_jax.evaluation.settings import LEAST, Settings
 from vae_jax.evaluation.subject import Subject
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
-from vae_jax.settings import LEAST, Settings
+from vae_jax.runs.config import Config, Logging
+from vae_jax.runs.run import Run
 
 SMALL = MLP((8,))
 QUICK = {"--limit": "20", "--k": "3", "--chains": "2", "--temperatures": "3", "--leapfrog": "1"}

@@ -12,18 +12,18 @@ from scipy import stats
 
 from vae_jax import metrics
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data import load
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.evaluation import disentanglement, encode_all, measures
-from vae_jax.measuring import evaluate_run
 from vae_jax.metrics import importances, infomec, interventions, neighbours, predictors, purity, ranking, tables
 from vae_jax.metrics.arrays import group_error, table
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.rundata import facts_of
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import facts_of
+from vae_jax.tasks.measuring import evaluate_run
 
 SIZES = (3, 4, 6)
 

@@ -17,19 +17,19 @@ import pytest
 import support
 from PIL import Image
 
-from vae_jax import training
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.evaluation import METRICS, measures
-from vae_jax.measuring import evaluate_run
 from vae_jax.models import M2, VAE, Classifier, Multimodal
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
 from vae_jax.priors import LearnedNormal
-from vae_jax.rundata import facts_of
-from vae_jax.runs import Run
-from vae_jax.sweeps import run as sweeps_run
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import facts_of
+from vae_jax.tasks import training
+from vae_jax.tasks.measuring import evaluate_run
+from vae_jax.tasks.sweeps import run as sweeps_run
 from vae_jax.train import MeshConfig
 from vae_jax.train.metrics import MetricsWriter
 
@@ -222,7 +222,7 @@ def test_evaluation_during_training(runs, tmp_path):
 
 
 EXPERIMENT = f"""
-from vae_jax.config import Config
+from vae_jax.runs.config import Config
 from vae_jax.data.config import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP

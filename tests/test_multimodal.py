@@ -11,10 +11,10 @@ import support
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from vae_jax.distributions import GaussianOptimal
 from vae_jax.distributions.experts import Mixture, product
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
+from vae_jax.likelihoods import GaussianOptimal
 from vae_jax.model import Facts
 from vae_jax.models import Multimodal
 from vae_jax.networks import MLP

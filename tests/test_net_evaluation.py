@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import support
 
-from vae_jax import data, training
-from vae_jax.config import Config, Evaluation, Logging
+from vae_jax import data
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import examples
 from vae_jax.data.pixels import transform
 from vae_jax.data.source import from_arrays
 from vae_jax.distributions.gaussian import DiagGaussian
-from vae_jax.evaluation import anomaly, disentanglement, evaluate, gaps, sandwich
+from vae_jax.evaluation import anomaly, disentanglement, evaluate, sandwich
+from vae_jax.evaluation import inference_gaps as gaps
 from vae_jax.evaluation.ais import Annealed, Steps
 from vae_jax.evaluation.codes import Codes
 from vae_jax.model import Encoding, Joint
@@ -24,6 +24,8 @@ from vae_jax.models import VAE
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
 from vae_jax.priors import PRIORS, Links
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.tasks import training
 from vae_jax.train import MeshConfig
 
 TINY = VAE(latent_dim=2, network=MLP((4,)))

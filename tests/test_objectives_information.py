@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from vae_jax import config as configs
 from vae_jax.distributions.gaussian import DiagGaussian, kl
 from vae_jax.errors import InputError
 from vae_jax.model import Context, Facts
@@ -28,6 +27,7 @@ from vae_jax.objectives import (
 from vae_jax.objectives.dip import covariance
 from vae_jax.objectives.factor import permuted
 from vae_jax.objectives.total_correlation import stratified_log_weights
+from vae_jax.runs import config as configs
 
 N = 6
 

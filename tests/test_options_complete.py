@@ -9,7 +9,7 @@ from options import COVERED, _given, covers, every_option
 
 from vae_jax.cli import main
 from vae_jax.evaluation.measures import MEASURES
-from vae_jax.settings import Settings
+from vae_jax.evaluation.settings import Settings
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("test_options_*.py"))
 # (command, option) -> the test elsewhere that covers it. A row is for what the running process cannot show.

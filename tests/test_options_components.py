@@ -6,12 +6,12 @@ import importlib
 import pytest
 from option_fields import EXCEPTIONS, FIELDS, VARIANTS, base, built, changes, fields, path
 
-from vae_jax import config as configs
 from vae_jax.cli.options import parse_config
-from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.models import VAE
 from vae_jax.networks import Broadcast
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config
 
 COMPONENTS = list(dict.fromkeys((option, name) for option, name, _ in FIELDS))
 

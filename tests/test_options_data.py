@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from options import covers, parsed
 
-from vae_jax import data, prng, training
+from vae_jax import data, prng
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError
+from vae_jax.tasks import training
 
 KEY = jax.random.key(7)
 

@@ -10,8 +10,7 @@ import pytest
 from options import tiny
 
 import vae_jax as vj
-from vae_jax import config as configs
-from vae_jax import idle, train
+from vae_jax import train
 from vae_jax.cli import main, options, sweep
 from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError
@@ -20,6 +19,8 @@ from vae_jax.networks import MLP
 from vae_jax.objectives import Factor, FreeBits, LeaveOneOut
 from vae_jax.posteriors import Categorical
 from vae_jax.priors import PRIORS
+from vae_jax.runs import config as configs
+from vae_jax.runs import idle
 
 DISCRETE = VAE(3, MLP((4,)), posterior=Categorical(), prior=PRIORS["categorical"](), gradient=LeaveOneOut())
 # The words that nothing reads -> the experiment that they are given for.

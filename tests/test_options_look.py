@@ -153,7 +153,7 @@ def test_sampled_condition_is_the_vector_or_the_factors(told, sprites, out):
 
 @covers("sample", "prior")
 def test_sampled_prior_is_the_density_fitted_to_codes(run, tmp_path, out):
-    from vae_jax.cli import density_files
+    from vae_jax.evaluation import density_files
 
     done("fit-prior", run.path, "--components", 2, "--limit", 60)
     done("fit-prior", run.path, "--components", 3, "--limit", 60, "--seed", 5, "--out", tmp_path / "other")

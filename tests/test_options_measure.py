@@ -11,15 +11,16 @@ from options import arrays, close, covers, decoded, differ, done, make, mean_cod
 
 from vae_jax import data, metrics, prng
 from vae_jax.data import pipeline
-from vae_jax.evaluation import ais, anomaly, gaps, sandwich
+from vae_jax.evaluation import ais, anomaly, sandwich
+from vae_jax.evaluation import inference_gaps as gaps
 from vae_jax.evaluation.generation import frechet_distance
-from vae_jax.measuring import evaluate_run
+from vae_jax.evaluation.settings import Settings
 from vae_jax.model import Context
 from vae_jax.models import VAE, Classifier
 from vae_jax.networks import MLP
 from vae_jax.priors import Normal
 from vae_jax.report.page import show
-from vae_jax.settings import Settings
+from vae_jax.tasks.measuring import evaluate_run
 
 D = 3
 
@@ -297,7 +298,7 @@ def test_others_are_compared_with(sprites, folder, out):
 
 def fitted(run, tmp_path, *words):
     """Runs fit-prior into a folder of its own; returns the density and what it says."""
-    from vae_jax.cli import density_files
+    from vae_jax.evaluation import density_files
 
     target = tmp_path / f"prior{len(list(tmp_path.iterdir()))}"
     done("fit-prior", run.path, *words, "--out", target)

@@ -11,18 +11,19 @@ import optax
 import pytest
 from options import cli, close, covers, differ, done, parsed, tiny
 
-from vae_jax import prng, train, training
+from vae_jax import prng, train
 from vae_jax.cli import main
 from vae_jax.data import pipeline
 from vae_jax.errors import InputError
 from vae_jax.model import Context
 from vae_jax.objectives import Factor
-from vae_jax.rundata import facts_of
-from vae_jax.runs import Run
+from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import facts_of
+from vae_jax.tasks import training
 
 EXPERIMENT = '''"""A tiny experiment."""
 
-from vae_jax.config import Config, Logging
+from vae_jax.runs.config import Config, Logging
 from vae_jax.data import DataConfig
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
@@ -375,7 +376,7 @@ for _group in ("optimizer", "critic_optimizer"):
 
 @covers("sweep", "seeds", "vary", "metrics", "strategy", "workdir", "quiet", "smoke", "data")
 def test_a_sweep_is_every_value_with_every_seed(experiment, capsys, monkeypatch):
-    from vae_jax.sweeps import run as sweeps
+    from vae_jax.tasks.sweeps import run as sweeps
 
     asked, group = [], sweeps.train_group
     monkeypatch.setattr(sweeps, "train_group", lambda *a, **kw: asked.append(kw["strategy"]) or group(*a, **kw))
@@ -400,7 +401,7 @@ def test_a_sweep_is_every_value_with_every_seed(experiment, capsys, monkeypatch)
 
 @covers("sweep", "resume", "strategy")
 def test_a_sweep_says_what_it_does_and_goes_on(experiment, capsys, monkeypatch):
-    from vae_jax.sweeps import run as sweeps
+    from vae_jax.tasks.sweeps import run as sweeps
 
     asked, group = [], sweeps.train_group
     monkeypatch.setattr(sweeps, "train_group", lambda *a, **kw: asked.append(kw["strategy"]) or group(*a, **kw))

@@ -22,7 +22,7 @@ from sklearn.decomposition import PCA
 
 from benchmarks import linear
 from vae_jax import prng, train
-from vae_jax.distributions import Gaussian, GaussianLearned
+from vae_jax.likelihoods import Gaussian, GaussianLearned
 from vae_jax.model import Context
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import Linear

@@ -17,8 +17,8 @@ import pytest
 import support
 
 from vae_jax import prng, train
-from vae_jax.distributions import LIKELIHOODS
 from vae_jax.errors import InputError
+from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models.condition import Condition
 from vae_jax.models.vae import VAE
 from vae_jax.networks import MLP

@@ -10,7 +10,7 @@ import support
 from jax.sharding import AxisType, PartitionSpec
 
 from vae_jax import collectives, prng, train
-from vae_jax.distributions import Gaussian, GaussianOptimal
+from vae_jax.likelihoods import Gaussian, GaussianOptimal
 from vae_jax.model import Aux, Encoding, Model
 from vae_jax.models import VAE
 from vae_jax.networks import MLP, Conv64

@@ -14,7 +14,6 @@ import pytest
 from scipy import integrate, special, stats
 
 from vae_jax import posteriors, priors
-from vae_jax.config import Config, check, choose, put
 from vae_jax.distributions import DiagGaussian, bessel, closed_kl
 from vae_jax.distributions.correlated import FullGaussian
 from vae_jax.distributions.gamma import Gamma
@@ -23,6 +22,7 @@ from vae_jax.distributions.special import log_beta
 from vae_jax.distributions.sphere import VonMisesFisher
 from vae_jax.distributions.unit import Beta, Kumaraswamy, mean_log_complement
 from vae_jax.errors import InputError
+from vae_jax.runs.config import Config, check, choose, put
 
 PARTNERS = {
     "full-gaussian": "normal",

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from vae_jax import training
 from vae_jax.cli.main import run as cli
+from vae_jax.tasks import training
 
 SMALL = ["--model.network.hidden", "8", "--model.latent-dim", "2", "--steps", "2", "--data.batch-size", "8"]
 SMALL += ["--evaluation.limit", "8", "--evaluation.k", "--quiet", "--mesh.data", "1", "--logging.tensorboard", "False"]
@@ -75,10 +75,10 @@ def test_a_split_that_is_not_there_is_refused_before_the_first_step(sets, name, 
 
 
 def test_a_protocol_with_a_validation_split_is_offered():
-    from vae_jax import preflight
-    from vae_jax.config import Config, Evaluation
     from vae_jax.data import DATASETS, DataConfig
     from vae_jax.data.source import Info, Source
+    from vae_jax.runs.config import Config, Evaluation
+    from vae_jax.tasks import preflight
 
     info = Info("mnist", (28, 28, 1), {"train": 60_000, "test": 10_000}, "standard", "")
     source = Source(info, "train", 60_000, {}, lambda a, i: {}, ())  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ def test_bounds_of_a_sweep_of_autoencoders(tmp_path, capsys, monkeypatch):
 
 def test_the_range_is_that_of_all_images():
     from vae_jax.data.source import Info, from_arrays
-    from vae_jax.runs import data_range
+    from vae_jax.runs.run import data_range
 
     pixels = np.full((12_000, 1, 1, 1), 0.5, np.float32)
     pixels[11_000] = 1.0

@@ -10,9 +10,7 @@ import support
 from scipy import stats
 from scipy.special import expit, logsumexp
 
-from vae_jax import config as configs
 from vae_jax import prng, train
-from vae_jax.config import Config
 from vae_jax.distributions import dense
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.distributions.mixture import AggregatePosterior, GaussianMixture
@@ -32,6 +30,8 @@ from vae_jax.priors import (
     Vamp,
 )
 from vae_jax.priors.resampled import ResampledNormal
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config
 from vae_jax.train import MeshConfig
 from vae_jax.train.sharding import batch_sharding
 

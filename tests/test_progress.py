@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from vae_jax.cli.progress import Progress
+from vae_jax.tasks.progress import Progress
 
 METRICS = {"elbo": -97.354, "rate": 5.384, "distortion": 91.97, "images_per_s": 2145.4, "kl_per_dim": [1.0, 2.0]}
 
@@ -47,7 +47,7 @@ def test_quiet_prints_nothing(capsys):
 def test_the_first_line_of_a_log_tells_no_speed(monkeypatch):
     """It comes after the compilation, before any update was timed."""
     times = iter([0.0, 60.0, 60.0, 60.0, 80.0, 80.0])
-    monkeypatch.setattr("vae_jax.cli.progress.time.monotonic", lambda: next(times))
+    monkeypatch.setattr("vae_jax.tasks.progress.time.monotonic", lambda: next(times))
     progress, out = Progress(101), io.StringIO()
     progress.console = Console(file=out, width=200, color_system=None)
     progress.report(1, METRICS | {"images_per_s": 0.0})

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax import config as configs
 from vae_jax.cli import main
+from vae_jax.runs import config as configs
 from vae_jax.train import MeshConfig
 
 ROOT = Path(__file__).resolve().parent.parent

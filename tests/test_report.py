@@ -22,11 +22,11 @@ from vae_jax.networks import MLP
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.report import charts, panels
-from vae_jax.report.look import Plane
 from vae_jax.report.page import SECTIONS, headlines, show
 from vae_jax.report.pictures import tiles
 from vae_jax.report.plane import flatten
-from vae_jax.runs import Run
+from vae_jax.report.views import Plane
+from vae_jax.runs.run import Run
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -95,7 +95,7 @@ def runs(tmp_path_factory):
     told = config(VAE(3, MLP((8,)), condition=Condition("label")))
     made["cvae"] = folder / "cvae"
     from vae_jax import data
-    from vae_jax.rundata import facts_of
+    from vae_jax.runs.training_data import facts_of
 
     run = Run.create(made["cvae"], "tiny", told, (8, 8, 1), facts_of(data.load(told.data, "train")))
     support.checkpoint(run)
@@ -367,7 +367,7 @@ def test_an_unfinished_run_is_shown_when_its_step_is_named(given, tmp_path):
 
 
 def test_a_report_of_sorted_data_shows_every_class(tmp_path, monkeypatch):
-    from vae_jax.report import look
+    from vae_jax.report import views as look
 
     monkeypatch.setattr(look, "POINTS", 40)
     data = support.sorted_data(tmp_path / "sorted.npz")
@@ -382,7 +382,7 @@ def test_codes_of_the_map_are_the_models(runs, tmp_path):
     """The points of a two-dimensional code are its mean codes, image by image."""
     out = tmp_path / "codes.npz"
     assert cli(["encode", str(runs["ae"]), "--input", "digits", "--out", str(out)]) == 0
-    from vae_jax.report.look import look
+    from vae_jax.report.views import look
 
     run = Run.load(runs["ae"])
     plane = look(run, run.restore(), "test", None).plane

@@ -16,13 +16,13 @@ from test_cli_look import arrays, config, make
 
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
-from vae_jax.distributions import ContinuousBernoulli, Gaussian
 from vae_jax.errors import InputError
 from vae_jax.evaluation import calibration, classification, clustering, encode_all, latents
 from vae_jax.evaluation.subject import Subject
+from vae_jax.likelihoods import ContinuousBernoulli, Gaussian
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
+from vae_jax.runs.run import Run
 
 RNG = np.random.default_rng(0)
 

@@ -11,17 +11,17 @@ from test_cli_look import config
 
 import vae_jax
 from benchmarks import reproduce
-from vae_jax import config as configs
 from vae_jax.cli.evaluate import print_result
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.evaluation import Estimate, measures
-from vae_jax.measuring import evaluate_run
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
-from vae_jax.targets import judge, meets, target_text
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config
+from vae_jax.runs.run import Run
+from vae_jax.runs.targets import judge, meets, target_text
+from vae_jax.tasks.measuring import evaluate_run
 
 
 @pytest.mark.parametrize(

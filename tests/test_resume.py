@@ -18,13 +18,14 @@ import support
 from test_training import SMALL, assert_same, put
 
 import vae_jax as vj
-from vae_jax import resuming, runlog, training
-from vae_jax.cli import expost, main
+from vae_jax.cli import fit_prior, main
 from vae_jax.errors import InputError
 from vae_jax.figures import read_metrics
-from vae_jax.lock import locked
-from vae_jax.measuring import finished
-from vae_jax.runs import Run, check_free, is_torso
+from vae_jax.files.lock import locked
+from vae_jax.runs import log as runlog
+from vae_jax.runs.run import Run, check_free, is_torso
+from vae_jax.tasks import resuming, training
+from vae_jax.tasks.measuring import finished
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.loop import NonFinite
 from vae_jax.train.metrics import MetricsWriter
@@ -563,7 +564,7 @@ COMMANDS_SAID = {
     ),
     "not finite": lambda run, capsys: resuming.lower_rate(run),
     "no density": lambda run, capsys: stderr_of(capsys, "sample", SPACED, "--prior", "gmm"),
-    "density": lambda run, capsys: f"`{expost._command(run.path, 'gmm', Path(SPACED), run.path / 'gmm.json')}`",
+    "density": lambda run, capsys: f"`{fit_prior._command(run.path, 'gmm', Path(SPACED), run.path / 'gmm.json')}`",
 }
 
 
@@ -704,7 +705,7 @@ TORSOS = {
     "lock": {".lock": "12\n"},
     "temporary": {".config.77.json": '{"exp', ".env.77.json": ""},
     "env": {"env.json": '{"packages": {"vae_jax": "1"}}', "figures/": ""},
-    "log": {"log.txt": "2026-01-01 00:00:00,000 INFO vae_jax.training: x\n"},
+    "log": {"log.txt": "2026-01-01 00:00:00,000 INFO vae_jax.tasks.training: x\n"},
     "figures": {"figures/": ""},
 }
 
@@ -795,7 +796,7 @@ def test_killed_between_config_and_env(run8):
 HOLD = """
 import sys, time
 from pathlib import Path
-from vae_jax.lock import locked
+from vae_jax.files.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(100)
@@ -838,7 +839,7 @@ def test_a_run_is_read_again_under_the_lock(run8, monkeypatch):
 
 @pytest.mark.parametrize("method", ["create", "resume"])
 def test_the_record_of_a_sweep_is_made_under_its_lock(folder, monkeypatch, method):
-    from vae_jax.sweeps.record import Record
+    from vae_jax.tasks.sweeps.record import Record
 
     line = "vae-jax sweep tiny --seeds 0:1 --workdir sweep --quiet --steps 1"
     if method == "resume":
@@ -865,7 +866,7 @@ def test_the_record_of_a_sweep_is_made_under_its_lock(folder, monkeypatch, metho
 
 
 def test_a_sweep_is_locked_and_so_are_its_members(folder, capsys, monkeypatch):
-    from vae_jax.sweeps import run as sweeps
+    from vae_jax.tasks.sweeps import run as sweeps
 
     line = "vae-jax sweep tiny --seeds 0:2 --workdir sweep --quiet"
     real, seen = sweeps.train_group, []
@@ -905,7 +906,7 @@ def test_logs_of_two_runs_in_two_threads_do_not_mix(tmp_path):
         thread.join()
     for name, other in (("left", "right"), ("right", "left")):
         text = (tmp_path / name / "log.txt").read_text()
-        assert text.count("ERROR vae_jax.training: stopped: ") == 1
+        assert text.count("ERROR vae_jax.tasks.training: stopped: ") == 1
         assert f"{name} says" in text
         assert f"{other} says" not in text
 

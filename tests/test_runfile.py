@@ -10,13 +10,13 @@ from test_cli_look import config, make, snapshot
 
 from vae_jax import data
 from vae_jax.cli.main import run as cli
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.rundata import facts_of
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import facts_of
 
 COMMANDS = {
     "eval": [],

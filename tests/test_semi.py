@@ -10,18 +10,18 @@ import pytest
 import support
 from scipy.special import logsumexp
 
-from vae_jax import config as configs
 from vae_jax import data, prng
-from vae_jax.config import Config
 from vae_jax.data import labels as labels_lib
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.data.stream import GrainStream
-from vae_jax.distributions import GaussianOptimal, MsSsim
 from vae_jax.errors import InputError
+from vae_jax.likelihoods import GaussianOptimal, MsSsim
 from vae_jax.model import Facts
 from vae_jax.models import M2, VAE, Classifier
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config
 
 SHAPE, B, D, K = (4, 3, 1), 6, 2, support.FACTS.classes
 NET = MLP((8,))

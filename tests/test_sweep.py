@@ -15,25 +15,25 @@ import pytest
 import support
 
 import vae_jax as vj
-from vae_jax import config as configs
-from vae_jax import experiments_index as index
-from vae_jax import training
 from vae_jax.cli import main
 from vae_jax.cli.sweep import read_plan, take_own
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.evaluation import reading
 from vae_jax.models import MODELS, VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import OBJECTIVES, Beta
-from vae_jax.runs import Run
-from vae_jax.sweeps import plan as plans
-from vae_jax.sweeps import table
-from vae_jax.sweeps.group import open_member, train_group
-from vae_jax.sweeps.plan import make_members, parse_seeds, parse_vary, program_of, traced_options
-from vae_jax.sweeps.record import Sweep
-from vae_jax.sweeps.run import plan, sweep_run
+from vae_jax.runs import config as configs
+from vae_jax.runs import experiments as index
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
+from vae_jax.tasks import training
+from vae_jax.tasks.sweeps import plan as plans
+from vae_jax.tasks.sweeps import table
+from vae_jax.tasks.sweeps.group import open_member, train_group
+from vae_jax.tasks.sweeps.plan import make_members, parse_seeds, parse_vary, program_of, traced_options
+from vae_jax.tasks.sweeps.record import Sweep
+from vae_jax.tasks.sweeps.run import plan, sweep_run
 from vae_jax.train import LearningRate, Optimizer
 from vae_jax.train.population import member_mesh
 from vae_jax.train.signals import Interrupted
@@ -277,8 +277,8 @@ def test_resume_goes_on_bit_for_bit_and_repeats_nothing(tmp_path, monkeypatch):
     assert values["table"] == first["table"]
     assert [row["metrics"] for row in values["members"]] == [row["metrics"] for row in first["members"]]
     # A finished sweep is left alone.
-    monkeypatch.setattr("vae_jax.sweeps.run.train_group", None)
-    monkeypatch.setattr("vae_jax.sweeps.run.evaluate_run", None)
+    monkeypatch.setattr("vae_jax.tasks.sweeps.run.train_group", None)
+    monkeypatch.setattr("vae_jax.tasks.sweeps.run.evaluate_run", None)
     assert sweep_run(sweep, folder, resume=True)["table"] == first["table"]
     refusals = [
         (make((0, 1, 2), base, **vary), "seeds: 0,1 -> 0,1,2"),

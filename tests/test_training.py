@@ -13,15 +13,15 @@ import jax
 import numpy as np
 import pytest
 
-from vae_jax import training
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
-from vae_jax.distributions import GaussianOptimal
 from vae_jax.errors import InputError
+from vae_jax.likelihoods import GaussianOptimal
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import Beta
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
+from vae_jax.tasks import training
 from vae_jax.train import LearningRate, MeshConfig, Optimizer
 from vae_jax.train.loop import NonFinite
 
@@ -290,7 +290,7 @@ import resource, signal, sys
 sys.path.insert(0, {os.path.dirname(__file__)!r})
 import dataclasses
 from test_training import SMALL
-from vae_jax import training
+from vae_jax.tasks import training
 from vae_jax.errors import InputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 real = training.fit

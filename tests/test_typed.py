@@ -11,15 +11,15 @@ import support
 from test_cli_look import config
 
 import vae_jax as vj
-from vae_jax import config as configs
-from vae_jax import experiments_index as index
-from vae_jax.config import Config
 from vae_jax.errors import InputError
+from vae_jax.evaluation.settings import Settings
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
-from vae_jax.runs import Run
+from vae_jax.runs import config as configs
+from vae_jax.runs import experiments as index
+from vae_jax.runs.config import Config
+from vae_jax.runs.run import Run
 from vae_jax.schedules import Linear
-from vae_jax.settings import Settings
 
 ANY = object()
 # option, wrong value, what the message says, what it says to write (ANY: an example, not what was meant).
@@ -239,6 +239,6 @@ def test_a_path_is_no_run_and_lists_are_taken(run, tmp_path):
 
 
 def test_settings_are_what_their_hints_say():
-    from vae_jax.typed import conform_fields
+    from vae_jax.options.typed import conform_fields
 
     assert conform_fields(Settings(), {}) == Settings()

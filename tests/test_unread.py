@@ -9,7 +9,7 @@ from options import make, tiny
 
 from vae_jax.cli import main
 from vae_jax.errors import InputError
-from vae_jax.measuring import evaluate_run
+from vae_jax.tasks.measuring import evaluate_run
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_adding_what_reads_it_works(words, more, folder, monkeypatch, capsys):
 
 
 def test_settings_from_python_are_read_or_refused(folder):
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
 
     run = Run.load(folder / "run")
     with pytest.raises(InputError, match="--chains: is not used by the requested metrics"):

@@ -10,16 +10,16 @@ from PIL import Image
 
 from vae_jax import data
 from vae_jax.cli import main
-from vae_jax.config import Config
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.evaluation import encode_all, evaluate
 from vae_jax.models import M2, VAE, Classifier
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
-from vae_jax.rundata import facts_of
-from vae_jax.runs import Run
-from vae_jax.user_images import user_batches
+from vae_jax.runs.config import Config
+from vae_jax.runs.inputs import user_batches
+from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import facts_of
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8)

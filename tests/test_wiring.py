@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 import support
 
-from vae_jax import training
-from vae_jax.config import Config, Evaluation, Logging
 from vae_jax.data.config import DataConfig
 from vae_jax.evaluation import evaluate
 from vae_jax.models import VAE
@@ -23,8 +21,10 @@ from vae_jax.networks import MLP
 from vae_jax.objectives import Aggressive, Beta, Factor
 from vae_jax.posteriors import Categorical
 from vae_jax.priors import UniformCategorical
-from vae_jax.runs import Run
+from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.runs.run import Run
 from vae_jax.schedules import Linear
+from vae_jax.tasks import training
 from vae_jax.train import LearningRate, MeshConfig, Optimizer
 
 SMALL = MLP((16,))

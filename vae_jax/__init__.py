@@ -18,27 +18,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vae_jax import metrics
     from vae_jax.api import evaluate_run, experiment, resume, sweep, train_run
-    from vae_jax.config import Config, Evaluation, Logging
     from vae_jax.data import DataConfig
     from vae_jax.errors import InputError
     from vae_jax.model import Aux, Context, Model
     from vae_jax.models import VAE, Autoencoder
-    from vae_jax.runs import Run
+    from vae_jax.runs.config import Config, Evaluation, Logging
+    from vae_jax.runs.run import Run
     from vae_jax.train import MeshConfig, Optimizer, TrainState, make_train_step, pmap_step
 
 _HOME = {
     "Autoencoder": "vae_jax.models",
     "Aux": "vae_jax.model",
-    "Config": "vae_jax.config",
+    "Config": "vae_jax.runs.config",
     "Context": "vae_jax.model",
     "DataConfig": "vae_jax.data",
-    "Evaluation": "vae_jax.config",
+    "Evaluation": "vae_jax.runs.config",
     "InputError": "vae_jax.errors",
-    "Logging": "vae_jax.config",
+    "Logging": "vae_jax.runs.config",
     "MeshConfig": "vae_jax.train",
     "Model": "vae_jax.model",
     "Optimizer": "vae_jax.train",
-    "Run": "vae_jax.runs",
+    "Run": "vae_jax.runs.run",
     "TrainState": "vae_jax.train",
     "VAE": "vae_jax.models",
     "evaluate_run": "vae_jax.api",

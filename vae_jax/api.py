@@ -6,18 +6,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_jax import config as configs
-from vae_jax import data, experiments_index, idle, training
-from vae_jax.cli.progress import Progress
-from vae_jax.cli.sweep import run_sweep
-from vae_jax.config import Config
+from vae_jax import data
 from vae_jax.errors import InputError, nearest
-from vae_jax.measuring import check_names, evaluate_run
-from vae_jax.runs import Run
-from vae_jax.sweeps import plan
-from vae_jax.sweeps.record import Sweep
+from vae_jax.options.typed import conform, items
+from vae_jax.runs import config as configs
+from vae_jax.runs import experiments as experiments_index
+from vae_jax.runs import idle
+from vae_jax.runs.config import Config
+from vae_jax.runs.run import Run
+from vae_jax.tasks import training
+from vae_jax.tasks.measuring import check_names, evaluate_run
+from vae_jax.tasks.progress import Progress
+from vae_jax.tasks.sweeps import plan
+from vae_jax.tasks.sweeps.record import Sweep
+from vae_jax.tasks.sweeps.run import run_sweep
 from vae_jax.train.population import Strategy
-from vae_jax.typed import conform, items
 
 __all__ = ["evaluate_run", "experiment", "resume", "sweep", "train_run"]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from vae_jax.config import Config
+    from vae_jax.runs.config import Config
 
 # Names that other libraries use -> the option here. Where the last part of an option is the name, no entry is needed.
 _ELSEWHERE = {
@@ -69,7 +69,7 @@ def unknown_option(name: str, value: str, known: Sequence[str], target: Any) -> 
 
 def _of_another_component(name: str, value: str, config: Config) -> str | None:
     """Returns words for an option of a component that was not chosen, else None."""
-    from vae_jax.config import REGISTRIES
+    from vae_jax.runs.config import REGISTRIES
 
     parent, _, field = name.replace("-", "_").rpartition(".")
     for option, registry in REGISTRIES.items():
@@ -89,7 +89,7 @@ def _of_another_component(name: str, value: str, config: Config) -> str | None:
 
 
 def _has(config: Config, option: str) -> bool:
-    from vae_jax.config import get
+    from vae_jax.runs.config import get
 
     try:
         return get(config, option) is not None

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from vae_jax.cli.images import at_least_one, chosen, shown_split
-from vae_jax.cli.look import _load, _out, name
+from vae_jax.cli.inspect import _load, _out, name
 from vae_jax.cli.output import write
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
 
 
 @dataclass(frozen=True)

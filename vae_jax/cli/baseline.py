@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from vae_jax.bounded import read_json
 from vae_jax.errors import InputError
+from vae_jax.files.bounded import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,10 +74,10 @@ def fit_baseline(options: Baseline) -> tuple[Path, dict[str, Any]]:
     import numpy as np
 
     from vae_jax import data, figures, prng
-    from vae_jax.atomic import jsonable, write_json
     from vae_jax.data.pipeline import eval_batches
     from vae_jax.evaluation.baselines import fit
-    from vae_jax.runs import environment
+    from vae_jax.files.atomic import jsonable, write_json
+    from vae_jax.runs.run import environment
 
     o = options
     path = _folder(o)
@@ -185,7 +185,7 @@ def options_of(path: Path) -> dict[str, Any] | None:
 def _folder(o: Baseline) -> Path:
     from vae_jax.errors import nearest
     from vae_jax.evaluation.baselines import BASELINES
-    from vae_jax.training import free_folder
+    from vae_jax.tasks.training import free_folder
 
     if o.kind not in BASELINES:
         raise InputError(f"--kind: no baseline {o.kind!r}; {nearest(o.kind, BASELINES)}")

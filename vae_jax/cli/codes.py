@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from vae_jax import bounded
 from vae_jax.cli import unread
 from vae_jax.cli.conditions import asked, stored
 from vae_jax.cli.images import at_least_one, shown_split
-from vae_jax.cli.look import MOST, PICTURES, name, seed
+from vae_jax.cli.inspect import MOST, PICTURES, name, seed
 from vae_jax.cli.output import counting, destination, write
 from vae_jax.errors import InputError
+from vae_jax.files import bounded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,10 +46,10 @@ class Encode:
         if not self.draw:
             unread.refuse(self, "--draw True", "seed")
         out = destination(self.out, self.out, (".npz",))
-        from vae_jax.runs import Run
+        from vae_jax.runs.run import Run
 
         run = Run.load(self.run)
-        from vae_jax.user_images import user_batches
+        from vae_jax.runs.inputs import user_batches
 
         batches, source = user_batches(
             run, self.input, shown_split(run, self.split), self.batch_size, asked=self.split is not None
@@ -95,7 +95,7 @@ class Decode:
         if self.pixels != "sample":
             unread.refuse(self, "--pixels sample", "seed")
         out = destination(self.out, self.out, PICTURES)
-        from vae_jax.runs import Run
+        from vae_jax.runs.run import Run
 
         run = Run.load(self.run)
         z = read_codes(self.input, self.array, run.config.model.latent_dim)

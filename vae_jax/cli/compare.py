@@ -55,9 +55,9 @@ def options_of(path: Path) -> dict[str, Any]:
     Raises:
       InputError: it is neither.
     """
-    from vae_jax import config as configs
     from vae_jax.cli import baseline
-    from vae_jax.runs import Run
+    from vae_jax.runs import config as configs
+    from vae_jax.runs.run import Run
 
     found = baseline.options_of(path)
     return configs.to_dict(Run.load(path).config) if found is None else found
@@ -92,7 +92,7 @@ def _text(value: Any) -> str:
 
 def measured(path: Path) -> dict[str, Any]:
     """Returns the metrics of a run or baseline with their origin: eval.json, else the last training line."""
-    from vae_jax import evaluations
+    from vae_jax.evaluation import eval_file as evaluations
     from vae_jax.figures import read_metrics
 
     file = path / "eval.json"

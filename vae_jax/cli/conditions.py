@@ -10,7 +10,7 @@ from vae_jax.errors import InputError
 if TYPE_CHECKING:
     import numpy as np
 
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
     from vae_jax.train import TrainState
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import tyro
 
-from vae_jax.settings import Settings
+from vae_jax.evaluation.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Evaluate(Settings):
 
     def __call__(self) -> None:
         from vae_jax.cli.output import counting, destination
-        from vae_jax.measuring import evaluate_run, refusal
-        from vae_jax.runs import Run
+        from vae_jax.runs.run import Run
+        from vae_jax.tasks.measuring import evaluate_run, refusal
 
         out = destination(self.out, self.run / "eval.json", (".json",))
         run = Run.load(self.run)
@@ -74,7 +74,7 @@ def print_result(result: dict[str, Any]) -> None:
 
     from vae_jax.evaluation.measures import MEASURES
     from vae_jax.evaluation.reading import digits
-    from vae_jax.targets import target_text
+    from vae_jax.runs.targets import target_text
 
     p = result["protocol"]
     shape = "x".join(map(str, p["image_shape"]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vae_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
 
 
 def shown_split(run: Run, split: str | None) -> str:

@@ -10,8 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 import tyro
 
-from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.errors import InputError, nearest
+from vae_jax.files.bounded import DEFAULT_BYTES
 
 What = Literal[
     "all",
@@ -67,7 +67,7 @@ def experiments() -> list[Row]:
     """Returns the experiments; their files are parsed, not run."""
     import ast
 
-    from vae_jax import experiments_index as index
+    from vae_jax.runs import experiments as index
 
     rows = []
     for name, path in index.all_experiments().items():
@@ -83,7 +83,7 @@ def registry(option: str) -> Callable[[], list[Row]]:
     """Returns a function that lists the components of one registry of the config."""
 
     def rows() -> list[Row]:
-        from vae_jax.config import REGISTRIES
+        from vae_jax.runs.config import REGISTRIES
 
         return components(REGISTRIES[option])
 

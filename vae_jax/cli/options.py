@@ -17,7 +17,7 @@ from vae_jax.cli import advice
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from vae_jax.config import Config
+    from vae_jax.runs.config import Config
 
 T = TypeVar("T")
 
@@ -59,8 +59,8 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
       InputError: unknown option or component (the nearest name is offered), wrong type, value out of range.
       SystemExit: `--help` was asked for and printed.
     """
-    from vae_jax import config as configs
     from vae_jax import data
+    from vae_jax.runs import config as configs
 
     words, given = _take_data(list(argv))
     if given is not None:  # before the other options of the data, which are set on top of it
@@ -132,7 +132,7 @@ def _take_components(argv: list[str], registries: dict[str, Any]) -> tuple[list[
 
 
 def _component_help(config: Config) -> str:
-    from vae_jax import config as configs
+    from vae_jax.runs import config as configs
 
     lines = ["Components, chosen by name (their options below are those of the present choice):"]
     for option, registry in configs.REGISTRIES.items():

@@ -40,7 +40,7 @@ def write(path: Path, arrays: Mapping[str, Any], figure: Any = None) -> None:
     Raises:
       InputError: the file cannot be written.
     """
-    from vae_jax.atomic import replacing
+    from vae_jax.files.atomic import replacing
 
     try:
         path.parent.mkdir(exist_ok=True)

@@ -13,8 +13,8 @@ from vae_jax.errors import InputError
 from vae_jax.report.plane import Map, check_map
 
 if TYPE_CHECKING:
-    from vae_jax.report.page import Entry
-    from vae_jax.runs import Run
+    from vae_jax.report.views import Entry
+    from vae_jax.runs.run import Run
     from vae_jax.train import TrainState
 
 
@@ -38,11 +38,11 @@ class Report:
     """Checkpoint to show (default: the newest of a finished run)."""
 
     def __call__(self) -> None:
-        from vae_jax.atomic import replacing
         from vae_jax.cli.compare import labels
-        from vae_jax.cli.look import seed
+        from vae_jax.cli.inspect import seed
         from vae_jax.cli.output import counting, destination
-        from vae_jax.runs import Run
+        from vae_jax.files.atomic import replacing
+        from vae_jax.runs.run import Run
 
         if not self.runs:
             raise InputError("report: no run given; name one or more run folders")
@@ -74,9 +74,8 @@ def gather(
       InputError: no checkpoint, an unfinished run, or an eval.json that cannot be read.
     """
     from vae_jax.figures import read_metrics
-    from vae_jax.measuring import finished
-    from vae_jax.report.look import look
-    from vae_jax.report.page import Entry
+    from vae_jax.report.views import Entry, look
+    from vae_jax.tasks.measuring import finished
 
     state = finished(run, step)
     result, origin = numbers(run, state, report)
@@ -90,8 +89,8 @@ def numbers(run: Run, state: TrainState, report: Callable[[int, int], None]) -> 
     Raises:
       InputError: eval.json cannot be read.
     """
-    from vae_jax import evaluations
-    from vae_jax.measuring import evaluate_run
+    from vae_jax.evaluation import eval_file as evaluations
+    from vae_jax.tasks.measuring import evaluate_run
 
     file, now = run.path / "eval.json", int(state.step)
     why = "there is no eval.json"

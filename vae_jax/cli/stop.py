@@ -3,7 +3,7 @@
 Python's own way, a KeyboardInterrupt, is not safe here. Raised inside a callback of JAX (its hook for the garbage
 collector, say) it is swallowed and the command continues. Raised elsewhere it ends the interpreter while XLA's threads
 still compute, which is a segmentation fault. So the process leaves without unwinding: files appear only when they are
-complete (`vae_jax.atomic`), and checkpoints survive a kill at any moment.
+complete (`vae_jax.files.atomic`), and checkpoints survive a kill at any moment.
 
 The training loop puts a flag in place of these handlers (`train.signals`), to save a checkpoint first. The second
 signal is ours again.
@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 
-from vae_jax.atomic import discard, forget
+from vae_jax.files.atomic import discard, forget
 
 GRACE_SECONDS = 1.0  # for a handler in Python; the main thread may be inside XLA for minutes
 

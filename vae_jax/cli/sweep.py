@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
-    from vae_jax.config import Config
+    from vae_jax.runs.config import Config
 
 HELP = """usage: vae-jax sweep EXP [--seeds 0:8] [--vary OPTION=A,B,... [OPTION=C,D,...]] [--metrics A,B] [--data PATH]
                      [--workdir DIR] [--resume] [--smoke] [--quiet] [--strategy vmap|map] [--OPTION VALUE ...]
@@ -31,8 +31,8 @@ OWN = ("--seeds", "--vary", "--metrics", "--strategy")
 
 def sweep(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
-    from vae_jax import experiments_index as index
     from vae_jax.cli.train import split
+    from vae_jax.runs import experiments as index
 
     own, rest = take_own(argv)
     if any(word.partition("=")[0] == "--seed" for word in rest):
@@ -86,14 +86,14 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     """Returns the `Sweep` that the words describe.
 
     Raises:
-      InputError: see `vae_jax.sweeps.plan`; and whatever `vae-jax train` refuses.
+      InputError: see `vae_jax.tasks.sweeps.plan`; and whatever `vae-jax train` refuses.
     """
-    from vae_jax import config as configs
-    from vae_jax import idle
     from vae_jax.cli.options import given, parse_config
-    from vae_jax.measuring import check_names
-    from vae_jax.sweeps import plan
-    from vae_jax.sweeps.record import Sweep
+    from vae_jax.runs import config as configs
+    from vae_jax.runs import idle
+    from vae_jax.tasks.measuring import check_names
+    from vae_jax.tasks.sweeps import plan
+    from vae_jax.tasks.sweeps.record import Sweep
 
     vary = plan.parse_vary(own.get("--vary", []))
     if not vary and "--seeds" not in own:
@@ -124,25 +124,9 @@ def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options:
     return Sweep(experiment, tuple(members), seeds, vary, metrics, strategy)
 
 
-def run_sweep(plan: Any, workdir: Path | None, *, resume: bool, quiet: bool) -> tuple[dict[str, Any], Path]:
-    """Makes a `Sweep` with a progress display; returns (the content of sweep.json, the folder)."""
-    from vae_jax.cli.progress import Progress
-    from vae_jax.sweeps.record import FILE
-    from vae_jax.sweeps.run import plan as make_groups
-    from vae_jax.sweeps.run import sweep_run
-    from vae_jax.training import free_folder, newest_folder
-
-    name = f"{plan.experiment}-sweep"
-    folder = workdir or (newest_folder(name, file=FILE) if resume else free_folder(name))
-    groups = make_groups(plan, folder if resume else None)
-    steps = sum(plan.members[group[0]].config.steps for group in groups[0])
-    with Progress(steps, quiet=quiet) as progress:
-        values = sweep_run(plan, folder, groups, resume=resume, report=progress.report, say=progress.say)
-    return values, folder
-
-
 def _sweep(plan: Any, workdir: Path | None, flags: set[str]) -> int:
-    from vae_jax.sweeps import table
+    from vae_jax.tasks.sweeps import table
+    from vae_jax.tasks.sweeps.run import run_sweep
 
     values, folder = run_sweep(plan, workdir, resume="--resume" in flags, quiet="--quiet" in flags)
     table.print_table(values)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_jax import idle
 from vae_jax.cli.options import given, parse_config
 from vae_jax.errors import InputError, nearest, quoted
+from vae_jax.runs import idle
 
 if TYPE_CHECKING:
-    from vae_jax.config import Config
-    from vae_jax.runs import Run
+    from vae_jax.runs.config import Config
+    from vae_jax.runs.run import Run
 
 FLAGS = ("--resume", "--smoke", "--distributed", "--quiet")
 RUNS = ("--resume", "--init-from")  # options that name a run
@@ -39,12 +39,12 @@ def train(argv: list[str]) -> int:
 
 def _new(name: str | None, init_from: Path | None, workdir: Path | None, flags: set[str], words: list[str]) -> int:
     """Trains an experiment, or the options of the run that it starts from, in a folder of its own."""
-    from vae_jax import experiments_index as index
-    from vae_jax.config import keep_targets
+    from vae_jax.runs import experiments as index
+    from vae_jax.runs.config import keep_targets
 
     origin = None
     if init_from is not None:
-        from vae_jax.runs import Run
+        from vae_jax.runs.run import Run
 
         origin = Run.load(init_from)
     if name is not None:
@@ -63,8 +63,8 @@ def _new(name: str | None, init_from: Path | None, workdir: Path | None, flags: 
 
 def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set[str], words: list[str]) -> int:
     """Continues a run with its own options; those on the command line come on top."""
-    from vae_jax.config import keep_targets
-    from vae_jax.runs import Run, is_torso
+    from vae_jax.runs.config import keep_targets
+    from vae_jax.runs.run import Run, is_torso
 
     path = find_run(name, run, workdir)
     if is_torso(path):
@@ -102,8 +102,8 @@ def find_run(name: str | None, run: Path | None, workdir: Path | None) -> Path:
     Raises:
       InputError: two different folders were named, or none.
     """
-    from vae_jax import experiments_index as index
-    from vae_jax.training import newest_folder
+    from vae_jax.runs import experiments as index
+    from vae_jax.tasks.training import newest_folder
 
     if run is None and name is not None and _is_folder(name):
         run, name = Path(name), None
@@ -126,7 +126,7 @@ def _newest_of_all() -> str:
 
 def _is_folder(word: str) -> bool:
     """Says whether a word names a folder, not an experiment: whoever has a folder `beta_vae` means the experiment."""
-    from vae_jax import experiments_index as index
+    from vae_jax.runs import experiments as index
 
     return Path(word).is_dir() and word not in index.all_experiments()
 
@@ -177,7 +177,7 @@ def take_runs(argv: list[str]) -> tuple[dict[str, Path], list[str]]:
 
 def _is_run(word: str, before: list[str]) -> bool:
     """Says whether the word after --resume names a run: a folder, or a path, or anything when EXP came before."""
-    from vae_jax import experiments_index as index
+    from vae_jax.runs import experiments as index
 
     if (Path(word) / "config.json").is_file() or _is_folder(word) or (before and not before[0].startswith("-")):
         return True
@@ -229,7 +229,7 @@ def _near(word: str, known: tuple[str, ...]) -> bool:
 
 def help_text() -> str:
     """Returns `vae-jax train --help` without an experiment."""
-    from vae_jax import experiments_index as index
+    from vae_jax.runs import experiments as index
 
     found = index.all_experiments()
     width = max(map(len, found), default=0)
@@ -254,9 +254,9 @@ def _train(
     init_from: Run | None = None,
 ) -> int:
     from vae_jax.cli.evaluate import print_result
-    from vae_jax.cli.progress import Progress
-    from vae_jax.measuring import evaluate_run
-    from vae_jax.training import train_run
+    from vae_jax.tasks.measuring import evaluate_run
+    from vae_jax.tasks.progress import Progress
+    from vae_jax.tasks.training import train_run
 
     with Progress(config.steps, quiet="--quiet" in flags) as progress:
         run = train_run(

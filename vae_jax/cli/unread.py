@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from vae_jax.errors import InputError
-from vae_jax.idle import value_text
+from vae_jax.runs.idle import value_text
 
 
 def refuse(command: Any, fix: str, *options: str) -> None:

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.data import catalog, classes, digits, folder, labels, limit, mnist, npz, pick, prepared, sprites
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
@@ -19,6 +18,7 @@ from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, p
 from vae_jax.data.source import SPLITS, Batch, Info, Source, no_validation
 from vae_jax.data.stream import GrainStream
 from vae_jax.errors import InputError, nearest, quoted, shown
+from vae_jax.files.bounded import DEFAULT_BYTES
 
 __all__ = [
     "DATASETS",

@@ -26,12 +26,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from etils import epath
 
-from vae_jax.atomic import temporary_folder
-from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.data import digits, folder, mnist, npz, prepared, record_files, sprites
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import ArrayRecords, Info, Records, Source
 from vae_jax.errors import InputError
+from vae_jax.files.atomic import temporary_folder
+from vae_jax.files.bounded import DEFAULT_BYTES
 
 _CHUNK = 4096  # examples in memory at a time
 _SHARD_BYTES = 256 << 20  # of pixels, before compression

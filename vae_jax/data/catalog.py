@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_jax import bounded
 from vae_jax.data import idx, mnist, prepared
 from vae_jax.errors import InputError
+from vae_jax.files import bounded
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.errors import InputError
+from vae_jax.files.bounded import DEFAULT_BYTES
 
 
 @dataclass(frozen=True)

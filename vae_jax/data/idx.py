@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax import bounded
-from vae_jax.atomic import replacing
 from vae_jax.errors import InputError
+from vae_jax.files import bounded
+from vae_jax.files.atomic import replacing
 
 _MOST_BYTES = 64 << 20  # the largest pinned file, 60,000 images, has 47,040,016
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax import bounded
 from vae_jax.data import split as split_lib
 from vae_jax.data import values
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
 from vae_jax.errors import InputError, nearest
+from vae_jax.files import bounded
 
 _KEYS = ("images", "labels", "factors", "cond")
 # Names under which other programs save what is read here.

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from vae_jax import bounded
-from vae_jax.bounded import DEFAULT_BYTES
 from vae_jax.data import record_files, values
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError
+from vae_jax.files import bounded
+from vae_jax.files.bounded import DEFAULT_BYTES
 
 PREFIX = "vae_jax_"  # keeps our data sets apart from TFDS's own of the same name
 VERSION = "1.0.0"

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from vae_jax import prng
 from vae_jax.distributions import concrete, gaussian
 from vae_jax.distributions.gaussian import DiagGaussian
-from vae_jax.distributions.likelihoods import cross_entropy
+from vae_jax.distributions.special import cross_entropy
 
 TINY = 1e-30  # variance of a value that is certain: its logarithm is written to files
 

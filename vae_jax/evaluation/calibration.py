@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import prng
-from vae_jax.distributions.likelihoods import AutoregressivePixels, BernoulliPixels, GaussianPixels
 from vae_jax.errors import InputError
 from vae_jax.evaluation.likelihood import Estimate, model_inputs
 from vae_jax.evaluation.subject import Subject
+from vae_jax.likelihoods.decoded import AutoregressivePixels, BernoulliPixels, GaussianPixels
 
 BINS = 15  # of probabilities (arXiv:1706.04599)
 LEVELS = np.arange(1, 20) / 20.0  # of the distribution function

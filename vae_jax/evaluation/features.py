@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import bounded, prng
+from vae_jax import prng
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import draw
+from vae_jax.files import bounded
 
 if TYPE_CHECKING:
     from vae_jax.evaluation.subject import Subject
@@ -53,11 +54,17 @@ class Extractor(NamedTuple):
 
 
 def pair(subject: Subject) -> Pair:
-    """Returns the features of a split and of samples of the prior, as `--features` and `--samples` ask.
+    """Returns the features of a split and of samples of the prior, as `--features` and `--samples` select them.
+
+    They are made once per subject: several metrics share them.
 
     Raises:
       InputError: no prior, an extractor that is none or takes images of another size, or features that do not match.
     """
+    return subject.once("features", lambda: _pair(subject))
+
+
+def _pair(subject: Subject) -> Pair:
     asked = subject.settings.features
     if asked.endswith(".npz"):
         real, generated = read(Path(asked))
@@ -116,7 +123,7 @@ def extractor(subject: Subject) -> Extractor:
             "Inception-v3, or an .npz of features"
         )
     if path.is_file():
-        from vae_jax.evaluation import inception
+        from vae_jax.evaluation import inception_weights as inception
 
         extract, frechet = inception.extractor(path, subject.run.image_shape, subject.size)
         return Extractor(extract, f"inception:{path.name}", frechet)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vae_jax.errors import InputError
+from vae_jax.evaluation.features import pair
 from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.subject import Subject
 
@@ -255,7 +256,7 @@ def mmd(real: np.ndarray, generated: np.ndarray) -> dict[str, Estimate]:
 
 def measure_frechet(subject: Subject) -> dict[str, Estimate]:
     """Returns the metric `frechet_distance` of a run."""
-    real, generated, text, called = subject.features
+    real, generated, text, called = pair(subject)
     few = min(len(real), len(generated)) <= real.shape[1]
     text += "; fewer images than features, so the covariances are singular and the distance is biased upwards" * few
     subject.protocol["frechet_distance"] = f"{text}; {called}" if called else text
@@ -264,20 +265,20 @@ def measure_frechet(subject: Subject) -> dict[str, Estimate]:
 
 def measure_precision_recall(subject: Subject) -> dict[str, Estimate]:
     """Returns the metrics `precision` and `recall` of a run."""
-    real, generated, text, _ = subject.features
+    real, generated, text, _ = pair(subject)
     subject.protocol["precision_recall"] = f"{text}; 3 neighbours"
     return precision_recall(real, generated)
 
 
 def measure_density_coverage(subject: Subject) -> dict[str, Estimate]:
     """Returns the metrics `density` and `coverage` of a run."""
-    real, generated, text, _ = subject.features
+    real, generated, text, _ = pair(subject)
     subject.protocol["density_coverage"] = f"{text}; 5 neighbours"
     return density_coverage(real, generated)
 
 
 def measure_mmd(subject: Subject) -> dict[str, Estimate]:
     """Returns the metrics `mmd_polynomial` and `mmd_rbf` of a run."""
-    real, generated, text, _ = subject.features
+    real, generated, text, _ = pair(subject)
     subject.protocol["mmd"] = f"{text}; unbiased squares; kernels (x.y / F + 1)^3, and Gaussian of the median distance"
     return mmd(real, generated)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from vae_jax.errors import InputError
 from vae_jax.evaluation.likelihood import Estimate
+from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
-from vae_jax.settings import Settings
 
 
 class Measure(NamedTuple):
@@ -76,21 +76,21 @@ MEASURES: dict[str, Measure] = {
         "information",
     ),
     "inference_gap": Measure(
-        "vae_jax.evaluation.gaps:inference_gap",
+        "vae_jax.evaluation.inference_gaps:inference_gap",
         "log p(x) (the higher of AIS and IW-k) minus ELBO, nats",
         "arXiv:1801.03558",
         "gaps",
         ("k", *CHAINS, *LOCAL),
     ),
     "approximation_gap": Measure(
-        "vae_jax.evaluation.gaps:approximation_gap",
+        "vae_jax.evaluation.inference_gaps:approximation_gap",
         "log p(x) minus the ELBO of the best diagonal Gaussian of each image, nats",
         "arXiv:1801.03558",
         "gaps",
         ("k", *CHAINS, *LOCAL),
     ),
     "amortisation_gap": Measure(
-        "vae_jax.evaluation.gaps:amortisation_gap",
+        "vae_jax.evaluation.inference_gaps:amortisation_gap",
         "ELBO of the best diagonal Gaussian of each image minus that of the encoder, nats",
         "arXiv:1801.03558",
         "gaps",

@@ -15,8 +15,8 @@ from scipy.special import logsumexp
 from vae_jax import prng
 from vae_jax.evaluation.ais import Annealed, ais, sigmoid_temperatures, tune
 from vae_jax.evaluation.chunks import chunks, require_density
+from vae_jax.evaluation.settings import Settings
 from vae_jax.model import Joint, Model
-from vae_jax.settings import Settings
 from vae_jax.train.state import TrainState
 
 

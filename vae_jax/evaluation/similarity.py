@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.distributions import losses
 from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.subject import Subject
+from vae_jax.likelihoods import losses
 
 CHUNK = 256  # images compared at a time
 

@@ -12,12 +12,11 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import Codes, decode_all, encode_all
-from vae_jax.settings import Settings
+from vae_jax.evaluation.settings import Settings
 
 if TYPE_CHECKING:
     from vae_jax.data import Source
-    from vae_jax.evaluation.features import Pair
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
     from vae_jax.train import TrainState
 
 
@@ -150,13 +149,6 @@ class Subject:
     def reconstructions(self) -> np.ndarray:
         """E[x|z] of the mean code of every image that is measured, float32 [N, H, W, C]."""
         return decode_all(self.run.model, self.state, self.codes.mean, cond=self.codes.cond)
-
-    @functools.cached_property
-    def features(self) -> Pair:
-        """Features of the images that are measured and of samples of the prior, as `--features` asks."""
-        from vae_jax.evaluation.features import pair
-
-        return pair(self)
 
     def outliers(self, name: str) -> Iterator[dict[str, Any]]:
         """Returns as many examples of another data set as are measured (or all, if it has fewer).

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae_jax.atomic import replacing
+from vae_jax.files.atomic import replacing
 
 DPI = 100
 TILE = 64  # small images are enlarged by a whole factor to about this many pixels

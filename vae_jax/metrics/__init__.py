@@ -26,17 +26,17 @@ Defaults are the papers' settings as disentanglement_lib (arXiv:1811.12359) ran 
 It is that of a bootstrap over rows, in which fits, votes and test rows are drawn and made again (the bins of tables
 stay), and of `udr` over the other models. `dci` and `info_mec`, too slow or unfit for that (nearest neighbors of rows
 that were drawn twice), take it from five disjoint parts of the rows, a lower bound: up to a third too small. Claimed
-against true spread over fresh rows: `benchmarks/stderr.py`, `results/stderr.json`. Where a score is at its limit, such
-as a `betavae_score` of 1.000, it does not spread and its error says nothing. No error holds the bias that a finite
+against true spread over fresh rows: `benchmarks/stderr.py`, `results/studies/stderr.json`. Where a score is at its
+limit, such as a `betavae_score` of 1.000, it does not spread and its error says nothing. No error holds the bias that a finite
 sample gives a score, nor the spread between training seeds.
 
 scikit-learn loads when a score first needs it.
 """
 
 from vae_jax.metrics.arrays import Score
-from vae_jax.metrics.gaps import Gap, jemmig, mig, rmig
 from vae_jax.metrics.importances import Dci, Method, dci
 from vae_jax.metrics.infomec import InfoMec, info_mec
+from vae_jax.metrics.information_gaps import Gap, jemmig, mig, rmig
 from vae_jax.metrics.interventions import Accuracy, betavae_score, factorvae_score
 from vae_jax.metrics.predictors import Explicitness, Sap, explicitness, sap
 from vae_jax.metrics.purity import Modularity, modularity

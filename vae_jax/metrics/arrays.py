@@ -121,7 +121,7 @@ def bootstrap_error(
 
     The whole procedure is repeated on each draw, fits, votes and test rows included, since all of them spread from
     sample to sample. Parts of the rows would be cheaper (`group_error`), but claimed half to three quarters of the true
-    spread of `irs`, `sap` and the scores that vote (`results/stderr.json`). A score's bias is not in it.
+    spread of `irs`, `sap` and the scores that vote (`results/studies/stderr.json`). A score's bias is not in it.
 
     Args:
       score: what is measured, `(*drawn rows) -> values`.

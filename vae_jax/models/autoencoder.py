@@ -8,8 +8,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from vae_jax import distributions as dist
-from vae_jax import networks, prng
+from vae_jax import likelihoods, networks, prng
 from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
 
 
@@ -21,7 +20,7 @@ class Autoencoder:
     """Number of code dimensions."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Encoder and decoder; `linear` gives the linear autoencoder, whose optimum is PCA."""
-    likelihood: dist.PixelLikelihood = field(default_factory=dist.Bernoulli)
+    likelihood: likelihoods.PixelLikelihood = field(default_factory=likelihoods.Bernoulli)
     """The reconstruction loss is -log p(x|z) of this: Gaussian is squared error, Bernoulli is cross entropy."""
     corruption: Literal["none", "gaussian", "mask"] = "none"
     """Noise put on the encoder's input in training; the target stays clean."""

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import distributions as dist
-from vae_jax import networks, posteriors, prng
+from vae_jax import likelihoods, networks, posteriors, prng
 from vae_jax.distributions import dense, experts
 from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Joint, Metrics, Model, Params, State
@@ -25,7 +25,7 @@ class Multimodal:
     """Number of latent dimensions."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Encoder and decoder of the image."""
-    likelihood: dist.PixelLikelihood = field(default_factory=dist.Bernoulli)
+    likelihood: likelihoods.PixelLikelihood = field(default_factory=likelihoods.Bernoulli)
     """Distribution of pixels given the code."""
     fusion: Literal["poe", "moe"] = "poe"
     """q(z|x, y): product of experts with the prior (MVAE), or their even mixture (MMVAE)."""

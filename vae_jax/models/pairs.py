@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vae_jax import distributions as dist
-from vae_jax import objectives, posteriors, priors
+from vae_jax import likelihoods, objectives, posteriors, priors
 from vae_jax.errors import InputError
 from vae_jax.schedules import Constant
 
@@ -118,7 +117,7 @@ def _check_gradient(c: VAE, names: _Names) -> None:
         )
 
 
-def check_one_pass(network: Network, likelihood: dist.PixelLikelihood) -> None:
+def check_one_pass(network: Network, likelihood: likelihoods.PixelLikelihood) -> None:
     """Raises InputError for parts that models with several decodings of one image (m2, multimodal) cannot take."""
     if network.autoregressive:
         raise InputError("model.network: this model needs a decoder that reads no pixels; choose --model.network mlp")
@@ -154,7 +153,7 @@ class _Names:
             "prior": priors.PRIORS,
             "objective": objectives.OBJECTIVES,
             "gradient": objectives.GRADIENTS,
-            "likelihood": dist.LIKELIHOODS,
+            "likelihood": likelihoods.LIKELIHOODS,
         }
         for kind, table in tables.items():
             part = getattr(c, kind)

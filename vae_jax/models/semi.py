@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import distributions as dist
-from vae_jax import networks, posteriors, prng
+from vae_jax import likelihoods, networks, posteriors, prng
 from vae_jax.distributions import dense
 from vae_jax.errors import InputError
 from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Joint, Metrics, Model, Params, State
@@ -27,7 +27,7 @@ class M2:
     """Number of latent dimensions besides the class; with many the code holds the class too, and y means less."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Classifier, encoder and decoder."""
-    likelihood: dist.PixelLikelihood = field(default_factory=dist.Bernoulli)
+    likelihood: likelihoods.PixelLikelihood = field(default_factory=likelihoods.Bernoulli)
     """Distribution of pixels given class and code."""
     alpha: float = 3.0
     """Weight of the classification loss -log q(y|x); a large one makes q(y|x) sure before p(x|y, z) can object."""

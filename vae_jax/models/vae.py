@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax import collectives, networks, objectives, posteriors, priors, prng
+from vae_jax import collectives, likelihoods, networks, objectives, posteriors, priors, prng
 from vae_jax import distributions as dist
 from vae_jax.distributions.categorical import expected_code
 from vae_jax.errors import InputError
@@ -29,7 +29,7 @@ class VAE:
     """Number of latent dimensions (of latent variables, where each is a category)."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Encoder and decoder."""
-    likelihood: dist.PixelLikelihood = field(default_factory=dist.Bernoulli)
+    likelihood: likelihoods.PixelLikelihood = field(default_factory=likelihoods.Bernoulli)
     """Distribution of pixels given the code."""
     prior: priors.Prior = field(default_factory=priors.Normal)
     """Distribution of codes."""
@@ -161,7 +161,7 @@ def vae(config: VAE, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS)
         own, running = part(params, "likelihood"), state.get("likelihood", {})
         if c.network.autoregressive:
             net = jax.tree_util.Partial(given, params, running, z, cond)
-            return dist.AutoregressivePixels(net, jnp.zeros((len(z), *image_shape)))
+            return likelihoods.AutoregressivePixels(net, jnp.zeros((len(z), *image_shape)))
         return likelihood.build(outputs(params, z, cond), own, running)
 
     def forward(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int) -> _Draw:

@@ -1,8 +1,8 @@
 """Priors over codes."""
 
+from vae_jax.priors.ar1 import DeltaAR1
 from vae_jax.priors.autoregressive import Autoregressive
 from vae_jax.priors.base import Links, Prior
-from vae_jax.priors.delta import DeltaAR1
 from vae_jax.priors.discrete import BernoulliPrior, JointPrior, UniformCategorical
 from vae_jax.priors.exemplar import Exemplar
 from vae_jax.priors.flow import FlowPrior

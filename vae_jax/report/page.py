@@ -6,20 +6,19 @@ import datetime
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from vae_jax import config as configs
-from vae_jax.evaluations import difference
+from vae_jax.evaluation.eval_file import difference
 from vae_jax.report import panels
-from vae_jax.report.look import Look
-from vae_jax.targets import target_text
+from vae_jax.report.views import Entry
+from vae_jax.runs import config as configs
+from vae_jax.runs.targets import target_text
 
 if TYPE_CHECKING:
-    from vae_jax.runs import Run
+    from vae_jax.runs.run import Run
 
 # Section -> heading, in the order of the page.
 SECTIONS = {
@@ -37,27 +36,6 @@ SECTIONS = {
     "environment": "Environment",
 }
 HEADLINES = ("elbo", "rate", "distortion", "accuracy", "mse", "active_units")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One run of a report.
-
-    Attributes:
-      name: what it is called on the page.
-      run: the run.
-      look: what can be seen of it.
-      result: its eval.json, or the same made for the report.
-      origin: where `result` comes from.
-      lines: its metrics.jsonl.
-    """
-
-    name: str
-    run: Run
-    look: Look
-    result: Mapping[str, Any]
-    origin: str
-    lines: Sequence[Mapping[str, Any]]
 
 
 def page(entries: Sequence[Entry], meanings: Mapping[str, str] | None = None) -> str:
@@ -208,7 +186,7 @@ def _text(value: Any) -> str:
 
 
 def _environment(entry: Entry) -> dict[str, str]:
-    from vae_jax.runs import read_environment
+    from vae_jax.runs.run import read_environment
 
     held = read_environment(entry.run.path)
     packages = held.pop("packages")
@@ -220,7 +198,7 @@ def _environment(entry: Entry) -> dict[str, str]:
 def _made() -> str:
     from importlib.metadata import version
 
-    from vae_jax.runs import commit
+    from vae_jax.runs.run import commit
 
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return f"vae_jax {version('vae_jax')}, commit {(commit() or 'unknown')[:12]}, {now}"

@@ -13,8 +13,7 @@ from vae_jax.report.charts import Series
 from vae_jax.report.pictures import Picture, tiles
 
 if TYPE_CHECKING:
-    from vae_jax.report.look import Plane
-    from vae_jax.report.page import Entry
+    from vae_jax.report.views import Entry, Plane
 
 # metric -> (title, unit, the axis begins at 0)
 CURVES = {

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.atomic import replacing
+from vae_jax.files.atomic import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,76 @@
+"""`vae-jax fit-prior RUN`: a density of the run's codes, fitted after training, for `vae-jax sample RUN --prior`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from vae_jax.errors import quoted
+
+
+@dataclass(frozen=True)
+class FitPrior:
+    """Fit a density to the codes of the training images; `vae-jax sample RUN --prior KIND` then draws from it."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    kind: str = "gmm"
+    """gmm (full covariances), flow, or two-stage (a second VAE on the codes)."""
+    components: int = 10
+    """Gaussians of gmm."""
+    steps: int = 3000
+    """Updates of flow and two-stage."""
+    limit: int = 100_000
+    """Most images of a split that are encoded, drawn at random; 0 for all."""
+    split: str | None = None
+    """Split whose codes score the density (default: the one that the run evaluates)."""
+    seed: int = 0
+    """Seed of the codes' noise, the initialisation and the batches."""
+    step: int | None = None
+    """Checkpoint (default: the newest)."""
+    out: Path | None = None
+    """Folder to write KIND.json and KIND.npz into (default: RUN/prior)."""
+
+    def __call__(self) -> None:
+        from vae_jax.cli import unread
+        from vae_jax.cli.inspect import seed
+        from vae_jax.cli.output import counting
+        from vae_jax.runs.run import Run
+
+        if self.kind == "gmm":
+            unread.refuse(self, "--kind flow or --kind two-stage", "steps")
+        else:
+            unread.refuse(self, "--kind gmm", "components")
+        with counting("encoding") as report:
+            from vae_jax.tasks.fit_prior import fit_prior
+
+            path, about = fit_prior(
+                Run.load(self.run),
+                self.kind,
+                components=self.components,
+                steps=self.steps,
+                limit=self.limit,
+                split=self.split,
+                seed=seed(self.seed),
+                step=self.step,
+                out=self.out,
+                report=report,
+            )
+        held = about["log_density"]["held_out"]
+        words = "log density" if about["exact"] else "bound on the log density (100 importance samples)"
+        print(f"{self.kind} fitted to {about['codes']:,} codes, {about['drawn']}")
+        print(f"{words} of {held['n']:,} codes of the {about['split']} split: {_shown(held)} nats")
+        print(f"  of the training codes: {_shown(about['log_density']['train'])} nats")
+        print(f"written to {path}; draw from it with: {_command(self.run, self.kind, self.out, path)}")
+
+
+def _shown(estimate: dict[str, Any]) -> str:
+    error = estimate["stderr"]
+    return f"{estimate['value']:.3f}" if error is None else f"{estimate['value']:.3f} +- {error:.3f}"
+
+
+def _command(run: Path, kind: str, out: Path | None, path: Path) -> str:
+    return f"vae-jax sample {quoted(run)} --prior {kind if out is None else quoted(path)}"

@@ -1,0 +1,192 @@
+"""Likelihood configs: how decoder outputs become a distribution over images.
+
+Each is a frozen dataclass that is also the option group of the command line. A likelihood may own trained parameters
+(`init_params`) and running state (`init_state`); most own neither. `fit` is called in training, `build` elsewhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import collectives
+from vae_jax.likelihoods.decoded import BernoulliPixels, GaussianPixels
+
+
+@dataclass(frozen=True)
+class PixelLikelihood:
+    """Base of the likelihood configs: no parameters, no state, one output a channel.
+
+    Attributes:
+      support: the range of x, checked once against the data before training.
+      closed: whether the ends of `support` belong to it.
+      levels: number of values of x, evenly spaced over [0, 1], that have a mass; None for a density.
+      normalised: whether it is a density (or mass function) of x; False for losses such as MS-SSIM.
+    """
+
+    normalised: ClassVar[bool] = True
+    closed: ClassVar[bool] = True
+    levels: ClassVar[int | None] = None
+
+    @property
+    def support(self) -> tuple[float, float]:
+        return (-math.inf, math.inf)
+
+    def cell_width(self, levels: int | None, dequantized: bool) -> float | None:
+        """Returns the volume a dimension of one value of discrete data, where bits per dimension mean something.
+
+        Args:
+          levels: number of values of a pixel before dequantisation; None for real numbers.
+          dequantized: whether uniform noise of a 256th was added.
+
+        Returns:
+          1 for masses of the data's values, 1/256 for a density of dequantised data, else None.
+        """
+        if not self.normalised or levels is None:
+            return None
+        if self.levels is not None:
+            return 1.0 if not dequantized and levels <= self.levels else None
+        return 1.0 / 256.0 if dequantized else None
+
+    def outputs(self, channels: int) -> int:
+        """Returns the number of decoder output channels for images of `channels` channels."""
+        return channels
+
+    def init_params(self) -> dict[str, jax.Array]:
+        """Returns the trained parameters."""
+        return {}
+
+    def init_state(self) -> dict[str, jax.Array]:
+        """Returns the running state."""
+        return {}
+
+    def build(self, out: jax.Array, params: Any, state: Any) -> Any:
+        """Returns p(x|z) outside training.
+
+        Args:
+          out: decoder outputs [B, H, W, outputs(channels)], float32.
+          params: trained parameters, as of `init_params`.
+          state: running state, as of `init_state`.
+        """
+        raise TypeError(f"{type(self).__name__} must define build")
+
+    def fit(self, out: jax.Array, x: jax.Array, params: Any, state: Any, axis_name: str | None) -> tuple[Any, Any]:
+        """Returns (p(x|z), new state) in training, when x is known.
+
+        Args:
+          out: decoder outputs [B, H, W, outputs(channels)], float32.
+          x: data [B, H, W, C].
+          params: trained parameters.
+          state: running state.
+          axis_name: mapped axis over which batch statistics are taken; None in the global view.
+        """
+        del x, axis_name
+        return self.build(out, params, state), state
+
+
+@dataclass(frozen=True)
+class Bernoulli(PixelLikelihood):
+    """Bernoulli pixels on logits; data in [0, 1]."""
+
+    # Grey levels are scored as well, by cross entropy, which is no mass: bits per dimension are of binary data only.
+    levels: ClassVar[int | None] = 2
+
+    @property
+    def support(self) -> tuple[float, float]:
+        return (0.0, 1.0)
+
+    def build(self, out, params, state) -> BernoulliPixels:
+        del params, state
+        return BernoulliPixels(out)
+
+
+@dataclass(frozen=True)
+class Gaussian(PixelLikelihood):
+    """Gaussian pixels of one fixed standard deviation."""
+
+    std: float = 1.0
+    """Standard deviation of a pixel, in units of the data (which lie in [0, 1])."""
+
+    def build(self, out, params, state) -> GaussianPixels:
+        del params, state
+        return GaussianPixels(out, jnp.full((), math.log(self.std), jnp.float32))
+
+
+@dataclass(frozen=True)
+class GaussianLearned(PixelLikelihood):
+    """Gaussian pixels; one log standard deviation for all pixels, trained by gradient (arXiv:2006.13202, sec. 3)."""
+
+    init_std: float = 1.0
+    """Standard deviation at the start."""
+    min_log_std: float = -6.0
+    """Soft floor of the log standard deviation, so that a perfect pixel cannot blow the density up."""
+
+    def init_params(self):
+        return {"log_std": jnp.asarray(math.log(self.init_std), jnp.float32)}
+
+    def build(self, out, params, state) -> GaussianPixels:
+        del state
+        return GaussianPixels(out, soft_floor(params["log_std"], self.min_log_std))
+
+
+@dataclass(frozen=True)
+class GaussianPixelwise(PixelLikelihood):
+    """Gaussian pixels; the decoder gives the mean and the log standard deviation of every pixel."""
+
+    min_log_std: float = -6.0
+    """Soft floor of the log standard deviation, so that a perfect pixel cannot blow the density up."""
+
+    def outputs(self, channels: int) -> int:
+        return 2 * channels
+
+    def build(self, out, params, state) -> GaussianPixels:
+        del params, state
+        loc, log_std = jnp.split(out, 2, axis=-1)
+        return GaussianPixels(loc, soft_floor(log_std, self.min_log_std))
+
+
+@dataclass(frozen=True)
+class GaussianOptimal(PixelLikelihood):
+    """sigma-VAE: the variance that maximises the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
+
+    With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) an example, D pixels, on average.
+
+    In training sigma* is the one of the global batch; its gradient may be stopped because the likelihood is stationary
+    in it. Outside training x must not choose its own variance, or the number is no likelihood: there the running mean
+    of sigma*^2 is used.
+    """
+
+    decay: float = 0.99
+    """Decay of the running mean of sigma*^2, per step."""
+    min_log_std: float = -6.0
+    """Floor of the log standard deviation. Hard, as no gradient passes it: above it sigma* is exactly optimal."""
+
+    def init_state(self):
+        return {"mse": jnp.zeros((), jnp.float32), "weight": jnp.zeros((), jnp.float32)}
+
+    def build(self, out, params, state) -> GaussianPixels:
+        del params
+        # Before the first update there is no estimate; 1 stands in for it.
+        variance = jnp.where(state["weight"] > 0, state["mse"] / jnp.maximum(state["weight"], 1e-12), 1.0)
+        return GaussianPixels(out, self._log_std(variance))
+
+    def fit(self, out, x, params, state, axis_name):
+        del params
+        mse = collectives.pmean(jax.lax.stop_gradient(jnp.mean(jnp.square(out - x))), axis_name)
+        new = {
+            "mse": self.decay * state["mse"] + (1 - self.decay) * mse,
+            "weight": self.decay * state["weight"] + (1 - self.decay),
+        }
+        return GaussianPixels(out, self._log_std(mse)), new
+
+    def _log_std(self, variance: jax.Array) -> jax.Array:
+        return 0.5 * jnp.log(jnp.maximum(variance, math.exp(2.0 * self.min_log_std)))
+
+
+def soft_floor(x: jax.Array, floor: float) -> jax.Array:
+    """Returns floor + softplus(x - floor): x where x is well above the floor, smooth and never below it."""
+    return floor + jax.nn.softplus(x - floor)

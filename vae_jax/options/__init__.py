@@ -1,0 +1,1 @@
+"""Options: their types, ranges and names, whatever they configure."""

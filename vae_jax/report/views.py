@@ -1,0 +1,159 @@
+"""What can be seen of one run: samples, reconstructions, traversals, and where codes lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vae_jax.data import limit
+from vae_jax.report.plane import Map, flatten
+
+if TYPE_CHECKING:
+    from vae_jax.evaluation.latents import Walk
+    from vae_jax.runs.run import Run
+    from vae_jax.train import TrainState
+
+POINTS = 1_500  # images of the latent map; traversals start from one of them
+PAIRS = 16
+_BATCH = 500  # images encoded at a time
+SAMPLES = 64
+VALUES = 4_000_000  # of one grid of images: large images are shown in smaller numbers
+
+
+class Plane(NamedTuple):
+    """A latent map: places [N, 2], how they came about, and what they can be coloured by.
+
+    Attributes:
+      places: float64 [N, 2].
+      how: a sentence.
+      colours: name of the label or factor -> (its value int [N], the name of each value or ()).
+    """
+
+    places: np.ndarray
+    how: str
+    colours: dict[str, tuple[np.ndarray, Sequence[str]]]
+
+
+class Look(NamedTuple):
+    """What a report shows of one run. What the model has not is None, and `missing` says why.
+
+    Attributes:
+      samples: rows of images from the prior [R, S, H, W, C]; a row a class where labels can be asked for.
+      sampled: what the rows are.
+      originals: held-out images [N, H, W, C].
+      made: their reconstructions.
+      walk: the traversal; walked its images [R, S, H, W, C].
+      walked: see `walk`.
+      plane: the latent map.
+      parameters: numbers that were trained.
+      missing: section -> why it is empty.
+    """
+
+    samples: np.ndarray | None
+    sampled: str
+    originals: np.ndarray
+    made: np.ndarray
+    walk: Walk | None
+    walked: np.ndarray | None
+    plane: Plane | None
+    parameters: int
+    missing: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a report.
+
+    Attributes:
+      name: what it is called on the page.
+      run: the run.
+      look: what can be seen of it.
+      result: its eval.json, or the same made for the report.
+      origin: where `result` comes from.
+      lines: its metrics.jsonl.
+    """
+
+    name: str
+    run: Run
+    look: Look
+    result: Mapping[str, Any]
+    origin: str
+    lines: Sequence[Mapping[str, Any]]
+
+
+def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, kind: Map = "pca", seed: int = 0) -> Look:
+    """Returns what can be seen of a run.
+
+    Args:
+      run: the run.
+      state: its weights.
+      split: where held-out images come from.
+      kl: mean KL of each latent variable [D], which orders the traversals; None takes the spread of the codes.
+      kind: the latent map.
+      seed: of the samples.
+
+    Raises:
+      InputError: the split is empty or unknown.
+    """
+    import jax
+
+    from vae_jax.evaluation import latents
+    from vae_jax.evaluation.codes import decode_all, encode_all
+
+    model, size = run.model, int(np.prod(run.image_shape))
+    batches = list(run.chunks(split, limit.mixed(run.source(split), POINTS), _BATCH))
+    codes = encode_all(model, state, batches)
+    pairs = max(1, min(PAIRS, len(codes.mean), VALUES // size))
+    originals = np.asarray(np.concatenate([np.asarray(b["image"]) for b in batches[:1]])[:pairs], np.float32)
+    pairs = len(originals)
+    made = decode_all(model, state, codes.mean[:pairs], cond=None if codes.cond is None else codes.cond[:pairs])
+    missing: dict[str, str] = {}
+    finite = bool(np.isfinite(codes.mean).all())
+    plane = walk = walked = None
+    if finite:
+        plane = Plane(*flatten(codes.mean, kind, seed), _colours(run, split, codes.extra))
+        rows = max(1, min(12, VALUES // (11 * size)))
+        walk = latents.walk(codes, kl, prior=run.prior_unit, blocks=model.blocks, rows=rows)
+        middle = None if codes.cond is None else codes.cond[latents.centre(codes)]
+        walked = decode_all(model, state, walk.codes, cond=middle)
+    else:
+        missing["traversals"] = missing["map"] = "codes are not finite: this run has diverged"
+    samples, sampled = None, ""
+    if model.sample is None:
+        missing["samples"] = "the model has no prior to draw from"
+    else:
+        samples, sampled = _samples(run, state, codes.cond, max(8, min(SAMPLES, VALUES // size // 8 * 8)), seed)
+    count = sum(int(x.size) for x in jax.tree.leaves(state.params))
+    return Look(samples, sampled, originals, made, walk, walked, plane, count, missing)
+
+
+def _samples(run: Run, state: TrainState, cond: Any, count: int, seed: int) -> tuple[np.ndarray, str]:
+    import jax
+
+    from vae_jax.evaluation.codes import draw, label_features
+
+    model, key = run.model, jax.random.key(seed)
+    if model.classes:
+        classes = range(min(model.classes, 10))
+        columns = max(2, min(8, count // len(classes)))
+        told = [label_features(model, state, np.full(columns, c)) for c in classes]
+        rows = [draw(model, state, key, columns, cond=c) for c in told]
+        return np.stack(rows), f"one class a row, {classes[0]} to {classes[-1]}; one code a column"
+    # Any other condition is that of the held-out images.
+    told = None if cond is None else np.resize(cond, (count, cond.shape[-1]))
+    images = draw(model, state, key, count, cond=told)
+    return images.reshape(-1, 8, *images.shape[1:]), "E[x|z] with z drawn from the prior"
+
+
+def _colours(run: Run, split: str, extra: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, Sequence[str]]]:
+    info, label = run.source(split).info, extra.get("label")
+    if "factors" not in extra:
+        return {} if label is None else {"label": (np.asarray(label), info.label_names)}
+    values = np.asarray(extra["factors"])
+    names = info.factor_names or tuple(f"factor {i}" for i in range(values.shape[-1]))
+    # A factor that is also the label has names for its values.
+    words = [info.label_names if label is not None and np.array_equal(v, label) else () for v in values.T]
+    return {name: (v, w) for name, v, w in zip(names, values.T, words) if len(np.unique(v)) > 1}

@@ -1,0 +1,143 @@
+"""Where experiments are found: a path, `./experiments`, else the copy that was installed with the package."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vae_jax.errors import InputError, nearest, quoted, shown
+
+if TYPE_CHECKING:
+    from vae_jax.runs.config import Config
+
+
+def folders() -> list[Path]:
+    """Returns the folders that are searched, first match first."""
+    package = Path(__file__).resolve().parents[1]
+    # An installed wheel carries the files inside the package; a checkout has them beside it.
+    return [Path("experiments"), package / "experiments", package.parent / "experiments"]
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Returns {name: file} of one folder and its topic folders; of two files of one name, the one less deep."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.rglob("*.py"), key=lambda file: (len(file.parts), file)):
+        if not any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts):
+            found.setdefault(file.stem, file)
+    return found
+
+
+def all_experiments() -> dict[str, Path]:
+    """Returns {name: file} of every experiment that can be named."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        found = _files(folder) | found
+    return dict(sorted(found.items()))
+
+
+def find(name: str) -> Path:
+    """Returns the file of an experiment, given its name or its path.
+
+    A file of `./experiments` that hides a different one of the package is said in one line on stderr: it is code that
+    is about to run, and whoever types the name of a published experiment may not expect it.
+
+    Raises:
+      InputError: there is none; what may be meant is offered.
+    """
+    if name.endswith(".py"):
+        path = Path(name).expanduser()
+        if path.is_dir():
+            raise InputError(f"{shown(name)}: is a folder, not an experiment file; {_inside(path)}")
+        if not path.is_file():
+            raise InputError(f"{shown(name)}: no such experiment file; {_near(path)}")
+        return path
+    known = all_experiments()
+    if name not in known:
+        raise InputError(f"{shown(name)}: no such experiment; {_meant(name, known)}")
+    hidden = next((file for folder in folders()[1:] if (file := _files(folder).get(name))), None)
+    if hidden is not None and hidden.read_bytes() != known[name].read_bytes():
+        print(
+            f"vae-jax: {known[name]} is used in place of the experiment of this name that comes with vae_jax",
+            file=sys.stderr,
+        )
+    return known[name]
+
+
+def _inside(folder: Path) -> str:
+    scripts = sorted(folder.glob("*.py"))
+    return f"name one in it, as in {scripts[0]}" if scripts else "`vae-jax list experiments` shows what can be named"
+
+
+def _near(path: Path) -> str:
+    """Returns words for a path without a file: the nearest one beside it, else how to come by one."""
+    beside = [str(file) for file in path.parent.glob("*.py")] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.8)
+    if not close and path.stem in all_experiments():
+        return f"did you mean {path.stem!r}?"
+    return f"did you mean {close[0]!r}?" if close else "`vae-jax list experiments` shows what can be named"
+
+
+def _meant(name: str, known: dict[str, Path]) -> str:
+    """Returns words for a name that is no experiment: data given in its place, or the nearest names."""
+    from vae_jax.data import DATASETS
+
+    path = Path(name).expanduser()
+    if path.is_dir() and next(path.glob("*.py"), None):
+        return _inside(path)
+    if name in DATASETS:
+        own = f"vae_{name}"
+        place = "PATH" if name in ("npz", "image_folder") else name
+        typed = own if own in known else f"vae_digits --data {place}"
+        return f"it is a data set; did you mean `vae-jax train {typed}`?"
+    if path.exists():
+        return f"did you mean `vae-jax train vae_digits --data {quoted(name)}`?"
+    return f"{nearest(name, known)} (all: vae-jax list experiments)"
+
+
+def summary(path: Path) -> str:
+    """Returns the first line of an experiment's docstring, without running it."""
+    try:
+        doc = ast.get_docstring(ast.parse(path.read_text()))
+    except (SyntaxError, OSError):
+        doc = None
+    return doc.splitlines()[0] if doc else ""
+
+
+def load(path: Path) -> Config:
+    """Returns the config of an experiment file: what its `get_config()` gives.
+
+    Raises:
+      InputError: the file has no `get_config`, or it raises, or does not return a Config.
+    """
+    from vae_jax.runs.config import Config
+
+    spec = importlib.util.spec_from_file_location(f"vae_jax_experiment_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    config = None
+    try:
+        spec.loader.exec_module(module)
+        if callable(get_config := getattr(module, "get_config", None)):
+            config = get_config()
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a script that calls sys.exit() must not pass for a training that ended
+        text = f"{type(error).__name__}: {error}"
+        raise InputError(f"{path}: cannot be loaded ({text}{_line(error, path)}); correct the file") from error
+    if not isinstance(config, Config):
+        raise InputError(f"{path}: needs a function get_config() that returns a vae_jax.config.Config")
+    return config
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Returns ", line 12" for the last line of the file that an error came through."""
+    if isinstance(error, SyntaxError):  # its own text names the line
+        return ""
+    lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).name == path.name]
+    return f", line {lines[-1]}" if lines else ""

@@ -1,0 +1,1 @@
+"""What the commands and the Python calls do: train, measure, sweep, fit, draw, report."""

@@ -1,0 +1,176 @@
+"""Fits a density to the codes of a run after training, and draws images from it (ex-post density estimation)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vae_jax import prng
+from vae_jax.errors import InputError, nearest, quoted
+from vae_jax.evaluation import decode_all, density_files, encode_all, expost
+from vae_jax.evaluation.expost import ExPost
+from vae_jax.evaluation.likelihood import Estimate
+from vae_jax.models import VAE, Autoencoder
+from vae_jax.runs.run import Run
+from vae_jax.train import TrainState
+
+
+def fit_prior(
+    run: Run,
+    kind: str = "gmm",
+    *,
+    components: int = 10,
+    steps: int = 3000,
+    limit: int = 100_000,
+    split: str | None = None,
+    seed: int = 0,
+    step: int | None = None,
+    out: Path | None = None,
+    report: Callable[[int, int], None] = lambda seen, total: None,
+) -> tuple[Path, dict[str, Any]]:
+    """Fits a density to the codes of a run's training images, writes it, and returns (its .json, what it says).
+
+    Codes are drawn from q(z|x), one an image; a deterministic model has only one each.
+
+    Args:
+      run: a finished run.
+      kind: "gmm", "flow" or "two-stage".
+      components: Gaussians of "gmm".
+      steps: updates of "flow" and "two-stage".
+      limit: most images of a split that are encoded, drawn at random; 0 for all.
+      split: whose codes score the density; None for the one that the run evaluates.
+      seed: of everything random.
+      step: checkpoint; None for the newest.
+      out: folder to write into; None for RUN/prior.
+      report: called with (images done, images).
+
+    Raises:
+      InputError: an unknown kind, a run without real codes, components or steps out of range, no such split.
+    """
+
+    if kind not in expost.KINDS:
+        raise InputError(f"--kind {kind}: no such density of codes; {nearest(kind, expost.KINDS)}")
+    if components < 1:
+        raise InputError(f"--components {components}: must be 1 or more")
+    if steps < 1:
+        raise InputError(f"--steps {steps}: must be 1 or more")
+    if limit < 0:
+        raise InputError(f"--limit {limit}: must be 0 (all) or more")
+    _check_codes(run)
+    held = split or run.config.evaluation.split
+    run.source(held)  # an unknown split is said before any work is done
+    folder = out or run.path / "prior"
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"--out {folder}: is a file; name a folder")
+    state = run.restore(step)
+    codes = {name: _codes(run, state, name, limit, seed, report) for name in ("train", held)}
+    density = expost.fit(kind, codes["train"], components=components, steps=steps, seed=seed)
+
+    def scored(name: str) -> dict[str, Any]:
+        found = Estimate.of(density.log_prob(codes[name], seed))
+        return {"value": found.value, "stderr": found.stderr, "n": found.n}
+
+    density.about.update(
+        experiment=run.experiment,
+        step=int(state.step),
+        seed=seed,
+        split=held,
+        codes=len(codes["train"]),
+        drawn="one draw of q(z|x) an image" if _stochastic(run) else "one code an image",
+        exact=density.exact,
+        log_density={"held_out": scored(held), "train": scored("train")},
+    )
+    try:
+        path = density_files.save(density, folder)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
+    return path, density.about
+
+
+def fitted(run: Run, state: TrainState, name: str) -> ExPost:
+    """Returns the density that `--prior` names: a kind, fitted into RUN/prior, or the path of a KIND.json.
+
+    Raises:
+      InputError: no such kind, not fitted, or fitted to the codes of another checkpoint or model.
+    """
+
+    path = Path(name) if name.endswith(".json") else run.path / "prior" / f"{name}.json"
+    if not name.endswith(".json") and name not in expost.KINDS:
+        raise InputError(f"--prior {name}: no such density of codes; {nearest(name, expost.KINDS)}")
+    kind = path.stem if path.stem in expost.KINDS else "gmm"
+    again = f"vae-jax fit-prior {quoted(run.path)} --kind {kind}"
+    if not path.is_file():
+        raise InputError(f"--prior {name}: not fitted yet ({path} is not there); run `{again}` first")
+    density = density_files.load(path)
+    if density.about.get("step") != int(state.step):
+        raise InputError(
+            f"--prior {name}: fitted to the codes of step {density.about.get('step')}, but the checkpoint is step "
+            f"{int(state.step)}; run `{again} --step {int(state.step)}`"
+        )
+    size = _code_dim(run)
+    if len(density.shift) != size:
+        raise InputError(f"--prior {name}: {path} has codes of width {len(density.shift)}, but the model's are {size}")
+    return density
+
+
+def draw_images(
+    run: Run, state: TrainState, name: str, key: jax.Array, n: int, *, temperature: float, pixels: Any
+) -> np.ndarray:
+    """Returns n images float32 [n, H, W, C] decoded from draws of a fitted density of codes.
+
+    Raises:
+      InputError: as `fitted`.
+    """
+
+    z = fitted(run, state, name).sample(prng.site_key(key, "prior"), n, temperature)
+    return decode_all(run.model, state, z, pixels=pixels, key=prng.site_key(key, "pixels"))
+
+
+def _codes(
+    run: Run, state: TrainState, split: str, limit: int, seed: int, report: Callable[[int, int], None]
+) -> np.ndarray:
+
+    source, size = run.source(split), run.config.evaluation.batch_size
+    key = prng.site_key(jax.random.key(seed), f"codes/{split}") if _stochastic(run) else None
+    if limit and limit < source.size:
+        # At random: data with factors come in the order of the factors, and their first images are much alike.
+        rows, total = np.sort(np.random.default_rng(seed).permutation(source.size)[:limit]), limit
+        batches = run.chunks(split, rows, size)
+    else:
+        batches, total = run.batches(split, size), source.size
+    found = encode_all(run.model, state, batches, key=key, report=lambda seen: report(seen, total))
+    return found.mean if found.z is None else found.z
+
+
+def _stochastic(run: Run) -> bool:
+    return run.model.sample is not None
+
+
+def _code_dim(run: Run) -> int:
+    model = run.config.model
+    posterior = getattr(model, "posterior", None)
+    return posterior.code_dim(model.latent_dim) if posterior is not None else model.latent_dim
+
+
+def _check_codes(run: Run) -> None:
+
+    model = run.config.model
+    if not isinstance(model, VAE | Autoencoder):
+        raise InputError(
+            f"{run.path}: a {type(model).__name__} has no codes of real numbers; use a VAE or an autoencoder"
+        )
+    if run.model.features is not None:
+        raise InputError(
+            f"{run.path}: its codes go with a condition, which a density of codes alone would lose; "
+            "use a run with --model.condition.on none"
+        )
+    space = model.posterior.space if isinstance(model, VAE) else "real"
+    if space != "real":
+        raise InputError(
+            f"{run.path}: its codes are no real vectors but {space}, to which no density on R^D can be fitted; "
+            "use a run with a posterior over real vectors"
+        )

@@ -1,0 +1,355 @@
+"""From a trained run folder to its numbers: eval.json."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from vae_jax.data.fingerprint import fingerprint
+from vae_jax.data.limit import text as rows_text
+from vae_jax.errors import InputError, nearest, quoted
+from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
+from vae_jax.evaluation import eval_file as evaluations
+from vae_jax.evaluation.settings import Settings
+from vae_jax.evaluation.subject import Subject, cell_width
+from vae_jax.files.atomic import jsonable
+from vae_jax.options.typed import conform, conform_fields, items
+from vae_jax.runs.inputs import user_batches
+
+if TYPE_CHECKING:
+    from vae_jax.runs.run import Run
+    from vae_jax.train import TrainState
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_run(
+    run: Run,
+    *,
+    metrics: tuple[str, ...] = (),
+    split: str | None = None,
+    k: tuple[int, ...] | None = None,
+    limit: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    step: int | None = None,
+    state: TrainState | None = None,
+    settings: Mapping[str, Any] | None = None,
+    others: tuple[Run, ...] = (),
+    out: Path | None = None,
+    write: bool = True,
+    report: Callable[[int, int], None] = lambda seen, total: None,
+) -> dict[str, Any]:
+    """Evaluates a run, merges the numbers into eval.json (see `evaluations`) and returns those of this call.
+
+    Args:
+      run: an existing run.
+      metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none); a group of
+        `measures.MEASURES` for all of it. Those are made only when they are asked for.
+      split, k, limit, batch_size: None takes the run's config.
+      seed: of the posterior samples.
+      step: of the checkpoint; None for the newest.
+      state: evaluate this state instead of a checkpoint.
+      settings: options of single metrics (fields of `settings.Settings`).
+      others: further runs, for metrics that compare several.
+      out: file to merge into; None is RUN/eval.json.
+      write: False writes nothing.
+      report: called with (examples done, examples in all).
+
+    Returns:
+      `experiment, step, data, split, protocol, metrics, latents, training` of this call; `expected` and `pass`, judged
+      on all that was measured under the run's own protocol (`evaluation.split`, `evaluation.limit`, seed 0);
+      `targets_of`, that protocol in words, where this call has another one; `set_aside`, where an eval.json that
+      cannot be read was moved to. A metric that this run does not provide (no factors, say), or whose settings are
+      out of range, does not cost the others: its reason is listed under `refused`.
+
+    Raises:
+      InputError: unknown metric or split, a number out of range that all depend on, an unfinished run, or nothing of
+        what was asked for can be measured.
+    """
+    call = _arguments(run, metrics, k, split, limit, batch_size, seed, step, out)
+    file = call.out or run.path / "eval.json"
+    if write:
+        evaluations.check_out(file, run.path)
+    source = run.source(call.split)
+    changed = run.data_change(call.split)
+    wanted = _wanted(run, call, settings or {}, bool(others))
+    if state is None:
+        state = finished(run, call.step)
+    total = min(call.limit, source.size) if call.limit else source.size
+    result = evaluate(
+        run.model,
+        state,
+        run.batches(call.split, call.batch_size, call.limit),
+        key=jax.random.key(call.seed),
+        k=wanted.ks,
+        limit=call.limit,
+        cell_width=cell_width(run, call.split),
+        report=lambda seen: report(seen, total),
+    )
+
+    def foreign(name: str, most: int) -> Iterator[dict[str, Any]]:
+        return user_batches(run, name, call.split, call.batch_size, "--outliers", limit=most)[0]
+
+    where = call.split, call.limit, call.batch_size, call.seed
+    subject = Subject(run, state, *where, wanted.options, others, report, foreign)
+    found, unmeasured = measures.measure(wanted.asked, subject)
+    names, absent = [], {}
+    if wanted.standard or not call.metrics:
+        names, absent = keep(wanted.standard, list(result.metrics), wanted.ks, run)
+    refused = wanted.refused | absent | unmeasured
+    names += found
+    if refused and not names:  # nothing to write: what is there stays as it is
+        raise refusal(refused)
+    result.metrics.update(found)
+    about = _protocol(run, call, wanted.ks, result.n, state, changed) | subject.protocol
+    values = _values(run, call, state, result, names, about, refused)
+    return values | _filed(run, values, call.metrics, file if write else None)
+
+
+class _Call(NamedTuple):
+    """The arguments of `evaluate_run` as plain values, the run's config in place of None."""
+
+    metrics: tuple[str, ...]
+    k: tuple[int, ...]
+    asks_k: bool  # k was given, and is not the config's
+    split: str
+    limit: int
+    batch_size: int
+    seed: int
+    step: int | None
+    out: Path | None
+
+
+def _arguments(
+    run: Any, metrics: Any, k: Any, split: Any, limit: Any, batch_size: Any, seed: Any, step: Any, out: Any
+) -> _Call:
+    """Returns the arguments, checked.
+
+    Raises:
+      InputError: one of them is of another type (the message says what to write), out of range, or an unknown metric.
+    """
+    if isinstance(run, str | os.PathLike):
+        raise InputError(f"run: {str(run)!r} is a path; open it with vj.Run.load({str(run)!r})")
+    e = run.config.evaluation
+    numbers = {"limit": limit, "batch_size": batch_size, "step": step}
+    limit, batch_size, step = (conform(value, int | None, name) for name, value in numbers.items())
+    out = conform(out, str | None, "out")
+    call = _Call(
+        items(metrics, str, "metrics"),
+        e.k if k is None else items(k, int, "k"),
+        k is not None,
+        conform(split, str | None, "split", "test") or e.split,
+        e.limit if limit is None else limit,
+        e.batch_size if batch_size is None else batch_size,
+        conform(seed, int, "seed", 0),
+        step,
+        None if out is None else Path(out),
+    )
+    for name, value, least in (("batch-size", call.batch_size, 1), ("limit", call.limit, 0)):
+        if value < least:
+            raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
+    if not 0 <= call.seed < 2**31:
+        raise InputError(f"--seed: {call.seed} is out of range; it must be in [0, 2^31)")
+    check_names(call.metrics)
+    return call
+
+
+class _Wanted(NamedTuple):
+    """What is to be measured.
+
+    Attributes:
+      ks: of the importance-weighted bounds.
+      standard: names of the metrics that every evaluation makes; () for all of them, where none is asked for.
+      asked: measures, made only when they are asked for.
+      options: of the measures.
+      refused: measure or option -> why it is not made.
+    """
+
+    ks: tuple[int, ...]
+    standard: tuple[str, ...]
+    asked: tuple[str, ...]
+    options: Settings
+    refused: dict[str, str]
+
+
+def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) -> _Wanted:
+    """Returns what to measure.
+
+    Raises:
+      InputError: an option that is unknown or that nothing asked for reads, or nothing that was asked for can be made.
+    """
+    ks = bounds(call.metrics, call.k)
+    options = _settings(settings, call.k or ks)
+    asked = measures.expand(call.metrics)
+    measures.check_read(asked, options, others)
+    if call.asks_k and call.k and not ks and not any("k" in measures.MEASURES[name].reads for name in asked):
+        raise InputError("--k: is not used by the requested metrics; add iwae to --metrics, or leave it out")
+    standard = tuple(name for name in call.metrics if name not in measures.names())
+    refused = measures.refusals(asked, options)
+    if ks and run.model.log_prob_bound is None:
+        refused["iwae"] = f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae"
+        ks, standard = (), tuple(name for name in standard if not re.fullmatch("iwae|iw_.*", name))
+    elif min(call.k, default=1) < 1:
+        ks, standard = tuple(n for n in ks if n >= 1), tuple(name for name in standard if name != "iwae")
+    asked = tuple(name for name in asked if name not in refused)
+    if refused and call.metrics and not (asked or standard):
+        raise refusal(refused)
+    return _Wanted(ks, standard, asked, options, refused)
+
+
+def _settings(given: Mapping[str, Any], k: tuple[int, ...]) -> Settings:
+    """Returns the options of single metrics.
+
+    Raises:
+      InputError: an unknown one, or one of another type.
+    """
+    known = [field.name for field in dataclasses.fields(Settings) if field.name != "k"]
+    for name in given:
+        if name not in known:
+            raise InputError(f"settings: no setting {name!r}; {nearest(name, known)}")
+    return conform_fields(Settings(**given, k=k), {}, "settings")
+
+
+def _values(
+    run: Run,
+    call: _Call,
+    state: TrainState,
+    result: Evaluation,
+    names: Iterable[str],
+    about: Mapping[str, Any],
+    refused: Mapping[str, str],
+) -> dict[str, Any]:
+    """Returns what eval.json holds of one call, as JSON has it; `about` is the protocol."""
+    values = {
+        "experiment": run.experiment,
+        "step": int(state.step),
+        "data": run.config.data.name,
+        "split": call.split,
+        "protocol": about,
+        "metrics": {name: vars(result.metrics[name]) for name in names},
+        "latents": {"kl_per_dim": result.kl_per_dim, "variance_of_mean": result.mean_variance},
+        "training": run.provenance(),
+        **({"refused": refused} if refused else {}),
+    }
+    return jsonable(values)
+
+
+def _filed(run: Run, values: dict[str, Any], asked: tuple[str, ...], file: Path | None) -> dict[str, Any]:
+    """Merges a result into a file, if there is one, and returns what the call says of targets and of that file."""
+    own, e = evaluations.is_own(values, run.config), run.config.evaluation
+    about: dict[str, Any] = evaluations.verdicts(run.config, [values] if own else [])
+    if file is not None:
+        held, aside = evaluations.update(file, run.path, run.experiment, run.config, values, asked)
+        if held["step"] == values["step"]:
+            about = {name: held[name] for name in about}
+        if aside is not None:
+            logger.warning("%s: could not be read; it is kept as %s", file, aside)
+            about["set_aside"] = str(aside)
+    if not own and run.config.expected:
+        about["targets_of"] = f"{e.split} split, {f'first {e.limit:,}' if e.limit else 'all'} images, seed 0"
+    return about
+
+
+def refusal(refused: Mapping[str, str]) -> InputError:
+    """Returns the error that says why measures were refused; a reason that several share is said once."""
+    return InputError("--metrics: " + "; ".join(dict.fromkeys(refused.values())))
+
+
+def finished(run: Run, step: int | None = None) -> TrainState:
+    """Returns the state of a checkpoint, None for the newest of a run that was trained to its end.
+
+    Raises:
+      InputError: no such checkpoint, or the newest that can be read is not of the last step.
+    """
+    passed_over: list[str] = []
+    state = run.restore(step, passed_over.append if step is None else None)
+    now, steps = int(state.step), run.config.steps
+    if step is None and now < steps:
+        where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
+        raise InputError(
+            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {quoted(run.path)}`, or "
+            f"measure it as it is with --step {now}"
+        )
+    for sentence in passed_over:
+        logger.warning(sentence)
+    return state
+
+
+def bounds(metrics: tuple[str, ...], ks: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the k of every importance-weighted bound that is asked for."""
+    named = tuple(int(m.group(1)) for name in metrics if (m := re.fullmatch(r"iw_(\d+)", name)))
+    if "iwae" in metrics and not ks:
+        ks = (50,)
+    if metrics and "iwae" not in metrics:
+        ks = ()
+    return tuple(dict.fromkeys((*ks, *named)))
+
+
+def check_names(metrics: tuple[str, ...]) -> None:
+    """Raises InputError for a name that is no metric; the nearest is offered."""
+    known = ["iwae", *METRICS, *measures.names()]
+    for name in metrics:
+        if name not in known and not re.fullmatch(r"iw_[1-9]\d*", name):
+            raise InputError(f"--metrics: no metric {name!r}; {other_names.meant(name, known)}")
+
+
+def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> tuple[list[str], dict[str, str]]:
+    """Returns (the metrics to write, in the order asked for; why those that are not there are not)."""
+    if not metrics:
+        return found, {}
+    every = [n for k in ks for n in (f"iw_{k}", f"iw_{k}_bits_per_dim") if n == f"iw_{k}" or n in found]
+    wanted = [n for name in metrics for n in (every if name in ("iwae", "iw_<k>") else [name])]
+    absent = {}
+    for name in wanted:
+        if name not in found:
+            why = (
+                "it needs a mass of binary or grey levels, or a density of dequantised ones"
+                if name == "bits_per_dim"
+                else "the model has none"
+            )
+            absent[name] = f"{run.path} has no {name} ({why}); it has {', '.join(found)}"
+    return [name for name in dict.fromkeys(wanted) if name not in absent], absent
+
+
+def _protocol(
+    run: Run, call: _Call, ks: tuple[int, ...], n: int, state: TrainState, changed: str | None
+) -> dict[str, Any]:
+    """Returns everything that a number depends on besides the weights."""
+    split, limit = call.split, call.limit
+    info, data = run.source(split).info, run.config.data
+    pixels = "binary" if info.values == "binary" else "in [0, 1]"
+    if data.binarize != "none":
+        pixels = f"binary ({data.binarize} binarisation)"
+    elif data.dequantize:
+        pixels = "dequantised, (v + u) / 256"
+    elif run.config.model.likelihood.levels == 256:
+        pixels = "256 grey levels, v / 255"
+    estimator = "one posterior sample an example, KL in closed form; sums over pixels and dimensions, nats"
+    if not run.config.model.likelihood.normalised:
+        estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
+    return {
+        "data_protocol": data.protocol,
+        # Of the measured split: its images may be replaced by as many others while the training split stays.
+        "data_sha256": fingerprint(run.source(split)),
+        "splits": info.protocol_text,
+        "pixels": pixels,
+        "image_shape": run.image_shape,
+        "n": n,
+        "limit": limit,
+        "rows": rows_text(run.source(split), limit),
+        "likelihood": type(run.config.model.likelihood).__name__,
+        "estimator": estimator,
+        "importance_samples": ks,
+        "reconstruction": "mean image of the mean code",
+        "weights": "last" if state.ema is None else f"moving average, decay {run.config.ema_decay}",
+        "seed": call.seed,
+        **({"data_now": changed} if changed else {}),
+    }

@@ -1,0 +1,97 @@
+"""What can be refused before the first step: whatever the end of a run requires, and cannot get.
+
+A run that trains for hours and is then refused its evaluation has lost them. `training.prepare` and sweeps come here
+with the training split in hand, before any folder is made.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from vae_jax import data
+from vae_jax.data import DATASETS, DataConfig, Source
+from vae_jax.data.source import SPLITS
+from vae_jax.errors import InputError
+from vae_jax.evaluation import measures
+from vae_jax.model import Model
+
+if TYPE_CHECKING:
+    from vae_jax.runs.config import Config
+
+Load = Callable[[DataConfig, str], Source]
+# Groups of measures, and single ones, by what they need of the data.
+NEED_FACTORS = ("disentanglement",)
+NEED_LABELS = ("clustering", "probe")
+
+
+def check(config: Config, source: Source, model: Model, load: Load = data.load) -> list[Source]:
+    """Checks that a run can be evaluated as its config says, and returns the held-out splits that this reads.
+
+    Args:
+      config: of the run.
+      source: its training split.
+      model: built for these data.
+      load: reads another split, `data.load` or one that remembers.
+
+    Raises:
+      InputError: a split that the data do not have or that cannot be read, or bounds that the model does not have.
+    """
+    e = config.evaluation
+    if e.k and model.log_prob_bound is None:
+        raise InputError(
+            f"evaluation.k: {' '.join(map(str, e.k))} samples of a bound on log p(x), but this model does not "
+            "have one (a point code, or a loss that is not a likelihood); write --evaluation.k without numbers"
+        )
+    if e.split not in source.info.sizes:
+        raise _no_split(config, source)
+    # The curve on held-out data is that of the validation split where there is one.
+    curve = ["validation"] if config.logging.eval_every and "validation" in source.info.sizes else []
+    return [load(config.data, split) for split in dict.fromkeys([e.split, *curve]) if split != source.split]
+
+
+def _no_split(config: Config, source: Source) -> InputError:
+    """Returns the error for an `evaluation.split` that the data do not have, with every way out that can be typed."""
+    split, info = config.evaluation.split, source.info
+    there = [name for name in reversed(SPLITS) if name in info.sizes]  # held-out ones first
+    fix = f"use --evaluation.split {' or '.join(there)}"
+    entry = DATASETS.get(config.data.name)
+    if entry is not None and entry.validated and split == "validation":
+        fix += f", or --data.protocol {' or '.join(entry.validated)}"
+    return InputError(
+        f"evaluation.split: {config.data.name!r} has no {split} split under protocol {info.protocol!r}; {fix}"
+    )
+
+
+def check_metrics(metrics: Sequence[str], members: Sequence[tuple[Source, Model]]) -> None:
+    """Checks that every metric of a sweep can be made for one member at least.
+
+    Args:
+      metrics: as requested; () for the standard ones.
+      members: (training split, model) of each.
+
+    Raises:
+      InputError: one that no member will have; the message says why.
+    """
+    for name in (*(n for n in metrics if n not in measures.names()), *measures.expand(tuple(metrics))):
+        reasons = [_lacking(name, source, model) for source, model in members]
+        if reasons and all(reasons):
+            raise InputError(f"--metrics: {name}: {reasons[0]}; leave it out")
+
+
+def _lacking(name: str, source: Source, model: Model) -> str:
+    """Returns why a metric cannot be made of these data and this model, "" if nothing is known against it."""
+    measure = measures.MEASURES.get(name)
+    kinds = (name, measure.group if measure else "")
+    if any(kind in NEED_FACTORS for kind in kinds) and not source.info.factor_sizes:
+        return f"the data set {source.info.name!r} has no factors, sprites has"
+    if any(kind in NEED_LABELS for kind in kinds) and not source.info.num_classes:
+        return f"the data set {source.info.name!r} has no labels"
+    if re.fullmatch(r"iwae|iw_\d+", name) and model.log_prob_bound is None:
+        return "the model has no bound on log p(x)"
+    if name == "udr":
+        return "it compares several runs, which `vae-jax eval RUN --others RUN ...` names"
+    if name == "anomaly":
+        return "it needs other images, which `vae-jax eval RUN --outliers DATA` names"
+    return ""

@@ -1,0 +1,328 @@
+"""From a config to a trained run folder: the wiring of data, model, loop, figures and evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from vae_jax import data, prng, train
+from vae_jax.data import Source
+from vae_jax.data.pipeline import make_batch_fn, make_transform
+from vae_jax.errors import InputError
+from vae_jax.files.lock import locked
+from vae_jax.model import Model
+from vae_jax.runs import config as configs
+from vae_jax.runs.config import Config
+from vae_jax.runs.log import log_to
+from vae_jax.runs.run import Run, data_range, is_torso
+from vae_jax.runs.training_data import facts_of
+from vae_jax.tasks import preflight, resuming
+from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
+from vae_jax.train import TrainState
+from vae_jax.train.checkpoint import Checkpoints
+from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
+from vae_jax.train.loop import Event, NonFinite, fit
+from vae_jax.train.metrics import MetricsWriter, collapse_warning
+
+__all__ = ["FREE_ON_RESUME", "free_folder", "log_to", "newest_folder", "prepare", "train_run"]
+
+logger = logging.getLogger(__name__)
+Report = Callable[[int, dict[str, Any]], None]
+
+
+def free_folder(experiment: str, base: Path = Path("runs")) -> Path:
+    """Returns runs/EXP, or runs/EXP-2, -3, ... if that is taken: a new run never touches an old one."""
+    path, number = base / experiment, 2
+    while path.exists():
+        path, number = base / f"{experiment}-{number}", number + 1
+    return path
+
+
+def newest_folder(experiment: str, base: Path = Path("runs"), file: str = "config.json") -> Path:
+    """Returns the newest of runs/EXP, runs/EXP-2, ... that holds `file`.
+
+    Raises:
+      InputError: there is none.
+    """
+    numbered = (p for p in base.glob(f"{experiment}-*") if p.name.removeprefix(f"{experiment}-").isdigit())
+    found = [p for p in (base / experiment, *numbered) if (p / file).is_file()]
+    if not found:
+        raise InputError(f"{base / experiment}: no run to resume; train without --resume, or name one with --workdir")
+    # Of two that were made within the clock's resolution, the one with the higher number.
+    return max(found, key=lambda p: ((p / file).stat().st_mtime_ns, int(p.name.removeprefix(experiment)[1:] or 1)))
+
+
+def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
+    """Loads the training split and checks that data, model and devices fit together; writes nothing.
+
+    Raises:
+      InputError: they do not.
+    """
+    source = load_fitting(configs.check(config))
+    return source, source.info.image_shape
+
+
+def load_fitting(config: Config) -> Source:
+    """Returns the training split of a config that `config.check` returned, as `prepare` does.
+
+    Raises:
+      InputError: data, model and devices do not fit together.
+    """
+    source = data.load(config.data, "train")
+    check_later(config, source, check_fit(config, source))
+    mesh = train.make_mesh(config.mesh)
+    micro = config.data.batch_size // config.accumulate
+    if micro % mesh.size:
+        raise InputError(
+            f"data.batch_size: {config.data.batch_size} in {config.accumulate} microbatch(es) does not divide over "
+            f"{mesh.size} devices; choose a multiple of {mesh.size * config.accumulate}"
+        )
+    return source
+
+
+def check_fit(config: Config, source: Source) -> Model:
+    """Returns the model of these data, built to check that the two fit together.
+
+    Raises:
+      InputError: they do not.
+    """
+    model = config.model.build(source.info.image_shape, facts_of(source))
+    check_pixels(config, source)
+    return model
+
+
+def check_later(config: Config, source: Source, model: Model, load: preflight.Load = data.load) -> None:
+    """Checks what the end of the run needs: its held-out splits, their pixels, and the requested bounds.
+
+    Raises:
+      InputError: it cannot be done (see `preflight.check`).
+    """
+    for held_out in preflight.check(config, source, model, load):
+        check_pixels(config, held_out)
+
+
+def check_pixels(config: Config, source: Source) -> None:
+    """Checks that the likelihood can score these data.
+
+    Raises:
+      InputError: values outside its support, on an open end of it, or between the levels that have a mass.
+    """
+    likelihood, c = config.model.likelihood, config.data
+    name = configs.kind("model.likelihood", likelihood)
+    (low, high), seen = likelihood.support, data_range(source)
+    if seen[0] < low or seen[1] > high:
+        raise InputError(
+            f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
+            f"likelihood takes [{low:g}, {high:g}]; rescale the data to that range"
+        )
+    # What the model will see: noise between the grey levels keeps clear of both ends, binarisation goes to both.
+    dequantized, binary = c.dequantize and c.binarize == "none", c.binarize != "none"
+    if not likelihood.closed and not dequantized and (binary or seen[0] == low or seen[1] == high):
+        raise InputError(
+            f"data: values of exactly {low:g} or {high:g} were seen, but the {name} likelihood takes "
+            f"({low:g}, {high:g}) without its ends; spread grey levels with --data.dequantize True --data.binarize none"
+        )
+    if likelihood.levels == 256 and dequantized:
+        raise InputError(
+            f"data.dequantize: the {name} likelihood gives masses to the 256 grey levels v / 255 themselves; use "
+            "--data.dequantize False"
+        )
+    if likelihood.levels == 256 and source.info.values == "float" and not binary:
+        raise InputError(
+            f"data: the {name} likelihood gives masses to the 256 grey levels v / 255, but the images are real "
+            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as --model.likelihood "
+            "gaussian-learned"
+        )
+
+
+def make_feed(run: Run, source: Source, state: TrainState) -> Feed:
+    """Returns the device feed for data in memory, the stream feed for data on disk."""
+    c = run.config
+    step = train.make_train_step(run.model, run.optimizer, ema_decay=c.ema_decay or None, accumulate=c.accumulate)
+    if source.pipeline == "device":
+        return DeviceFeed(step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
+    from vae_jax.data.stream import GrainStream
+
+    stream = GrainStream(source, c.data, prng.site_key(state.key, "data"))
+    return StreamFeed(step, make_transform(source, c.data), stream, state, run.mesh)
+
+
+def train_run(
+    config: Config,
+    experiment: str = "custom",
+    workdir: Path | str | None = None,
+    *,
+    resume: bool = False,
+    retune: bool = False,
+    init_from: Run | None = None,
+    report: Report = lambda step, metrics: None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Run:
+    """Trains a config into a run folder.
+
+    Args:
+      config: what to train.
+      experiment: its name, written into the folder.
+      workdir: the folder; None takes `runs/EXPERIMENT`, or the next free number after it.
+      resume: continue the run in `workdir` (None: the newest of this experiment) from its last good checkpoint.
+      retune: with `resume`, the learning rate may differ from that of the run.
+      init_from: start with the weights of this run.
+      report: called with (step, metrics) a few times a second.
+      say: called with sentences for people.
+
+    Returns:
+      the run.
+
+    Raises:
+      InputError: bad input; nothing was written.
+      NonFinite: training diverged.
+      Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
+    """
+    config = configs.check(config)
+    source = load_fitting(config)
+    path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
+    if resume and is_torso(path):
+        say(f"{path}: was stopped before its options were written; it starts anew")
+        resume = False
+    if resume:
+        start = resuming.reopen(path, config, source, retune=retune)
+    else:
+        start = resuming.begin(path, experiment, config, source, init_from)
+    # All that can be refused was refused: from here on the folder is written. One process does it where there are more.
+    with locked(path) if jax.process_index() == 0 else contextlib.nullcontext():
+        if resume:  # again: until now another process may have trained here
+            start = resuming.reopen(path, config, source, retune=retune)
+        run = start.run if resume else start.create()
+        with log_to(run.path / "log.txt"):
+            checkpoints = run.checkpoints(create=True)
+            try:
+                return _train(start, source, checkpoints, report, say)
+            except BaseException as error:
+                # A full disk or a signal needs no traceback on the terminal, but the log keeps it.
+                logger.exception("stopped: %s", error)
+                if isinstance(error, NonFinite):
+                    resuming.note_failure(run, error.step, error.names)
+                    say(f"to continue with a lower learning rate: {resuming.lower_rate(run)}")
+                raise
+            finally:
+                checkpoints.close()
+
+
+def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Report, say: Callable[[str], None]) -> Run:
+    run, c = start.run, start.run.config
+    state = run.init()
+    feed = make_feed(run, source, state)
+    state = _first_state(start, state, feed, checkpoints, say)
+    first = int(state.step)
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    say(
+        f"{run.experiment}: {count:,} parameters, {source.size:,} training images {run.image_shape}, "
+        f"run folder {run.path}"
+    )
+    for note in source.info.notes:
+        say(f"note: {note}")
+    writer = MetricsWriter(
+        run.path, resume_step=first, tensorboard=c.logging.tensorboard, say=lambda text: say(f"warning: {text}")
+    )
+    events = [Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes)]
+    held_out = "validation" if "validation" in source.info.sizes else c.evaluation.split
+    if c.logging.eval_every:
+        events.append(
+            Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False)
+        )
+        if first and first % c.logging.eval_every == 0 and not writer.has(first, held_out):
+            _evaluate(run, state, first, held_out, writer)  # killed between the checkpoint and its evaluation
+    latest: dict[str, Any] = {}
+
+    def watch(step: int, metrics: dict[str, Any]) -> None:
+        latest.update(metrics)
+        report(step, metrics)
+
+    clock = time.perf_counter()
+    try:
+        state = fit(
+            feed,
+            state,
+            steps=c.steps,
+            batch_size=c.data.batch_size,
+            log_every=c.logging.log_every,
+            writer=writer,
+            checkpoints=checkpoints,
+            checkpoint_every=c.logging.checkpoint_every,
+            events=events,
+            report=watch,
+        )
+    finally:
+        writer.close()
+    if first == c.steps:
+        # Stopped after its last step: what comes after it may be missing.
+        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; --steps N makes more")
+        _figures(run, state, first)
+    else:
+        say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
+    if "kl_per_dim" in latest:
+        weight = "beta" if hasattr(getattr(c.model, "objective", None), "beta") else None
+        if warning := collapse_warning(latest["kl_per_dim"], latest.get("active_units"), weight):
+            logger.warning(warning)
+            say(f"warning: {warning}")
+    return run
+
+
+def _first_state(
+    start: Start, state: TrainState, feed: Feed, checkpoints: Checkpoints, say: Callable[[str], None]
+) -> TrainState:
+    """Returns the state to train from, says where that is, and writes down what changed."""
+    run, old = start.run, start.old
+    if old is not None and checkpoints.steps():
+        state, position = checkpoints.restore(state, say=lambda text: say(f"warning: {text}"))
+        feed.seek(position)
+    else:
+        initial = start.initial()
+        if old is not None and jax.process_index() == 0 and (lost := resuming.set_aside_lost(run.path)):
+            logger.warning(lost)
+            say(f"warning: {lost}")
+        if initial is not None:
+            # Saved at once: after a kill the run continues with these weights, whatever became of the other run.
+            state = initial
+            checkpoints.save(state, feed.position())
+    if old is None:
+        resuming.note_start(run, "start", 0, init_from=run.init_from)
+        return state
+    step = int(state.step)
+    say(f"resuming {run.path} at step {step}")
+    for note in start.notes(step):
+        say(note)
+    # Only now, when there is something to continue from.
+    start.write_back(step)
+    return state
+
+
+def _figures(run: Run, state: TrainState, step: int) -> None:
+    try:
+        from vae_jax import figures
+
+        split = _split_to_show(run)
+        batch = run.examples(split, data.limit.mixed(run.source(split), 256))
+        title = f"{run.experiment}, step {step:,}"
+        figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit)
+    except Exception:  # a picture must never cost the run; the log says why it is missing
+        logger.exception("figures at step %d failed", step)
+
+
+def _split_to_show(run: Run) -> str:
+    sizes = run.source("train").info.sizes
+    return run.config.evaluation.split if run.config.evaluation.split in sizes else "train"
+
+
+def _evaluate(run: Run, state: TrainState, step: int, split: str, writer: MetricsWriter) -> None:
+    from vae_jax.evaluation import evaluate
+
+    e = run.config.evaluation
+    result = evaluate(run.model, state, run.batches(split, e.batch_size, e.limit), key=jax.random.key(0))
+    writer.write(step, split, {name: estimate.value for name, estimate in result.metrics.items()})
