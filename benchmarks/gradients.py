@@ -1,6 +1,8 @@
 """Variance and bias of the gradient estimators on real 8x8 digits, as a table and a picture.
 
-Writes `results/studies/gradient_variance.json`. Run: python -m benchmarks.gradients [--draws 2000] [--steps 500] [--out FILE] [--figure FILE]; a minute on 2 cores.
+Writes `results/studies/gradient_variance.json`.
+
+Run: python -m benchmarks.gradients [--draws 2000] [--steps 500] [--out FILE] [--figure FILE]; a minute on 2 cores.
 
 Two small VAEs are trained for a while; then each estimator gives the encoder's gradient of one batch many times, from
 fresh posterior samples. The binary model has few enough codes to sum over, so its exact gradient is known.

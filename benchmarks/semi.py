@@ -1,6 +1,8 @@
 """M2, M1 and a plain classifier with 100 labels on MNIST, over several seeds.
 
-Writes `results/studies/semi_supervised.json`. Run: python -m benchmarks.semi [--seeds 5] [--steps 3000] [--split test] [--quick] [--out FILE]. Each seed chooses its
+Writes `results/studies/semi_supervised.json`.
+
+Run: python -m benchmarks.semi [--seeds 5] [--steps 3000] [--split test] [--quick] [--out FILE]. Each seed chooses its
 own labelled examples, which the three methods share. Options were chosen on the validation split; `--split test` is for
 the final table alone.
 """

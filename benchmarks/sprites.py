@@ -1,6 +1,8 @@
 """Disentanglement scores of five methods on 64x64 sprites with the literature's network.
 
-Writes `results/studies/sprites.json`. Run: python -m benchmarks.sprites [--steps N] [--seeds 0:2] [--only beta ...] [--out FILE]. Every method trains all its
+Writes `results/studies/sprites.json`.
+
+Run: python -m benchmarks.sprites [--steps N] [--seeds 0:2] [--only beta ...] [--out FILE]. Every method trains all its
 seeds as one program (`vae-jax sweep`). Protocol of arXiv:1811.12359 (Conv64, 10 latents, Bernoulli, batch 64, Adam; one
 strength a method from its grid) but for the number of steps, 300,000 there, and the learning rate, 1e-4 there: short
 runs take 5e-4. The capacity of `capacity` rises over the whole run. Scores are of mean codes of 10,000 images drawn

@@ -27,8 +27,8 @@ It is that of a bootstrap over rows, in which fits, votes and test rows are draw
 stay), and of `udr` over the other models. `dci` and `info_mec`, too slow or unfit for that (nearest neighbors of rows
 that were drawn twice), take it from five disjoint parts of the rows, a lower bound: up to a third too small. Claimed
 against true spread over fresh rows: `benchmarks/stderr.py`, `results/studies/stderr.json`. Where a score is at its
-limit, such as a `betavae_score` of 1.000, it does not spread and its error says nothing. No error holds the bias that a finite
-sample gives a score, nor the spread between training seeds.
+limit, such as a `betavae_score` of 1.000, it does not spread and its error says nothing. No error holds the bias that a
+finite sample gives a score, nor the spread between training seeds.
 
 scikit-learn loads when a score first needs it.
 """
