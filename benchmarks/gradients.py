@@ -24,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 
 from benchmarks import jobs
-from vae_jax import data, train
+from vae_jax import data, spec, train
 from vae_jax.figures.grid import save
 from vae_jax.model import Context, Model
 from vae_jax.models import VAE
@@ -66,13 +66,13 @@ def images() -> jax.Array:
 
 
 def context(model: Model, step: int = 0) -> Context:
-    hyper = {name: jnp.asarray(value, jnp.float32) for name, value in model.hyper.items()}
+    hyper = {name: jnp.asarray(value, jnp.float32) for name, value in model.training.hyper.items()}
     return Context(jnp.asarray(step, jnp.int32), jnp.arange(BATCH, dtype=jnp.int32), hyper)
 
 
 def trained(config: VAE, x: jax.Array, steps: int) -> Any:
     """Returns the parameters after a few hundred steps of Adam."""
-    model = config.build(SHAPE)
+    model = config.build(spec.images(*SHAPE))
     tx = train.make_optimizer({"vae": train.Optimizer(lr=2e-3)}, steps)
     state = jax.jit(train.make_init(model, tx))(jax.random.key(0), {"image": x[:BATCH]})
     step = jax.jit(train.make_train_step(model, tx))
@@ -95,7 +95,7 @@ def settle(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
 
 def encoder_gradients(config: VAE, params: Any, batch: dict[str, jax.Array], draws: int) -> np.ndarray:
     """Returns the encoder's gradient of this batch [draws, P], each from fresh samples."""
-    model = config.build(SHAPE)
+    model = config.build(spec.images(*SHAPE))
     state, ctx = settle(model, params, batch), context(model)
 
     def one(key: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ def encoder_gradients(config: VAE, params: Any, batch: dict[str, jax.Array], dra
 
 def exact_gradient(params: Any, batch: dict[str, jax.Array]) -> np.ndarray:
     """Returns the encoder's gradient of -ELBO by summing over all codes of the binary model."""
-    model = BINARY.build(SHAPE)
+    model = BINARY.build(spec.images(*SHAPE))
     codes = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=DIMS)))
 
     def loss(params: Any) -> jax.Array:

@@ -8,6 +8,7 @@ import pytest
 import support
 
 import vae_jax as vj
+from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
 from vae_jax.evaluation import measures
@@ -24,7 +25,7 @@ QUICK = {"--limit": "20", "--k": "3", "--chains": "2", "--temperatures": "3", "-
 
 def make(folder, model):
     data = DataConfig("digits", batch_size=8, binarize="threshold")
-    run = Run.create(folder, "tiny", Config(4, data=data, model=model, logging=Logging(1)), (8, 8, 1))
+    run = Run.create(folder, "tiny", Config(4, data=data, model=model, logging=Logging(1)), spec.images(8, 8, 1))
     support.checkpoint(run)
     return folder
 
