@@ -12,7 +12,8 @@ from vae_jax import data
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.runs import config_file as runfile
-from vae_jax.runs.config import Config, to_dict
+from vae_jax.runs.config import Config
+from vae_jax.runs.config_json import to_dict
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text()

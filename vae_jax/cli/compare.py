@@ -56,11 +56,11 @@ def options_of(path: Path) -> dict[str, Any]:
       InputError: it is neither.
     """
     from vae_jax.cli import baseline
-    from vae_jax.runs import config as configs
+    from vae_jax.runs.config_json import to_dict
     from vae_jax.runs.run import Run
 
     found = baseline.options_of(path)
-    return configs.to_dict(Run.load(path).config) if found is None else found
+    return to_dict(Run.load(path).config) if found is None else found
 
 
 def differences(options: dict[str, dict[str, Any]]) -> dict[str, list[str]]:

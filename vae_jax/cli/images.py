@@ -30,7 +30,7 @@ def chosen(run: Run, split: str, indices: Sequence[int]) -> dict[str, Any]:
     for i in indices:
         if not 0 <= i < source.size:
             raise InputError(
-                f"image {i}: the {split} split of {run.config.data.name} has {source.size:,} images; "
+                f"image {i}: the {split} split of {run.config.data.shown} has {source.size:,} images; "
                 f"choose 0 to {source.size - 1}"
             )
     return examples(source, run.config.data, np.asarray(indices))
@@ -45,7 +45,7 @@ def first(run: Run, split: str, n: int, option: str = "--n") -> dict[str, Any]:
     at_least_one(option, n)
     size = run.source(split).size
     if n > size:
-        raise InputError(f"{option} {n}: the {split} split of {run.config.data.name} has {size:,} images")
+        raise InputError(f"{option} {n}: the {split} split of {run.config.data.shown} has {size:,} images")
     return chosen(run, split, range(n))
 
 
