@@ -13,12 +13,14 @@ from typing import Annotated, Literal
 
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
+from vae_jax.model import Model
 from vae_jax.models import M2, VAE, Autoencoder, Classifier, Multimodal
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, Between, NotNegative, Share, check_ranges
 from vae_jax.options.tree import flatten, get, put
 from vae_jax.options.typed import conform, conform_fields
 from vae_jax.runs.kinds import KINDS, REGISTRIES, check_importable, choose, diff, kind, options
 from vae_jax.runs.targets import Target
+from vae_jax.spec import DataSpec
 from vae_jax.train import MeshConfig, Optimizer
 
 __all__ = [
@@ -101,6 +103,10 @@ class Config:
     expected: dict[str, Target] = field(default_factory=dict)
     """Metrics that this experiment should reach: name -> (value, tolerance, source), or with a fourth entry "at least"
     or "at most" where better is welcome."""
+
+    def build(self, spec: DataSpec) -> Model:
+        """Returns the model for these data; raises InputError where the two do not fit."""
+        return self.model.build(spec)
 
     def shrink(self) -> Config:
         """Returns the two-step version that the test suite runs (`--smoke`): same code, almost no work."""
