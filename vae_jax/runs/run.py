@@ -243,6 +243,15 @@ class Run:
         rows = np.arange(source.size) if rows is None else rows
         return (examples(source, config, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 
+    @property
+    def newest_step(self) -> int:
+        """Step of the newest checkpoint by its folder's name, whether or not it can be read; 0 without any."""
+        return max((int(p.name) for p in (self.path / "checkpoints").glob("*") if p.name.isdigit()), default=0)
+
+    def __repr__(self) -> str:
+        step = f"step {self.newest_step:,} of {self.config.steps:,}"
+        return f"{type(self).__name__}({str(self.path)!r}, {self.experiment!r}, {step})"
+
     def __hash__(self) -> int:
         return hash(str(self.path))
 

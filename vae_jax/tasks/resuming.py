@@ -169,18 +169,11 @@ def check_changes(run: Run, config: Config, *, retune: bool = False) -> None:
             command = f"vae-jax train --resume {quoted(run.path)} {words}"
             fix = f"another learning rate is given on purpose, as in `{command}`"
         raise InputError(f"{run.path}: cannot resume with a changed config ({what}); {fix}")
-    made = steps_made(run)
+    made = run.newest_step
     if config.steps < made:
         raise InputError(
             f"steps: {config.steps} is fewer than the {made} steps that {run.path} has made; use --steps {made} or more"
         )
-
-
-def steps_made(run: Run) -> int:
-    """Returns the step of the newest checkpoint, 0 without any; opens none of them."""
-    folder = run.path / "checkpoints"
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def check_data(run: Run, source: Source) -> None:
