@@ -68,19 +68,23 @@ def command(call: str, *arguments: object, **options: object) -> str:
     """Returns a command or a call as the reader types it, in backticks.
 
     `command("fit_prior", "runs/a", kind="gmm")` is `vae-jax fit-prior runs/a --kind gmm` or
-    `vj.fit_prior("runs/a", kind="gmm")`. Dots in names of options are written as two underscores.
+    `vj.fit_prior("runs/a", kind="gmm")`; `command("resume", "runs/a", **{"optimizer.lr": 1e-4})` works as well.
 
     Args:
       call: the name in Python.
       arguments: the positional ones.
       options: by name; each is one value.
     """
-    named = {name.replace("__", "."): value for name, value in options.items()}
     if _on_command_line.get():
         words = [_COMMANDS.get(call, call.replace("_", "-")), *map(quoted, arguments)]
-        return f"`vae-jax {' '.join([*words, *(option(name, value) for name, value in named.items())])}`"
-    given = [*map(_literal, arguments), *(option(name, value) for name, value in named.items())]
+        return f"`vae-jax {' '.join([*words, *(option(name, value) for name, value in options.items())])}`"
+    given = [*map(_literal, arguments), *(option(name, value) for name, value in options.items())]
     return f"`vj.{call}({', '.join(given)})`"
+
+
+def either(at_command_line: str, in_python: str) -> str:
+    """Returns what the reader understands, where it is more than an option or a call."""
+    return at_command_line if _on_command_line.get() else in_python
 
 
 def _literal(value: object) -> str:

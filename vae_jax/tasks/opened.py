@@ -115,4 +115,9 @@ def load(path: Path | str | Run) -> OpenRun:
     from vae_jax.tasks.given import opened
 
     run = opened(path, "path")
-    return run if isinstance(run, OpenRun) else OpenRun(**{f: getattr(run, f) for f in run.__dataclass_fields__})
+    if isinstance(run, OpenRun):
+        return run
+    again = object.__new__(OpenRun)
+    # With what the run has made and read already: its model, whose programs are compiled, and its data.
+    again.__dict__.update(run.__dict__)
+    return again
