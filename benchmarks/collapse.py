@@ -107,7 +107,7 @@ def measure(config: Config, limit: int = 0, watch: Callable[[int, dict[str, floa
     source = data.load(config.data, "train")
     mesh = train.make_mesh(config.mesh)
     model = config.model.build(spec.images(*source.info.shape))
-    example = {"image": jnp.zeros((1, *source.info.shape))}
+    example = {"x": jnp.zeros((1, *source.info.shape))}
     shapes = jax.eval_shape(model.init, jax.random.key(0), example)[0]
     tx = train.make_optimizer({group: config.optimizer for group in shapes}, config.steps, model.training.gates)
     state = train.init_state(model, tx, jax.random.key(config.seed), example, mesh=mesh)

@@ -130,7 +130,7 @@ def bounds(run: Run, k: int, images: int) -> np.ndarray:
 
     parts = []
     for batch in run.batches("test", 100):
-        parts.append(np.asarray(program({"image": batch["image"]}, batch["index"]), np.float64))
+        parts.append(np.asarray(program({"x": batch["x"]}, batch["index"]), np.float64))
         if 100 * len(parts) >= images:
             break
     return np.concatenate(parts)[:images]

@@ -74,11 +74,11 @@ def trained(config: VAE, x: jax.Array, steps: int) -> Any:
     """Returns the parameters after a few hundred steps of Adam."""
     model = config.build(spec.images(*SHAPE))
     tx = train.make_optimizer({"vae": train.Optimizer(lr=2e-3)}, steps)
-    state = jax.jit(train.make_init(model, tx))(jax.random.key(0), {"image": x[:BATCH]})
+    state = jax.jit(train.make_init(model, tx))(jax.random.key(0), {"x": x[:BATCH]})
     step = jax.jit(train.make_train_step(model, tx))
     random = np.random.default_rng(0)
     for _ in range(steps):
-        state, _ = step(state, {"image": x[random.integers(len(x), size=BATCH)]})
+        state, _ = step(state, {"x": x[random.integers(len(x), size=BATCH)]})
     return state.params
 
 
@@ -117,7 +117,7 @@ def exact_gradient(params: Any, batch: dict[str, jax.Array]) -> np.ndarray:
         def term(code: jax.Array) -> jax.Array:
             z = jnp.tile(code, (BATCH, 1))
             log_q = q.log_prob(z)
-            log_p = model.decode(params, {}, z).log_prob(batch["image"]) - DIMS * jnp.log(2.0)
+            log_p = model.decode(params, {}, z).log_prob(batch["x"]) - DIMS * jnp.log(2.0)
             return jnp.exp(log_q) * (log_q - log_p)
 
         return jnp.mean(jnp.sum(jax.lax.map(term, codes, batch_size=32), 0))
@@ -131,7 +131,7 @@ def measure(
     """Returns estimator -> total variance, and with `is_exact` the length of its bias over that of the gradient."""
     x = images()
     params = trained(base, x, steps)
-    batch = {"image": x[:BATCH]}
+    batch = {"x": x[:BATCH]}
     want = exact_gradient(params, batch) if is_exact else None
     rows = {}
     for name, parts in estimators.items():

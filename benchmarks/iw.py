@@ -63,7 +63,7 @@ def ours(k: int, batches: int, rounds: int) -> dict[str, Any]:
     from vae_jax.networks import MLP
 
     model = VAE(LATENT, MLP(HIDDEN)).build(spec.images(28, 28, 1))
-    batch = {"image": jnp.asarray(images())}
+    batch = {"x": jnp.asarray(images())}
     params, state = jax.jit(model.init)(jax.random.key(0), batch)
     ctx = Context(jnp.zeros((), jnp.int32), jnp.arange(BATCH, dtype=jnp.int32), {}, train=False)
     bound = jax.jit(functools.partial(model.density.bound, ctx=ctx, k=k))

@@ -93,7 +93,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Trains and returns the exact ELBO on the way, 24 rows or so."""
     shape = (28, 28, 1) if x.shape[1] == 784 else (1, x.shape[1], 1)
-    batch = {"image": jnp.asarray(x.reshape(-1, *shape), jnp.float32)}
+    batch = {"x": jnp.asarray(x.reshape(-1, *shape), jnp.float32)}
     exact = VAE(
         q,
         Linear(),

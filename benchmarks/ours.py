@@ -49,7 +49,7 @@ class Trainer:
         model = config.build(spec.images(*source.info.shape))
         tx = train.make_optimizer({"vae": train.Optimizer(lr=lr)}, 100_000)
         batch_fn = make_batch_fn(source, options)
-        example = {"image": jnp.zeros((options.batch_size, *source.info.shape))}
+        example = {"x": jnp.zeros((options.batch_size, *source.info.shape))}
         self._state = train.init_state(model, tx, jax.random.key(0), example, mesh=mesh)
         step = train.make_train_step(model, tx)
         self._feed = DeviceFeed(step, batch_fn, dict(source.arrays), self._state, mesh)

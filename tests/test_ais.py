@@ -448,7 +448,7 @@ def test_a_refused_measure_does_not_cost_the_others(tmp_path, capsys):
     assert held["metrics"].keys() == {"mse"}
     assert held["refused"].keys() == {"ais", "bdmc"}
     error = capsys.readouterr().err
-    assert "ais: this model has no densities" in error
+    assert "ais: needs densities" in error
     assert len(error.strip().splitlines()) == 1
     point = make(tmp_path / "wae", VAE(D, SMALL, posterior=Delta(), objective=OBJECTIVES["wae-mmd"]()))
     words = ["--metrics", "mse,ais", "--limit", "4", "--anneal-from", "posterior"]

@@ -102,7 +102,7 @@ def test_regret_of_a_spoilt_encoder_is_all_of_what_was_spoilt():
 
 def test_regret_needs_densities():
     model, state = trained("ae")
-    with pytest.raises(InputError, match="needs real codes, and densities"):
+    with pytest.raises(InputError, match="likelihood regret: needs densities"):
         anomaly.regret(model, state, batches(23), KEY, 3)
 
 
@@ -152,7 +152,7 @@ def test_bad_input_costs_its_own_metric_only(runs, files, tmp_path, capsys):
         ("vae", ("--outliers", "fashoin_mnist"), "no such file, folder or data set"),
         ("vae", ("--outliers", files / "noise.npy", "--others", runs["ae"]), "not a model of the same images"),
         ("vae", ("--outliers", files / "empty.npz"), "and not empty"),
-        ("ae", ("--outliers", files / "noise.npy"), "has no bound on log p(x)"),
+        ("ae", ("--outliers", files / "noise.npy"), "needs a bound on log p(x)"),
     ]
     for i, (name, words, message) in enumerate(cases):
         code, found = measured(runs[name], tmp_path / f"{i}.json", "--metrics", "anomaly,mse", *words)

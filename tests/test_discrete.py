@@ -369,10 +369,13 @@ def test_joint_capacity_by_hand():
         ({"posterior": JointPosterior(categories=(10, 1))}, "model.posterior.categories: 10 1 .* 2 or more"),
         ({"posterior": JointPosterior(categories=())}, "model.posterior.categories:"),
         ({"prior": BernoulliPrior(1.0), "posterior": Binary()}, r"model.prior.p: 1.0 .* in \(0, 1\)"),
-        ({"posterior": Categorical()}, "one-hot vectors; choose --model.prior categorical"),
-        ({"posterior": Binary(), "prior": UniformCategorical()}, "binary vectors; choose --model.prior bernoulli"),
-        ({"posterior": JointPosterior()}, "side by side; choose --model.prior joint"),
-        ({"objective": JointCapacity()}, "joint-capacity cannot read real vectors.*it needs real and one-hot vectors"),
+        ({"posterior": Categorical()}, r"posterior \(categorical\) does not provide; choose --model.prior categorical"),
+        (
+            {"posterior": Binary(), "prior": UniformCategorical()},
+            r"posterior \(bernoulli\) does not provide; choose --model.prior bernoulli",
+        ),
+        ({"posterior": JointPosterior()}, r"posterior \(joint\) does not provide; choose --model.prior joint"),
+        ({"objective": JointCapacity()}, "joint-capacity needs real and one-hot vectors side by side"),
         (
             {"objective": JointCapacity(discrete_capacity=-1.0), "posterior": JointPosterior(), "prior": JointPrior()},
             "model.objective.discrete_capacity: -1.0 is out of range",

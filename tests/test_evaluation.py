@@ -158,7 +158,7 @@ def test_an_autoencoder_reports_what_it_has():
     assert result.kl_per_dim is None
     with pytest.raises(InputError, match="does not provide a bound"):
         evaluate(model, state, batches(N), key=KEY, k=(5,))
-    with pytest.raises(InputError, match="does not provide a bound"):
+    with pytest.raises(InputError, match="does not provide a prior"):
         draw(model, state, KEY, 3)
 
 

@@ -241,4 +241,4 @@ def test_runs_without_such_codes_are_refused(tmp_path, capsys):
 
         discrete = make(tmp_path / "discrete", support.fitting(D, MLP((8,)), posterior=POSTERIORS["categorical"]()))
         assert cli(["fit-prior", str(discrete)]) == 2
-        assert "no real vectors but categorical" in capsys.readouterr().err
+        assert "its latents are one-hot vectors" in capsys.readouterr().err

@@ -145,7 +145,7 @@ REFUSED = {
         Autoencoder(D, SMALL),
         "gaps,mutual_information",
         {"inference_gap", "approximation_gap", "amortisation_gap", "mutual_information"},
-        "no densit",
+        "needs densit",
     ),
     "correlated": (
         VAE(D, SMALL, posterior=FullCovariance()),

@@ -318,9 +318,9 @@ def test_bad_input_costs_its_own_metric_only(runs, tmp_path, capsys):
         ("vae", ("--features", tmp_path / "none.npz"), "0 real images are too few"),
         ("vae", ("--features", tmp_path / "text.npz"), "cannot be read"),
         ("vae", ("--features", tmp_path / "gone"), "no such file or folder"),
-        ("vae", ("--features", runs["ae"]), "a run of Autoencoder has no classifier"),
+        ("vae", ("--features", runs["ae"]), "its model does not provide a classifier"),
         ("vae", ("--features", runs["wider"]), "a classifier of 8x9x1 images cannot look at 8x8x1 ones"),
-        ("ae", (), "an autoencoder has no prior"),
+        ("ae", (), "needs a prior to draw from"),
     ]
     for i, (name, words, message) in enumerate(cases):
         asked = ("--metrics", "frechet_distance,mse", *words)

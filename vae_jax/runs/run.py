@@ -120,8 +120,8 @@ class Run:
         """The model's pure functions."""
         if self.lead is not None:
             # The lead's functions, so that nothing is compiled twice, with the strengths of this member.
-            return self.lead.model._replace(training=self.config.model.build(self.spec).training)
-        return self.config.model.build(self.spec)
+            return self.lead.model._replace(training=self.config.build(self.spec).training)
+        return self.config.build(self.spec)
 
     @functools.cached_property
     def optimizer(self) -> Any:

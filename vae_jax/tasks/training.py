@@ -100,7 +100,7 @@ def check_fit(config: Config, source: Source) -> Model:
     Raises:
       InputError: they do not.
     """
-    model = config.model.build(spec_of(source))
+    model = config.build(spec_of(source))
     check_pixels(config, source, model)
     return model
 
