@@ -51,14 +51,21 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """
     path = find(config.source)
     way = "if it is yours, use --data.max-bytes {bytes}" if strict else "give it in parts"
-    parts = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
-    if split not in parts:
+    held = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
+    return source(held, config, split, str(path))
+
+
+def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: str, where: str) -> Source:
+    """Returns one split of the checked arrays that `parts` returned; `where` they come from is noted with them.
+
+    Raises:
+      InputError: there is no such split.
+    """
+    if split not in held:
         if split == "validation":
             raise no_validation("npz", config.protocol, ())
-        raise InputError(f"{path}: holds no array {split}_images; add it")
-    arrays = parts[split]
-    info = describe("npz", parts, config.protocol, str(path))
-    return from_arrays(info, split, arrays, config.pipeline)
+        raise InputError(f"{where}: holds no array {split}_images; add it")
+    return from_arrays(describe("npz", held, config.protocol, where), split, held[split], config.pipeline)
 
 
 def find(source: str | None) -> Path:
@@ -80,7 +87,23 @@ def read(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`."""
     stored = bounded.arrays(path, limit, fix=way)
-    stored = {"images" if name == "" else name: value for name, value in stored.items()}
+    return parts({name or "images": value for name, value in stored.items()}, path, protocol, strict=strict)
+
+
+def parts(
+    stored: dict[str, np.ndarray], path: Path | str, protocol: str, *, strict: bool = True
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the checked arrays of each split, as `read` does of a file.
+
+    Args:
+      stored: the arrays by name.
+      path: where they come from, for messages.
+      protocol: how they are split, where they are not split already.
+      strict: as in `load`.
+
+    Raises:
+      InputError: arrays that cannot be read in one way only.
+    """
     own = any(f"{part}_images" in stored for part in SPLITS)
     known = [f"{part}_{key}" for part in SPLITS for key in _KEYS] if own else list(_KEYS)
     needed = "train_images" if own else "images"
@@ -102,7 +125,7 @@ def read(
     return {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in rows.items()}
 
 
-def _missing(path: Path, needed: str, stored: dict[str, np.ndarray], own: bool) -> InputError:
+def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: bool) -> InputError:
     names = ", ".join(sorted(stored))
     meant = {name: _USUAL[name.lower()] for name in stored if name.lower() in _USUAL}
     if not meant and not own:
@@ -141,7 +164,7 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
 
 
 def _check(
-    stored: dict[str, np.ndarray], path: Path, prefixes: list[str], strict: bool
+    stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns `image` [N, H, W, C], `label`, `factors`, `cond` of each prefix, checked together and converted."""
     held = {key: {p: stored[f"{p}{key}"] for p in prefixes if f"{p}{key}" in stored} for key in _KEYS}

@@ -14,7 +14,7 @@ import jax
 from vae_jax import data, prng, train
 from vae_jax.data import Source
 from vae_jax.data.pipeline import make_batch_fn, make_transform
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
@@ -54,7 +54,10 @@ def newest_folder(experiment: str, base: Path = Path("runs"), file: str = "confi
     numbered = (p for p in base.glob(f"{experiment}-*") if p.name.removeprefix(f"{experiment}-").isdigit())
     found = [p for p in (base / experiment, *numbered) if (p / file).is_file()]
     if not found:
-        raise InputError(f"{base / experiment}: no run to resume; train without --resume, or name one with --workdir")
+        raise InputError(
+            f"{base / experiment}: no run to resume; train without {option('resume')}, or name one with "
+            f"{option('workdir')}"
+        )
     # Of two that were made within the clock's resolution, the one with the higher number.
     return max(found, key=lambda p: ((p / file).stat().st_mtime_ns, int(p.name.removeprefix(experiment)[1:] or 1)))
 
@@ -69,14 +72,18 @@ def prepare(config: Config) -> tuple[Source, DataSpec]:
     return source, spec_of(source)
 
 
-def load_fitting(config: Config) -> Source:
+def load_fitting(config: Config, load: preflight.Load = data.load) -> Source:
     """Returns the training split of a config that `config.check` returned, as `prepare` does.
+
+    Args:
+      config: what will be trained.
+      load: reads a split, `data.load` or one that remembers.
 
     Raises:
       InputError: data, model and devices do not fit together.
     """
-    source = data.load(config.data, "train")
-    check_later(config, source, check_fit(config, source))
+    source = load(config.data, "train")
+    check_later(config, source, check_fit(config, source), load)
     mesh = train.make_mesh(config.mesh)
     micro = config.data.batch_size // config.accumulate
     if micro % mesh.size:
@@ -127,18 +134,19 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
     if not likelihood.closed and not dequantized and (binary or seen[0] == low or seen[1] == high):
         raise InputError(
             f"data: values of exactly {low:g} or {high:g} were seen, but the {name} likelihood takes "
-            f"({low:g}, {high:g}) without its ends; spread grey levels with --data.dequantize True --data.binarize none"
+            f"({low:g}, {high:g}) without its ends; spread grey levels with {option('data.dequantize', True)} "
+            f"{option('data.binarize', 'none')}"
         )
     if likelihood.levels == 256 and dequantized:
         raise InputError(
             f"data.dequantize: the {name} likelihood gives masses to the 256 grey levels v / 255 themselves; use "
-            "--data.dequantize False"
+            f"{option('data.dequantize', False)}"
         )
     if likelihood.levels == 256 and source.info.values == "float" and not binary:
         raise InputError(
             f"data: the {name} likelihood gives masses to the 256 grey levels v / 255, but the images are real "
-            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as --model.likelihood "
-            "gaussian-learned"
+            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as "
+            f"{option('model.likelihood', 'gaussian-learned')}"
         )
 
 
@@ -186,7 +194,13 @@ def train_run(
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
     config = configs.check(config)
-    source = load_fitting(config)
+    loaded: dict[str, Source] = {}
+
+    def load(options: data.DataConfig, split: str) -> Source:
+        loaded[split] = data.load(options, split)
+        return loaded[split]
+
+    source = load_fitting(config, load)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
     if resume and is_torso(path):
         say(f"{path}: was stopped before its options were written; it starts anew")
@@ -200,6 +214,7 @@ def train_run(
         if resume:  # again: until now another process may have trained here
             start = resuming.reopen(path, config, source, retune=retune)
         run = start.run if resume else start.create()
+        start.run.loaded.update(loaded)  # the run that trains, and is returned
         with log_to(run.path / "log.txt"):
             checkpoints = run.checkpoints(create=True)
             try:
@@ -263,7 +278,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         writer.close()
     if first == c.steps:
         # Stopped after its last step: what comes after it may be missing.
-        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; --steps N makes more")
+        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; larger {option('steps')} make more")
         _figures(run, state, first)
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
