@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax import data
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError
 from vae_jax.options.typed import conform, items
 from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as experiments_index
-from vae_jax.runs import idle
+from vae_jax.runs import hints, idle, kinds
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
 from vae_jax.tasks import training
@@ -102,7 +102,8 @@ def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
     for option, value in names.items():
         known = configs.flatten(config)
         if option not in known and option not in configs.REGISTRIES:
-            raise InputError(f"{option}: no such option; {nearest(option, known)}")
+            every = [*known, *kinds.components(config)]
+            raise InputError(f"{option}: {hints.unknown_option(option, value, every, config)}")
         config = configs.put(config, option, value)
     return configs.check(configs.keep_targets(config, written))
 

@@ -71,9 +71,7 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
         config = configs.put(config, "data", data.choose(config.data, given))
     words, chosen = _take_components(words, configs.REGISTRIES)
     for option in sorted(chosen, key=lambda o: o.count(".")):
-        if not _has(config, option):
-            raise InputError(f"--{option}: this model has no {option.rpartition('.')[2]}; leave the option out")
-        config = configs.choose(config, option, chosen[option], f"--{option} {chosen[option]}")
+        config = configs.choose(config, option, chosen[option])
     if any(word in ("-h", "--help") for word in words):
         description = f"{description}\n\n{_DATA_HELP}\n\n{_component_help(config)}"
     elif (epochs := advice.take_epochs(words)) is not None:
@@ -161,6 +159,8 @@ def option_names(target: Any, prefix: str = "") -> list[str]:
 
 
 def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
+    from vae_jax.runs import hints
+
     known = option_names(target)
     for i, word in enumerate(argv):
         option, equals, value = word.partition("=")
@@ -169,7 +169,9 @@ def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
             continue
         if not equals and i + 1 < len(argv) and not argv[i + 1].startswith("--"):
             value = argv[i + 1]
-        raise InputError(f"{option}: {advice.unknown_option(name, value, known, target)} (all: {prog} --help)")
+        plain = [k.replace("-", "_") for k in known]
+        words = hints.unknown_option(name.replace("-", "_"), value, plain, target)
+        raise InputError(f"{option}: {words} (all: {prog} --help)")
 
 
 def _one_line(text: str) -> str:

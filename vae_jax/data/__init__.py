@@ -19,7 +19,7 @@ from vae_jax.data.own import DataSet, Entry, entry_of
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, from_arrays, no_validation
 from vae_jax.data.stream import GrainStream
-from vae_jax.errors import InputError, nearest, quoted, shown
+from vae_jax.errors import InputError, nearest, option, quoted, shown
 from vae_jax.files.bounded import DEFAULT_BYTES
 from vae_jax.options import registry
 from vae_jax.options.registry import Kind
@@ -140,7 +140,7 @@ def load(config: DataConfig, split: str = "train") -> Source:
     if config.batch_size > training:
         raise InputError(
             f"data.batch_size: {config.batch_size} is larger than the {training} training examples of "
-            f"{config.shown!r}; use --data.batch-size {training}{' or less' if training > 1 else ''}"
+            f"{config.shown!r}; use {option('data.batch_size', training)}{' or less' if training > 1 else ''}"
         )
     if split == "train" and config.workers and source.pipeline == "device":
         note = f"data.workers {config.workers} is not used: the images are in memory (--data.pipeline grain reads)"
@@ -164,7 +164,8 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         name, source = pick.pick(given, DATASETS)
     if source is not None and DATASETS[name].made:
         raise InputError(
-            f"--data {given}: {name!r} is {DATASETS[name].made} and read from no folder; use --data {name}"
+            f"{option('data', given)}: {name!r} is {DATASETS[name].made} and read from no folder; use "
+            f"{option('data', name)}"
         )
     if name == config.name:
         return dataclasses.replace(config, source=source)
@@ -186,7 +187,7 @@ def _check_source(config: DataConfig, row: Entry) -> None:
         reader = None  # the data set's own reader says what is wrong
     typed = quoted(config.source)
     # Computed and embedded images are read from no folder, not even from a prepared one: their name selects them.
-    fix = f"use --data {reader if reader and DATASETS[reader].made else typed}"
+    fix = f"use {option('data', reader if reader and DATASETS[reader].made else config.source)}"
     if row.made:
         fix = "leave it out" if reader in (None, config.name) else fix
         raise InputError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.model import Model
 from vae_jax.models import M2, VAE, Autoencoder, Classifier, Multimodal
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, Between, NotNegative, Share, check_ranges
@@ -147,7 +147,7 @@ def check(config: Config, *, json: bool = False) -> Config:
     if config.accumulate > 1 and prior is not None and not prior.averages:
         raise InputError(
             f"accumulate: the {kind('model.prior', prior)} prior keeps images, which microbatches would average; "
-            "set --accumulate 1"
+            f"set {option('accumulate', 1)}"
         )
     _check_labels(config)
     if callable(check_model := getattr(config.model, "check", None)):
@@ -205,5 +205,6 @@ def _check_labels(config: Config) -> None:
     condition = getattr(config.model, "condition", None)
     if condition is not None and condition.on == "label":
         raise InputError(
-            "data.labels: a model conditioned on labels needs them all; leave data.labels unset, or use --model m2"
+            "data.labels: a model conditioned on labels needs them all; leave data.labels unset, or use "
+            f"{option('model', 'm2')}"
         )

@@ -6,6 +6,8 @@ import dataclasses
 from typing import Any
 
 from vae_jax import data
+from vae_jax.errors import InputError
+from vae_jax.errors import option as typed
 from vae_jax.files.code import Code
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import MODELS
@@ -38,7 +40,7 @@ def kind(option: str, component: Any) -> str:
     return KINDS[option].name(type(component))
 
 
-def choose(config: Any, option: str, name: str, where: str = "") -> Any:
+def choose(config: Any, option: str, name: str) -> Any:
     """Returns the config with the component at `option` replaced by the one called `name`.
 
     Options that both components have (a `schedule`, say) keep their values; the others start at their defaults.
@@ -47,12 +49,13 @@ def choose(config: Any, option: str, name: str, where: str = "") -> Any:
       config: to start from.
       option: of the component.
       name: of its registry, `package.module:Class`, or `experiment:Class` of the file that `config` is from.
-      where: begins messages; "" for the option and the name.
 
     Raises:
-      InputError: no component of that name.
+      InputError: no component of that name, or a model without such a component.
     """
-    cls = KINDS[option].find(name, where or f"{option} {name}", lambda: code_of(config))
+    if option not in components(config):
+        raise InputError(f"{typed(option)}: this model does not have a {KINDS[option].word}; leave the option out")
+    cls = KINDS[option].find(name, typed(option, name), lambda: code_of(config))
     old = get(config, option)
     if type(old) is cls:
         return config
