@@ -96,6 +96,8 @@ def kl_panel(entry: Entry) -> dict[str, Any]:
 def sample_panel(entry: Entry) -> dict[str, Any]:
     """Returns the samples."""
     images = entry.look.samples
+    if (reason := _no_pictures(entry)) is not None:
+        return reason
     if images is None:
         return {"name": entry.name, "missing": entry.look.missing["samples"]}
     rows, columns = images.shape[:2]
@@ -106,6 +108,8 @@ def pair_panel(entry: Entry) -> dict[str, Any]:
     """Returns held-out images, each above what was made of it."""
     from vae_jax.figures.grid import fold
 
+    if (reason := _no_pictures(entry)) is not None:
+        return reason
     look = entry.look
     columns = min(8, len(look.made))
     halves = fold(look.originals, columns), fold(look.made, columns)
@@ -118,6 +122,8 @@ def pair_panel(entry: Entry) -> dict[str, Any]:
 def walk_panel(entry: Entry) -> dict[str, Any]:
     """Returns one strip of images for each dimension that is moved, largest KL first."""
     walk, walked = entry.look.walk, entry.look.walked
+    if (reason := _no_pictures(entry)) is not None:
+        return reason
     if walk is None or walked is None:
         return {"name": entry.name, "missing": entry.look.missing["traversals"]}
     if walk.kl is not None:
@@ -172,6 +178,12 @@ def _coloured(plane: Plane, name: str, run: str) -> dict[str, Any]:
     ]
     chart = charts.cloud(series, label, ramp=ramp, names=not ramp)
     return {"by": name, "chart": chart, "legend": [(s.label, s.colour) for s in series], "ramp": ramp}
+
+
+def _no_pictures(entry: Entry) -> dict[str, Any] | None:
+    """Returns the panel that takes the place of pictures where the data are not images."""
+    kind = entry.run.spec.x.kind
+    return None if kind == "image" else {"name": entry.name, "missing": f"the data are of kind {kind}, not images"}
 
 
 def _grid(entry: Entry, picture: Picture, words: str, columns: int) -> dict[str, Any]:
