@@ -109,10 +109,7 @@ def restore(folder: Path, sums: Mapping[str, str]) -> Code:
     for code in _loaded:  # equal bytes are equal classes, wherever they were read
         if (code.main, code.beside) == (main, beside):
             return code
-    if os.environ.get(REFUSE) == "0":
-        raise InputError(
-            f"{folder / MAIN}: is not executed because {REFUSE} is 0; read the file, and set {REFUSE}=1 to open the run"
-        )
+    check_allowed(folder / MAIN)
     try:
         return _execute(folder.absolute() / MAIN, main, beside, folder.absolute() / BESIDE)
     except InputError:
@@ -122,6 +119,12 @@ def restore(folder: Path, sums: Mapping[str, str]) -> Code:
             f"{folder / MAIN}: cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())}); install what "
             "it needs"
         ) from error
+
+
+def check_allowed(what: object) -> None:
+    """Raises InputError where the environment forbids that a run folder makes this process execute code."""
+    if os.environ.get(REFUSE) == "0":
+        raise InputError(f"{what}: is not executed because {REFUSE} is 0; read its code, and unset {REFUSE} to open it")
 
 
 def check_sums(value: Mapping[str, str]) -> None:

@@ -9,6 +9,7 @@ import typing
 from typing import Any
 
 from vae_jax.errors import InputError, nearest
+from vae_jax.files import code as codes
 from vae_jax.options import registry
 from vae_jax.options.registry import FindCode
 from vae_jax.runs.config import Config
@@ -60,7 +61,8 @@ def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "", code:
             kwargs[key] = from_dict(value, hint, child, code)
         elif key == "expected" and isinstance(value, dict):
             kwargs[key] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
-        elif child in NAMES and isinstance(value, str):
+        elif child in NAMES and isinstance(value, str) and ":" in value:
+            codes.check_allowed(f"{child}: {value}")
             kwargs[key] = registry.internal(value, code)
         else:
             kwargs[key] = tuple(value) if isinstance(value, list) and _is_tuple(hint) else value
@@ -72,6 +74,8 @@ def _class(name: Any, option: str, code: FindCode) -> Any:
     known = KINDS[option]
     if not isinstance(name, str) or (name not in known.classes and ":" not in name):
         raise InputError(f"{option}.kind: {name!r} is not the name of one; {nearest(str(name), known.classes)}")
+    if name not in known.classes:
+        codes.check_allowed(f"{option}.kind: {name}")
     return known.find(name, f"{option}.kind", code)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any
 
 from vae_jax import data
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, either, shown
 from vae_jax.errors import option as typed
 from vae_jax.files.code import Code
 from vae_jax.likelihoods import LIKELIHOODS
@@ -55,7 +55,8 @@ def choose(config: Any, option: str, name: str) -> Any:
     """
     if option not in components(config):
         raise InputError(f"{typed(option)}: this model does not have a {KINDS[option].word}; leave the option out")
-    cls = KINDS[option].find(name, typed(option, name), lambda: code_of(config))
+    where = typed(option) if ":" in name else either(f"--{option} {shown(name)}", f"{option}={name!r}")
+    cls = KINDS[option].find(name, where, lambda: code_of(config))
     old = get(config, option)
     if type(old) is cls:
         return config
