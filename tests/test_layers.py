@@ -119,6 +119,7 @@ def test_a_wheel_carries_every_package_and_its_data():
     assert set(tools["packages"]) == packages | experiments
     shipped = {f for name, patterns in tools["package-data"].items() for pattern in patterns
                for f in ROOT.parent.joinpath(*name.split(".")).glob(pattern)}  # fmt: skip
+    assert ROOT / "py.typed" in shipped
     assert shipped == {f for f in ROOT.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
 
 
