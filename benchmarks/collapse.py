@@ -29,7 +29,7 @@ from rich.table import Table
 
 from benchmarks.__main__ import environment, load_average
 from benchmarks.jobs import ROOT
-from vae_jax import data, evaluation, train
+from vae_jax import data, evaluation, spec, train
 from vae_jax.data.pipeline import eval_batches, make_batch_fn
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.models import VAE
@@ -106,10 +106,10 @@ def measure(config: Config, limit: int = 0, watch: Callable[[int, dict[str, floa
     """
     source = data.load(config.data, "train")
     mesh = train.make_mesh(config.mesh)
-    model = config.model.build(source.info.image_shape)
-    example = {"image": jnp.zeros((1, *source.info.image_shape))}
+    model = config.model.build(spec.images(*source.info.shape))
+    example = {"x": jnp.zeros((1, *source.info.shape))}
     shapes = jax.eval_shape(model.init, jax.random.key(0), example)[0]
-    tx = train.make_optimizer({group: config.optimizer for group in shapes}, config.steps, model.gates)
+    tx = train.make_optimizer({group: config.optimizer for group in shapes}, config.steps, model.training.gates)
     state = train.init_state(model, tx, jax.random.key(config.seed), example, mesh=mesh)
     batch_fn = make_batch_fn(source, config.data)
     feed = DeviceFeed(train.make_train_step(model, tx), batch_fn, dict(source.arrays), state, mesh)

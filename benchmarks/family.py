@@ -27,6 +27,7 @@ from rich.table import Table
 
 from benchmarks.__main__ import environment
 from vae_jax.data import DataConfig
+from vae_jax.evaluation.needs import has_bound
 from vae_jax.model import Context
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
@@ -119,8 +120,8 @@ def main(argv: list[str] | None = None) -> int:
 def bounds(run: Run, k: int, images: int) -> np.ndarray:
     """Returns the IW-k bound of each of the first test images, nats [images]."""
     model, state = run.model, run.restore()
-    assert model.log_prob_bound is not None
-    bound = model.log_prob_bound
+    assert has_bound(model)
+    bound = model.density.bound
 
     @jax.jit
     def program(batch: dict[str, jax.Array], index: jax.Array) -> jax.Array:
@@ -129,7 +130,7 @@ def bounds(run: Run, k: int, images: int) -> np.ndarray:
 
     parts = []
     for batch in run.batches("test", 100):
-        parts.append(np.asarray(program({"image": batch["image"]}, batch["index"]), np.float64))
+        parts.append(np.asarray(program({"x": batch["x"]}, batch["index"]), np.float64))
         if 100 * len(parts) >= images:
             break
     return np.concatenate(parts)[:images]

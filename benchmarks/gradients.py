@@ -24,7 +24,7 @@ from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 
 from benchmarks import jobs
-from vae_jax import data, train
+from vae_jax import data, spec, train
 from vae_jax.figures.grid import save
 from vae_jax.model import Context, Model
 from vae_jax.models import VAE
@@ -66,19 +66,19 @@ def images() -> jax.Array:
 
 
 def context(model: Model, step: int = 0) -> Context:
-    hyper = {name: jnp.asarray(value, jnp.float32) for name, value in model.hyper.items()}
+    hyper = {name: jnp.asarray(value, jnp.float32) for name, value in model.training.hyper.items()}
     return Context(jnp.asarray(step, jnp.int32), jnp.arange(BATCH, dtype=jnp.int32), hyper)
 
 
 def trained(config: VAE, x: jax.Array, steps: int) -> Any:
     """Returns the parameters after a few hundred steps of Adam."""
-    model = config.build(SHAPE)
+    model = config.build(spec.images(*SHAPE))
     tx = train.make_optimizer({"vae": train.Optimizer(lr=2e-3)}, steps)
-    state = jax.jit(train.make_init(model, tx))(jax.random.key(0), {"image": x[:BATCH]})
+    state = jax.jit(train.make_init(model, tx))(jax.random.key(0), {"x": x[:BATCH]})
     step = jax.jit(train.make_train_step(model, tx))
     random = np.random.default_rng(0)
     for _ in range(steps):
-        state, _ = step(state, {"image": x[random.integers(len(x), size=BATCH)]})
+        state, _ = step(state, {"x": x[random.integers(len(x), size=BATCH)]})
     return state.params
 
 
@@ -95,7 +95,7 @@ def settle(model: Model, params: Any, batch: dict[str, jax.Array]) -> Any:
 
 def encoder_gradients(config: VAE, params: Any, batch: dict[str, jax.Array], draws: int) -> np.ndarray:
     """Returns the encoder's gradient of this batch [draws, P], each from fresh samples."""
-    model = config.build(SHAPE)
+    model = config.build(spec.images(*SHAPE))
     state, ctx = settle(model, params, batch), context(model)
 
     def one(key: jax.Array) -> jax.Array:
@@ -108,7 +108,7 @@ def encoder_gradients(config: VAE, params: Any, batch: dict[str, jax.Array], dra
 
 def exact_gradient(params: Any, batch: dict[str, jax.Array]) -> np.ndarray:
     """Returns the encoder's gradient of -ELBO by summing over all codes of the binary model."""
-    model = BINARY.build(SHAPE)
+    model = BINARY.build(spec.images(*SHAPE))
     codes = jnp.asarray(list(itertools.product((0.0, 1.0), repeat=DIMS)))
 
     def loss(params: Any) -> jax.Array:
@@ -117,7 +117,7 @@ def exact_gradient(params: Any, batch: dict[str, jax.Array]) -> np.ndarray:
         def term(code: jax.Array) -> jax.Array:
             z = jnp.tile(code, (BATCH, 1))
             log_q = q.log_prob(z)
-            log_p = model.decode(params, {}, z).log_prob(batch["image"]) - DIMS * jnp.log(2.0)
+            log_p = model.decode(params, {}, z).log_prob(batch["x"]) - DIMS * jnp.log(2.0)
             return jnp.exp(log_q) * (log_q - log_p)
 
         return jnp.mean(jnp.sum(jax.lax.map(term, codes, batch_size=32), 0))
@@ -131,7 +131,7 @@ def measure(
     """Returns estimator -> total variance, and with `is_exact` the length of its bias over that of the gradient."""
     x = images()
     params = trained(base, x, steps)
-    batch = {"image": x[:BATCH]}
+    batch = {"x": x[:BATCH]}
     want = exact_gradient(params, batch) if is_exact else None
     rows = {}
     for name, parts in estimators.items():

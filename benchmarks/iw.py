@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import flops, jobs
+from vae_jax import spec
 
 BATCH, PIXELS, HIDDEN, LATENT = 500, 784, (200, 200), 50
 
@@ -61,11 +62,11 @@ def ours(k: int, batches: int, rounds: int) -> dict[str, Any]:
     from vae_jax.models import VAE
     from vae_jax.networks import MLP
 
-    model = VAE(LATENT, MLP(HIDDEN)).build((28, 28, 1))
-    batch = {"image": jnp.asarray(images())}
+    model = VAE(LATENT, MLP(HIDDEN)).build(spec.images(28, 28, 1))
+    batch = {"x": jnp.asarray(images())}
     params, state = jax.jit(model.init)(jax.random.key(0), batch)
     ctx = Context(jnp.zeros((), jnp.int32), jnp.arange(BATCH, dtype=jnp.int32), {}, train=False)
-    bound = jax.jit(functools.partial(model.log_prob_bound, ctx=ctx, k=k))
+    bound = jax.jit(functools.partial(model.density.bound, ctx=ctx, k=k))
 
     def run(seed: int) -> float:
         return float(jnp.mean(bound(params, state, jax.random.key(seed), batch)))

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.__main__ import environment
-from vae_jax import data, train
+from vae_jax import data, spec, train
 from vae_jax.data import DataConfig
 from vae_jax.likelihoods import GaussianLearned
 from vae_jax.model import Context, Metrics, Model, Params
@@ -93,7 +93,7 @@ def fit(
 ) -> list[dict[str, float]]:
     """Trains and returns the exact ELBO on the way, 24 rows or so."""
     shape = (28, 28, 1) if x.shape[1] == 784 else (1, x.shape[1], 1)
-    batch = {"image": jnp.asarray(x.reshape(-1, *shape), jnp.float32)}
+    batch = {"x": jnp.asarray(x.reshape(-1, *shape), jnp.float32)}
     exact = VAE(
         q,
         Linear(),
@@ -102,10 +102,10 @@ def fit(
         posterior=Diagonal(shared_variance=True),
     )
     coordinates = (lambda model: model) if raw else (lambda model: whitened(model, x))
-    measured = coordinates(exact.build(shape))
+    measured = coordinates(exact.build(spec.images(*shape)))
     objective = Elbo() if sampled else LinearElbo()
     model = coordinates(
-        VAE(q, Linear(), GaussianLearned(), objective=objective, posterior=exact.posterior).build(shape)
+        VAE(q, Linear(), GaussianLearned(), objective=objective, posterior=exact.posterior).build(spec.images(*shape))
     )
     adam = train.Optimizer(lr=lr, b2=b2, schedule=train.LearningRate("cosine"))
     tx = train.make_optimizer({"vae": adam}, steps)

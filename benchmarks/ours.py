@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import flops
-from vae_jax import data, models, networks, objectives, train
+from vae_jax import data, models, networks, objectives, spec, train
 from vae_jax.data.pipeline import make_batch_fn
 from vae_jax.data.source import Info, Source, from_arrays
 from vae_jax.train.feed import DeviceFeed
@@ -46,10 +46,10 @@ class Trainer:
 
     def __init__(self, config: models.VAE, lr: float, source: Source, options: data.DataConfig):
         mesh = train.make_mesh(train.MeshConfig())
-        model = config.build(source.info.image_shape)
+        model = config.build(spec.images(*source.info.shape))
         tx = train.make_optimizer({"vae": train.Optimizer(lr=lr)}, 100_000)
         batch_fn = make_batch_fn(source, options)
-        example = {"image": jnp.zeros((options.batch_size, *source.info.image_shape))}
+        example = {"x": jnp.zeros((options.batch_size, *source.info.shape))}
         self._state = train.init_state(model, tx, jax.random.key(0), example, mesh=mesh)
         step = train.make_train_step(model, tx)
         self._feed = DeviceFeed(step, batch_fn, dict(source.arrays), self._state, mesh)

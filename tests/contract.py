@@ -18,7 +18,9 @@ import pytest
 import support
 
 from vae_jax import prng, train
+from vae_jax.evaluation.needs import has_bound, has_joint
 from vae_jax.likelihoods import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
+from vae_jax.model import features_of
 from vae_jax.models import MODELS, VAE, Autoencoder
 from vae_jax.networks import MLP, NETWORKS, DeepConv, LeNet, PooledConv
 from vae_jax.objectives import GRADIENTS, OBJECTIVES, Beta, Elbo
@@ -101,7 +103,7 @@ class Built:
 
     def __init__(self, config, shape):
         self.config, self.shape = config, shape
-        self.model = config.build(shape, support.FACTS)
+        self.model = config.build(support.spec(shape))
         self.batch = support.images(B, shape)
         self.stochastic = getattr(config, "corruption", "any") != "none"
         if isinstance(config, VAE):
@@ -125,7 +127,7 @@ class Built:
         self.evaluate = jax.jit(self._evaluate)
         self.params, self.state = self.start.params, self.start.model_state
         # A conditional model decodes a code only with its features.
-        told = self.model.features
+        told = features_of(self.model)
         self.cond = None if told is None else told(self.params, self.state, self.batch)
 
     def context(self, train: bool, **hyper):
@@ -189,23 +191,23 @@ def test_shapes(name):
     chex.assert_shape(pictures, (B, *case.shape))
     chex.assert_shape(log_prob, (B,))
     assert {leaf.dtype for leaf in (*pictures, log_prob)} == {jnp.dtype(jnp.float32)}
-    if model.sample is not None:
+    if model.prior is not None:
         n = B + 3
         drawn = jax.eval_shape(lambda p, s: looks(model.sample(p, s, key, n, temperature=0.7), n), params, state)
         chex.assert_shape(drawn[:3], (n, *case.shape))
-    if model.log_prob_bound is not None:
-        bound = functools.partial(model.log_prob_bound, ctx=ctx, k=3)
+    if has_bound(model):
+        bound = functools.partial(model.density.bound, ctx=ctx, k=3)
         chex.assert_shape(jax.eval_shape(bound, params, state, key, case.batch), (B,))
-    if model.joint is not None:
+    if has_joint(model):
         chex.assert_shape(jax.eval_shape(functools.partial(joint_parts, model), params, state, key, case.batch), (B,))
 
 
 def joint_parts(model, params, state, key, batch) -> tuple:
     """Returns log p(z), log p(x|z) and log p(x'|z) [B], z and x' drawn from the model."""
-    joint = model.joint(params, state, batch)
+    joint = model.density.joint(params, state, batch)
     keys = jax.random.split(key, 2 * B)
     z = joint.sample_prior(keys[:B])
-    drawn = model.joint(params, state, {**batch, **joint.sample_data(keys[B:], z)})
+    drawn = model.density.joint(params, state, {**batch, **joint.sample_data(keys[B:], z)})
     return joint.prior.log_prob(z), joint.log_likelihood(z), drawn.log_likelihood(z)
 
 
@@ -247,12 +249,12 @@ def test_no_key_is_used_twice(name):
         check(model.init, key, case.batch)
         check(case.raw_step, case.start, case.batch)
         check(functools.partial(model.terms, ctx=ctx), case.params, case.state, key, case.batch)
-        if model.sample is not None:
+        if model.prior is not None:
             check(lambda p, s, k: model.sample(p, s, k, 3).mean(), case.params, case.state, key)
-        if model.log_prob_bound is not None:
-            bound = functools.partial(model.log_prob_bound, ctx=ctx, k=2)
+        if has_bound(model):
+            bound = functools.partial(model.density.bound, ctx=ctx, k=2)
             check(bound, case.params, case.state, key, case.batch)
-        if model.joint is not None:
+        if has_joint(model):
             check(functools.partial(joint_parts, model), case.params, case.state, key, case.batch)
 
 
@@ -337,7 +339,7 @@ def test_metrics_are_unweighted_nats(name):
 def test_bfloat16_keeps_float32_results(name):
     """In bfloat16 only the networks are: parameters, terms and loss are float32, finite and near the float32 ones."""
     case = built(name)
-    model = dataclasses.replace(case.config, precision="bfloat16").build(case.shape, support.FACTS)
+    model = dataclasses.replace(case.config, precision="bfloat16").build(support.spec(case.shape))
     shapes, _ = jax.eval_shape(model.init, jax.random.key(0), case.batch)
     assert {x.dtype for x in jax.tree.leaves(shapes)} == {jnp.dtype(jnp.float32)}
     key, index = jax.random.key(4), jnp.arange(B, dtype=jnp.int32)
@@ -355,14 +357,14 @@ def test_finite_far_from_the_data(name):
     decode = jax.jit(case.model.decode)
     probe = decode(case.params, case.state, jnp.ones((B, case.code_dim)), cond=case.cond)
     if isinstance(probe, AutoregressivePixels):
-        probe = probe.given(case.batch["image"])  # its own leaves are the parameters, not the decoder's outputs
+        probe = probe.given(case.batch["x"])  # its own leaves are the parameters, not the decoder's outputs
     spread = max(float(jnp.max(jnp.abs(jax.tree.leaves(probe)[0]))), 1e-2)
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
     def log_prob(z):
         p_x = case.model.decode(case.params, case.state, z, cond=case.cond)
-        return jnp.sum(p_x.log_prob(case.batch["image"])), p_x.mean()
+        return jnp.sum(p_x.log_prob(case.batch["x"])), p_x.mean()
 
     for scale in (1e4 / spread, -1e4 / spread):
         (value, mean), grad = log_prob(jnp.full((B, case.code_dim), scale))
@@ -411,7 +413,7 @@ def test_seeds_and_strengths_are_an_axis(name):
     tx = support.optimizer(case.params, train.Optimizer("sgd", lr=1e-3))
     init, step = jax.jit(train.make_init(case.model, tx)), train.make_train_step(case.model, tx)
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
-    strengths = {n: jnp.asarray([0.5, 1.0, 8.0]) * value for n, value in case.model.hyper.items()}
+    strengths = {n: jnp.asarray([0.5, 1.0, 8.0]) * value for n, value in case.model.training.hyper.items()}
     many = jax.jit(jax.vmap(init, (0, None)))(keys, case.batch)
     many = dataclasses.replace(many, hyper=strengths)
     run, run_many = jax.jit(step), jax.jit(jax.vmap(step, (0, None)))

@@ -74,7 +74,7 @@ MUTANTS = [
         'config.optimizer if group == "critic"',
         WIRING,
     ),
-    Mutant("vae_jax/runs/run.py", "self.config.steps, self.model.gates)", "self.config.steps)", WIRING),
+    Mutant("vae_jax/runs/run.py", "self.config.steps, self.model.training.gates)", "self.config.steps)", WIRING),
     Mutant(
         "vae_jax/runs/run.py",
         "train.make_optimizer(self.optimizers, self.config.steps",

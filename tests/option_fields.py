@@ -330,7 +330,7 @@ class Built:
     def __init__(self, config: Any, option: str, name: str):
         self.config, shape = config, (*SHAPE[:2], CHANNELS.get((option, name), 1))
         self.names = PROGRAMS.get(option, ("start", "loss", "terms", "sample"))
-        self.model = config.build(shape, support.FACTS)
+        self.model = config.build(support.spec(shape))
         self.batch, self.key = support.images(B, shape), jax.random.key(0)
         self.params, self.state = jax.eval_shape(self.model.init, self.key, self.batch)
 
@@ -348,7 +348,7 @@ class Built:
     def programs(self) -> dict[str, str]:
         """Name -> program. Scalars that are inputs in training are constants here, so that what reads them shows."""
         model, step = self.model, jnp.int32(3)
-        hyper = {name: jnp.float32(value) for name, value in model.hyper.items()}
+        hyper = {name: jnp.float32(value) for name, value in model.training.hyper.items()}
         index = jnp.arange(B, dtype=jnp.int32)
         scores = getattr(getattr(self.config, "gradient", None), "score", False)
 
@@ -366,10 +366,10 @@ class Built:
             "loss": (jax.value_and_grad(loss, has_aux=True) if scores else loss, *args),
             "terms": (terms, *args),
         }
-        if model.sample is not None:
+        if model.prior is not None:
             made["sample"] = (lambda p, s, k: model.sample(p, s, k, 2).mean(), self.params, self.state, self.key)
         made = {name: call for name, call in made.items() if name in self.names}
-        made |= {f"gate-{name}": (gate, step) for name, gate in model.gates.items()}
+        made |= {f"gate-{name}": (gate, step) for name, gate in model.training.gates.items()}
         return {name: jax.jit(function).lower(*call).as_text() for name, (function, *call) in made.items()}
 
 

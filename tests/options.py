@@ -26,7 +26,7 @@ from vae_jax.priors import Normal
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.runs.run import Run
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
 
 # (command, option) -> names of the tests that cover it; filled when their files are imported.
 COVERED: dict[tuple[str, str], list[str]] = {}
@@ -149,7 +149,7 @@ def perturbed(state, seed: int, scale: float = 0.4):
 def make(folder: Path, config: Config, steps: tuple[int, ...] = (2, 4), experiment: str = "tiny") -> Run:
     """Returns a run whose checkpoints at `steps` hold different weights, none of them trained."""
     source = data.load(config.data, "train")
-    run = Run.create(folder, experiment, config, source.info.image_shape, facts_of(source))
+    run = Run.create(folder, experiment, config, spec_of(source))
     for step in steps:
         support.checkpoint(run, step, perturbed(run.init(), step))
     line = {"step": steps[-1], "split": "train", "elbo": -40.0, "distortion": 39.0, "rate": 1.0, "beta": 1.0}

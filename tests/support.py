@@ -7,18 +7,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax import spec as specs
 from vae_jax import train
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
-from vae_jax.model import Context, Facts
+from vae_jax.likelihoods import Bernoulli
+from vae_jax.model import About, Context
 from vae_jax.models import VAE
 from vae_jax.models.condition import Condition
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
+from vae_jax.spaces import Real
+from vae_jax.spec import DataSpec
 
-# What the models of the tests are told of their data, and `images` gives.
-FACTS = Facts(examples=100, classes=3, factors=(2, 4), cond=2)
+# What the data of the tests have besides the images, and `images` gives.
+FACTS: dict = {"examples": 100, "classes": 3, "factors": (2, 4), "cond": 2}
+
+
+def spec(shape: tuple[int, int, int]) -> DataSpec:
+    """Returns the spec of images of this shape, with everything that a model may read beside them."""
+    return specs.images(*shape, **FACTS)
+
+
+def about(*shape: int) -> About:
+    """Returns the facts of a toy model of images of this shape, with one real latent."""
+    return About(specs.images(*(shape or (2, 2, 1))), Real((1,)), Bernoulli())
 
 
 def shrink(config):
@@ -66,12 +80,12 @@ def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict[str, jax.
         return jnp.asarray(0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low, jnp.float32)
 
     return {
-        "image": smooth(),
-        "label": jnp.asarray(rng.integers(FACTS.classes, size=n), jnp.int32),
-        "factors": jnp.asarray(rng.integers(FACTS.factors, size=(n, len(FACTS.factors))), jnp.int32),
-        "cond": jnp.asarray(rng.normal(size=(n, FACTS.cond)), jnp.float32),
-        "paired_image": smooth(),
-        "paired_label": jnp.asarray(rng.integers(FACTS.classes, size=n), jnp.int32),
+        "x": smooth(),
+        "label": jnp.asarray(rng.integers(FACTS["classes"], size=n), jnp.int32),
+        "factors": jnp.asarray(rng.integers(FACTS["factors"], size=(n, len(FACTS["factors"]))), jnp.int32),
+        "cond": jnp.asarray(rng.normal(size=(n, FACTS["cond"])), jnp.float32),
+        "paired_x": smooth(),
+        "paired_label": jnp.asarray(rng.integers(FACTS["classes"], size=n), jnp.int32),
     }
 
 
@@ -87,7 +101,7 @@ def sorted_data(path, each: int = 150, classes: int = 4) -> DataConfig:
 
 def context(model, n: int, *, step: int = 3, train: bool = True, index=None, **hyper: float) -> Context:
     """Returns the Context of a global batch of n examples, with the model's own hyper-parameters or other ones."""
-    values = {name: jnp.asarray(hyper.get(name, value), jnp.float32) for name, value in model.hyper.items()}
+    values = {name: jnp.asarray(hyper.get(name, value), jnp.float32) for name, value in model.training.hyper.items()}
     index = jnp.arange(n, dtype=jnp.int32) if index is None else jnp.asarray(index, jnp.int32)
     return Context(jnp.asarray(step, jnp.int32), index, values, train)
 

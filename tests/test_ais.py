@@ -12,14 +12,15 @@ import support
 from jax.scipy.stats import norm
 from scipy import stats
 
-from vae_jax import prng
+from vae_jax import prng, spec
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.evaluation import ais as core
 from vae_jax.evaluation.ais import Steps, ais, sigmoid_temperatures, tune
-from vae_jax.evaluation.chunks import chunks, require_density
+from vae_jax.evaluation.chunks import chunks
 from vae_jax.evaluation.likelihood import evaluate
+from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
 from vae_jax.evaluation.settings import Settings
 from vae_jax.likelihoods import Gaussian, MsSsim
@@ -255,15 +256,15 @@ def ppca():
     }
     params = {"vae": {"encoder": {"out": encoder}, "decoder": {"out": {"kernel": w.T, "bias": mean}}}}
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
-    model = VAE(D, Linear(), Gaussian(sigma)).build(shape)
+    model = VAE(D, Linear(), Gaussian(sigma)).build(spec.images(*shape))
     images = np.asarray(x.reshape(n, *shape), np.float32)
-    state = state_of(model, {"image": images[:1]}, params)
-    assert jax.tree.map(jnp.shape, model.init(KEY, {"image": images[:1]})[0]) == jax.tree.map(jnp.shape, params)
+    state = state_of(model, {"x": images[:1]}, params)
+    assert jax.tree.map(jnp.shape, model.init(KEY, {"x": images[:1]})[0]) == jax.tree.map(jnp.shape, params)
 
     def batches(size=n, limit=n):
         for i in range(0, limit, size):
             stop = min(i + size, limit)
-            yield {"image": images[i:stop], "index": np.arange(i, stop)}
+            yield {"x": images[i:stop], "index": np.arange(i, stop)}
 
     return model, state, batches, stats.multivariate_normal(mean, cov).logpdf(x)
 
@@ -303,14 +304,14 @@ def test_no_number_depends_on_the_batch_size(monkeypatch):
 
 def test_chunks_fill_up_the_last_and_lose_none():
     images = np.arange(5 * 4.0).reshape(5, 2, 2, 1)
-    parts = [{"image": images[:3], "label": np.arange(3)}, {"image": images[3:], "label": np.arange(3, 5)}]
+    parts = [{"x": images[:3], "label": np.arange(3)}, {"x": images[3:], "label": np.arange(3, 5)}]
     found = list(chunks(parts, 2000))
     assert [n for _, n in found] == [2, 2, 1]
     assert [batch["label"].tolist() for batch, _ in found] == [[0, 1], [2, 3], [4]]
     ((batch, n),) = chunks(parts, 100)
     assert n == 5
     assert batch["index"].tolist() == [0, 1, 2, 3, 4, 4, 4, 4]
-    np.testing.assert_array_equal(batch["image"], images[[0, 1, 2, 3, 4, 4, 4, 4]])
+    np.testing.assert_array_equal(batch["x"], images[[0, 1, 2, 3, 4, 4, 4, 4]])
     with pytest.raises(InputError, match="empty"):
         list(chunks([], 8))
 
@@ -328,9 +329,9 @@ FAMILIES = {
 def test_every_family_agrees_with_importance_weights(name):
     """Against many importance samples, whose program shares nothing with `joint`: within the errors of the chains."""
     n, shape = 6, (4, 4, 1)
-    model = FAMILIES[name].build(shape, support.FACTS)
+    model = FAMILIES[name].build(support.spec(shape))
     batch = {k: v for k, v in support.images(n, shape).items() if not k.startswith("paired")}
-    batch["image"] = jnp.round(batch["image"])
+    batch["x"] = jnp.round(batch["x"])
     state = state_of(model, batch)
     # At the start p(x|z) hardly depends on z: weights of some size make it.
     decoders = {
@@ -340,7 +341,7 @@ def test_every_family_agrees_with_importance_weights(name):
     settings = Settings(chains=100, temperatures=30, leapfrog=3)
     found = annealed(model, state, [batch], KEY, settings)
     ctx = support.context(model, n, train=False)
-    bound = jax.jit(functools.partial(model.log_prob_bound, ctx=ctx, k=8_000))
+    bound = jax.jit(functools.partial(model.density.bound, ctx=ctx, k=8_000))
     want = bound(state.params, state.model_state, KEY, batch)
     weight = np.exp(found.log_weight - found.log_mean[:, None])
     errors = weight.std(1, ddof=1) / np.sqrt(settings.chains)
@@ -361,8 +362,8 @@ def test_from_the_posterior_with_two_temperatures_it_is_the_importance_weighted_
 
 
 REFUSED = {
-    "autoencoder": (Autoencoder(D, SMALL), "no densities"),
-    "loss": (VAE(D, SMALL, MsSsim()), "no densities"),
+    "autoencoder": (Autoencoder(D, SMALL), "ais: needs densities"),
+    "loss": (VAE(D, SMALL, MsSsim()), "ais: needs densities"),
 }
 
 
@@ -370,26 +371,28 @@ REFUSED = {
 def test_models_without_densities_are_refused(name):
     config, match = REFUSED[name]
     with pytest.raises(InputError, match=match):
-        require_density(config.build((16, 16, 1), support.FACTS), "ais")
+        require("ais", ("joint", "euclidean"), config.build(support.spec((16, 16, 1))))
 
 
 @pytest.mark.parametrize(
-    ("posterior", "space"),
+    "posterior",
     [
-        ("gamma", "positive"),
-        ("beta", "unit"),
-        ("von-mises", "sphere"),
-        ("categorical", "categorical"),
-        ("bernoulli", "binary"),
-        ("joint", "joint"),
+        "gamma",
+        "beta",
+        "von-mises",
+        "categorical",
+        "bernoulli",
+        "joint",
     ],
 )
-def test_codes_that_cannot_be_walked_are_refused_by_name(posterior, space):
+def test_codes_that_cannot_be_walked_are_refused_by_name(posterior):
     from vae_jax.posteriors import POSTERIORS
 
-    model = support.fitting(D, SMALL, posterior=POSTERIORS[posterior]()).build((4, 4, 1), support.FACTS)
-    with pytest.raises(InputError, match=f"this model's are {space}; use iwae"):
-        require_density(model, "ais")
+    model = support.fitting(D, SMALL, posterior=POSTERIORS[posterior]()).build(support.spec((4, 4, 1)))
+    with pytest.raises(
+        InputError, match=r"ais: needs latents on all of R\^n, which this model does not provide; request iwae"
+    ):
+        require("ais", ("joint", "euclidean"), model)
 
 
 # --- the command ---
@@ -398,7 +401,7 @@ def test_codes_that_cannot_be_walked_are_refused_by_name(posterior, space):
 def make(folder, model, **data):
     """Returns a run folder whose checkpoint is the untrained state, as that of the last step."""
     config = Config(4, data=DataConfig("digits", batch_size=8, **data), model=model, logging=Logging(1))
-    run = Run.create(folder, "tiny", config, (8, 8, 1))
+    run = Run.create(folder, "tiny", config, spec.images(8, 8, 1))
     support.checkpoint(run)
     return folder
 
@@ -445,7 +448,7 @@ def test_a_refused_measure_does_not_cost_the_others(tmp_path, capsys):
     assert held["metrics"].keys() == {"mse"}
     assert held["refused"].keys() == {"ais", "bdmc"}
     error = capsys.readouterr().err
-    assert "ais: this model has no densities" in error
+    assert "ais: needs densities" in error
     assert len(error.strip().splitlines()) == 1
     point = make(tmp_path / "wae", VAE(D, SMALL, posterior=Delta(), objective=OBJECTIVES["wae-mmd"]()))
     words = ["--metrics", "mse,ais", "--limit", "4", "--anneal-from", "posterior"]

@@ -15,6 +15,7 @@ from test_evaluation import KEY, batches, trained
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
 from vae_jax.evaluation import anomaly, evaluate
+from vae_jax.evaluation.needs import has_joint
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
 
@@ -68,7 +69,7 @@ def test_bounds_are_those_of_evaluate():
 
 def test_regret_is_the_gain_of_a_better_posterior():
     model, state = trained()
-    assert model.joint is not None
+    assert has_joint(model)
     found = anomaly.regret(model, state, batches(23), KEY, 300)
     assert found.shape == (23,)
     assert (found >= 0).all()
@@ -101,7 +102,7 @@ def test_regret_of_a_spoilt_encoder_is_all_of_what_was_spoilt():
 
 def test_regret_needs_densities():
     model, state = trained("ae")
-    with pytest.raises(InputError, match="needs real codes, and densities"):
+    with pytest.raises(InputError, match="likelihood regret: needs densities"):
         anomaly.regret(model, state, batches(23), KEY, 3)
 
 
@@ -151,7 +152,7 @@ def test_bad_input_costs_its_own_metric_only(runs, files, tmp_path, capsys):
         ("vae", ("--outliers", "fashoin_mnist"), "no such file, folder or data set"),
         ("vae", ("--outliers", files / "noise.npy", "--others", runs["ae"]), "not a model of the same images"),
         ("vae", ("--outliers", files / "empty.npz"), "and not empty"),
-        ("ae", ("--outliers", files / "noise.npy"), "has no bound on log p(x)"),
+        ("ae", ("--outliers", files / "noise.npy"), "needs a bound on log p(x)"),
     ]
     for i, (name, words, message) in enumerate(cases):
         code, found = measured(runs[name], tmp_path / f"{i}.json", "--metrics", "anomaly,mse", *words)

@@ -102,7 +102,7 @@ def test_the_numbers_are_those_of_the_test_split(folders):
 
     def images(split):
         source = data.load(config, split)
-        return np.concatenate([b["image"] for b in data.eval_batches(source, config, 500)]).reshape(source.size, -1)
+        return np.concatenate([b["x"] for b in data.eval_batches(source, config, 500)]).reshape(source.size, -1)
 
     x = images("train").astype(np.float64)
     values, vectors = np.linalg.eigh(np.cov(x.T, ddof=0))

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import flops, jobs, report
-from vae_jax import models, networks
+from vae_jax import models, networks, spec
 from vae_jax.model import Context
 
 
@@ -33,8 +33,8 @@ def dot_flops(jaxpr) -> int:
 
 
 def test_mlp_flops_are_those_of_the_traced_step():
-    model = models.VAE(20, networks.MLP((512, 512))).build((28, 28, 1))
-    batch = {"image": jnp.zeros((4, 28, 28, 1))}
+    model = models.VAE(20, networks.MLP((512, 512))).build(spec.images(28, 28, 1))
+    batch = {"x": jnp.zeros((4, 28, 28, 1))}
     params, state = jax.eval_shape(model.init, jax.random.key(0), batch)
 
     def loss(params, state, key):

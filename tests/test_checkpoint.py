@@ -15,7 +15,7 @@ import pytest
 import support
 from jax.sharding import NamedSharding, PartitionSpec
 
-from vae_jax import train
+from vae_jax import spec, train
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.models import VAE
@@ -37,7 +37,7 @@ CONFIG = Config(
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """Returns a run folder with different states at steps 4, 8 and 12."""
-    run = Run.create(tmp_path_factory.mktemp("saved") / "run", "tiny", CONFIG, (8, 8, 1))
+    run = Run.create(tmp_path_factory.mktemp("saved") / "run", "tiny", CONFIG, spec.images(8, 8, 1))
     state = run.init()
     checkpoints = run.checkpoints(create=True)
     for step in (4, 8, 12):
@@ -74,7 +74,7 @@ def restored(run, step=None):
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_as_many_as_keep_says_are_left_and_they_are_the_newest(tmp_path, keep):
-    run = Run.create(tmp_path / "run", "tiny", CONFIG, (8, 8, 1))
+    run = Run.create(tmp_path / "run", "tiny", CONFIG, spec.images(8, 8, 1))
     checkpoints = Checkpoints(run.path / "checkpoints", keep=keep)
     state = run.init()
     for step in (2, 5, 9, 10, 100):
@@ -177,7 +177,7 @@ def test_numbers_of_another_checkpoint_are_noticed(run):
 
 
 def test_a_checkpoint_of_version_0_1_opens_without_a_word(tmp_path, monkeypatch):
-    run = Run.create(tmp_path / "run", "tiny", CONFIG, (8, 8, 1))
+    run = Run.create(tmp_path / "run", "tiny", CONFIG, spec.images(8, 8, 1))
     monkeypatch.setattr(checksums, "record", lambda leaves, position: position)
     checkpoints = run.checkpoints(create=True)
     checkpoints.save(moved(run.init(), 12), {"step": 5})
@@ -193,7 +193,7 @@ def test_a_checkpoint_of_version_0_1_opens_without_a_word(tmp_path, monkeypatch)
 def test_a_sharded_state_has_the_checksums_of_a_single_one(tmp_path, mesh):
     """Hidden layers of 512 are large enough to be split."""
     config = dataclasses.replace(CONFIG, model=VAE(latent_dim=2, network=MLP((512,))), mesh=mesh)
-    run = Run.create(tmp_path / "run", "tiny", config, (8, 8, 1))
+    run = Run.create(tmp_path / "run", "tiny", config, spec.images(8, 8, 1))
     state = run.init()
     split = [x for x in jax.tree.leaves(state.params) if not x.is_fully_replicated]
     assert bool(split) == (mesh.fsdp > 1)
@@ -212,7 +212,7 @@ def test_a_sharded_state_has_the_checksums_of_a_single_one(tmp_path, mesh):
 
 
 def test_a_population_is_checked_whatever_devices_hold_its_members(tmp_path):
-    run = Run.create(tmp_path / "run", "tiny", CONFIG, (8, 8, 1))
+    run = Run.create(tmp_path / "run", "tiny", CONFIG, spec.images(8, 8, 1))
     mesh = jax.make_mesh((8,), ("member",))
     states = jax.vmap(lambda i: jax.tree.map(lambda x: x, moved(run.init(), i)), axis_size=8)(jnp.arange(8))
     placed = jax.device_put(states, NamedSharding(mesh, PartitionSpec("member")))

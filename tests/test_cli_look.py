@@ -8,6 +8,7 @@ import pytest
 import support
 from PIL import Image
 
+from vae_jax import spec
 from vae_jax.cli.images import chosen
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
@@ -21,7 +22,7 @@ D = 3
 
 def make(folder, config):
     """Returns a run folder whose checkpoint is the untrained state, as that of the last step."""
-    run = Run.create(folder, "tiny", config, (8, 8, 1))
+    run = Run.create(folder, "tiny", config, spec.images(8, 8, 1))
     support.checkpoint(run)
     line = {"step": 1, "split": "train", "elbo": -40.0, "distortion": 39.0, "rate": 1.0, "beta": 1.0}
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
@@ -57,10 +58,10 @@ class Known:
         self.weights = state.params, state.model_state
 
     def images(self, split, index):
-        return np.asarray(self.run.examples(split, np.asarray(index))["image"])
+        return np.asarray(self.run.examples(split, np.asarray(index))["x"])
 
     def encode(self, images):
-        code = self.run.model.encode(*self.weights, None, {"image": images})
+        code = self.run.model.encode(*self.weights, None, {"x": images})
         return np.asarray(code.z), np.asarray(code.posterior.variance())
 
     def decode(self, z):
@@ -290,8 +291,8 @@ BAD = {
     "out is a folder": (["reconstruct", "{vae}", "--out", "{tmp}/dir.png"], "is a folder"),
     "no images": (["sample", "{vae}", "--n", "0"], "1 or more"),
     "too many": (["reconstruct", "{vae}", "--n", "4000"], "has"),
-    "no prior": (["sample", "{ae}"], "no prior"),
-    "no bound": (["eval", "{ae}", "--metrics", "iwae", "--k", "5"], "no bound"),
+    "does not provide a prior": (["sample", "{ae}"], "does not provide a prior"),
+    "does not provide a bound": (["eval", "{ae}", "--metrics", "iwae", "--k", "5"], "does not provide a bound"),
     "dimension": (["traverse", "{vae}", "--dims", "3"], "choose 0 to 2"),
     "steps": (["traverse", "{vae}", "--steps", "0"], "1 or more"),
     "odd": (["interpolate", "{vae}", "--indices", "1", "2", "3"], "pairs"),

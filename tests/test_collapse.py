@@ -11,7 +11,7 @@ import support
 from jax.scipy.special import logsumexp
 from scipy import special, stats
 
-from vae_jax import train
+from vae_jax import spec, train
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
 from vae_jax.evaluation import decompose, information, mutual_information
@@ -123,10 +123,10 @@ CONFIG = VAE(3, MLP((16,)), objective=Aggressive(inner=3, steps=6), posterior=Di
 
 def run(steps: int, mesh: MeshConfig | None = None, state=None):
     """Returns the states after each of some steps, the first one before any."""
-    model = CONFIG.build(SHAPE)
+    model = CONFIG.build(spec.images(*SHAPE))
     batch = support.images(B, SHAPE)
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)[0]
-    tx = train.make_optimizer({group: train.Optimizer(lr=1e-2) for group in shapes}, 100, model.gates)
+    tx = train.make_optimizer({group: train.Optimizer(lr=1e-2) for group in shapes}, 100, model.training.gates)
     devices = train.make_mesh(mesh or MeshConfig(data=1))
     if state is None:
         state = train.init_state(model, tx, jax.random.key(1), batch, mesh=devices)
@@ -191,8 +191,8 @@ def test_the_value_is_the_elbo():
     """Only who is updated differs: the loss, its parts and all gradients are those of `elbo`."""
     batch, key = support.images(B, SHAPE), jax.random.key(2)
     aggressive, plain = (
-        CONFIG.build(SHAPE),
-        VAE(3, MLP((16,)), objective=Elbo(), posterior=CONFIG.posterior).build(SHAPE),
+        CONFIG.build(spec.images(*SHAPE)),
+        VAE(3, MLP((16,)), objective=Elbo(), posterior=CONFIG.posterior).build(spec.images(*SHAPE)),
     )
     (params, state), (joined, _) = (m.init(jax.random.key(0), batch) for m in (aggressive, plain))
     support.assert_trees_equal(joined["vae"], params["vae"] | params["encoder"])

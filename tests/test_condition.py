@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import support
 
-from vae_jax import data, prng
+from vae_jax import data, prng, spec
 from vae_jax.cli import main
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import decode_all, draw, encode_all, label_features
-from vae_jax.model import Facts
 from vae_jax.models import VAE
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
@@ -22,11 +21,12 @@ from vae_jax.train.state import TrainState
 SHAPE, B, D = (4, 3, 1), 6, 2
 NET = MLP((8,))
 KEY = jax.random.key(2)
+ABOUT = support.spec(SHAPE)
 FEATURES = {"label": 3, "factors": 6, "vector": 2}
 
 
-def build(on, facts=support.FACTS):
-    model = VAE(D, NET, condition=Condition(on)).build(SHAPE, facts)
+def build(on, about=ABOUT):
+    model = VAE(D, NET, condition=Condition(on)).build(about)
     batch = support.images(B, SHAPE)
     params, state = model.init(jax.random.key(0), batch)
     done = TrainState(jnp.zeros((), jnp.int32), KEY, params, state, (), None, {"beta": jnp.ones(())})
@@ -36,7 +36,7 @@ def build(on, facts=support.FACTS):
 @pytest.mark.parametrize("on", FEATURES)
 def test_features_are_those_of_the_batch(on):
     model, state, batch = build(on)
-    got = model.features(state.params, {}, batch)
+    got = model.condition.features(state.params, {}, batch)
     want = {
         "label": np.eye(3)[batch["label"]],
         "factors": np.concatenate([np.eye(2)[batch["factors"][:, 0]], np.eye(4)[batch["factors"][:, 1]]], -1),
@@ -47,7 +47,7 @@ def test_features_are_those_of_the_batch(on):
     codes = encode_all(model, state, [batch])
     np.testing.assert_array_equal(codes.cond, got)
     with pytest.raises(InputError, match="come without"):
-        encode_all(model, state, [{"image": batch["image"]}])
+        encode_all(model, state, [{"x": batch["x"]}])
     with pytest.raises(InputError, match="decoded only with its features"):
         decode_all(model, state, codes.mean)
 
@@ -92,14 +92,14 @@ def test_labels_out_of_range_are_refused(label):
     model, state, _ = build("label")
     with pytest.raises(InputError, match="use 0 to 2"):
         label_features(model, state, np.asarray([0, label]))
-    with pytest.raises(InputError, match="no label can be asked"):
+    with pytest.raises(InputError, match="does not take labels"):
         label_features(*build("factors")[:2], np.asarray([0]))
 
 
 @pytest.mark.parametrize("on", FEATURES)
 def test_a_condition_that_the_data_lack_is_refused(on):
     with pytest.raises(InputError, match=rf"model\.condition\.on: {on}, but the data have"):
-        build(on, Facts(10))
+        build(on, spec.images(*SHAPE, examples=10))
 
 
 def arrays(tmp_path, **changed):
@@ -183,7 +183,7 @@ def test_a_vector_is_asked_for_by_its_numbers(runs, tmp_path, capsys):
     assert main.run(["sample", run, "--n", "3", "--out", out]) == 2
     err = capsys.readouterr().err
     assert "is conditioned on 2" in err
-    assert "no label can be asked" in err
+    assert "does not take labels" in err
     assert "must be given (--cond)" in err
 
 
@@ -204,7 +204,7 @@ def test_probes_learn_from_the_labelled_examples(runs, tmp_path, capsys):
 def test_a_condition_that_is_not_asked_of_the_encoder_or_decoder_is_not_joined():
     c = Condition("label", encoder=False, decoder=True)
     x, f, z = jnp.zeros((2, 4, 4, 1)), jnp.eye(2), jnp.zeros((6, 3))
-    assert c.join_image(x, f).shape == x.shape
+    assert c.join_x(x, f).shape == x.shape
     assert c.join_code(z, f).shape == (6, 5)
     np.testing.assert_array_equal(c.join_code(z, f)[:, 3:], np.tile(np.eye(2), (3, 1)))
     assert dataclasses.replace(c, decoder=False).join_code(z, f).shape == z.shape

@@ -304,7 +304,7 @@ def test_files_of_other_kinds(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"neither \.npz nor \.npy") as error:
         data.load(DataConfig("npz", source="a.txt"))
     exec(str(error.value).split("save it with ")[1], {"numpy": numpy, "images": GREY})
-    assert data.load(DataConfig("npz", source="data.npz", batch_size=2)).info.image_shape == (8, 8, 1)
+    assert data.load(DataConfig("npz", source="data.npz", batch_size=2)).info.shape == (8, 8, 1)
     # An array under a name that is not read may be the one that was meant.
     assert "unknown array 'notes'; known: cond, factors, images, labels Remove or rename it" in refused(
         tmp_path, {"images": GREY, "notes": LABELS}

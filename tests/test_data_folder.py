@@ -306,7 +306,7 @@ def test_pictures_are_turned_as_exif_says(tmp_path, orientation):
     Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
     want = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
     source = _load(tmp_path, protocol="full")
-    assert source.info.image_shape == (*want.shape, 1)
+    assert source.info.shape == (*want.shape, 1)
     assert np.array_equal(source.arrays["image"][0, ..., 0], want)
     assert bool(source.info.notes) == (orientation != 1)
     if orientation != 1:
@@ -319,7 +319,7 @@ def test_turned_jpegs_agree_with_upright_ones_and_bad_exif_costs_nothing(tmp_pat
     exif[0x0112] = 6
     _save(tmp_path / "a.jpg", (8, 16))
     _save(tmp_path / "b.jpg", (16, 8), exif=exif)
-    assert _load(tmp_path, protocol="full").info.image_shape == (16, 8, 1)
+    assert _load(tmp_path, protocol="full").info.shape == (16, 8, 1)
     _save(tmp_path / "c.jpg", (8, 16), exif=b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\xff\xff")
     _save(tmp_path / "d.jpg", (8, 16), exif=b"Exif\x00\x00nonsense")
     assert _load(tmp_path, protocol="full").size == 4
@@ -340,10 +340,10 @@ def test_a_grey_palette_is_grey(tmp_path, suffix):
     greys, colors = [(v, v, v) for v in (0, 100, 255)], [(0, 0, 0), (200, 0, 0), (0, 9, 255)]
     path = _palette(tmp_path / "grey" / f"a.{suffix}", greys)
     source = _load(tmp_path / "grey", protocol="full")
-    assert source.info.image_shape == (4, 4, 1)
+    assert source.info.shape == (4, 4, 1)
     assert np.array_equal(source.arrays["image"][0, ..., 0], np.asarray(Image.open(path).convert("RGB"))[..., 0])
     _palette(tmp_path / "colored" / f"a.{suffix}", colors)
-    assert _load(tmp_path / "colored", protocol="full").info.image_shape == (4, 4, 3)
+    assert _load(tmp_path / "colored", protocol="full").info.shape == (4, 4, 3)
 
 
 def test_transparency_and_16_bits_are_refused_in_every_form(tmp_path):
@@ -352,7 +352,7 @@ def test_transparency_and_16_bits_are_refused_in_every_form(tmp_path):
     image.save(tmp_path / "p.png", transparency=0)
     _refused(tmp_path, r"p.png: images of mode P with transparency .* save as 8-bit RGB or grey", protocol="full")
     image.save(tmp_path / "p.png", transparency=bytes([255, 255]))  # a table of opaque colors hides nothing
-    assert _load(tmp_path, protocol="full").info.image_shape == (4, 4, 1)
+    assert _load(tmp_path, protocol="full").info.shape == (4, 4, 1)
     Image.fromarray(np.full((4, 4), 999, np.uint16)).save(tmp_path / "p.png")
     _refused(tmp_path, r"p.png: images of mode I;16 of 16 bits \(alpha or more than 8 bits\)", protocol="full")
     rows = zlib.compress(b"".join(b"\0" + bytes(24) for _ in range(4)))
@@ -362,7 +362,7 @@ def test_transparency_and_16_bits_are_refused_in_every_form(tmp_path):
     (tmp_path / "p.png").write_bytes(deep)
     _refused(tmp_path, r"p.png: images of mode RGB of 16 bits", protocol="full")
     _save(tmp_path / "p.png", mode="RGB")
-    assert _load(tmp_path, protocol="full").info.image_shape == (4, 4, 3)
+    assert _load(tmp_path, protocol="full").info.shape == (4, 4, 3)
 
 
 def test_frames_after_the_first_are_said(tmp_path):
@@ -381,7 +381,7 @@ def test_mixed_sizes_offer_a_number_that_works(tmp_path, sizes, side):
     message = _refused(tmp_path, r"mixed image sizes, 0.png is .* set --data.image-size \d+ to resize and crop them")
     number = int(message.partition("--data.image-size ")[2].split()[0])
     assert number == side
-    assert _load(tmp_path, protocol="full", image_size=number).info.image_shape == (side, side, 1)
+    assert _load(tmp_path, protocol="full", image_size=number).info.shape == (side, side, 1)
 
 
 def test_mixed_channels_name_one_of_each(tmp_path):

@@ -108,7 +108,7 @@ def test_vampprior_validation_and_test_are_drawn_once_with_seed_777(real):
     assert np.array_equal(test.arrays["image"], expected)
     assert test.info.values == "binary"
     batch = next(data.eval_batches(test, config, 100))  # a draw of 0 and 1 is itself
-    assert np.array_equal(np.asarray(batch["image"]), expected[:100] / 255)
+    assert np.array_equal(np.asarray(batch["x"]), expected[:100] / 255)
     with pytest.raises(InputError, match=r"use --data.binarize dynamic"):
         data.load(DataConfig("mnist", protocol="vampprior"))
 
@@ -120,7 +120,7 @@ def test_training_batches_of_mnist_on_the_device(real):
     batch = jax.jit(data.make_batch_fn(source, config))(source.arrays, jax.random.key(0), jnp.int32(468))
     index = np.asarray(batch["index"])
     assert np.array_equal(np.asarray(batch["label"]), source.arrays["label"][index])
-    image, grey = np.asarray(batch["image"]), source.arrays["image"][index]
+    image, grey = np.asarray(batch["x"]), source.arrays["image"][index]
     assert set(np.unique(image)) == {0.0, 1.0}
     assert (image[grey == 0] == 0).all()
     assert (image[grey == 255] == 1).all()

@@ -101,13 +101,13 @@ def test_options_of_the_old_data_set_do_not_linger():
     assert data.choose(sprites, "digits") == DataConfig("digits")
     assert data.choose(sprites, "sprites") == sprites
     load = data.load(data.choose(sprites, "digits"))
-    assert load.info.image_shape == (8, 8, 1)
+    assert load.info.shape == (8, 8, 1)
 
 
 def test_options_beside_data_come_on_top_of_it(inside):
     config = parse_config(Config(), ["--data.image-size", "4", "--data", "photos", "--data.batch-size", "9"], "train")
     assert (config.data.image_size, config.data.batch_size) == (4, 9)
-    assert data.load(config.data).info.image_shape == (4, 4, 1)
+    assert data.load(config.data).info.shape == (4, 4, 1)
 
 
 def _fix(message: str) -> list[str]:
@@ -298,7 +298,7 @@ def test_training_on_a_path_says_what_is_not_read_and_keeps_the_class_names(trai
     assert "note: photos: 1 file is not read (1 .txt); only .png, .jpg" in out
     run = Run.load(path)
     assert (run.config.data.name, run.config.data.source) == ("image_folder", "photos")
-    assert run.facts.label_names == ("class_0", "class_1")
+    assert run.spec.label_names == ("class_0", "class_1")
     assert run.config.expected == {}
 
 

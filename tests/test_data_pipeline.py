@@ -106,7 +106,7 @@ def test_an_example_seen_twice_in_one_batch_gets_two_draws():
     twice = 0
     for seed in range(20):  # step 1 is the end of epoch 0 and the start of epoch 1
         batch = batch_fn(source.arrays, jax.random.key(seed), 1)
-        index, image = np.asarray(batch["index"]), np.asarray(batch["image"])
+        index, image = np.asarray(batch["index"]), np.asarray(batch["x"])
         for value in set(index.tolist()):
             rows = image[index == value]
             twice += len(rows) > 1
@@ -127,7 +127,7 @@ def test_eval_batches_cover_the_split_once_and_do_not_depend_on_the_batch_size(c
     assert [len(b["index"]) for b in batches] == [min(77, source.size - i) for i in range(0, source.size, 77)]
     whole = {name: np.concatenate([np.asarray(b[name]) for b in batches]) for name in batches[0]}
     assert np.array_equal(whole["index"], np.arange(source.size))
-    assert whole["image"].dtype == np.float32
+    assert whole["x"].dtype == np.float32
     _same(whole, next(data.eval_batches(source, config, source.size + 5)))
     _same(whole, next(data.eval_batches(data.load(config, "test"), config, source.size)))
 

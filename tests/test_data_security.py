@@ -213,7 +213,7 @@ def test_packing_that_unpacks_without_bound_is_not_read(tmp_path, method):
         lambda: load(tmp_path / "x.npz"), "compressed by a method that numpy does not use; save it with numpy.savez"
     )
     np.savez(tmp_path / "x.npz", images=GREY)
-    assert load(tmp_path / "x.npz").info.image_shape == (8, 8, 1)
+    assert load(tmp_path / "x.npz").info.shape == (8, 8, 1)
 
 
 def test_headers_that_lie_in_other_ways(tmp_path):

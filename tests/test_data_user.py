@@ -43,7 +43,7 @@ def test_npz_without_splits_holds_out_a_tenth(tmp_path):
     train = _npz(tmp_path, options=old, images=GREY, labels=labels, factors=factors)
     test = _npz(tmp_path, "test", old, images=GREY, labels=labels, factors=factors)
     assert train.info.sizes == {"train": 36, "test": 4}
-    assert train.info.image_shape == (8, 8, 1)
+    assert train.info.shape == (8, 8, 1)
     assert train.info.num_classes == labels.max() + 1
     assert train.info.factor_sizes == tuple(factors.max(0) + 1)
     both = np.concatenate([train.arrays["image"], test.arrays["image"]])[..., 0]
@@ -61,7 +61,7 @@ def test_npz_keeps_floats_and_converts_without_loss(tmp_path):
     assert source.info.values == "float"
     assert np.array_equal(source.arrays["image"], floats.astype(np.float32))
     batch = next(data.eval_batches(source, DataConfig()))
-    assert np.array_equal(np.asarray(batch["image"]), floats.astype(np.float32))
+    assert np.array_equal(np.asarray(batch["x"]), floats.astype(np.float32))
     wide = _npz(tmp_path, options={"protocol": "full"}, images=GREY.astype(np.int64))
     assert np.array_equal(wide.arrays["image"][..., 0], GREY)
     flags = _npz(tmp_path, options={"protocol": "full"}, images=GREY > 127)
@@ -139,7 +139,7 @@ def test_folder_of_classes(tmp_path):
     (root / "notes.txt").write_text("not an image")
     train, test = (_load(root, split, protocol="random-tenth") for split in ("train", "test"))
     assert train.info.sizes == {"train": 18, "test": 2}
-    assert train.info.image_shape == (4, 6, 3)
+    assert train.info.shape == (4, 6, 3)
     assert train.info.label_names == ("cat", "dog")
     expected = np.asarray(Image.open(root / "cat/0.png"))
     assert any(np.array_equal(image, expected) for image in [*train.arrays["image"], *test.arrays["image"]])
@@ -151,7 +151,7 @@ def test_folder_with_its_own_splits(tmp_path):
     root = _folder(tmp_path, dict.fromkeys(names, (4, 4)), "L")
     assert _load(root).info.sizes == {"train": 4, "test": 4}
     assert _load(root, "test").arrays["label"].tolist() == [0, 0, 1, 1]
-    assert _load(root).info.image_shape == (4, 4, 1)
+    assert _load(root).info.shape == (4, 4, 1)
     _folder(tmp_path, {"test/c/0.png": (4, 4)}, "L")
     with pytest.raises(InputError, match=r"the class folders of test"):
         _load(root)

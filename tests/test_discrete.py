@@ -12,7 +12,7 @@ import support
 from jax.flatten_util import ravel_pytree
 from scipy import integrate, stats
 
-from vae_jax import prng
+from vae_jax import prng, spec
 from vae_jax.distributions import DiagGaussian, closed_kl, concrete
 from vae_jax.distributions.categorical import IndependentBernoulli, Joint, OneHotCategorical, expected_code
 from vae_jax.errors import InputError
@@ -300,8 +300,8 @@ def test_priors_draw_what_their_mass_says():
 def test_importance_bound_reaches_the_exact_log_p(latents, posterior, prior):
     """log p(x) = log sum_z p(z) p(x|z) over all codes, and ELBO = log p(x) - KL(q || p(z|x)) on average."""
     shape, b = (2, 2, 1), 3
-    model = VAE(latents, Linear(), Bernoulli(), posterior=posterior, prior=prior).build(shape)
-    batch = {"image": jnp.asarray(np.random.default_rng(0).integers(0, 2, (b, *shape)), jnp.float32)}
+    model = VAE(latents, Linear(), Bernoulli(), posterior=posterior, prior=prior).build(spec.images(*shape))
+    batch = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (b, *shape)), jnp.float32)}
     params, state = model.init(jax.random.key(0), batch)
     flat, back = ravel_pytree(params)
     params = back(jax.random.normal(jax.random.key(1), flat.shape))
@@ -311,10 +311,10 @@ def test_importance_bound_reaches_the_exact_log_p(latents, posterior, prior):
         z = z[:, 1::2]
     p = prior.distribution({}, {}, links(z.shape[-1], posterior.blocks(latents)))
     log_p_z = np.asarray(p.log_prob(z), np.float64)
-    log_p_x = np.stack([model.decode(params, state, jnp.tile(c, (b, 1))).log_prob(batch["image"]) for c in z])
+    log_p_x = np.stack([model.decode(params, state, jnp.tile(c, (b, 1))).log_prob(batch["x"]) for c in z])
     log_p = np.logaddexp.reduce(log_p_z[:, None] + log_p_x, axis=0)
     ctx = support.context(model, b, train=False)
-    bound = functools.partial(model.log_prob_bound, ctx=ctx)
+    bound = functools.partial(model.density.bound, ctx=ctx)
     big = jax.jit(functools.partial(bound, k=20_000))(params, state, jax.random.key(2), batch)
     np.testing.assert_allclose(big, log_p, atol=0.03)
     few = jax.jit(jax.vmap(lambda key: bound(params, state, key, batch, k=3)))(jax.random.split(jax.random.key(3), 500))
@@ -343,7 +343,7 @@ def test_joint_capacity_by_hand():
     kl = np.asarray(terms.kl_per_dim).mean(0)
     objective = JointCapacity(gamma=7.0, capacity=6.0, discrete_capacity=50.0, capacity_steps=100)
     model = VAE(2, Linear(), posterior=JointPosterior(categories=(3,)), prior=JointPrior(), objective=objective)
-    model = model.build((2, 2, 1))
+    model = model.build(spec.images(2, 2, 1))
     for step, c_z, c_c in ((0, 0.0, 0.0), (1, 0.06, 0.5), (50, 3.0, math.log(3)), (1000, 6.0, math.log(3))):
         loss, metrics = objective.loss(terms, support.context(model, 4, step=step))
         want = np.arange(4) + 7 * (abs(kl[:2].sum() - c_z) + abs(kl[2] - c_c))
@@ -369,10 +369,13 @@ def test_joint_capacity_by_hand():
         ({"posterior": JointPosterior(categories=(10, 1))}, "model.posterior.categories: 10 1 .* 2 or more"),
         ({"posterior": JointPosterior(categories=())}, "model.posterior.categories:"),
         ({"prior": BernoulliPrior(1.0), "posterior": Binary()}, r"model.prior.p: 1.0 .* in \(0, 1\)"),
-        ({"posterior": Categorical()}, "one-hot vectors; choose --model.prior categorical"),
-        ({"posterior": Binary(), "prior": UniformCategorical()}, "binary vectors; choose --model.prior bernoulli"),
-        ({"posterior": JointPosterior()}, "side by side; choose --model.prior joint"),
-        ({"objective": JointCapacity()}, "joint-capacity cannot read real vectors.*it needs real and one-hot vectors"),
+        ({"posterior": Categorical()}, r"posterior \(categorical\) does not provide; choose --model.prior categorical"),
+        (
+            {"posterior": Binary(), "prior": UniformCategorical()},
+            r"posterior \(bernoulli\) does not provide; choose --model.prior bernoulli",
+        ),
+        ({"posterior": JointPosterior()}, r"posterior \(joint\) does not provide; choose --model.prior joint"),
+        ({"objective": JointCapacity()}, "joint-capacity needs real and one-hot vectors side by side"),
         (
             {"objective": JointCapacity(discrete_capacity=-1.0), "posterior": JointPosterior(), "prior": JointPrior()},
             "model.objective.discrete_capacity: -1.0 is out of range",

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import prng, train
+from vae_jax import prng, spec, train
 from vae_jax.errors import InputError
 from vae_jax.evaluation import Estimate, Moments, decode_all, encode_all, evaluate, latents
 from vae_jax.evaluation.codes import draw
@@ -28,7 +28,7 @@ def trained(kind: str = "vae"):
         "sigma": VAE(D, network, GaussianOptimal()),
         "ae": Autoencoder(D, network),
     }[kind]
-    model = config.build(SHAPE)
+    model = config.build(spec.images(*SHAPE))
     tx = train.make_optimizer({"vae": train.Optimizer(lr=0.02)}, 1000)
     state = jax.jit(train.make_init(model, tx))(jax.random.key(0), data(4))
     step = jax.jit(train.make_train_step(model, tx))
@@ -42,11 +42,11 @@ def data(n: int) -> dict[str, jax.Array]:
     rng = np.random.default_rng(0)
     factors, loadings = rng.normal(size=(64, 2)), rng.normal(size=(2, np.prod(SHAPE)))
     images = 1 / (1 + np.exp(-4 * factors @ loadings))
-    return {"image": jnp.asarray(images[:n].reshape(-1, *SHAPE), jnp.float32)}
+    return {"x": jnp.asarray(images[:n].reshape(-1, *SHAPE), jnp.float32)}
 
 
 def batches(size: int, n: int = N):
-    whole = {"image": data(n)["image"], "index": jnp.arange(n)}
+    whole = {"x": data(n)["x"], "index": jnp.arange(n)}
     for start in range(0, n, size):
         yield {name: value[start : start + size] for name, value in whole.items()}
 
@@ -74,9 +74,9 @@ def test_no_number_depends_on_the_batch_size(kind):
 def test_the_last_batch_counts():
     """With one image that differs, in the last and smallest batch, the mean error is not that of the others."""
     model, state = trained("ae")
-    images = np.array(data(N)["image"])
+    images = np.array(data(N)["x"])
     images[-1] = 1 - images[-1]
-    parts = [{"image": images[:20]}, {"image": images[20:]}]
+    parts = [{"x": images[:20]}, {"x": images[20:]}]
     result = evaluate(model, state, parts, key=KEY)
     made = decode_all(model, state, encode_all(model, state, parts).mean)
     np.testing.assert_allclose(result.metrics["mse"].value, np.square(made - images).mean(), rtol=1e-5)
@@ -85,7 +85,7 @@ def test_the_last_batch_counts():
 def test_metrics_equal_numpy():
     model, state = trained()
     result = evaluate(model, state, batches(8), key=KEY)
-    m, x = result.metrics, np.asarray(data(N)["image"])
+    m, x = result.metrics, np.asarray(data(N)["x"])
     codes = encode_all(model, state, batches(8))
     mse = np.square(decode_all(model, state, codes.mean) - x).mean((1, 2, 3))
     psnr = 10 * np.log10(1 / mse)
@@ -117,7 +117,7 @@ def test_the_importance_weighted_bound_is_logmeanexp_of_its_weights():
         log_prior = -0.5 * (np.square(z) + np.log(2 * np.pi)).sum(1)
         log_q = -0.5 * (np.square(noise) + codes.log_var + np.log(2 * np.pi)).sum(1)
         p_x = model.decode(state.params, state.model_state, jnp.asarray(z, jnp.float32))
-        log_weights.append(np.asarray(p_x.log_prob(batch["image"])) + log_prior - log_q)
+        log_weights.append(np.asarray(p_x.log_prob(batch["x"])) + log_prior - log_q)
     naive = np.log(np.mean(np.exp(np.array(log_weights)), 0))
     np.testing.assert_allclose(got.value, naive.mean(), rtol=1e-5)
     np.testing.assert_allclose(got.stderr, naive.std(ddof=1) / np.sqrt(N), rtol=1e-3)
@@ -156,9 +156,9 @@ def test_an_autoencoder_reports_what_it_has():
     result = evaluate(model, state, batches(N), key=KEY)
     assert set(result.metrics) == {"distortion", "mse", "psnr"}
     assert result.kl_per_dim is None
-    with pytest.raises(InputError, match="no prior"):
+    with pytest.raises(InputError, match="does not provide a bound"):
         evaluate(model, state, batches(N), key=KEY, k=(5,))
-    with pytest.raises(InputError, match="no prior"):
+    with pytest.raises(InputError, match="does not provide a prior"):
         draw(model, state, KEY, 3)
 
 

@@ -10,7 +10,7 @@ import pytest
 import support
 from test_cli_look import config
 
-from vae_jax import data
+from vae_jax import data, spec
 from vae_jax.cli.compare import measured
 from vae_jax.cli.main import run as cli
 from vae_jax.data.fingerprint import fingerprint
@@ -32,7 +32,7 @@ def made(tmp_path_factory):
         tmp_path_factory.mktemp("made") / "run",
         "tiny",
         dataclasses.replace(config(VAE(3, MLP((8,)))), expected=TARGETS),
-        (8, 8, 1),
+        spec.images(8, 8, 1),
     )
     support.checkpoint(run, 2)
     support.checkpoint(run)
@@ -180,7 +180,7 @@ def own_split(tmp_path):
     options = dataclasses.replace(base.data, name="npz", source=str(file))
     whole = dataclasses.replace(base, data=options, expected=TARGETS)
     sha256 = fingerprint(data.load(options, "train"))
-    run = Run.create(tmp_path / "mine", "tiny", whole, (8, 8, 1), data_sha256=sha256)
+    run = Run.create(tmp_path / "mine", "tiny", whole, spec.images(8, 8, 1), data_sha256=sha256)
     support.checkpoint(run)
 
     def replace(seed: int) -> Run:

@@ -9,6 +9,7 @@ import support
 from scipy import stats
 from scipy.special import logsumexp
 
+from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
@@ -136,10 +137,10 @@ def make(folder, model):
     """Returns a run folder whose checkpoint is the untrained state."""
     evaluation = Evaluation(batch_size=64, limit=100)
     config = Config(4, data=DataConfig("digits", batch_size=8), model=model, evaluation=evaluation, logging=Logging(1))
-    source_facts = Run(folder, "tiny", config, (8, 8, 1))
-    from vae_jax.runs.training_data import facts_of
+    source_facts = Run(folder, "tiny", config, spec.images(8, 8, 1))
+    from vae_jax.runs.training_data import spec_of
 
-    run = Run.create(folder, "tiny", config, (8, 8, 1), facts_of(source_facts.source("train")))
+    run = Run.create(folder, "tiny", config, spec_of(source_facts.source("train")))
     support.checkpoint(run, 0)
     return folder
 
@@ -240,4 +241,4 @@ def test_runs_without_such_codes_are_refused(tmp_path, capsys):
 
         discrete = make(tmp_path / "discrete", support.fitting(D, MLP((8,)), posterior=POSTERIORS["categorical"]()))
         assert cli(["fit-prior", str(discrete)]) == 2
-        assert "no real vectors but categorical" in capsys.readouterr().err
+        assert "its latents are one-hot vectors" in capsys.readouterr().err

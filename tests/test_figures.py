@@ -12,7 +12,7 @@ import support
 from PIL import Image
 from test_evaluation import SHAPE, trained
 
-from vae_jax import train
+from vae_jax import spec, train
 from vae_jax.evaluation import decode_all
 from vae_jax.figures import curves, fold, grid, kl_chart, mosaic, pairs, read_metrics, save, write_all
 from vae_jax.figures.grid import pixels
@@ -182,7 +182,7 @@ def test_write_all_of_a_diverged_model(tmp_path):
 
 
 def test_two_latent_dimensions_show_their_plane(tmp_path):
-    model = VAE(2, MLP((8,))).build(SHAPE)
+    model = VAE(2, MLP((8,))).build(spec.images(*SHAPE))
     tx = train.make_optimizer({"vae": train.Optimizer()}, 10)
     state = train.make_init(model, tx)(jax.random.key(0), support.images(2, SHAPE))
     assert written(tmp_path, model, state) == EVERY | {"manifold"}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vae_jax import data
+from vae_jax import data, spec
 from vae_jax.data import builders, sprites
 from vae_jax.data.config import DataConfig
 from vae_jax.data.fingerprint import fingerprint
@@ -135,7 +135,7 @@ def test_configs_of_before_keep_the_split_that_they_were_made_with(tmp_path, mon
 
     def protocol(name, source, sha256):
         path = tmp_path / f"{name}-{sha256}-{source.name}"
-        Run.create(path, "x", Config(data=DataConfig(name, str(source))), (8, 8, 1), data_sha256=sha256)
+        Run.create(path, "x", Config(data=DataConfig(name, str(source))), spec.images(8, 8, 1), data_sha256=sha256)
         return Run.load(path).config.data.protocol
 
     for name in ("npz", "image_folder"):

@@ -11,6 +11,7 @@ import pytest
 import support
 from scipy import stats
 
+from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
@@ -49,12 +50,12 @@ def linear():
     }
     params = {"vae": {"encoder": {"out": encoder}, "decoder": {"out": {"kernel": w.T, "bias": b}}}}
     params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)
-    model = VAE(D, Linear(), Gaussian(sigma)).build(SHAPE)
+    model = VAE(D, Linear(), Gaussian(sigma)).build(spec.images(*SHAPE))
     images = np.asarray(x.reshape(N, *SHAPE), np.float32)
     state = TrainState(jnp.zeros((), jnp.int32), jax.random.key(0), params, {}, {}, None, {})
 
     def batches(size=N):
-        return ({"image": images[i : i + size], "index": np.arange(i, min(i + size, N))} for i in range(0, N, size))
+        return ({"x": images[i : i + size], "index": np.arange(i, min(i + size, N))} for i in range(0, N, size))
 
     log_p = stats.multivariate_normal(b, w @ w.T + sigma**2 * np.eye(PIXELS)).logpdf(x)
     # KL(N(mu, S) || N(m, P^-1)) = 1/2 [tr(P S) + (mu - m)' P (mu - m) - D - ln det P - ln det S]
@@ -99,7 +100,7 @@ def test_local_bounds_do_not_depend_on_the_batch_size_and_need_no_optimiser():
 def make(folder, model):
     """Returns a run folder whose checkpoint is the untrained state, as that of the last step."""
     config = Config(4, data=DataConfig("digits", batch_size=8, binarize="threshold"), model=model, logging=Logging(1))
-    run = Run.create(folder, "tiny", config, (8, 8, 1))
+    run = Run.create(folder, "tiny", config, spec.images(8, 8, 1))
     support.checkpoint(run)
     return folder
 
@@ -144,7 +145,7 @@ REFUSED = {
         Autoencoder(D, SMALL),
         "gaps,mutual_information",
         {"inference_gap", "approximation_gap", "amortisation_gap", "mutual_information"},
-        "no densit",
+        "needs densit",
     ),
     "correlated": (
         VAE(D, SMALL, posterior=FullCovariance()),

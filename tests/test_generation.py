@@ -11,6 +11,7 @@ import scipy.linalg
 import support
 from test_cli_look import config, make
 
+from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
 from vae_jax.evaluation import features, similarity
@@ -227,7 +228,8 @@ def runs(tmp_path_factory):
         "ae": make(folder / "ae", config(Autoencoder(3, MLP((8,))))),
     }
     for name, shape in (("classifier", (8, 8, 1)), ("wider", (8, 9, 1))):
-        run = Run.create(folder / name, "tiny", classifier, shape, Run.load(made["vae"]).facts._replace(classes=10))
+        about = spec.images(*shape, examples=Run.load(made["vae"]).spec.examples, classes=10)
+        run = Run.create(folder / name, "tiny", classifier, about)
         support.checkpoint(run, 4)
         made[name] = folder / name
     return made
@@ -256,11 +258,11 @@ def test_pixels_and_samples_of_a_run(runs, tmp_path):
 def test_sorted_images_are_mixed_and_shuffled_ones_are_not(runs, tmp_path, monkeypatch):
     """Bandwidth, jackknife groups and the conditions of few samples are of the first rows."""
     from vae_jax import data
-    from vae_jax.runs.training_data import facts_of
+    from vae_jax.runs.training_data import spec_of
 
     about = support.sorted_data(tmp_path / "sorted.npz")
     options = dataclasses.replace(config(VAE(3, MLP((8,)), condition=Condition("label"))), data=about)
-    run = Run.create(tmp_path / "run", "tiny", options, (8, 8, 1), facts_of(data.load(about, "train")))
+    run = Run.create(tmp_path / "run", "tiny", options, spec_of(data.load(about, "train")))
     support.checkpoint(run)
     subject = Subject(run, run.restore(), "test", limit=200, settings=Settings(samples=20))
     conditions, draw = [], features.draw
@@ -288,8 +290,8 @@ def test_features_of_a_classifier(runs, tmp_path):
 def test_the_classifiers_features_are_what_its_last_layer_sees(runs):
     run = Run.load(runs["classifier"])
     state, x = run.restore(), RNG.uniform(size=(5, 8, 8, 1)).astype(np.float32)
-    assert run.model.embed is not None
-    got = run.model.embed(state.params, state.model_state, {"image": jnp.asarray(x)})
+    assert run.model.classifier.embed is not None
+    got = run.model.classifier.embed(state.params, state.model_state, {"x": jnp.asarray(x)})
     layer = state.params["vae"]["classifier"]["hidden_0"]
     want = np.maximum(x.reshape(5, -1) @ np.asarray(layer["kernel"]) + np.asarray(layer["bias"]), 0)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
@@ -316,9 +318,9 @@ def test_bad_input_costs_its_own_metric_only(runs, tmp_path, capsys):
         ("vae", ("--features", tmp_path / "none.npz"), "0 real images are too few"),
         ("vae", ("--features", tmp_path / "text.npz"), "cannot be read"),
         ("vae", ("--features", tmp_path / "gone"), "no such file or folder"),
-        ("vae", ("--features", runs["ae"]), "a run of Autoencoder has no classifier"),
+        ("vae", ("--features", runs["ae"]), "its model does not provide a classifier"),
         ("vae", ("--features", runs["wider"]), "a classifier of 8x9x1 images cannot look at 8x8x1 ones"),
-        ("ae", (), "an autoencoder has no prior"),
+        ("ae", (), "needs a prior to draw from"),
     ]
     for i, (name, words, message) in enumerate(cases):
         asked = ("--metrics", "frechet_distance,mse", *words)

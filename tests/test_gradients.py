@@ -16,7 +16,7 @@ import pytest
 import support
 from jax.flatten_util import ravel_pytree
 
-from vae_jax import collectives, objectives, prng
+from vae_jax import collectives, objectives, prng, spec
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import Bernoulli, Gaussian
@@ -38,7 +38,7 @@ from vae_jax.priors import BernoulliPrior, JointPrior, Prior, UniformCategorical
 from vae_jax.runs.config import Config, check
 
 SHAPE, B = (2, 2, 1), 2
-BATCH = {"image": jnp.asarray([[1, 0, 1, 1], [0, 0, 1, 0]], jnp.float32).reshape(B, *SHAPE)}
+BATCH = {"x": jnp.asarray([[1, 0, 1, 1], [0, 0, 1, 0]], jnp.float32).reshape(B, *SHAPE)}
 
 
 class Plain(NamedTuple):
@@ -57,7 +57,7 @@ class Unlisted(Prior):
     inner: Prior = dataclasses.field(default_factory=BernoulliPrior)
 
     space: ClassVar[str] = "binary"
-    factorised: ClassVar[bool] = False
+    factorized: ClassVar[bool] = False
 
     def distribution(self, params, state, links):
         return Plain(self.inner.distribution(params, state, links))
@@ -74,7 +74,7 @@ MODELS = {
 def built(name, gradient):
     """Returns (model, params with every weight drawn wide, state)."""
     latents, parts = MODELS[name]
-    model = VAE(latents, Linear(), Bernoulli(), gradient=gradient, **parts).build(SHAPE)
+    model = VAE(latents, Linear(), Bernoulli(), gradient=gradient, **parts).build(spec.images(*SHAPE))
     params, state = model.init(jax.random.key(0), BATCH)
     flat, back = ravel_pytree(params)
     return model, back(jax.random.normal(jax.random.key(1), flat.shape)), state
@@ -100,7 +100,7 @@ def exact(name):
     def loss(params):
         q = model.encode(params, {}, None, BATCH).posterior
         log_q = jax.vmap(lambda code: q.log_prob(jnp.tile(code, (B, 1))))(z)
-        log_p_x = jax.vmap(lambda code: model.decode(params, {}, jnp.tile(code, (B, 1))).log_prob(BATCH["image"]))(z)
+        log_p_x = jax.vmap(lambda code: model.decode(params, {}, jnp.tile(code, (B, 1))).log_prob(BATCH["x"]))(z)
         return jnp.mean(jnp.sum(jnp.exp(log_q) * (log_q - log_p_z[:, None] - log_p_x), 0))
 
     value, grad = jax.jit(jax.value_and_grad(loss))(params)
@@ -167,7 +167,7 @@ def test_relaxations_are_biased(name, relaxation):
     """Gumbel-softmax and straight-through at temperature 1: small variance, wrong mean."""
     latents, parts = MODELS[name]
     posterior = dataclasses.replace(parts["posterior"], relaxation=relaxation, final_temperature=1.0)
-    model = VAE(latents, Linear(), Bernoulli(), posterior=posterior, prior=parts["prior"]).build(SHAPE)
+    model = VAE(latents, Linear(), Bernoulli(), posterior=posterior, prior=parts["prior"]).build(spec.images(*SHAPE))
     params, ctx = built(name, Reinforce())[1], support.context(model, B)
     run = jax.vmap(lambda key: ravel_pytree(jax.grad(lambda p: model.loss(p, {}, key, BATCH, ctx)[0])(params))[0])
     grads = np.asarray(jax.jit(run)(jax.random.split(jax.random.key(3), 4000)))
@@ -195,7 +195,7 @@ def test_variances_are_in_their_order():
 
 
 def linear_gaussian(gradient, scale=1.5):
-    model = VAE(2, Linear(), Gaussian(0.7), gradient=gradient).build(SHAPE)
+    model = VAE(2, Linear(), Gaussian(0.7), gradient=gradient).build(spec.images(*SHAPE))
     params, state = model.init(jax.random.key(0), BATCH)
     flat, back = ravel_pytree(params)
     return model, state, back(0.5 * scale * jax.random.normal(jax.random.key(1), flat.shape))
@@ -204,7 +204,7 @@ def linear_gaussian(gradient, scale=1.5):
 def gaussian_exact(params):
     """Returns -ELBO in closed form: E|x - W z - b|^2 = |x - W mu - b|^2 + sum_j |w_j|^2 s_j^2."""
     encoder, decoder = (params["vae"][side]["out"] for side in ("encoder", "decoder"))
-    x = BATCH["image"].reshape(B, -1)
+    x = BATCH["x"].reshape(B, -1)
     mean, log_var = jnp.split(x @ encoder["kernel"] + encoder["bias"][None], 2, -1)
     residual = x - mean @ decoder["kernel"] - decoder["bias"][None]
     squares = jnp.sum(residual**2, -1) + jnp.exp(log_var) @ jnp.sum(decoder["kernel"] ** 2, -1)
@@ -299,7 +299,7 @@ def test_score_functions_draw_exact_codes_in_training():
 
     for gradient, is_soft in ((Pathwise(), True), (Reinforce(), False)):
         config = VAE(3, Linear(), posterior=Binary(), prior=BernoulliPrior(), gradient=gradient, objective=Look())
-        model = config.build(SHAPE)
+        model = config.build(spec.images(*SHAPE))
         params, state = model.init(jax.random.key(0), BATCH)
         for training in (True, False):
             ctx = support.context(model, B, train=training)
@@ -333,7 +333,9 @@ def test_the_baseline_is_the_same_on_all_devices():
 def test_the_capacity_compares_the_rate_of_the_global_batch():
     """Value and gradient: the mean over devices of each device's gradient is that of one device."""
     objective = JointCapacity(capacity=4.0, discrete_capacity=1.0)
-    ctx = support.context(VAE(posterior=JointPosterior(), prior=JointPrior(), objective=objective).build(SHAPE), 2)
+    ctx = support.context(
+        VAE(posterior=JointPosterior(), prior=JointPrior(), objective=objective).build(spec.images(*SHAPE)), 2
+    )
     posterior = JointPosterior().build({}, jnp.zeros((1, 16)), ctx.step, False)
 
     def run(axis_name, x):

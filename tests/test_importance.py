@@ -1,7 +1,6 @@
 """Multi-sample bounds against hand examples and the linear-Gaussian model, whose log p(x) is exact."""
 
 import functools
-import importlib
 import math
 
 import jax
@@ -12,10 +11,10 @@ import support
 from jax.flatten_util import ravel_pytree
 from scipy import special, stats
 
-from vae_jax import schedules
+from vae_jax import schedules, spec
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import Gaussian
-from vae_jax.models import VAE
+from vae_jax.models import VAE, importance
 from vae_jax.networks import MLP, Linear
 from vae_jax.objectives import CIWAE, IWAE, MIWAE, PIWAE, Beta, DoublyReparameterized, Elbo, StickingTheLanding, Terms
 from vae_jax.objectives.importance import log_mean_exp
@@ -24,13 +23,10 @@ from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.runs.config import Config, check
 
-# The package `models` also has a function of this name.
-vae_module = importlib.import_module("vae_jax.models.vae")
-
 SHAPE, STD = (2, 2, 1), 0.7
 W = np.asarray([[1.0, 0.5, -0.3, 0.2], [0.0, 0.6, 0.9, -0.5]])
 X = np.asarray([[0.4, -0.2, 0.9, 0.1], [1.2, 0.3, -0.7, 0.5]])
-BATCH = {"image": jnp.asarray(X.reshape(-1, *SHAPE), jnp.float32)}
+BATCH = {"x": jnp.asarray(X.reshape(-1, *SHAPE), jnp.float32)}
 BOUNDS = {"iwae": IWAE(k=6), "miwae": MIWAE(m=2, k=3), "piwae": PIWAE(m=2, k=3), "ciwae": CIWAE(elbo_weight=0.3, k=6)}
 
 
@@ -48,7 +44,7 @@ def linear(objective, gradient=None, *, scale=1.0, shift=0.0):
     config = VAE(2, Linear(), Gaussian(STD), objective=objective)
     if gradient is not None:
         config = VAE(2, Linear(), Gaussian(STD), objective=objective, gradient=gradient)
-    model = config.build(SHAPE)
+    model = config.build(spec.images(*SHAPE))
     return model, parameters(W, scale, shift)
 
 
@@ -242,26 +238,26 @@ def test_samples_at_once_change_no_draw(monkeypatch):
     model, params = linear(Elbo(), scale=3.0)
     found = []
     for rows in (2, 7, 10, 10_000):
-        monkeypatch.setattr(vae_module, "BOUND_ROWS", rows)
-        bound = functools.partial(model.log_prob_bound, ctx=support.context(model, 2, train=False), k=7)
+        monkeypatch.setattr(importance, "BOUND_ROWS", rows)
+        bound = functools.partial(model.density.bound, ctx=support.context(model, 2, train=False), k=7)
         found.append(np.asarray(jax.jit(lambda key, f=bound: f(params, {}, key, BATCH))(jax.random.key(5))))
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], rtol=1e-6)
-    fewer = model.log_prob_bound(params, {}, jax.random.key(5), BATCH, support.context(model, 2, train=False), 6)
+    fewer = model.density.bound(params, {}, jax.random.key(5), BATCH, support.context(model, 2, train=False), 6)
     assert np.all(fewer != found[0])
 
 
 def test_memory_of_the_bound_is_bounded():
     """Samples at once times batch stay near 4000 small images, or as many pixels; one sample at least."""
-    assert vae_module.samples_at_once((500, 28, 28, 1)) == 8
-    assert vae_module.samples_at_once((500, 8, 8, 1)) == 8
-    assert vae_module.samples_at_once((64, 64, 64, 3)) == 3
-    assert vae_module.samples_at_once((5000, 64, 64, 3)) == 1
+    assert importance.samples_at_once((500, 28, 28, 1)) == 8
+    assert importance.samples_at_once((500, 8, 8, 1)) == 8
+    assert importance.samples_at_once((64, 64, 64, 3)) == 3
+    assert importance.samples_at_once((5000, 64, 64, 3)) == 1
 
 
 def test_five_thousand_samples_reach_log_p():
     model, params = linear(Elbo(), scale=2.0, shift=0.3)
-    bound = jax.jit(functools.partial(model.log_prob_bound, ctx=support.context(model, 2, train=False), k=5000))
+    bound = jax.jit(functools.partial(model.density.bound, ctx=support.context(model, 2, train=False), k=5000))
     np.testing.assert_allclose(bound(params, {}, jax.random.key(0), BATCH), exact_log_p(), atol=0.02)
 
 

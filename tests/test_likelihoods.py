@@ -11,6 +11,7 @@ import pytest
 import support
 from scipy import integrate, special, stats
 
+from vae_jax import spec
 from vae_jax.data import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import LIKELIHOODS, losses
@@ -424,7 +425,7 @@ def test_ms_ssim_scales_self_similarity_and_order():
     assert [len(plan(s, s)[1]) for s in (1, 10, 11, 21, 22, 44, 88, 175, 176, 512)] == [1, 1, 1, 1, 2, 3, 4, 4, 5, 5]
     assert [plan(s, s)[0] for s in (1, 2, 7, 8, 11, 64)] == [1, 1, 7, 7, 11, 11]
     np.testing.assert_allclose(plan(200, 200)[1], np.divide(WEIGHTS, sum(WEIGHTS)))
-    x = support.images(3, (28, 28, 1))["image"]
+    x = support.images(3, (28, 28, 1))["x"]
     np.testing.assert_allclose(ms_ssim(x, x), 1.0, atol=1e-5)
     noise = jax.random.normal(KEY, x.shape)
     values = [ms_ssim(x, jnp.clip(x + s * noise, 0, 1)) for s in (0.02, 0.1, 0.4)]
@@ -434,12 +435,12 @@ def test_ms_ssim_scales_self_similarity_and_order():
 
 def test_ms_ssim_is_a_loss_and_no_density():
     likelihood = LIKELIHOODS["ms-ssim"](weight=0.5)
-    x = support.images(2, (28, 28, 1))["image"]
+    x = support.images(2, (28, 28, 1))["x"]
     perfect = likelihood.build(jnp.log(x) - jnp.log1p(-x), {}, {})
     np.testing.assert_allclose(perfect.log_prob(x), 0.0, atol=0.05)
     blank = likelihood.build(jnp.zeros_like(x), {}, {})
     np.testing.assert_allclose(blank.log_prob(x), -0.5 * 784 * (1 - ms_ssim(x, jnp.full_like(x, 0.5))), rtol=1e-5)
-    assert VAE(2, MLP((8,)), likelihood=likelihood).build((6, 6, 1)).log_prob_bound is None
+    assert VAE(2, MLP((8,)), likelihood=likelihood).build(spec.images(6, 6, 1)).density is None
     assert likelihood.cell_width(256, True) is None
 
 

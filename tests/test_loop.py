@@ -247,8 +247,8 @@ def git(folder, *words: str) -> str:
 
 
 def test_env_json_says_whether_the_tree_was_that_of_its_commit(tmp_path, monkeypatch):
-    module = tmp_path / "vae_jax" / "runs.py"
-    module.parent.mkdir()
+    module = tmp_path / "vae_jax" / "runs" / "run.py"
+    module.parent.mkdir(parents=True)
     module.write_text("x = 1\n")
     monkeypatch.setattr(runs, "__file__", str(module))
     assert runs.environment()["commit"] is None  # no repository
@@ -267,7 +267,7 @@ def test_env_json_says_whether_the_tree_was_that_of_its_commit(tmp_path, monkeyp
 
 
 def test_the_commit_of_a_repository_around_an_installation_is_not_ours(tmp_path, monkeypatch):
-    module = tmp_path / "lib" / "vae_jax" / "runs.py"
+    module = tmp_path / "lib" / "vae_jax" / "runs" / "run.py"
     module.parent.mkdir(parents=True)
     module.write_text("x = 1\n")
     git(tmp_path, "init", "-q")

@@ -22,7 +22,7 @@ from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.runs.run import Run
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks.measuring import evaluate_run
 
 SIZES = (3, 4, 6)
@@ -726,7 +726,7 @@ def make(folder, seed=0, **data):
     evaluation = Evaluation(batch_size=200, limit=600)
     config = Config(1, seed=seed, data=about, model=VAE(3, MLP((8,))), evaluation=evaluation, logging=Logging(1))
     source = load(about, "train")
-    run = Run.create(folder, "tiny", config, source.info.image_shape, facts_of(source))
+    run = Run.create(folder, "tiny", config, spec_of(source))
     support.checkpoint(run)
     return run
 

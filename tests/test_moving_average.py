@@ -26,7 +26,7 @@ from vae_jax.networks import MLP
 from vae_jax.priors import LearnedNormal
 from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.runs.run import Run
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks import training
 from vae_jax.tasks.measuring import evaluate_run
 from vae_jax.tasks.sweeps import run as sweeps_run
@@ -74,7 +74,7 @@ def runs(tmp_path_factory):
     for seed, (name, model) in enumerate(MODELS.items()):
         config = dataclasses.replace(base, seed=seed, model=model)
         source = training.prepare(config)[0]
-        run = Run.create(folder / name, name, config, (8, 8, 1), facts_of(source))
+        run = Run.create(folder / name, name, config, spec_of(source))
         start = run.init()
         support.checkpoint(run, state=dataclasses.replace(start, params=jax.tree.map(nan_like, start.params)))
         line = {"step": 4, "split": "train", "elbo": -40.0, "distortion": 39.0, "rate": 1.0, "beta": 1.0}
@@ -257,11 +257,11 @@ def test_members_of_a_sweep_are_measured_on_their_moving_average(runs, tmp_path,
 def test_classes_of_images_without_labels_are_guessed_by_the_average(runs, tmp_path):
     """NaN in the parameters does not show in a class: its number is finite, and wrong."""
     run = runs["m2"]
-    images = run.examples("test", np.arange(40))["image"]
+    images = run.examples("test", np.arange(40))["x"]
     np.save(tmp_path / "images.npy", images)
     out = tmp_path / "codes.npz"
     assert cli(["encode", str(run.path), "--input", str(tmp_path / "images.npy"), "--out", str(out)]) == 0
     state = run.restore()
-    want = np.asarray(run.model.features(state.ema, state.model_state, {"image": jnp.asarray(images)}))
+    want = np.asarray(run.model.condition.features(state.ema, state.model_state, {"x": jnp.asarray(images)}))
     assert want.argmax(-1).any()  # what NaN gives is class 0
     np.testing.assert_array_equal(arrays(out)["cond"], want)

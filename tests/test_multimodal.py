@@ -11,15 +11,15 @@ import support
 from scipy.special import logsumexp
 from scipy.stats import norm
 
+from vae_jax import spec
 from vae_jax.distributions.experts import Mixture, product
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianOptimal
-from vae_jax.model import Facts
 from vae_jax.models import Multimodal
 from vae_jax.networks import MLP
 
-SHAPE, B, D, K = (4, 3, 1), 6, 2, support.FACTS.classes
+SHAPE, B, D, K = (4, 3, 1), 6, 2, support.FACTS["classes"]
 CONFIG = Multimodal(D, MLP((8,)), width=6)
 KEY = jax.random.key(5)
 
@@ -31,9 +31,9 @@ def gaussians(count: int, seed: int = 0) -> list[DiagGaussian]:
 
 @pytest.fixture(scope="module", params=["poe", "moe"])
 def built(request):
-    model = dataclasses.replace(CONFIG, fusion=request.param).build(SHAPE, support.FACTS)
+    model = dataclasses.replace(CONFIG, fusion=request.param).build(support.spec(SHAPE))
     batch = support.images(B, SHAPE)
-    batch["image"] = jnp.round(batch["image"])
+    batch["x"] = jnp.round(batch["x"])
     params, state = model.init(jax.random.key(0), batch)
     group = dict(params["vae"])
     # Decoders that use the code, and experts near the prior, so that few importance samples are enough.
@@ -100,10 +100,10 @@ def test_the_bound_adds_up_over_labels(built):
         same = jnp.broadcast_to(x, (len(z), *SHAPE))
         return model.decode(params, state, jnp.asarray(z, jnp.float32)).log_prob(same)
 
-    exact = logsumexp(np.stack([log_likelihood(x) for x in batch["image"]]) + log_prior, axis=1)
+    exact = logsumexp(np.stack([log_likelihood(x) for x in batch["x"]]) + log_prior, axis=1)
     ctx = evaluation(model)
-    bound = jax.jit(lambda key, b: model.log_prob_bound(params, state, key, b, ctx, 4000))
-    image = {"image": batch["image"]}
+    bound = jax.jit(lambda key, b: model.density.bound(params, state, key, b, ctx, 4000))
+    image = {"x": batch["x"]}
     joint = np.stack([bound(KEY, image | {"label": jnp.full(B, y, jnp.int32)}) for y in range(K)])
     # Noise of 4000 samples an example; what is wrong with a formula is wrong in all of them.
     for found in (logsumexp(joint, axis=0), np.asarray(bound(KEY, image))):
@@ -120,7 +120,7 @@ def test_the_bound_adds_up_over_labels(built):
 def test_without_the_label_the_model_is_a_vae_of_the_image(built):
     """The label's expert is dropped: elbo = E[log p(x|z)] - KL(q(z|x) || p(z)), and no label is asked for."""
     model, params, state, batch = built
-    image = {"image": batch["image"]}
+    image = {"x": batch["x"]}
     keys = jax.random.split(KEY, 1000)
     terms = jax.jit(jax.vmap(lambda key: model.terms(params, state, key, image, evaluation(model))))(keys)
     assert "accuracy" not in terms
@@ -133,7 +133,7 @@ def test_without_the_label_the_model_is_a_vae_of_the_image(built):
     @jax.vmap
     def distortion(key):
         z = q.sample(jax.random.split(key, B))
-        return -model.decode(params, state, z).log_prob(batch["image"])
+        return -model.decode(params, state, z).log_prob(batch["x"])
 
     want = distortion(jax.random.split(jax.random.key(8), 1000))
     error = 5 * np.sqrt((np.var(want, 0) + np.var(terms["distortion"], 0)) / 1000)
@@ -145,7 +145,7 @@ def test_without_the_label_the_model_is_a_vae_of_the_image(built):
 def test_the_loss_is_the_sum_of_its_bounds(built):
     """poe: joint, image and label; the label counts `label_weight` times. moe: the joint bound alone."""
     model, params, state, batch = built
-    batch = {name: batch[name] for name in ("image", "label")}
+    batch = {name: batch[name] for name in ("x", "label")}
     ctx = support.context(model, B)
     keys = jax.random.split(KEY, 500)
     value = jax.jit(jax.vmap(lambda key: model.loss(params, state, key, batch, ctx)[0]))(keys)
@@ -153,7 +153,7 @@ def test_the_loss_is_the_sum_of_its_bounds(built):
     label = np.mean(fused["distortion_label"])
     joint = np.mean(fused["distortion"]) + np.mean(fused["rate"]) + 9 * label
     if isinstance(fused.get("kl_per_dim"), jax.Array):  # a product: the other two bounds are in the loss as well
-        image = {"image": batch["image"]}
+        image = {"x": batch["x"]}
         alone = jax.jit(jax.vmap(lambda key: model.terms(params, state, key, image, ctx)["elbo"]))(keys)
         assert np.mean(value) > joint - np.mean(alone)
         assert np.mean(value) < joint - np.mean(alone) + 10 * 3 * math.log(K) + 5
@@ -167,22 +167,22 @@ def test_unlabelled_images_count_beside_labelled_pairs(built):
     grad = jax.jit(jax.grad(lambda p, b: model.loss(p, state, KEY, b, ctx)[0]))
     whole = grad(params, batch)
     support.assert_trees_equal(whole, grad(params, dict(batch) | {"label": (batch["label"] + 1) % K}))
-    other = grad(params, dict(batch) | {"image": 1 - batch["image"]})
+    other = grad(params, dict(batch) | {"x": 1 - batch["x"]})
     assert np.any(whole["vae"]["encoder"]["out"]["kernel"] != other["vae"]["encoder"]["out"]["kernel"])
 
 
 def test_more_samples_tighten_the_importance_weighted_loss():
     batch = support.images(B, SHAPE)
-    batch = {"image": jnp.round(batch["image"]), "label": batch["label"]}
+    batch = {"x": jnp.round(batch["x"]), "label": batch["label"]}
     found = []
     for samples in (2, 12):
         config = dataclasses.replace(CONFIG, fusion="moe", bound="iwae", samples=samples, label_weight=1.0)
-        model = config.build(SHAPE, support.FACTS)
+        model = config.build(support.spec(SHAPE))
         params, state = model.init(jax.random.key(0), batch)
         ctx = support.context(model, B)
         loss = jax.jit(jax.vmap(lambda key, m=model, p=params, c=ctx: m.loss(p, {}, key, batch, c)[0]))
         found.append(loss(jax.random.split(KEY, 300)))
-    plain = dataclasses.replace(CONFIG, fusion="moe", label_weight=1.0).build(SHAPE, support.FACTS)
+    plain = dataclasses.replace(CONFIG, fusion="moe", label_weight=1.0).build(support.spec(SHAPE))
     elbo = jax.jit(jax.vmap(lambda key: plain.loss(params, state, key, batch, ctx)[0]))(jax.random.split(KEY, 300))
     assert np.mean(found[1]) < np.mean(found[0]) < np.mean(elbo)
 
@@ -202,11 +202,11 @@ def test_a_label_draws_its_own_codes_and_none_draws_the_prior(built):
 @pytest.mark.parametrize(
     ("config", "facts", "words"),
     [
-        (CONFIG, Facts(10), "the data have none"),
+        (CONFIG, {"examples": 10}, "the data have none"),
         (dataclasses.replace(CONFIG, bound="iwae"), support.FACTS, "samples to 2 or more"),
         (dataclasses.replace(CONFIG, likelihood=GaussianOptimal()), support.FACTS, "gaussian-learned"),
     ],
 )
 def test_what_cannot_be_built_is_refused_in_words(config, facts, words):
     with pytest.raises(InputError, match=words):
-        config.build(SHAPE, facts)
+        config.build(spec.images(*SHAPE, **facts))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import support
 
-from vae_jax import data
+from vae_jax import data, spec
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import examples
 from vae_jax.data.pixels import transform
@@ -25,6 +25,7 @@ from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
 from vae_jax.priors import PRIORS, Links
 from vae_jax.runs.config import Config, Evaluation, Logging
+from vae_jax.spaces import Real
 from vae_jax.tasks import training
 from vae_jax.train import MeshConfig
 
@@ -72,7 +73,8 @@ def subject(order, points):
         settings=SimpleNamespace(points=points, bins=20),
         source=SimpleNamespace(info=info),
         run=SimpleNamespace(
-            model=SimpleNamespace(blocks=(1, 1)), config=SimpleNamespace(data=SimpleNamespace(name="x"))
+            model=SimpleNamespace(about=SimpleNamespace(latents=Real((2,)))),
+            config=SimpleNamespace(data=SimpleNamespace(name="x")),
         ),
         size=400,
         codes=held,
@@ -124,13 +126,13 @@ def test_chains_are_tuned_and_run_on_keys_and_starts_of_their_own(monkeypatch):
 
     monkeypatch.setattr(sandwich, "tune", tune)
     monkeypatch.setattr(sandwich, "ais", ais)
-    model = TINY.build((6, 5, 1))
+    model = TINY.build(spec.images(6, 5, 1))
     batch = support.images(3, (6, 5, 1))
     params, state = model.init(jax.random.key(0), batch)
     trained = SimpleNamespace(eval_params=params, model_state=state)
-    program = sandwich._program(model.joint, model.encode, "both", 4, 3, 1, "prior")
+    program = sandwich._program(model.density.joint, model.encode, "both", 4, 3, 1, "prior")
     with jax.disable_jit():
-        program(trained, jax.random.key(1), {"image": batch["image"]}, jnp.arange(3))
+        program(trained, jax.random.key(1), {"x": batch["x"]}, jnp.arange(3))
     ((trial, tuning),) = seen["tune"]
     (start, forward), (_, reverse) = seen["ais"]
     assert len(tuning) == len(forward) == len(reverse) == 12
@@ -150,7 +152,7 @@ def recorded():
         return -jnp.sum(jnp.square(z - 3.0), -1)
 
     def encode(params, state, keys, batch):
-        zeros = jnp.zeros((len(batch["image"]), 3))
+        zeros = jnp.zeros((len(batch["x"]), 3))
         return Encoding(zeros, DiagGaussian(zeros, zeros))
 
     def joint(params, state, batch):
@@ -163,7 +165,7 @@ def recorded():
 def distinct(program, seen, draws):
     """Asserts that the program decodes `draws` codes, no two of them the same."""
     trained = SimpleNamespace(eval_params={}, model_state={})
-    batch = {"image": jnp.zeros((2, 4, 4, 1))}
+    batch = {"x": jnp.zeros((2, 4, 4, 1))}
     out = program(trained, jax.random.key(3), batch, jnp.arange(2))
     jax.block_until_ready(out)
     jax.effects_barrier()
@@ -202,8 +204,8 @@ def test_static_binarization_is_the_same_data_set_for_ever():
     for split in ("train", "test"):
         batch = {"image": GREY, "index": np.arange(2)}
         one = transform(DataConfig("digits", binarize="static"), train=False, split=split)
-        found[split] = bits(one(jax.random.key(0), batch)["image"])
-        np.testing.assert_array_equal(bits(one(jax.random.key(99), batch)["image"]), found[split])
+        found[split] = bits(one(jax.random.key(0), batch)["x"])
+        np.testing.assert_array_equal(bits(one(jax.random.key(99), batch)["x"]), found[split])
     assert found == {"train": ["d09c059c", "4b80ff40"], "test": ["9e93d6c7", "a46033d8"]}
 
 
@@ -213,7 +215,7 @@ def test_noise_of_evaluation_is_pinned():
     source = from_arrays(data.load(DataConfig("digits"), "test").info, "test", {"image": grey}, "device")
 
     def first(**options):
-        return np.asarray(examples(source, DataConfig("digits", **options), np.arange(2))["image"])
+        return np.asarray(examples(source, DataConfig("digits", **options), np.arange(2))["x"])
 
     assert bits(first(binarize="dynamic")) == ["b002c5e881aca17a", "bd7a6e61ebacaf29"]
     noise = np.floor((first(dequantize=True)[:, 0, :4, 0] * 256 - 128) * 65536)
@@ -242,7 +244,7 @@ def test_temperature_scales_the_distance_from_the_center(name):
 
 def test_temperature_reaches_the_conditional_prior_through_the_model():
     config = VAE(2, MLP((4,)), prior=PRIORS["conditional-normal"](), condition=Condition("label"))
-    model = config.build((6, 5, 1), support.FACTS)
+    model = config.build(support.spec((6, 5, 1)))
     params, state = model.init(jax.random.key(0), support.images(3, (6, 5, 1)))
 
     def means(seed, temperature):

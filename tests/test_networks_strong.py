@@ -13,7 +13,7 @@ import pytest
 import support
 from scipy import stats
 
-from vae_jax import prng
+from vae_jax import prng, spec
 from vae_jax.errors import InputError
 from vae_jax.models import VAE
 from vae_jax.networks import MLP, LocalAR
@@ -59,9 +59,9 @@ def test_a_pixel_depends_on_the_window_before_it_and_on_no_other(kernel, skip):
 
 def tiny():
     """Returns (p(x|z) of 64 equal codes, all 64 binary images of 2 x 3 pixels)."""
-    model = VAE(D, LocalAR(hidden=(4,), kernel=5, pixel_hidden=(8, 8), activation="tanh")).build((2, 3, 1))
+    model = VAE(D, LocalAR(hidden=(4,), kernel=5, pixel_hidden=(8, 8), activation="tanh")).build(spec.images(2, 3, 1))
     images = jnp.asarray(list(itertools.product([0.0, 1.0], repeat=6))).reshape(64, 2, 3, 1)
-    params, state = model.init(jax.random.key(0), {"image": images[:1]})
+    params, state = model.init(jax.random.key(0), {"x": images[:1]})
     params = {"vae": params["vae"] | {"decoder": lively(params["vae"]["decoder"], 3.0)}}
     return model, params, state, images
 
@@ -140,7 +140,7 @@ def test_hidden_pixels_do_not_reach_the_decoder():
 def test_the_window_must_have_a_middle():
     for kernel in (1, 4):
         with pytest.raises(InputError, match=f"model.network.kernel: {kernel} .*use 3, 5, 7"):
-            VAE(D, LocalAR(kernel=kernel)).build((8, 8, 1))
+            VAE(D, LocalAR(kernel=kernel)).build(spec.images(8, 8, 1))
 
 
 def test_dropout_keeps_the_mean_and_is_the_example_s_own():
@@ -196,7 +196,7 @@ def test_dropout_is_for_training_only(network):
     """In training the loss moves with the dropout key; terms, decoded images and bounds are those without dropout."""
     shape, batch = (4, 5, 1), support.images(4, (4, 5, 1))
     plain = dataclasses.replace(network, **{"dropout" if isinstance(network, MLP) else "input_dropout": 0.0})
-    noisy, clean = VAE(D, network).build(shape), VAE(D, plain).build(shape)
+    noisy, clean = VAE(D, network).build(spec.images(*shape)), VAE(D, plain).build(spec.images(*shape))
     params, state = noisy.init(jax.random.key(0), batch)
     support.assert_trees_equal(params, clean.init(jax.random.key(0), batch)[0])
     key = jax.random.key(1)
@@ -206,5 +206,5 @@ def test_dropout_is_for_training_only(network):
     ctx = support.context(noisy, 4)
     support.assert_trees_equal(*(m.terms(params, state, key, batch, ctx) for m in (noisy, clean)))
     support.assert_trees_equal(
-        *(m.log_prob_bound(params, state, key, batch, ctx, 2) for m in (noisy, clean) if m.log_prob_bound)
+        *(m.density.bound(params, state, key, batch, ctx, 2) for m in (noisy, clean) if m.density.bound)
     )

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from vae_jax import spec
 from vae_jax.distributions.gaussian import DiagGaussian, kl
 from vae_jax.errors import InputError
-from vae_jax.model import Context, Facts
+from vae_jax.model import Context
 from vae_jax.models import VAE
 from vae_jax.objectives import (
     OBJECTIVES,
@@ -91,7 +92,7 @@ def test_information_is_exact_where_the_batch_is_the_data_set():
     o = BetaTC()
 
     def one(z):
-        t = terms(z, q, rate, facts=Facts(examples=N))
+        t = terms(z, q, rate, spec=spec.images(2, 2, 1, examples=N))
         return (*map(jnp.mean, o.information(t, context(o))), o.loss(t, context(o))[1])
 
     got_mi, got_tc, metrics = jax.jit(jax.vmap(one))(draw(q, 20_000))
@@ -151,7 +152,7 @@ def test_the_objective_uses_these_weights():
         w[i, i], w[i, (i + 1) % 4] = 1 / n, (n - 3) / (n * 3)
     for estimator, weights in (("mss", w), ("mws", np.full((4, 4), 1 / (n * 4)))):
         o = BetaTC(estimator=estimator)
-        mi, _ = o.information(terms(z, q, facts=Facts(examples=n)), context(o))
+        mi, _ = o.information(terms(z, q, spec=spec.images(2, 2, 1, examples=n)), context(o))
         np.testing.assert_allclose(jnp.exp(q.log_prob(z) - mi), (weights * density).sum(1), rtol=1e-4)
 
 
@@ -163,7 +164,7 @@ def test_information_of_codes_far_apart():
     o = BetaTC()
 
     def both(q):
-        mi, tc = o.information(terms(q.mean, q, facts=Facts(examples=n)), context(o))
+        mi, tc = o.information(terms(q.mean, q, spec=spec.images(2, 2, 1, examples=n)), context(o))
         return jnp.sum(mi + tc), (mi, tc)
 
     grads, (mi, tc) = jax.jit(jax.grad(both, has_aux=True))(q)
@@ -176,7 +177,9 @@ def test_information_of_codes_far_apart():
 def test_mutual_information_stays_in_its_range(estimator):
     o, q = BetaTC(estimator=estimator), posteriors(7, n=32, d=5)
     z = draw(q, 200)
-    mi = jax.jit(jax.vmap(lambda z: o.information(terms(z, q, facts=Facts(examples=1000)), context(o))[0]))(z)
+    mi = jax.jit(
+        jax.vmap(lambda z: o.information(terms(z, q, spec=spec.images(2, 2, 1, examples=1000)), context(o))[0])
+    )(z)
     bound = np.log(1000) + (np.log(32) if estimator == "mws" else 0.0)
     assert float(jnp.max(mi)) <= bound + 1e-3
     assert float(jnp.mean(mi)) > 0
@@ -184,7 +187,9 @@ def test_mutual_information_stays_in_its_range(estimator):
 
 def test_tc_weights_of_one_are_the_elbo():
     o, q = BetaTC(beta=1.0), posteriors(9)
-    t = terms(draw(q, 1)[0], q, jnp.arange(6.0), distortion=10 + jnp.arange(6.0), facts=Facts(examples=50))
+    t = terms(
+        draw(q, 1)[0], q, jnp.arange(6.0), distortion=10 + jnp.arange(6.0), spec=spec.images(2, 2, 1, examples=50)
+    )
     np.testing.assert_allclose(o.loss(t, context(o))[0], 10 + 2 * np.arange(6.0), rtol=1e-5)
     mi, tc = o.information(t, context(o))
     heavy, metrics = o.loss(t, context(o, alpha=2.0, beta=3.0, gamma=0.5))
@@ -333,7 +338,7 @@ def test_capacity_rises_and_holds():
 
 def test_unknown_size_of_the_data_set_is_refused():
     with pytest.raises(InputError, match=r"number of training examples.*choose --model.objective factor"):
-        VAE(3, objective=BetaTC()).build((6, 5, 1))
+        VAE(3, objective=BetaTC()).build(spec.images(6, 5, 1))
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vae_jax import prng
+from vae_jax import prng, spec
 from vae_jax.distributions import kernels
 from vae_jax.errors import InputError
-from vae_jax.model import Context, Facts
+from vae_jax.evaluation.needs import has_bound
+from vae_jax.model import Context
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import Geco, InfoVAE, RaeGP, RaeL2, SlicedWAE, Terms, WaeGAN, WaeMMD
@@ -122,7 +123,7 @@ def test_weights_of_the_discrepancies():
 @pytest.mark.parametrize("o", [InfoVAE(alpha=1.5), InfoVAE(alpha=0.25, lam=0.5)])
 def test_negative_weights_of_infovae_are_refused(o):
     with pytest.raises(InputError, match=r"model.objective.*negative weight.*choose at"):
-        VAE(D, objective=o).build((6, 5, 1))
+        VAE(D, objective=o).build(spec.images(6, 5, 1))
 
 
 def test_the_adversarial_critic_learns_the_ratio_and_the_encoder_fools_it():
@@ -240,6 +241,6 @@ def test_point_codes():
         (SlicedWAE(), Diagonal(), True),
         (RaeL2(), Delta(), False),
     ):
-        model = VAE(D, MLP((8,)), objective=objective, posterior=posterior).build((6, 5, 1), Facts(examples=10))
-        assert (model.sample is not None) == sampled
-        assert (model.log_prob_bound is None) == posterior.deterministic
+        model = VAE(D, MLP((8,)), objective=objective, posterior=posterior).build(spec.images(6, 5, 1, examples=10))
+        assert (model.prior is not None) == sampled
+        assert (not has_bound(model)) == posterior.deterministic

@@ -58,15 +58,15 @@ def config(case: str) -> VAE:
 @functools.cache
 def parts(case: str):
     """Returns (gradient function of (params, state, batch), its arguments): one layout's view of one step."""
-    model = config(case).build(SHAPE, support.FACTS)
-    batch = {k: v for k, v in support.images(BATCH, SHAPE).items() if k in ("image", "label")}
+    model = config(case).build(support.spec(SHAPE))
+    batch = {k: v for k, v in support.images(BATCH, SHAPE).items() if k in ("x", "label")}
     # Codes that differ: at the start all posteriors are alike, and a wrong pairing of them would not show.
     params, state = jax.jit(model.init)(jax.random.key(0), batch)
     params["vae"]["encoder"] = jax.tree.map(lambda w: 3.0 * w, params["vae"]["encoder"])
 
     def gradient(params, state, batch, axis_name=None, train=True):
-        index = collectives.example_index(len(batch["image"]), axis_name)
-        hyper = {n: jnp.asarray(v, jnp.float32) for n, v in model.hyper.items()}
+        index = collectives.example_index(len(batch["x"]), axis_name)
+        hyper = {n: jnp.asarray(v, jnp.float32) for n, v in model.training.hyper.items()}
         ctx = Context(jnp.asarray(40, jnp.int32), index, hyper, train, axis_name)
         loss = functools.partial(model.loss, ctx=ctx)
         (_, aux), grads = jax.value_and_grad(loss, has_aux=True)(params, state, jax.random.key(7), batch)

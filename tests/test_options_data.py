@@ -34,14 +34,14 @@ def digits():
 
 @covers("train", "data.name", "data.image-size")
 def test_name_and_image_size():
-    assert batch_of()["image"].shape == (8, 8, 8, 1)
+    assert batch_of()["x"].shape == (8, 8, 8, 1)
     small = batch_of("--data.name", "sprites")
     large = batch_of("--data.name", "sprites", "--data.image-size", 64)
-    assert small["image"].shape == (8, 32, 32, 1)
-    assert large["image"].shape == (8, 64, 64, 1)
+    assert small["x"].shape == (8, 32, 32, 1)
+    assert large["x"].shape == (8, 64, 64, 1)
     # The same scenes at twice the density.
     np.testing.assert_array_equal(small["factors"], large["factors"])
-    sums = [np.asarray(b["image"]).sum((1, 2, 3)) for b in (small, large)]
+    sums = [np.asarray(b["x"]).sum((1, 2, 3)) for b in (small, large)]
     np.testing.assert_allclose(sums[0] * 4, sums[1], rtol=0.15)
 
 
@@ -52,7 +52,7 @@ def test_source_is_where_the_arrays_lie(tmp_path):
         images[:, 0, 0] = 255  # so that they are no darker than pictures are
         np.savez(tmp_path / f"{value}.npz", images=images)
         words = ["--data.name", "npz", "--data.protocol", "full", "--data.source", tmp_path / f"{value}.npz"]
-        np.testing.assert_allclose(batch_of(*words)["image"][:, 1:], value / 255, rtol=1e-6)
+        np.testing.assert_allclose(batch_of(*words)["x"][:, 1:], value / 255, rtol=1e-6)
 
 
 @covers("train", "data")
@@ -63,7 +63,7 @@ def test_data_reads_what_the_path_is(tmp_path):
     assert config.data.name == "npz"
     rows = {row.tobytes() for row in np.asarray(source.arrays["image"])}
     assert rows < {row.tobytes() for row in images}
-    assert batch_of("--data", "sprites")["image"].shape == (8, 32, 32, 1)
+    assert batch_of("--data", "sprites")["x"].shape == (8, 32, 32, 1)
 
 
 @covers("train", "data.max-bytes")
@@ -78,8 +78,8 @@ def test_max_bytes_bounds_what_is_unpacked(tmp_path):
 
 @covers("train", "data.batch-size")
 def test_batch_size():
-    assert len(batch_of("--data.batch-size", 12)["image"]) == 12
-    assert len(batch_of()["image"]) == 8
+    assert len(batch_of("--data.batch-size", 12)["x"]) == 12
+    assert len(batch_of()["x"]) == 8
 
 
 @covers("train", "data.protocol")
@@ -95,18 +95,18 @@ def test_protocol_decides_the_splits():
 def test_binarized_pixels():
     grey = batch_of()
     images = np.asarray(digits()[0], np.uint8)[np.asarray(grey["index"])][..., None]
-    np.testing.assert_allclose(grey["image"], images / 255, rtol=1e-6)
-    np.testing.assert_array_equal(batch_of("--data.binarize", "threshold")["image"], images > 127)
+    np.testing.assert_allclose(grey["x"], images / 255, rtol=1e-6)
+    np.testing.assert_array_equal(batch_of("--data.binarize", "threshold")["x"], images > 127)
     other = jax.random.key(8)
     config, source = source_of("--data.binarize", "dynamic")
     # The same images on two visits: a fresh draw each, or the one that an image keeps.
     stored = {"image": images, "index": np.arange(8)}
     visits = [stored | {"visit": np.arange(start, start + 8, dtype=np.uint32)} for start in (0, 1437)]
-    first, again = (np.asarray(make_transform(source, config.data)(KEY, visit)["image"]) for visit in visits)
+    first, again = (np.asarray(make_transform(source, config.data)(KEY, visit)["x"]) for visit in visits)
     assert np.array_equal(first, first.astype(bool))
     assert 0.02 < np.mean(first != again) < 0.5
     config, source = source_of("--data.binarize", "static")
-    kept = [np.asarray(make_transform(source, config.data)(key, v)["image"]) for key, v in zip((KEY, other), visits)]
+    kept = [np.asarray(make_transform(source, config.data)(key, v)["x"]) for key, v in zip((KEY, other), visits)]
     np.testing.assert_array_equal(kept[0], kept[1])
     assert np.array_equal(kept[0], kept[0].astype(bool))
     assert np.mean(kept[0] != (images > 127)) > 0.02
@@ -116,7 +116,7 @@ def test_binarized_pixels():
 def test_dequantized_pixels_lie_within_their_grey_level():
     noisy = batch_of("--model.likelihood", "gaussian", "--data.dequantize", "True")
     images = np.asarray(digits()[0])[np.asarray(noisy["index"])][..., None]
-    scaled = 256 * np.asarray(noisy["image"], np.float64)
+    scaled = 256 * np.asarray(noisy["x"], np.float64)
     np.testing.assert_array_equal(np.floor(scaled), images)
     assert abs(np.mean(scaled - images) - 0.5) < 0.05
 

@@ -70,7 +70,7 @@ def test_a_pca_of_dequantized_pixels(tmp_path):
     config = data.DataConfig("digits", batch_size=1, dequantize=True)
 
     def rows(split, key):
-        parts = [np.asarray(b["image"]) for b in eval_batches(data.load(config, split), config, 500, key=key)]
+        parts = [np.asarray(b["x"]) for b in eval_batches(data.load(config, split), config, 500, key=key)]
         return np.concatenate(parts).reshape(-1, 64).astype(np.float64)
 
     train = rows("train", prng.site_key(jax.random.key(0), "baseline"))

@@ -174,7 +174,7 @@ def test_sampled_prior_is_the_density_fitted_to_codes(run, tmp_path, out):
 def test_reconstruct_shows_the_first_n_of_the_evaluated_split(run, out):
     held = arrays("reconstruct", run.path, "--n", 5, out=out)
     state = run.restore()
-    images = np.asarray(run.examples("test", np.arange(5))["image"])
+    images = np.asarray(run.examples("test", np.arange(5))["x"])
     close(held["images"], images, atol=0)
     close(held["reconstructions"], decoded(run, state, mean_codes(run, state, "test", range(5))))
     close(held["mse"], np.square(held["images"] - held["reconstructions"]).mean((1, 2, 3)))

@@ -59,7 +59,7 @@ def out(tmp_path):
 def measured(run, state, n=180, split="test", seed=0):
     """Returns (terms of each of the first n examples, their inputs), as `eval` measures them."""
     batch = run.examples(split, np.arange(n))
-    batch = {name: batch[name] for name in ("image", "label", "factors", "cond") if name in batch}
+    batch = {name: batch[name] for name in ("x", "label", "factors", "cond") if name in batch}
     ctx = Context(state.step, jnp.arange(n), state.hyper, train=False)
     args = state.eval_params, state.model_state
     return run.model.terms(*args, jax.random.key(seed), batch, ctx), (args, batch, ctx)
@@ -128,7 +128,7 @@ def test_eval_bounds_of_k_samples(run, out):
     state = run.restore()
     _, (args, batch, ctx) = measured(run, state, 6)
     for k in (2, 5):
-        bound = run.model.log_prob_bound(*args, prng.site_key(jax.random.key(0), "iw"), batch, ctx, k)
+        bound = run.model.density.bound(*args, prng.site_key(jax.random.key(0), "iw"), batch, ctx, k)
         close(value(result, f"iw_{k}"), np.mean(bound), atol=1e-3)
     assert "iw_2" not in numbers("eval", run.path, "--limit", 6, out=out)["metrics"]
 
@@ -178,14 +178,14 @@ def test_annealed_chains_are_those_of_the_settings(flat, begin):
     settings = Settings(chains=3, temperatures=6, leapfrog=2, anneal_from=begin)
     key, state, batch = jax.random.key(5), flat.restore(), flat.examples("test", np.arange(4))
     got = sandwich.annealed(flat.model, state, [batch], key, settings).log_weight
-    betas, images = ais.sigmoid_temperatures(6), {"image": batch["image"]}
+    betas, images = ais.sigmoid_temperatures(6), {"x": batch["x"]}
 
     def each(site):
         return prng.sample_keys(prng.example_keys(prng.site_key(key, site), jnp.arange(4)), jnp.arange(3))
 
     @jax.jit
     def chains(params):
-        joint = flat.model.joint(params, {}, images)
+        joint = flat.model.density.joint(params, {}, images)
         q = flat.model.encode(params, {}, None, images).posterior
         draw, densities = joint.sample_prior, (joint.prior.log_prob, joint.log_likelihood)
         if begin == "posterior":
@@ -238,8 +238,8 @@ def test_features_are_those_of_the_file_or_of_the_classifier(run, folder, tmp_pa
     state, own = run.restore(), judge.restore()
     key = jax.random.fold_in(prng.site_key(jax.random.key(0), "generation"), 0)
     made = run.model.sample(state.eval_params, {}, prng.site_key(key, "prior"), 500, temperature=1.0).mean()[:90]
-    sets = (run.examples("test", np.arange(180))["image"], made)
-    real, fake = (np.asarray(judge.model.embed(own.eval_params, own.model_state, {"image": x})) for x in sets)
+    sets = (run.examples("test", np.arange(180))["x"], made)
+    real, fake = (np.asarray(judge.model.classifier.embed(own.eval_params, own.model_state, {"x": x})) for x in sets)
     np.testing.assert_allclose(value(result, "frechet_distance"), frechet_distance(real, fake).value, rtol=1e-2)
 
 
@@ -252,7 +252,7 @@ def test_outliers_bounds_and_regret_are_those_asked_for(flat, tmp_path, out):
     state, key = flat.restore(), prng.site_key(jax.random.key(0), "anomaly")
     odd = data.load(data.DataConfig("npz", str(tmp_path / "odd.npz"), batch_size=1, protocol="full"), "train")
     inside = flat.examples("test", np.arange(9))
-    outside = {"image": jnp.asarray(odd.arrays["image"][:9]) / 255.0, "index": np.arange(9)}
+    outside = {"x": jnp.asarray(odd.arrays["image"][:9]) / 255.0, "index": np.arange(9)}
     found = [
         anomaly.bounds(flat.model, state, [side], prng.site_key(key, "bounds"), 4)["iw"] for side in (inside, outside)
     ]

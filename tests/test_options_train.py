@@ -18,7 +18,6 @@ from vae_jax.errors import InputError
 from vae_jax.model import Context
 from vae_jax.objectives import Factor
 from vae_jax.runs.run import Run
-from vae_jax.runs.training_data import facts_of
 from vae_jax.tasks import training
 
 EXPERIMENT = '''"""A tiny experiment."""
@@ -53,8 +52,8 @@ def pictures(monkeypatch):
 
 def opened(config, path="nowhere"):
     """Returns (a run of this config that is in no folder, its training split)."""
-    source, shape = training.prepare(config)
-    return Run(Path(path), "tiny", config, shape, facts_of(source)), source
+    source, about = training.prepare(config)
+    return Run(Path(path), "tiny", config, about), source
 
 
 def stepped(config, n=1):
@@ -224,7 +223,7 @@ def test_accumulated_gradients_are_means_over_microbatches():
         for part in range(count):
             index = jnp.arange(8, dtype=jnp.int32)[part::count]
             own = {name: value[part::count] for name, value in batch.items()}
-            hyper = {name: jnp.float32(value) for name, value in run.model.hyper.items()}
+            hyper = {name: jnp.float32(value) for name, value in run.model.training.hyper.items()}
             losses.append(run.model.loss(before[0], state.model_state, key, own, Context(0, index, hyper, True))[0])
         close(metrics["loss"], np.mean(losses), atol=1e-3)
         found[count] = float(metrics["loss"])

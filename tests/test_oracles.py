@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from benchmarks import linear
-from vae_jax import prng, train
+from vae_jax import prng, spec, train
 from vae_jax.likelihoods import Gaussian, GaussianLearned
 from vae_jax.model import Context
 from vae_jax.models import VAE, Autoencoder
@@ -91,8 +91,8 @@ def ppca(kind: str = "fixed", scale: float = 1.0):
         # The parameter lies under a soft floor: log std = floor + softplus(parameter - floor).
         above = 0.5 * math.log(NOISE) - likelihood.min_log_std
         log_std = likelihood.min_log_std + math.log(math.expm1(above))
-    model = VAE(q, Linear(), likelihood).build(SHAPE)
-    batch = {"image": jnp.asarray(x.reshape(-1, *SHAPE), jnp.float32)}
+    model = VAE(q, Linear(), likelihood).build(spec.images(*SHAPE))
+    batch = {"x": jnp.asarray(x.reshape(-1, *SHAPE), jnp.float32)}
     params, state = jax.jit(model.init)(jax.random.key(0), batch)
     params = set_linear(params, w, mean, NOISE, scale=scale, log_std=log_std)
     exact = stats.multivariate_normal(mean, w @ w.T + NOISE * np.eye(WIDTH)).logpdf(x)
@@ -101,7 +101,7 @@ def ppca(kind: str = "fixed", scale: float = 1.0):
 
 def mean_terms(model, params, state, batch, repeats: int):
     """Returns the terms averaged over the batch, [repeats] independent noises each."""
-    n = batch["image"].shape[0]
+    n = batch["x"].shape[0]
 
     @jax.jit
     def run(keys):
@@ -117,8 +117,8 @@ def mean_terms(model, params, state, batch, repeats: int):
 def bounds(kind_or_params, k: int, seeds: int = 1):
     """Returns the IW-k bound [seeds, n] of the model at `ppca(...)`."""
     model, params, state, batch, _ = kind_or_params
-    ctx = support.context(model, batch["image"].shape[0], train=False)
-    bound = functools.partial(model.log_prob_bound, ctx=ctx, k=k)
+    ctx = support.context(model, batch["x"].shape[0], train=False)
+    bound = functools.partial(model.density.bound, ctx=ctx, k=k)
     run = jax.jit(jax.vmap(lambda key: bound(params, state, key, batch)))
     return np.asarray(run(jax.random.split(jax.random.key(7), seeds)))
 
@@ -184,8 +184,8 @@ def test_bound_is_the_log_of_the_mean_weight():
     """
     wrong, k, key = ppca(scale=3.0), 4, jax.random.split(jax.random.key(7), 1)[0]
     model, params, state, batch, _ = wrong
-    n = batch["image"].shape[0]
-    x = np.asarray(batch["image"], np.float64).reshape(n, -1)
+    n = batch["x"].shape[0]
+    x = np.asarray(batch["x"], np.float64).reshape(n, -1)
     keys = prng.example_keys(prng.site_key(key, "importance"), jnp.arange(n))
     log_w = []
     for i in range(k):
@@ -221,12 +221,12 @@ def fit(model, batch, steps: int, lr: float, seed: int = 0):
 
 @functools.cache
 def data_batch():
-    return {"image": jnp.asarray(exact_data()[0].reshape(-1, *SHAPE), jnp.float32)}
+    return {"x": jnp.asarray(exact_data()[0].reshape(-1, *SHAPE), jnp.float32)}
 
 
 def test_training_reaches_the_ppca_optimum():
     """Eight latents for five directions of signal, and a learned variance: the ELBO and each latent's share."""
-    model = VAE(8, Linear(), GaussianLearned()).build(SHAPE)
+    model = VAE(8, Linear(), GaussianLearned()).build(spec.images(*SHAPE))
     state = fit(model, data_batch(), 3000, 0.02)
     terms = mean_terms(model, state.params, state.model_state, data_batch(), 200)
     # Eight components keep three noise directions, which changes nothing: their eigenvalue is sigma^2.
@@ -251,7 +251,7 @@ def test_training_reaches_the_ppca_optimum():
 def test_collapse_is_where_beta_times_variance_says(std, beta):
     """w_j^2 = max(l_j - beta sigma^2, 0): a latent collapses exactly when l_j <= beta sigma^2."""
     objective = Beta(beta=beta) if beta != 1.0 else Elbo()
-    model = VAE(6, Linear(), Gaussian(std), objective=objective).build(SHAPE)
+    model = VAE(6, Linear(), Gaussian(std), objective=objective).build(spec.images(*SHAPE))
     state = fit(model, data_batch(), 3000, 0.02)
     strength = np.linalg.svd(np.asarray(state.params["vae"]["decoder"]["out"]["kernel"]), compute_uv=False) ** 2
     want = np.maximum(SPECTRUM[:6] - beta * std**2, 0)
@@ -263,7 +263,7 @@ def test_collapse_is_where_beta_times_variance_says(std, beta):
 @functools.cache
 def digits():
     x = load_digits().data / 16.0
-    return x, {"image": jnp.asarray(x.reshape(-1, 8, 8, 1), jnp.float32)}
+    return x, {"x": jnp.asarray(x.reshape(-1, 8, 8, 1), jnp.float32)}
 
 
 def test_linear_autoencoder_reaches_pca():
@@ -271,7 +271,7 @@ def test_linear_autoencoder_reaches_pca():
     x, batch = digits()
     pca = PCA(10).fit(x)
     want = np.mean((pca.inverse_transform(pca.transform(x)) - x) ** 2)
-    model = Autoencoder(10, Linear(), Gaussian(1.0)).build((8, 8, 1))
+    model = Autoencoder(10, Linear(), Gaussian(1.0)).build(spec.images(8, 8, 1))
     state = fit(model, batch, 1000, 0.02)
     got = jax.jit(lambda s: model.terms(s.params, s.model_state, s.key, batch, support.context(model, len(x))))(state)
     assert want * (1 - 1e-4) < float(jnp.mean(got["mse"])) < 1.01 * want
@@ -280,15 +280,17 @@ def test_linear_autoencoder_reaches_pca():
 def test_linear_denoising_autoencoder_reaches_its_ridge():
     """Under noise of variance s the best rank-q map shrinks: U diag(l / (l + s)) U^T; loss tr S - sum l^2 / (l + s)."""
     level, q = 0.8, 3
-    model = Autoencoder(q, Linear(), Gaussian(1.0), corruption="gaussian", corruption_level=level).build(SHAPE)
+    model = Autoencoder(q, Linear(), Gaussian(1.0), corruption="gaussian", corruption_level=level).build(
+        spec.images(*SHAPE)
+    )
     # Each image with several noises a step: less wandering around the optimum.
-    batch = {"image": jnp.tile(data_batch()["image"], (3, 1, 1, 1))}
+    batch = {"x": jnp.tile(data_batch()["x"], (3, 1, 1, 1))}
     state = fit(model, batch, 1000, 0.02)
     vae = state.params["vae"]
     jacobian = np.asarray(vae["encoder"]["out"]["kernel"] @ vae["decoder"]["out"]["kernel"])
     signal = np.asarray(SIGNAL[:q])
     np.testing.assert_allclose(np.linalg.svd(jacobian, compute_uv=False)[:q], signal / (signal + level**2), rtol=0.02)
-    ctx = support.context(model, batch["image"].shape[0])
+    ctx = support.context(model, batch["x"].shape[0])
     keys = jax.random.split(jax.random.key(3), 20)
     noisy = jax.lax.map(lambda k: model.loss(state.params, state.model_state, k, batch, ctx)[1].metrics["mse"], keys)
     want = (SPECTRUM.sum() - (signal**2 / (signal + level**2)).sum()) / WIDTH
@@ -316,7 +318,7 @@ def test_ppca_is_the_optimum_of_the_linear_vae_on_real_mnist():
     mean = x.mean(0)
     likelihood = GaussianLearned()
     model = VAE(q, Linear(), likelihood, objective=linear.LinearElbo(), posterior=Diagonal(shared_variance=True))
-    model = model.build((28, 28, 1))
+    model = model.build(spec.images(28, 28, 1))
     floor = likelihood.min_log_std
     params = {
         "encoder": {"out": {"kernel": v, "bias": -mean @ v}},
@@ -325,7 +327,7 @@ def test_ppca_is_the_optimum_of_the_linear_vae_on_real_mnist():
         "likelihood": {"log_std": floor + np.log(np.expm1(0.5 * np.log(noise) - floor))},
     }
     params = {"vae": jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), params)}
-    batch = {"image": jnp.asarray(x.reshape(-1, 28, 28, 1), jnp.float32)}
+    batch = {"x": jnp.asarray(x.reshape(-1, 28, 28, 1), jnp.float32)}
     ctx = Context(jnp.zeros((), jnp.int32), jnp.arange(len(x)), {"beta": jnp.ones(())}, train=False)
     loss, grads = jax.value_and_grad(lambda p: model.loss(p, {}, jax.random.key(0), batch, ctx)[0])(params)
     np.testing.assert_allclose(-loss, log_p_optimum(spectrum, q), atol=2e-3)

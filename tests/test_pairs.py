@@ -19,8 +19,8 @@ import support
 from vae_jax import prng, train
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import LIKELIHOODS
+from vae_jax.models import VAE
 from vae_jax.models.condition import Condition
-from vae_jax.models.vae import VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.posteriors import POSTERIORS
@@ -63,12 +63,12 @@ def covering() -> tuple[tuple[Choice, ...], frozenset]:
     """Returns (models that cover every pair that occurs in any allowed model, these pairs)."""
     # Whether a choice is allowed never depends on the likelihood, beyond its being a density: one of each kind will do.
     names = [list(table) for table in TABLES.values()]
-    kinds = {LIKELIHOODS[n].normalised: n for n in reversed(names[3])}
+    kinds = {LIKELIHOODS[n].normalized: n for n in reversed(names[3])}
     allowed = [c for c in itertools.product(*names[:3], kinds.values(), names[4]) if refusal(c) is None]
     wanted = set()
     for c in allowed:
         for name in names[3]:
-            if LIKELIHOODS[name].normalised == LIKELIHOODS[c[3]].normalised:
+            if LIKELIHOODS[name].normalized == LIKELIHOODS[c[3]].normalized:
                 wanted |= pairs_of((*c[:3], name, c[4]))
     by_pair: dict = {}
     for c in allowed:
@@ -79,13 +79,13 @@ def covering() -> tuple[tuple[Choice, ...], frozenset]:
         if pair not in left:
             continue
         # A likelihood other than the one that stood for its kind: look the pair up under that one.
-        stand_in = tuple((i, kinds[LIKELIHOODS[n].normalised] if i == 3 else n) for i, n in pair)
+        stand_in = tuple((i, kinds[LIKELIHOODS[n].normalized] if i == 3 else n) for i, n in pair)
         options = by_pair[stand_in]
         likelihood = dict(pair).get(3)
         best, gain = None, 0
         for number in random.permutation(len(options))[:60]:
             c = options[number]
-            same = [n for n in names[3] if LIKELIHOODS[n].normalised == LIKELIHOODS[c[3]].normalised]
+            same = [n for n in names[3] if LIKELIHOODS[n].normalized == LIKELIHOODS[c[3]].normalized]
             for name in [likelihood] if likelihood else random.permutation(same)[:3]:
                 candidate = (*c[:3], str(name), c[4])
                 found = len(pairs_of(candidate) & left)
@@ -99,7 +99,7 @@ def covering() -> tuple[tuple[Choice, ...], frozenset]:
 
 def step_of(choice: Choice, mesh_config: MeshConfig | None = None):
     """Returns (state before, state after, metrics) of one step."""
-    model = config(choice).build(SHAPE, support.FACTS)
+    model = config(choice).build(support.spec(SHAPE))
     batch = support.images(B, SHAPE)
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)[0]
     tx = support.optimizer(shapes, train.Optimizer("sgd", lr=1e-3))
@@ -113,7 +113,7 @@ def step_of(choice: Choice, mesh_config: MeshConfig | None = None):
 
 def gradients_of(choice: Choice):
     """Returns (gradients by group, metrics) of one training batch."""
-    model = config(choice).build(SHAPE, support.FACTS)
+    model = config(choice).build(support.spec(SHAPE))
     batch, ctx = support.images(B, SHAPE), support.context(model, B)
 
     @jax.jit

@@ -9,7 +9,7 @@ import pytest
 import support
 from jax.sharding import AxisType, PartitionSpec
 
-from vae_jax import collectives, prng, train
+from vae_jax import collectives, prng, spec, train
 from vae_jax.likelihoods import Gaussian, GaussianOptimal
 from vae_jax.model import Aux, Encoding, Model
 from vae_jax.models import VAE
@@ -62,14 +62,14 @@ def over_axis(model, tx, kind, **options):
         step, lead = jax.jit(jax.shard_map(inner, mesh=mesh, check_vma=False, **specs)), (BATCH,)
     history = []
     for batch in batches():
-        state, metrics = step(state, {"image": batch["image"].reshape(*lead, *SHAPE)})
+        state, metrics = step(state, {"x": batch["x"].reshape(*lead, *SHAPE)})
         history.append(metrics)
     return jax.device_get(state), jax.device_get(history)
 
 
 @functools.cache
 def built(name):
-    model = MODELS[name].build(SHAPE)
+    model = MODELS[name].build(spec.images(*SHAPE))
     return model, train.make_optimizer({"vae": SGD}, STEPS)
 
 
@@ -192,19 +192,19 @@ def probe() -> Model:
 
     def noise(key, batch, ctx):
         keys = prng.example_keys(prng.site_key(key, "posterior"), ctx.index)
-        drawn = prng.normal(keys, (3,)) + 0 * batch["image"][:, 0, 0]
+        drawn = prng.normal(keys, (3,)) + 0 * batch["x"][:, 0, 0]
         return collectives.all_gather(drawn, ctx.axis_name), collectives.all_gather(ctx.index, ctx.axis_name)
 
     def loss(params, state, key, batch, ctx):
         drawn, index = noise(key, batch, ctx)
-        count = collectives.psum(jnp.asarray(batch["image"].shape[0]), ctx.axis_name)
+        count = collectives.psum(jnp.asarray(batch["x"].shape[0]), ctx.axis_name)
         metrics = {"noise": drawn, "index": index.astype(jnp.float32), "count": count.astype(jnp.float32)}
         return params["vae"]["w"] * jnp.mean(drawn), Aux(state, metrics)
 
     def init(key, batch):
         return {"vae": {"w": jnp.zeros(())}}, {}
 
-    return Model(init, loss, loss, lambda *_: Encoding(jnp.zeros(())), lambda *_, **__: None)
+    return Model(init, loss, loss, lambda *_: Encoding(jnp.zeros(())), lambda *_, **__: None, support.about())
 
 
 def test_noise_is_that_of_the_global_index_in_every_layout():
@@ -231,7 +231,7 @@ def multi(model, tx, mesh):
 
     def batch_fn(arrays, key, step):
         rows = jax.random.randint(jax.random.fold_in(key, step), (BATCH,), 0, 64)
-        return {"image": arrays["image"][rows]}
+        return {"x": arrays["x"][rows]}
 
     step = train.make_train_step(model, tx)
     return arrays, state, step, batch_fn, train.jit_multi_step(step, batch_fn, state, mesh)

@@ -213,8 +213,8 @@ def test_samples_have_mean_variance_and_kl(name):
     assert_mean(z, mean)
     assert_mean(np.square(z - mean), variance)
     kl = rate(q, p)
-    factorised = posteriors.POSTERIORS[name].factorised
-    assert kl.shape == ((1, 4) if factorised else (1, 1))
+    factorized = posteriors.POSTERIORS[name].factorized
+    assert kl.shape == ((1, 4) if factorized else (1, 1))
     assert np.all(np.asarray(kl) >= 0)
     assert_mean(log_q - density(p, z), float(jnp.sum(kl)))
 
@@ -547,14 +547,14 @@ def test_everything_is_finite_at_extreme_encoder_outputs(name):
 
 
 def test_every_factorised_pair_has_its_kl_by_dimension():
-    """Objectives that read `kl_per_dim` are allowed for any factorised pair, so it must be there."""
+    """Objectives that read `kl_per_dim` are allowed for any factorized pair, so it must be there."""
     for name in (*PARTNERS, "gaussian"):
         for prior in ("normal", "laplace", "gamma", "beta", "sphere"):
             q, p = posteriors.POSTERIORS[name], priors.PRIORS[prior]
             if q.space == p.space:
                 kl = rate(random_posterior(name, 2, 3), prior_of(prior, 3))
                 assert kl is not None, (name, prior)
-                assert kl.shape == ((2, 3) if q.factorised and p.factorised else (2, 1))
+                assert kl.shape == ((2, 3) if q.factorized and p.factorized else (2, 1))
 
 
 @pytest.mark.parametrize(

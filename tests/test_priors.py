@@ -10,7 +10,7 @@ import support
 from scipy import stats
 from scipy.special import expit, logsumexp
 
-from vae_jax import prng, train
+from vae_jax import prng, spec, train
 from vae_jax.distributions import dense
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.distributions.mixture import AggregatePosterior, GaussianMixture
@@ -60,7 +60,7 @@ def randomised(prior, cond=None, dim=D, scale=0.5):
 
 
 def some_images(n, seed=0):
-    return support.images(n, SHAPE, seed)["image"]
+    return support.images(n, SHAPE, seed)["x"]
 
 
 def filled(prior, images):
@@ -398,7 +398,7 @@ def test_the_conditional_normal_is_its_net():
 
 def test_a_conditional_model_samples_each_class_from_its_own_prior():
     config = VAE(D, MLP((8,)), prior=ConditionalNormal((8,)), condition=Condition("label"))
-    model = config.build(SHAPE, support.FACTS)
+    model = config.build(support.spec(SHAPE))
     batch = support.images(6, SHAPE)
     params, state = model.init(KEY, batch)
     assert params["vae"]["prior"]["net"]
@@ -420,8 +420,8 @@ def test_eight_devices_equal_one(name, layout):
         "exemplar": Exemplar(exemplars=24),
         "resampled": Resampled(hidden=(8,), samples=64),
     }
-    model = VAE(D, MLP((8,)), prior=made[name]).build(SHAPE)
-    batches = [{"image": some_images(16, seed=i)} for i in range(3)]
+    model = VAE(D, MLP((8,)), prior=made[name]).build(spec.images(*SHAPE))
+    batches = [{"x": some_images(16, seed=i)} for i in range(3)]
     tx = optimiser(model, batches[0])
 
     def over_mesh(config):
@@ -443,30 +443,30 @@ def test_eight_devices_equal_one(name, layout):
     else:
         start = jax.jit(train.make_init(model, tx))(jax.random.key(1), batches[0])
         step = train.pmap_step(model, tx)
-        got = follow(step, start, lambda b: {"image": b["image"].reshape(8, 2, *SHAPE)})
+        got = follow(step, start, lambda b: {"x": b["x"].reshape(8, 2, *SHAPE)})
     support.assert_trees_close(got, want, rtol=2e-4, atol=1e-5)
     if name == "exemplar":
         assert want[0].model_state["prior"]["count"] == 24
         held = np.sort(np.asarray(got[0].model_state["prior"]["images"]).ravel())
-        last = np.concatenate([np.asarray(b["image"]) for b in batches])[-24:]
+        last = np.concatenate([np.asarray(b["x"]) for b in batches])[-24:]
         np.testing.assert_allclose(held, np.sort(last.ravel()), rtol=1e-6)
 
 
 def test_the_importance_weighted_bound_uses_the_rich_prior():
     """IW-1000 of a model with a mixture prior is log p(x) of a quadrature, within its own noise."""
     prior = MixtureOfGaussians(components=3)
-    model = VAE(D, MLP((8,)), prior=prior).build(SHAPE)
-    batch = {"image": jnp.round(some_images(4))}
+    model = VAE(D, MLP((8,)), prior=prior).build(spec.images(*SHAPE))
+    batch = {"x": jnp.round(some_images(4))}
     params, state = model.init(jax.random.key(4), batch)
     params["vae"]["encoder"] = jax.tree.map(jnp.zeros_like, params["vae"]["encoder"])  # q = N(0, I): wide enough
     z, cell = grid(6.0, 81)
     p = prior.distribution(params["vae"]["prior"], {}, links())
     log_x = jax.vmap(lambda x: model.decode(params, state, z).log_prob(jnp.broadcast_to(x[None], (len(z), *SHAPE))))(
-        batch["image"]
+        batch["x"]
     )
     exact = jax.nn.logsumexp(log_x + p.log_prob(z)[None], axis=1) + np.log(cell)
     ctx = support.context(model, 4, train=False)
-    bound = model.log_prob_bound(params, state, prng.site_key(KEY, "iw"), batch, ctx, 1000)
+    bound = model.density.bound(params, state, prng.site_key(KEY, "iw"), batch, ctx, 1000)
     np.testing.assert_allclose(bound, exact, atol=0.1)
 
 

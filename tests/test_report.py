@@ -15,6 +15,7 @@ import support
 from PIL import Image
 from test_cli_look import arrays, config, make, snapshot
 
+from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.models.condition import Condition
@@ -95,9 +96,9 @@ def runs(tmp_path_factory):
     told = config(VAE(3, MLP((8,)), condition=Condition("label")))
     made["cvae"] = folder / "cvae"
     from vae_jax import data
-    from vae_jax.runs.training_data import facts_of
+    from vae_jax.runs.training_data import spec_of
 
-    run = Run.create(made["cvae"], "tiny", told, (8, 8, 1), facts_of(data.load(told.data, "train")))
+    run = Run.create(made["cvae"], "tiny", told, spec_of(data.load(told.data, "train")))
     support.checkpoint(run)
     return made
 
@@ -184,7 +185,7 @@ def test_the_default_file_is_in_the_first_run(runs, tmp_path):
 
 
 def test_a_diverged_run_is_shown(runs, tmp_path):
-    run = Run.create(tmp_path / "broken", "tiny", config(VAE(3, MLP((8,)))), (8, 8, 1))
+    run = Run.create(tmp_path / "broken", "tiny", config(VAE(3, MLP((8,)))), spec.images(8, 8, 1))
     state = jax.tree.map(lambda x: x * jnp.nan if x.dtype == jnp.float32 else x, run.init())
     support.checkpoint(run, state=state)
     page = report(run.path, "--out", tmp_path / "r.html")
@@ -338,7 +339,7 @@ def given(tmp_path_factory, runs):
     folder = tmp_path_factory.mktemp("given")
     (folder / "dir.html").mkdir()
     for name in ("unfinished", "empty"):
-        run = Run.create(folder / name, "tiny", config(VAE(3, MLP((8,)))), (8, 8, 1))
+        run = Run.create(folder / name, "tiny", config(VAE(3, MLP((8,)))), spec.images(8, 8, 1))
         if name == "unfinished":
             support.checkpoint(run, 2)
     shutil.copytree(runs["vae"], folder / "cut")

@@ -14,6 +14,7 @@ from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from test_cli_look import arrays, config, make
 
+from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
@@ -198,7 +199,7 @@ def sprites(tmp_path_factory):
     run = config(Autoencoder(3, MLP((8,))))
     run = dataclasses.replace(run, data=DataConfig("sprites", batch_size=8, image_size=32, limit=600))
     folder = tmp_path_factory.mktemp("runs") / "sprites"
-    made = Run.create(folder, "tiny", run, (32, 32, 1))
+    made = Run.create(folder, "tiny", run, spec.images(32, 32, 1))
     support.checkpoint(made, 4)
     return folder
 

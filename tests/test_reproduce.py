@@ -11,6 +11,7 @@ from test_cli_look import config
 
 import vae_jax
 from benchmarks import reproduce
+from vae_jax import spec
 from vae_jax.cli.evaluate import print_result
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
@@ -90,7 +91,7 @@ def half(subject):
 def run(tmp_path):
     """Returns a finished run whose config expects a metric that is made only when it is asked for."""
     asked = dataclasses.replace(config(VAE(3, MLP((8,)))), expected={"half": (0.4, 0.2, "here")})
-    run = Run.create(tmp_path / "run", "tiny", asked, (8, 8, 1))
+    run = Run.create(tmp_path / "run", "tiny", asked, spec.images(8, 8, 1))
     support.checkpoint(run)
     return run
 

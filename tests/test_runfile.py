@@ -16,7 +16,7 @@ from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.runs.run import Run
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
 
 COMMANDS = {
     "eval": [],
@@ -185,7 +185,7 @@ def trained(tmp_path):
     )
     source = data.load(c.data, "train")
     sha256 = fingerprint(source)
-    run = Run.create(tmp_path / "run", "mine", c, source.info.image_shape, facts_of(source), data_sha256=sha256)
+    run = Run.create(tmp_path / "run", "mine", c, spec_of(source), data_sha256=sha256)
     support.checkpoint(run)
     yield run.path, file
     Run.source.cache_clear()
@@ -247,7 +247,7 @@ def test_more_data_of_the_same_form_are_measured_and_said(trained, capsys):
     run, old = Run.load(path), json.loads((path / "config.json").read_text())["data_sha256"]
     now, new = run.source("train").size, fingerprint(run.source("train"))
     text = (
-        f"{now} training examples, {run.facts.examples} when the run was trained; other training data than the run was "
+        f"{now} training examples, {run.spec.examples} when the run was trained; other training data than the run was "
         f"trained on (SHA-256 {new[:12]} now, {old[:12]} then)"
     )
     assert f"data: {text}" in " ".join(capsys.readouterr().out.split())

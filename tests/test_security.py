@@ -61,7 +61,7 @@ def test_a_picture_is_opened_by_the_named_decoders_only(tmp_path, kind):
     with pytest.raises(InputError, match=r"0\.png: not a readable image \(no PNG, JPEG, BMP or WEBP file\)"):
         data.load(config)
     picture.save(tmp_path / "0.png")
-    assert data.load(config).info.image_shape == (8, 8, 1)
+    assert data.load(config).info.shape == (8, 8, 1)
 
 
 def test_a_name_in_a_config_is_looked_up_and_never_imported(tmp_path, monkeypatch):

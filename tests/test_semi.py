@@ -10,20 +10,19 @@ import pytest
 import support
 from scipy.special import logsumexp
 
-from vae_jax import data, prng
+from vae_jax import data, prng, spec
 from vae_jax.data import labels as labels_lib
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.data.stream import GrainStream
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianOptimal, MsSsim
-from vae_jax.model import Facts
 from vae_jax.models import M2, VAE, Classifier
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 
-SHAPE, B, D, K = (4, 3, 1), 6, 2, support.FACTS.classes
+SHAPE, B, D, K = (4, 3, 1), 6, 2, support.FACTS["classes"]
 NET = MLP((8,))
 KEY = jax.random.key(5)
 DIGITS = data.DataConfig("digits", batch_size=32, labels=57, binarize="dynamic")
@@ -31,7 +30,7 @@ DIGITS = data.DataConfig("digits", batch_size=32, labels=57, binarize="dynamic")
 
 @pytest.fixture(scope="module")
 def built():
-    model = M2(D, NET, width=5).build(SHAPE, support.FACTS)
+    model = M2(D, NET, width=5).build(support.spec(SHAPE))
     batch = support.images(B, SHAPE)
     params, state = model.init(jax.random.key(0), batch)
     # A decoder that uses class and code, and posteriors near the prior, so that few importance samples are enough.
@@ -84,8 +83,8 @@ def test_pairs_are_labelled_examples_beside_each_image_and_no_other_label_is_the
         batch, without = batch_fn(arrays, key, step), plain_fn(arrays, key, step)
         assert "label" not in batch
         # Pairing moves neither order nor noise of the images.
-        np.testing.assert_array_equal(batch["image"], without["image"])
-        seen.append((np.asarray(batch["paired_image"]), np.asarray(batch["paired_label"])))
+        np.testing.assert_array_equal(batch["x"], without["x"])
+        seen.append((np.asarray(batch["paired_x"]), np.asarray(batch["paired_label"])))
     images, found = (np.concatenate(part) for part in zip(*seen, strict=True))
     grey = arrays["image"][source.labelled] / 255.0
     own = arrays["label"][source.labelled]
@@ -105,11 +104,11 @@ def test_the_pixels_of_each_labelled_partner_have_noise_of_their_own():
     transform = make_transform(data.load(config), config)
     grey = jnp.full((B, 8, 8, 1), 128, jnp.uint8)
     label = jnp.zeros(B, jnp.int32)
-    batch = {"image": grey, "index": jnp.arange(B), "paired_image": grey, "paired_label": label, "paired_index": label}
+    batch = {"x": grey, "index": jnp.arange(B), "paired_x": grey, "paired_label": label, "paired_index": label}
     first, later = (
         transform(jax.random.key(0), batch | {"visit": jnp.arange(B, dtype=jnp.uint32) + n}) for n in (0, B)
     )
-    seen = np.concatenate([first["image"], first["paired_image"], later["paired_image"]]).reshape(3 * B, -1)
+    seen = np.concatenate([first["x"], first["paired_x"], later["paired_x"]]).reshape(3 * B, -1)
     assert len(np.unique(seen, axis=0)) == 3 * B
 
 
@@ -157,7 +156,7 @@ def test_the_unlabelled_bound_is_the_sum_over_classes(built):
     terms = model.terms(params, state, KEY, batch, ctx)
     # -L(x, y): the unlabelled bound where q(y|x) is one-hot, with no entropy.
     each = np.stack([model.terms(only(params, k), state, KEY, batch, ctx)["elbo"] for k in range(K)])
-    from_network = NET.encoder(K, jnp.float32).apply({"params": params["vae"]["classifier"]}, batch["image"])
+    from_network = NET.encoder(K, jnp.float32).apply({"params": params["vae"]["classifier"]}, batch["x"])
     q = np.asarray(jax.nn.softmax(from_network), np.float64).T
     assert 0.001 < q.min() < 0.3  # neither one-hot nor uniform: the test can fail
     np.testing.assert_allclose(terms["elbo"], np.sum(q * (each - np.log(q)), 0), rtol=1e-5)
@@ -175,7 +174,7 @@ def test_a_certain_classifier_leaves_the_labelled_bound(built):
     q = model.encode(only(params, label), state, None, batch).posterior
     keys = prng.example_keys(prng.site_key(KEY, "posterior"), ctx.index)
     z = q.sample(jax.vmap(jax.random.fold_in, (0, None))(keys, label))
-    distortion = -model.decode(params, state, z, cond=y).log_prob(batch["image"])
+    distortion = -model.decode(params, state, z, cond=y).log_prob(batch["x"])
     mean, var = np.asarray(q.mean, np.float64), np.exp(np.asarray(q.log_var, np.float64))
     kl = 0.5 * np.sum(mean**2 + var - 1 - np.log(var), -1)
     np.testing.assert_allclose(terms["distortion"], distortion, rtol=1e-5)
@@ -197,11 +196,11 @@ def test_the_loss_is_the_three_terms_with_their_weights(built):
 def test_log_p_lies_between_the_elbo_and_the_exact_sum(built):
     """The bound sums classes exactly: it tends to log sum_y p(y) int p(z) p(x|y, z) dz, here by quadrature over z."""
     model, params, state, batch = built
-    batch = batch | {"image": jnp.round(batch["image"])}
+    batch = batch | {"x": jnp.round(batch["x"])}
     side = np.linspace(-6, 6, 121)
     z = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
     log_prior = -0.5 * np.sum(z**2, -1) - math.log(2 * math.pi) + 2 * math.log(side[1] - side[0])
-    codes, images = jnp.asarray(z, jnp.float32), batch["image"]
+    codes, images = jnp.asarray(z, jnp.float32), batch["x"]
 
     @jax.jit
     def each(x, y):
@@ -211,7 +210,7 @@ def test_log_p_lies_between_the_elbo_and_the_exact_sum(built):
     classes = np.stack([[each(x, y) for y in jnp.eye(K)] for x in images])
     exact = logsumexp(classes + log_prior - math.log(K), axis=(1, 2))
     ctx = support.context(model, B, train=False)
-    bound = np.asarray(jax.jit(lambda k: model.log_prob_bound(params, state, k, batch, ctx, 4000))(KEY))
+    bound = np.asarray(jax.jit(lambda k: model.density.bound(params, state, k, batch, ctx, 4000))(KEY))
     # Noise of 4000 samples an example; what is wrong with a formula is wrong in all of them.
     np.testing.assert_allclose(bound, exact, atol=0.2)
     np.testing.assert_allclose(np.mean(bound - exact), 0, atol=0.05)
@@ -227,7 +226,7 @@ def test_training_sees_no_label_but_the_pairs(built):
     other = dict(batch) | {"label": (batch["label"] + 1) % K}
     support.assert_trees_equal(grad(params, batch), grad(params, other))
     with pytest.raises(InputError, match="come without"):
-        model.loss(params, state, KEY, {"image": batch["image"]}, ctx)
+        model.loss(params, state, KEY, {"x": batch["x"]}, ctx)
 
 
 def test_codes_and_classes_come_from_the_image_alone(built):
@@ -235,24 +234,26 @@ def test_codes_and_classes_come_from_the_image_alone(built):
     told = dict(batch) | {"label": (batch["label"] + 1) % K}
     for keys in (None, jax.random.split(KEY, B)):
         support.assert_trees_equal(model.encode(params, state, keys, batch), model.encode(params, state, keys, told))
-    np.testing.assert_array_equal(model.features(params, state, batch), model.features(params, state, told))
-    np.testing.assert_array_equal(model.features(params, state, {"label": jnp.asarray([2])})[0], [0, 0, 1])
-    guess = jnp.argmax(model.features(params, state, batch), -1)
+    np.testing.assert_array_equal(
+        model.condition.features(params, state, batch), model.condition.features(params, state, told)
+    )
+    np.testing.assert_array_equal(model.condition.features(params, state, {"label": jnp.asarray([2])})[0], [0, 0, 1])
+    guess = jnp.argmax(model.condition.features(params, state, batch), -1)
     right = model.terms(params, state, KEY, dict(batch) | {"label": guess}, support.context(model, B, train=False))
     assert np.all(np.asarray(right["accuracy"]) == 1)
 
 
 def test_the_classifier_learns_from_labelled_examples_alone():
-    model = Classifier(D, NET, width=5).build(SHAPE, support.FACTS)
+    model = Classifier(D, NET, width=5).build(support.spec(SHAPE))
     batch = support.images(B, SHAPE)
     params, state = model.init(jax.random.key(0), batch)
     ctx = support.context(model, B)
     grad = jax.jit(jax.grad(lambda p, b: model.loss(p, state, KEY, b, ctx)[0]))
-    other = dict(batch) | {"image": 1 - batch["image"]}
+    other = dict(batch) | {"x": 1 - batch["x"]}
     support.assert_trees_equal(grad(params, batch), grad(params, other))
 
     def cross_entropy(p):
-        logits = NET.encoder(K, jnp.float32).apply({"params": p}, batch["paired_image"])
+        logits = NET.encoder(K, jnp.float32).apply({"params": p}, batch["paired_x"])
         return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(B), batch["paired_label"]])
 
     support.assert_trees_close(
@@ -272,7 +273,7 @@ def test_finite_where_the_networks_give_ten_thousand(built):
 @pytest.mark.parametrize(
     ("model", "facts", "words"),
     [
-        (M2(), Facts(10), "learns from labels"),
+        (M2(), {"examples": 10}, "learns from labels"),
         (M2(likelihood=GaussianOptimal()), support.FACTS, "gaussian-learned"),
         (M2(likelihood=MsSsim()), support.FACTS, "bernoulli"),
         (M2(network=MLP(dropout=0.5)), support.FACTS, "dropout"),
@@ -280,7 +281,7 @@ def test_finite_where_the_networks_give_ten_thousand(built):
 )
 def test_what_cannot_be_built_is_refused_in_words(model, facts, words):
     with pytest.raises(InputError, match=words):
-        model.build((28, 28, 1), facts)
+        model.build(spec.images(28, 28, 1, **facts))
 
 
 def test_a_conditional_model_needs_every_label():

@@ -10,7 +10,7 @@ import optax
 import pytest
 import support
 
-from vae_jax import prng, train
+from vae_jax import prng, spec, train
 from vae_jax.model import Aux, Context, Encoding, Model
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
@@ -22,7 +22,7 @@ SGD = train.Optimizer("sgd", lr=1e-2, b1=0.0)
 @functools.cache
 def small():
     """Returns (model, tx, start state, batch) of a tiny VAE."""
-    model = VAE(2, MLP((5,))).build(SHAPE)
+    model = VAE(2, MLP((5,))).build(spec.images(*SHAPE))
     tx = train.make_optimizer({"vae": SGD}, 100)
     batch = support.images(BATCH, SHAPE)
     return model, tx, jax.jit(train.make_init(model, tx, ema=True))(jax.random.key(0), batch), batch
@@ -43,7 +43,7 @@ def toy(fails_at: int = -1, where: str = "loss") -> Model:
     def init(key, batch):
         return {"vae": {"w": jnp.asarray(3.0)}}, {}
 
-    return Model(init, loss, lambda *a: {}, lambda *a: Encoding(jnp.zeros(())), lambda *a, **k: None)
+    return Model(init, loss, lambda *a: {}, lambda *a: Encoding(jnp.zeros(())), lambda *a, **k: None, support.about())
 
 
 def toy_run(model):

@@ -202,7 +202,7 @@ def traced_cases():
 
 
 def traced(config):
-    model = config.model.build((6, 5, 1), support.FACTS)
+    model = config.model.build(support.spec((6, 5, 1)))
     return [option for option in traced_options(config, model) if option.startswith("model.")]
 
 
@@ -211,14 +211,14 @@ def test_a_traced_option_is_no_part_of_the_program(config):
     """Two values give one program, letter by letter: nothing but the value in the state differs."""
 
     def program(config):
-        model = config.model.build((6, 5, 1), support.FACTS)
+        model = config.model.build(support.spec((6, 5, 1)))
         batch = support.images(4, (6, 5, 1))
         params, state = model.init(jax.random.key(0), batch)
 
         def both(params, state, ctx):
             index = jnp.arange(4)
             ctx = ctx._replace(index=index)
-            seen = {name: batch[name] for name in ("image", "label", "factors")}
+            seen = {name: batch[name] for name in ("x", "label", "factors")}
             out = model.terms(params, state, jax.random.key(1), seen, ctx._replace(train=False))
             return model.loss(params, state, jax.random.key(1), batch, ctx), out
 
@@ -232,7 +232,7 @@ def test_a_traced_option_is_no_part_of_the_program(config):
     (text, values), (again, changed) = program(config), program(other)
     assert values != changed
     assert text == again
-    model = config.model.build((6, 5, 1), support.FACTS)
+    model = config.model.build(support.spec((6, 5, 1)))
     assert program_of(config, model) == program_of(other, model)
 
 

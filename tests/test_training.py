@@ -13,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 
+from vae_jax import spec
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianOptimal
@@ -180,7 +181,7 @@ def test_default_folders_are_numbered_not_reused(tmp_path):
 
 def test_resume_without_a_checkpoint_starts_over_from_step_zero(tmp_path):
     """A run that was killed before its first checkpoint has a config and nothing else: resume makes it whole."""
-    Run.create(tmp_path / "run", "mine", SMALL, (8, 8, 1))
+    Run.create(tmp_path / "run", "mine", SMALL, spec.images(8, 8, 1))
     run = training.train_run(SMALL, "mine", tmp_path / "run", resume=True)
     whole = training.train_run(SMALL, "mine", tmp_path / "whole")
     assert_same(run.restore(), whole.restore())
@@ -211,7 +212,7 @@ def test_no_readable_checkpoint_is_said_in_one_line(tmp_path):
 
 
 def test_missing_checkpoint(tmp_path):
-    run = Run.create(tmp_path / "run", "mine", SMALL, (8, 8, 1))
+    run = Run.create(tmp_path / "run", "mine", SMALL, spec.images(8, 8, 1))
     with pytest.raises(InputError, match="no checkpoints here"):
         run.restore()
 

@@ -11,6 +11,7 @@ import support
 from test_cli_look import config
 
 import vae_jax as vj
+from vae_jax import spec
 from vae_jax.errors import InputError
 from vae_jax.evaluation.settings import Settings
 from vae_jax.models import VAE
@@ -197,7 +198,7 @@ def test_seeds_of_numpy_are_seeds(monkeypatch):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    run = Run.create(tmp_path_factory.mktemp("runs") / "run", "tiny", config(VAE(3, MLP((8,)))), (8, 8, 1))
+    run = Run.create(tmp_path_factory.mktemp("runs") / "run", "tiny", config(VAE(3, MLP((8,)))), spec.images(8, 8, 1))
     support.checkpoint(run)
     return run
 

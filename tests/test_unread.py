@@ -18,7 +18,7 @@ def folder(tmp_path_factory):
     for name in ("run", "other"):
         run = make(path / name, tiny())
     np.save(path / "codes.npy", np.zeros((2, run.config.model.latent_dim), np.float32))
-    np.save(path / "images.npy", run.examples("test", np.arange(4))["image"])
+    np.save(path / "images.npy", run.examples("test", np.arange(4))["x"])
     return path
 
 

@@ -19,7 +19,7 @@ from vae_jax.networks import MLP
 from vae_jax.runs.config import Config
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8)
@@ -29,7 +29,7 @@ NET = MLP((8,))
 def make(path, model, **options):
     config = Config(steps=1, data=DataConfig("digits", batch_size=8, **options), model=model)
     source = data.load(config.data, "train")
-    run = Run.create(path, "x", config, source.info.image_shape, facts_of(source))
+    run = Run.create(path, "x", config, spec_of(source))
     support.checkpoint(run)
     return run
 
@@ -72,7 +72,7 @@ def test_models_that_learn_from_labels_encode_and_score_images_without_any(runs,
     state = run.restore()
     # The codes are those of the images and of the classes that the model itself finds in them.
     x = GREY[..., None] / np.float32(255)
-    found = run.model.encode(state.eval_params, state.model_state, None, {"image": x})
+    found = run.model.encode(state.eval_params, state.model_state, None, {"x": x})
     np.testing.assert_allclose(codes["mean"], found.z, atol=1e-5)
     assert (codes["cond"].sum(1) == 1).all()
     bare = evaluate(run.model, state, user_batches(run, path, "test")[0], key=jax.random.key(0), k=(2,))
@@ -103,7 +103,7 @@ def test_a_folder_without_classes_is_encoded_too(runs, tmp_path):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{i:02}.png")
     batches, source = user_batches(runs["m2"], str(tmp_path / "photos"), "test")
     assert source.size == 12
-    np.testing.assert_allclose(np.asarray(next(batches)["image"])[..., 0], GREY / 255, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(next(batches)["x"])[..., 0], GREY / 255, atol=1e-6)
 
 
 def test_classes_that_the_model_never_had_are_refused(runs, tmp_path):
@@ -133,8 +133,8 @@ def test_the_advice_for_images_of_another_kind_works_when_pasted(runs, tmp_path,
     expression = re.split(", or if ", line.split(said)[1])[0]
     mended = eval(expression, {"jax": jax, "numpy": np, "images": images})
     batches, source = user_batches(runs["vae"], given(tmp_path, images=mended), "test")
-    assert source.info.image_shape == (8, 8, 1)
-    shown = np.concatenate([np.asarray(batch["image"]) for batch in batches])
+    assert source.info.shape == (8, 8, 1)
+    shown = np.concatenate([np.asarray(batch["x"]) for batch in batches])
     assert shown.max() > 0.9
     if images.shape[1:] == (8, 8, 3):
         np.testing.assert_allclose(shown[..., 0], GREY / 255, atol=1e-6)
@@ -143,7 +143,7 @@ def test_the_advice_for_images_of_another_kind_works_when_pasted(runs, tmp_path,
 def test_one_dark_or_black_image_is_an_image(runs, tmp_path):
     for image in (np.zeros((1, 8, 8), np.uint8), np.full((1, 8, 8), 60, np.uint8), np.zeros((1, 8, 8))):
         batches, _ = user_batches(runs["vae"], given(tmp_path, images=image), "test")
-        shown = np.asarray(next(batches)["image"])
+        shown = np.asarray(next(batches)["x"])
         np.testing.assert_allclose(shown[..., 0], image / 255, rtol=1e-6)
 
 
@@ -200,7 +200,7 @@ def test_prepared_folders_are_read(runs, tmp_path):
         batches, source = user_batches(runs["vae"], folder, "test")
         assert len(np.load(out)["mean"]) == source.size
         if raw:
-            shown = np.concatenate([np.asarray(batch["image"]) for batch in batches])
+            shown = np.concatenate([np.asarray(batch["x"]) for batch in batches])
             np.testing.assert_allclose(shown[..., 0], (GREY[:5] // 2) / 255, atol=1e-6)
     digits = data.prepare("digits", None, tfds).folder
     line = refused(runs["vae"], digits, "holds 'digits', which is embedded and read from no folder; use --input digits")

@@ -95,7 +95,7 @@ def test_accumulated_microbatches_are_one_batch(tmp_path, monkeypatch):
         model = build(self, *args)
 
         def loss(params, state, key, batch, ctx):
-            sizes.append(len(batch["image"]))
+            sizes.append(len(batch["x"]))
             return model.loss(params, state, key, batch, ctx)
 
         return model._replace(loss=loss)

@@ -1,7 +1,9 @@
-"""What a model is: a tuple of pure functions. The train step, the loop and the commands know nothing else.
+"""The model record: a core that every model has, and capabilities that it may have.
 
-`params` is a dict whose top-level keys are the optimizer groups (`{"vae": ...}`, later also `critic`, `dual`);
-`state` holds what is not trained by gradient (running variances, codebooks). Both are plain pytrees.
+The train step, the loop and the commands know nothing else. `params` is a dict whose top-level keys are the optimizer
+groups (`{"vae": ...}`, `critic`, `encoder`); `state` holds what is not trained by gradient (running variances,
+codebooks). Both are plain pytrees. A capability that a model does not have is None, and its presence is the only test
+for it: nothing asks what kind of model it is.
 """
 
 from __future__ import annotations
@@ -10,6 +12,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+
+from vae_jax.errors import InputError
+from vae_jax.spaces import Latents
+from vae_jax.spec import DataSpec
 
 Params = dict[str, Any]
 State = dict[str, Any]
@@ -35,51 +41,37 @@ class Context(NamedTuple):
     axis_name: str | None = None
 
 
-class Facts(NamedTuple):
-    """What a model may know of its training data besides the image shape. Kept in the run's `config.json`.
+class Aux(NamedTuple):
+    """What a loss returns besides its value.
 
     Attributes:
-      examples: size of the training split (N of the total-correlation estimators); 0 is unknown.
-      classes: number of labels; 0 without labels.
-      factors: number of values of each generative factor; () without factors.
-      cond: length of each example's condition vector; 0 without one.
-      label_names: one name per label, by which the classes of other folders are matched; () where they have none.
+      state: the new model state.
+      metrics: means over this batch shard.
+      outputs: for wrappers that add terms of other parameter groups (`x_hat`, `z`); the step drops them.
     """
-
-    examples: int = 0
-    classes: int = 0
-    factors: tuple[int, ...] = ()
-    cond: int = 0
-    label_names: tuple[str, ...] = ()
-
-
-NO_FACTS = Facts()
-
-
-class Aux(NamedTuple):
-    """What a loss returns besides its value: the new `state`, and metrics as means over this batch shard."""
 
     state: State
     metrics: Metrics
+    outputs: Mapping[str, Any] = {}
 
 
 class Likelihood(Protocol):
     """A decoded p(x|z): a pytree of parameters. All results are float32."""
 
     def log_prob(self, x: jax.Array) -> jax.Array:
-        """Returns log p(x|z) in nats [B], summed over pixels and channels."""
+        """Returns log p(x|z) in nats [B], summed over all axes of x."""
         ...
 
     def mean(self) -> jax.Array:
-        """Returns E[x|z], [B, H, W, C]."""
+        """Returns E[x|z], [B, *x.shape]."""
         ...
 
     def mode(self) -> jax.Array:
-        """Returns the most probable x, [B, H, W, C]."""
+        """Returns the most probable x, [B, *x.shape]."""
         ...
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns x ~ p(x|z), [B, H, W, C], from one key an example."""
+        """Returns x ~ p(x|z), [B, *x.shape], from one key per example."""
         ...
 
 
@@ -87,7 +79,7 @@ class Posterior(Protocol):
     """An inferred q(z|x): a pytree of parameters. All results are float32."""
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z ~ q(z|x), [B, D], from one key an example."""
+        """Returns z ~ q(z|x), [B, D], from one key per example."""
         ...
 
     def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -108,22 +100,27 @@ class Posterior(Protocol):
 
 
 class Encoding(NamedTuple):
-    """z [B, D] and the distribution it came from (None for a deterministic code)."""
+    """The latents of a batch.
 
-    z: jax.Array
+    Attributes:
+      z: of the structure of `About.latents`, leaves [B, *shape].
+      posterior: q(z|x), a distribution over vectors (of each level); None for a deterministic code.
+    """
+
+    z: Any
     posterior: Any = None
 
 
 class Joint(NamedTuple):
-    """log p(x, z) = log p(z) + log p(x|z) of the examples of one batch, as functions of their codes.
+    """log p(x, z) = log p(z) + log p(x|z) of the examples of one batch, as functions of their latents as vectors.
 
-    What an example is told (its condition) is held fixed in both terms; a class that the model sums out is summed out.
+    What an example is conditioned on is held fixed in both terms; a class that the model sums out is summed out.
 
     Attributes:
-      prior: p(z), with `log_prob(z [B, D]) -> [B]` in nats.
-      log_likelihood: z [B, D] -> log p(x|z) in nats [B].
-      sample_prior: keys [B] -> z ~ p(z) [B, D].
-      sample_data: (keys [B], z [B, D]) -> the entries of the batch that are drawn from p(x|z), by name.
+      prior: p(z), with `log_prob(z [B, n]) -> [B]` in nats.
+      log_likelihood: z [B, n] -> log p(x|z) in nats [B].
+      sample_prior: keys [B] -> z ~ p(z) [B, n].
+      sample_data: (keys [B], z [B, n]) -> the entries of the batch that are drawn from p(x|z), by name.
     """
 
     prior: Any
@@ -151,7 +148,7 @@ class EncodeFn(Protocol):
 
 
 class DecodeFn(Protocol):
-    def __call__(self, params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any: ...
+    def __call__(self, params: Params, state: State, z: Any, *, cond: jax.Array | None = None) -> Any: ...
 
 
 class SampleFn(Protocol):
@@ -181,6 +178,98 @@ class JointFn(Protocol):
     def __call__(self, params: Params, state: State, batch: Batch) -> Joint: ...
 
 
+def features_of(model: Model) -> FeaturesFn | None:
+    """Returns the features that a model is conditioned on; None without a condition."""
+    return None if model.condition is None else model.condition.features
+
+
+class About(NamedTuple):
+    """Facts of a model that others would have to dig out of its configuration.
+
+    Attributes:
+      spec: the data that it was built for.
+      latents: where its latents live: a space, or a dict or tuple of spaces for several levels.
+      likelihood: the configuration of p(x|z), which says what it can score: `support`, `closed`, `levels`,
+        `normalized`, `cell_width`.
+      unit: (mean, standard deviation) of every entry of the latents under the prior, the unit of traversals; None where
+        there is no such unit.
+    """
+
+    spec: DataSpec
+    latents: Latents
+    likelihood: Any
+    unit: tuple[float, float] | None = None
+
+
+class Training(NamedTuple):
+    """What the optimizer needs to know.
+
+    Attributes:
+      hyper: scalars of the objective that are traced, by name, with their configured values.
+      gates: parameter group -> `step -> bool`: the group is updated, and its optimizer advanced, only where it is true.
+    """
+
+    hyper: Mapping[str, float] = {}
+    gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
+
+
+class PriorFns(NamedTuple):
+    """Capability: latents can be drawn from a prior.
+
+    Attributes:
+      sample: `(params, state, key, n, cond=None, temperature=1.0) -> z` of the structure of `About.latents`, leaves
+        [n, *shape]. Images are `decode(sample(...))`.
+      is_conditional: whether p(z|cond) depends on the condition, so that there is no one p(z).
+    """
+
+    sample: SampleFn
+    is_conditional: bool = False
+
+
+class DensityFns(NamedTuple):
+    """Capability: p(x|z) is a density or a mass, and so are sums over it.
+
+    Attributes:
+      bound: `(params, state, key, batch, ctx, k) -> [B]`, importance-weighted bound on log p(x) in nats,
+        log 1/k sum_i p(x, z_i) / q(z_i|x), z_i ~ q (arXiv:1509.00519, eq. 8); None where q has no density.
+      joint: `(params, state, batch) -> Joint`, the parts of log p(x, z); None where p(z) has no density.
+      has_posterior: whether log q(z|x) of a given z can be computed.
+    """
+
+    bound: BoundFn | None = None
+    joint: JointFn | None = None
+    has_posterior: bool = True
+
+
+class ConditionFns(NamedTuple):
+    """Capability: the model is conditioned on something besides x, or can be.
+
+    Attributes:
+      features: `(params, state, batch) -> [B, F]`, the `cond` of `decode` and `PriorFns.sample`. A batch need hold no
+        more than what it is made of (`label` [B], say).
+      on: the entry of the batch that it is made of: "label", "factors" or "cond".
+      classes: number of labels that can be requested; 0 where it does not read labels.
+      default: n -> [n, F], what is sampled with where nothing is requested; None where the model then needs nothing.
+      is_required: whether a batch must hold it. A model that infers it reads it only where it is there.
+    """
+
+    features: FeaturesFn
+    on: str
+    classes: int = 0
+    default: Callable[[int], jax.Array] | None = None
+    is_required: bool = True
+
+
+class ClassifierFns(NamedTuple):
+    """Capability: a classifier of x is part of the model.
+
+    Attributes:
+      embed: `(params, state, batch) -> [B, F]`, the input of the classifier's last layer.
+    """
+
+    embed: FeaturesFn
+
+
 class Model(NamedTuple):
     """The pure functions of one model.
 
@@ -192,22 +281,9 @@ class Model(NamedTuple):
         where the rate is a sum over latent variables.
       encode: `(params, state, keys or None, batch) -> Encoding`; None gives the mean (mode).
       decode: `(params, state, z, cond=None) -> Likelihood`.
-      sample: `(params, state, key, n, cond=None, temperature=1.0) -> Likelihood` with z ~ prior; None if the model
-        has no prior.
-      log_prob_bound: `(params, state, key, batch, ctx, k) -> [B]`, importance-weighted bound on log p(x) in nats,
-        log 1/k sum_i p(x, z_i) / q(z_i|x), z_i ~ q (arXiv:1509.00519, eq. 8).
-      hyper: scalars of the objective that are traced, by name, with their configured values.
-      gates: parameter group -> `step -> bool`: the group is updated, and its optimizer advanced, only where it is true.
-      features: `(params, state, batch) -> [B, F]`, the `cond` of `decode` and `sample`; None for a model that is told
-        nothing but the image. A batch need hold no more than what it is made of (`label` [B], say).
-      classes: number of labels that can be asked for through `features`; 0 where it does not read labels.
-      blocks: how z is divided into latent variables: the length of each one-hot vector, 1 for a number; () where every
-        entry of z is a number.
-      joint: `(params, state, batch) -> Joint`, the parts of log p(x, z); None where p(z) or p(x|z) is no density.
-      space: where z lives: "real" (all of R^D, with a density), "positive", "unit", "sphere", "categorical", "binary"
-        or "joint".
-      embed: `(params, state, batch) -> [B, F]`, what the last layer of a model's classifier sees of each image; None
-        for a model without a classifier.
+      about: facts of the model.
+      training: what the optimizer needs to know.
+      prior, density, condition, classifier: capabilities; None for a model that does not have them.
     """
 
     init: InitFn
@@ -215,13 +291,39 @@ class Model(NamedTuple):
     terms: TermsFn
     encode: EncodeFn
     decode: DecodeFn
-    sample: SampleFn | None = None
-    log_prob_bound: BoundFn | None = None
-    hyper: Mapping[str, float] = {}
-    gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
-    features: FeaturesFn | None = None
-    classes: int = 0
-    blocks: tuple[int, ...] = ()
-    joint: JointFn | None = None
-    space: str = "real"
-    embed: FeaturesFn | None = None
+    about: About
+    training: Training = Training()
+    prior: PriorFns | None = None
+    density: DensityFns | None = None
+    condition: ConditionFns | None = None
+    classifier: ClassifierFns | None = None
+
+    def sample(
+        self,
+        params: Params,
+        state: State,
+        key: jax.Array,
+        n: int,
+        *,
+        cond: jax.Array | None = None,
+        temperature: float = 1.0,
+    ) -> Any:
+        """Returns p(x|z) with z ~ p(z): what the model generates.
+
+        Args:
+          params: of the model.
+          state: of the model.
+          key: of the draw of z; draw x from the result with keys of its own.
+          n: how many.
+          cond: features [n, F] of a conditional model; None takes those of `ConditionFns.default`.
+          temperature: scales the standard deviation of the prior where that has a meaning.
+
+        Raises:
+          InputError: the model has no prior.
+        """
+        if self.prior is None:
+            raise InputError("this model does not provide a prior to sample from; reconstruct or interpolate instead")
+        if cond is None and self.condition is not None and self.condition.default is not None:
+            cond = self.condition.default(n)
+        z = self.prior.sample(params, state, key, n, cond=cond, temperature=temperature)
+        return self.decode(params, state, z, cond=cond)

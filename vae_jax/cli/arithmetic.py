@@ -92,7 +92,7 @@ class Arithmetic:
         def figure() -> Any:
             from vae_jax.figures import grid
 
-            originals = np.asarray(batch["image"])[:, None]
+            originals = np.asarray(batch["x"])[:, None]
             return grid(
                 np.concatenate([originals, images], 1),
                 title=f"{name(run, state)}: {what} {self.from_} to {self.to} by mean codes, {split} split",

@@ -88,7 +88,7 @@ def fit_baseline(options: Baseline) -> tuple[Path, dict[str, Any]]:
     _check(o, train.info.values)
 
     def rows(source: data.Source, key: jax.Array | None) -> np.ndarray:
-        parts = [np.asarray(batch["image"]) for batch in eval_batches(source, config, 1000, key=key)]
+        parts = [np.asarray(batch["x"]) for batch in eval_batches(source, config, 1000, key=key)]
         return np.concatenate(parts).reshape(source.size, -1).astype(np.float64)
 
     # Held-out pixels get the noise that `vae-jax eval` gives them, training pixels other noise.
@@ -100,7 +100,7 @@ def fit_baseline(options: Baseline) -> tuple[Path, dict[str, Any]]:
         raise InputError(f"{o.kind}: the likelihood of {o.split} images is not finite; use fewer --components")
     name, env = f"baseline-{o.kind}-{o.data}", environment()
     result = _result(o, name, train.info, density, log_prob, env)
-    images = density.sample(64, o.seed).reshape(64, *train.info.image_shape)
+    images = density.sample(64, o.seed).reshape(64, *train.info.shape)
     try:
         (path / "figures").mkdir(parents=True, exist_ok=True)
         write_json(path / "baseline.json", described(o, name))
@@ -123,7 +123,7 @@ def _result(
 
     metrics = {"log_prob": Estimate.of(log_prob)}
     if o.dequantize:
-        nats = -log_prob / math.prod(info.image_shape) + math.log(256.0)
+        nats = -log_prob / math.prod(info.shape) + math.log(256.0)
         metrics["bits_per_dim"] = Estimate.of(nats / math.log(2.0))
     return {
         "experiment": name,
@@ -134,7 +134,7 @@ def _result(
             "data_protocol": o.protocol,
             "splits": info.protocol_text,
             "pixels": "dequantised, (v + u) / 256" if o.dequantize else "in [0, 1]",
-            "image_shape": info.image_shape,
+            "image_shape": info.shape,
             "n": len(log_prob),
             "limit": 0,
             "likelihood": f"{o.kind}-{o.components}" + (f" ({o.covariance})" if o.kind == "mog" else ""),

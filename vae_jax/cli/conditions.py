@@ -33,25 +33,25 @@ def asked(run: Run, state: TrainState, n: int, label: int | None, cond: tuple[fl
             return label_features(run.model, state, np.full(n, label))
         except InputError as error:
             raise InputError(f"--label {label}: {run.path}: {error}") from None
-    on = getattr(getattr(run.config.model, "condition", None), "on", "none")
-    if run.model.features is None or on not in ("factors", "vector"):
+    condition = run.model.condition
+    if condition is None or condition.on not in ("factors", "cond"):
         raise InputError(f"--cond: {run.path} is not conditioned on factors or a vector; leave it out")
     batch: dict[str, Any]
     if not all(math.isfinite(value) for value in cond):
         raise InputError(f"--cond {' '.join(map(str, cond))}: holds NaN or Inf; give finite numbers")
-    if on == "vector":
-        if len(cond) != run.facts.cond:
-            raise InputError(f"--cond: {len(cond)} numbers, but {run.path} is conditioned on {run.facts.cond}")
+    if condition.on == "cond":
+        if len(cond) != run.spec.cond:
+            raise InputError(f"--cond: {len(cond)} numbers, but {run.path} is conditioned on {run.spec.cond}")
         batch = {"cond": np.tile(np.asarray(cond, np.float32), (n, 1))}
     else:
-        sizes = run.facts.factors
+        sizes = run.spec.factors
         if len(cond) != len(sizes):
             raise InputError(f"--cond: {len(cond)} values, but {run.path} is conditioned on {len(sizes)} factors")
         for i, (value, size) in enumerate(zip(cond, sizes)):
             if value != int(value) or not 0 <= value < size:
                 raise InputError(f"--cond {value:g}: factor {i} has {size} values; use 0 to {size - 1}")
         batch = {"factors": np.tile(np.asarray(cond, np.int32), (n, 1))}
-    return np.asarray(run.model.features(state.eval_params, state.model_state, batch))
+    return np.asarray(condition.features(state.eval_params, state.model_state, batch))
 
 
 def stored(run: Run, state: TrainState, held: dict[str, np.ndarray], n: int) -> np.ndarray | None:
@@ -62,7 +62,7 @@ def stored(run: Run, state: TrainState, held: dict[str, np.ndarray], n: int) -> 
     """
     import numpy as np
 
-    if run.model.features is None or "cond" not in held:
+    if run.model.condition is None or "cond" not in held:
         return None
     cond = held["cond"]
     if cond.ndim != 2 or len(cond) != n or cond.dtype.kind not in "fiu" or not np.isfinite(cond).all():
@@ -74,5 +74,5 @@ def stored(run: Run, state: TrainState, held: dict[str, np.ndarray], n: int) -> 
 
 
 def _width(run: Run, state: TrainState) -> int:
-    assert run.model.features is not None
-    return run.model.features(state.eval_params, state.model_state, run.example_batch()).shape[-1]
+    assert run.model.condition is not None
+    return run.model.condition.features(state.eval_params, state.model_state, run.example_batch()).shape[-1]

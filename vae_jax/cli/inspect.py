@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
+from vae_jax import spaces
 from vae_jax.cli import unread
 from vae_jax.cli.conditions import asked
 from vae_jax.cli.images import at_least_one, chosen, first, shown_split
@@ -113,7 +114,7 @@ class Reconstruct:
         from vae_jax.evaluation import decode_all, encode_all
 
         codes = encode_all(run.model, state, [batch])
-        images, made = np.asarray(batch["image"]), decode_all(run.model, state, codes.mean, cond=codes.cond)
+        images, made = np.asarray(batch["x"]), decode_all(run.model, state, codes.mean, cond=codes.cond)
         mse = np.square(images - made).mean((1, 2, 3))
 
         def figure() -> Any:
@@ -168,7 +169,7 @@ class Interpolate:
         def figure() -> Any:
             from vae_jax.figures import grid
 
-            originals = np.asarray(batch["image"])
+            originals = np.asarray(batch["x"])
             rows = np.concatenate([originals[0::2, None], images, originals[1::2, None]], axis=1)
             labels = [f"{a} to {b}" for a, b in zip(self.indices[0::2], self.indices[1::2])]
             columns = ["image", *(f"{t:.2g}" for t in np.linspace(0, 1, self.steps)), "image"]
@@ -209,7 +210,8 @@ class Traverse:
             unread.refuse(self, "--quantiles False", "reach")
         out = _out(self.out, self.run, "traversals", len(self.dims) * self.steps)
         run = _load(self.run)
-        size = len(run.model.blocks) or run.config.model.latent_dim
+        variables = spaces.variables(run.model.about.latents)
+        size = len(variables)
         for d in self.dims:
             if not 0 <= d < size:
                 raise InputError(f"--dims {d}: {run.path} has {size} latent dimensions; choose 0 to {size - 1}")
@@ -234,7 +236,7 @@ class Traverse:
             reach=self.reach,
             steps=self.steps,
             quantiles=self.quantiles,
-            blocks=run.model.blocks,
+            blocks=variables,
         )
         # The image that is started from keeps its own features throughout.
         told = None if cond is None else cond[latents.centre(codes) if own is None else 0]
@@ -268,8 +270,8 @@ def _load(path: Path) -> Run:
 
 
 def _needs_prior(run: Run, what: str) -> None:
-    if run.model.sample is None:
-        raise InputError(f"{run.path}: an autoencoder has no prior to {what}")
+    if run.model.prior is None:
+        raise InputError(f"{run.path}: its model does not provide a prior to {what}")
 
 
 def _out(out: Path | None, run: Path, stem: str, count: int) -> Path:

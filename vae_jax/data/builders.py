@@ -87,7 +87,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         pixels = np.float32 if info.values == "float" else np.uint8
         sample = next(iter(self._content.splits.values())).rows(np.arange(1))
         features: dict[str, tfds.features.FeatureConnector] = {
-            "image": tfds.features.Tensor(shape=info.image_shape, dtype=pixels, encoding="bytes")
+            "image": tfds.features.Tensor(shape=info.shape, dtype=pixels, encoding="bytes")
         }
         if "label" in sample:
             features["label"] = tfds.features.Scalar(dtype=np.int32)
@@ -100,7 +100,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             description=f"{info.name} for vae_jax: {info.protocol_text}. From {info.where}.",
             features=tfds.features.FeaturesDict(features),
             metadata=tfds.core.MetadataDict(
-                image_shape=list(info.image_shape),
+                image_shape=list(info.shape),
                 sizes={split: len(records) for split, records in self._content.splits.items()},
                 num_classes=info.num_classes,
                 label_names=list(info.label_names),
@@ -203,7 +203,7 @@ def content(name: str, source: str | None, image_size: int | None, max_bytes: in
     files, info = folder.describe(config)
     folder.check_scale(config, files, info)
     resize = image_size is not None
-    return Content(info, {split: folder.FolderRecords(f, info.image_shape, resize) for split, f in files.items()})
+    return Content(info, {split: folder.FolderRecords(f, info.shape, resize) for split, f in files.items()})
 
 
 @contextlib.contextmanager
@@ -229,7 +229,7 @@ def prepare(
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(data.info.where).resolve().stem)
         options["config"] = tfds.core.BuilderConfig(name=stem)
     elif name == "sprites":
-        options["config"] = tfds.core.BuilderConfig(name=f"{data.info.image_shape[0]}x{data.info.image_shape[1]}")
+        options["config"] = tfds.core.BuilderConfig(name=f"{data.info.shape[0]}x{data.info.shape[1]}")
     make = functools.partial(BUILDERS[name], content=data, file_format="array_record", **options)
     with _quiet():
         target = Path(make(data_dir=data_dir).data_path)
@@ -253,7 +253,7 @@ def _write(builder: Builder, data: Content) -> None:
     `download_and_prepare` of TFDS sorts the examples first, and above 1 GB it does so through TensorFlow's files.
     """
     pixels = 4 if data.info.values == "float" else 1
-    per_shard = max(1, _SHARD_BYTES // (pixels * int(np.prod(data.info.image_shape))))
+    per_shard = max(1, _SHARD_BYTES // (pixels * int(np.prod(data.info.shape))))
     Path(builder.data_path).mkdir(parents=True)
     writer = tfds.core.SequentialWriter(builder.info, per_shard, file_format="array_record")
     writer.initialize_splits(list(data.splits))

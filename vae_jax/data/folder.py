@@ -36,7 +36,7 @@ class FolderRecords:
     """Decodes one image at a time; picklable, so grain's reader processes can use it."""
 
     files: Files
-    image_shape: tuple[int, int, int]
+    image_shape: tuple[int, ...]
     resize: bool
 
     def __len__(self) -> int:
@@ -74,12 +74,12 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
         if split == "validation":
             raise no_validation("image_folder", config.protocol, ())
         raise InputError(f"{shown(info.where)}: has no folder {split}; add it")
-    records = FolderRecords(parts[split], info.image_shape, config.image_size is not None)
+    records = FolderRecords(parts[split], info.shape, config.image_size is not None)
     in_memory = config.pipeline == "device" or (
-        config.pipeline == "auto" and len(records) * int(np.prod(info.image_shape)) <= DEVICE_BYTES
+        config.pipeline == "auto" and len(records) * int(np.prod(info.shape)) <= DEVICE_BYTES
     )
     if in_memory:
-        _check_memory(config, len(records) * int(np.prod(info.image_shape)), info.where)
+        _check_memory(config, len(records) * int(np.prod(info.shape)), info.where)
         arrays = records.rows(np.arange(len(records)))
         check_scale(config, parts, info, [arrays["image"]], strict)
         return from_arrays(info, split, arrays, "device")
@@ -118,7 +118,7 @@ def check_scale(
     def images() -> Iterator[np.ndarray]:
         yield from decoded
         for files in parts.values():
-            records = FolderRecords(files, info.image_shape, config.image_size is not None)
+            records = FolderRecords(files, info.shape, config.image_size is not None)
             # Spread over the files: those of one class, which lie together, may all be dark.
             steps = -(-len(records) // _CHUNK)
             for first in range(steps):
@@ -132,7 +132,7 @@ def check_scale(
         raise InputError(f"{shown(root)}: every pixel is 0, so there is nothing to learn; name another folder")
     dark = "black" if most == 1 else "dark"
     paths = [path for files in parts.values() for path in files.paths]
-    command, bright = _rescaling(root, paths, info.image_shape[2], 255 // most)
+    command, bright = _rescaling(root, paths, info.shape[2], 255 // most)
     otherwise = "" if most == 1 else "; or, if they are as dark as that, save their pixels / 255 as images in an .npz"
     raise InputError(
         f"{shown(root)}: no pixel is above {most}, which is {dark} on the scale 0 to 255; use {shown(bright)} after "

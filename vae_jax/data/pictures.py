@@ -59,7 +59,7 @@ def header(path: Path) -> Header:
         return Header(height, width, channels, turn is not None, getattr(image, "n_frames", 1))
 
 
-def decode(path: Path, shape: tuple[int, int, int], resize: bool) -> np.ndarray:
+def decode(path: Path, shape: tuple[int, ...], resize: bool) -> np.ndarray:
     """Returns uint8 [H, W, C]; with `resize`, the short side becomes H and the center is cropped.
 
     Raises:

@@ -44,7 +44,7 @@ def make_transform(source: Source, config: DataConfig, train: bool = True) -> Ca
         if not paired:
             return rest
         made = one(prng.site_key(key, "transform/paired"), paired | {"visit": batch["visit"]})
-        return rest | {"paired_image": made["image"], "paired_label": made["label"]}
+        return rest | {"paired_x": made["x"], "paired_label": made["label"]}
 
     return apply
 
@@ -60,10 +60,10 @@ def make_batch_fn(
       train: True shuffles, epoch after epoch; False goes through the split in order, over and over.
 
     Returns:
-      `(arrays, key, step) -> {"image": float32 [B, H, W, C], "index": int32 [B], "visit": uint32 [B], ...}`; `arrays`
+      `(arrays, key, step) -> {"x": float32 [B, *shape], "index": int32 [B], "visit": uint32 [B], ...}`; `arrays`
       are `source.arrays` (put them on the device once), `key` is the run's data key, the same at every step, and
       `visit` is the example's number in the run (its low 32 bits). Where only some examples are labelled
-      (`source.labelled`), training has no `label`, but `paired_image` and `paired_label`: beside each example one of
+      (`source.labelled`), training has no `label`, but `paired_x` and `paired_label`: beside each example one of
       the labelled ones, which follow each other in epochs of their own.
     """
     apply = make_transform(source, config, train)
@@ -101,7 +101,7 @@ def eval_batches(
       limit: only so many examples, those of `limit.rows`; 0 for all.
 
     Yields:
-      `{"image": float32 [B, H, W, C], "index": int32 [B], "label"?, "factors"?}` on the device.
+      `{"x": float32 [B, *shape], "index": int32 [B], "label"?, "factors"?}` on the device.
     """
     batch_size = batch_size or config.batch_size
     rows = part.rows(source, limit)

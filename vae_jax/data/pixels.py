@@ -71,10 +71,13 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
       split: the split's name; it keys the static draw, as indices start at 0 in every split.
 
     Returns:
-      A function; `image` uint8 or float32 [B, H, W, C] becomes float32 in [0, 1], other entries pass.
+      A function; the stored pixels `image`, uint8 or float32 [B, H, W, C], become `x`, float32 in [0, 1]; other entries
+      pass, and so does a batch that holds `x` already (data that are no images).
     """
 
     def apply(key: jax.Array, batch: Arrays) -> Batch:
+        if "image" not in batch:
+            return dict(batch)
         image = jnp.asarray(batch["image"])
         if config.binarize == "threshold":
             image = (image > (127 if image.dtype == jnp.uint8 else 0.5)).astype(jnp.float32)
@@ -87,6 +90,6 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
             image = bernoulli(keys, image) if config.binarize == "dynamic" else dequantize(keys, image)
         else:
             image = scale(image)
-        return dict(batch) | {"image": image}
+        return {name: value for name, value in batch.items() if name != "image"} | {"x": image}
 
     return apply

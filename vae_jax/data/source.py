@@ -25,7 +25,7 @@ class Info:
 
     Attributes:
       name: registry name.
-      image_shape: (H, W, C).
+      shape: of one example: (H, W, C) of an image.
       sizes: examples in each split that the protocol has, after `limit`.
       protocol: the protocol's name.
       protocol_text: one sentence that says what the splits are.
@@ -39,10 +39,11 @@ class Info:
       checksums: SHA-256 by file name, of the uncompressed bytes.
       notes: what the user should know about how the data were read; training prints them.
       unlimited: training examples that the protocol has, before `limit`; None where no limit was set.
+      kind: of the data, as `spec.ArraySpec` has it.
     """
 
     name: str
-    image_shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     sizes: Mapping[str, int]
     protocol: str
     protocol_text: str
@@ -56,6 +57,7 @@ class Info:
     checksums: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     unlimited: int | None = None
+    kind: Literal["image", "vector", "sequence", "tokens"] = "image"
 
 
 class Records(Protocol):
@@ -64,7 +66,7 @@ class Records(Protocol):
     def __len__(self) -> int: ...
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns the examples `index` int [B], stacked: `image` [B, H, W, C], `label`?, `factors`?, `cond`?."""
+        """Returns the examples `index` int [B], stacked: `image` [B, H, W, C] (stored pixels) or `x`, `label`?, ..."""
         ...
 
 
@@ -76,11 +78,11 @@ class Source:
       info: facts about the data set.
       split: "train", "validation" or "test".
       size: number of examples in this split.
-      arrays: host arrays, `image` uint8 (or float32) [N, H, W, C], `label` int32 [N], `factors` int32 [N, F],
-        `cond` float32 [N, F]; {} where examples are computed or stay on disk. Put them on the device once and pass
-        them to `fetch`.
-      fetch: `(arrays, index int32 [B]) -> {"image": [B, H, W, C], "index": [B], "label"?: [B], "factors"?: [B, F]}`,
-        pure, so that it runs inside the scanned train step. Raises for a split that is not in memory.
+      arrays: host arrays, `image` uint8 (or float32) [N, H, W, C] or, of other kinds, `x` [N, *shape]; `label` int32
+        [N], `factors` int32 [N, F], `cond` float32 [N, F]; {} where examples are computed or stay on disk. Put them on
+        the device once and pass them to `fetch`.
+      fetch: `(arrays, index int32 [B]) -> {"image" or "x": [B, *shape], "index": [B], "label"?: [B], ...}`, pure, so
+        that it runs inside the scanned train step. Raises for a split that is not in memory.
       records: the same examples by random access on the host.
       pipeline: "device" or "grain", resolved from the config.
       labelled: rows int32 [M] of the labelled examples of a training split (`data.labels`); None: all labels are known.
@@ -96,6 +98,11 @@ class Source:
     labelled: np.ndarray | None = None
 
 
+def main(arrays: Mapping[str, Any]) -> str:
+    """Returns the name of the data themselves among the entries of examples: `image` for stored pixels, else `x`."""
+    return "image" if "image" in arrays else "x"
+
+
 def take(arrays: Arrays, index: jax.Array) -> Batch:
     """Returns the rows `index` int32 [B] of every array; `index` must be in range."""
     index = jnp.asarray(index, jnp.int32)
@@ -106,7 +113,7 @@ def take(arrays: Arrays, index: jax.Array) -> Batch:
 def pair(batch: Batch, labelled: Arrays) -> Batch:
     """Returns a training batch without its labels, which are not known, and with a labelled example beside each."""
     rest = {name: value for name, value in batch.items() if name != "label"}
-    return rest | {f"paired_{name}": labelled[name] for name in ("image", "label", "index")}
+    return rest | {f"paired_{name}": labelled[name] for name in (main(labelled), "label", "index")}
 
 
 def not_in_memory(arrays: Arrays, index: jax.Array) -> Batch:
@@ -121,7 +128,7 @@ class ArrayRecords:
     arrays: Mapping[str, np.ndarray]
 
     def __len__(self) -> int:
-        return len(self.arrays["image"])
+        return len(self.arrays[main(self.arrays)])
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
         return {name: value[index] for name, value in self.arrays.items()}
@@ -129,8 +136,8 @@ class ArrayRecords:
 
 def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeline: str = "auto") -> Source:
     """Returns a `Source` over host arrays; `pipeline` "auto" picks the device up to `DEVICE_BYTES`."""
-    size = len(arrays["image"])
-    on_device = pipeline == "device" or (pipeline == "auto" and arrays["image"].nbytes <= DEVICE_BYTES)
+    stored = arrays[main(arrays)]
+    size, on_device = len(stored), pipeline == "device" or (pipeline == "auto" and stored.nbytes <= DEVICE_BYTES)
     records = ArrayRecords(arrays)
     if on_device:
         return Source(info, split, size, arrays, take, records, "device")

@@ -13,7 +13,7 @@ from vae_jax.distributions.gaussian import DiagGaussian
 
 
 def product(experts: Sequence[DiagGaussian]) -> DiagGaussian:
-    """Returns N(0, 1) times all experts, normalised: precisions add up, means are weighted by precision.
+    """Returns N(0, 1) times all experts, normalized: precisions add up, means are weighted by precision.
 
     1 / v = 1 + sum_i 1 / v_i,  m = v sum_i m_i / v_i (arXiv:1802.05335, sec. 2.2). What is missing is an expert less.
     Precisions are added as logarithms, so that none overflows.

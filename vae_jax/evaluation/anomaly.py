@@ -15,6 +15,7 @@ from vae_jax import prng
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
 from vae_jax.evaluation.likelihood import Estimate, model_inputs
+from vae_jax.evaluation.needs import has_bound, require
 from vae_jax.evaluation.subject import Subject
 from vae_jax.model import Context, Model
 from vae_jax.train.state import TrainState
@@ -75,8 +76,9 @@ def bounds(
     model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array, k: int
 ) -> dict[str, np.ndarray]:
     """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N]."""
-    assert model.log_prob_bound is not None
-    program = _bounds(model.terms, model.log_prob_bound, k)
+    require("iw", ("bound",), model)
+    assert model.density is not None
+    program = _bounds(model.terms, model.density.bound, k)
     parts: dict[str, list[np.ndarray]] = {"elbo": [], "iw": []}
     for batch in batches:
         found = program(state, key, model_inputs(batch), jnp.asarray(batch["index"], jnp.int32))
@@ -105,9 +107,9 @@ def regret(
 
     References: arXiv:2003.02977, eq. 5, with the moments of q as the variables, which the encoder's weights are there.
     """
-    if model.joint is None or model.space != "real":
-        raise InputError("likelihood regret: it needs real codes, and densities p(z) and p(x|z)")
-    program = _regret(model.encode, model.joint, steps)
+    require("likelihood regret", ("joint", "euclidean"), model)
+    assert model.density is not None
+    program = _regret(model.encode, model.density.joint, steps)
     found = []
     for batch in batches:
         index = jnp.asarray(batch["index"], jnp.int32)
@@ -124,10 +126,9 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     s, model = subject.settings, subject.run.model
     if not s.outliers:
         raise InputError("anomaly: it needs a data set to tell apart; name one with --outliers, fashion_mnist say")
-    if model.log_prob_bound is None:
-        raise InputError(f"anomaly: {subject.run.path} has no bound on log p(x)")
+    require("anomaly", ("bound",), model)
     for other in subject.others:
-        if other.image_shape != subject.run.image_shape or other.model.log_prob_bound is None:
+        if other.spec.x.shape != subject.run.spec.x.shape or not has_bound(other.model):
             raise InputError(f"--others {other.path}: not a model of the same images with a bound on log p(x)")
     key = prng.site_key(subject.key, "anomaly")
     k = s.outlier_k

@@ -15,6 +15,7 @@ from vae_jax.errors import InputError
 from vae_jax.evaluation.likelihood import Estimate, model_inputs
 from vae_jax.evaluation.subject import Subject
 from vae_jax.likelihoods.decoded import AutoregressivePixels, BernoulliPixels, GaussianPixels
+from vae_jax.model import features_of
 
 BINS = 15  # of probabilities (arXiv:1706.04599)
 LEVELS = np.arange(1, 20) / 20.0  # of the distribution function
@@ -74,13 +75,13 @@ def measure(subject: Subject) -> dict[str, Estimate]:
       InputError: pixels of another distribution.
     """
     model, state = subject.run.model, subject.state
-    program = _program(model.encode, model.decode, model.features)
+    program = _program(model.encode, model.decode, features_of(model))
     key, rows, kind = prng.site_key(subject.key, "calibration"), [], "Bernoulli"
     grey = False
     for batch in subject.batches():
         found = program(state, key, model_inputs(batch), jnp.asarray(batch["index"], jnp.int32))
         if not found:
-            name = type(subject.run.config.model.likelihood).__name__
+            name = type(model.about.likelihood).__name__
             raise InputError(
                 f"calibration: of {name} pixels no distribution function is at hand; it is there for Bernoulli and "
                 "Gaussian likelihoods"
@@ -90,7 +91,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
         if not np.isfinite(values).all():
             raise InputError(f"{subject.run.path}: decoded pixels are not finite; lower the learning rate")
         if kind == "Bernoulli":
-            x = np.asarray(batch["image"], np.float64).reshape(values.shape)
+            x = np.asarray(batch["x"], np.float64).reshape(values.shape)
             grey |= bool(((x > 0) & (x < 1)).any())
             rows.append(binned(values, x))
         else:
@@ -99,7 +100,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     if not rows:
         raise InputError("calibration: nothing to evaluate: the split is empty")
     table = np.concatenate(rows).astype(np.float64)
-    pixels = int(np.prod(subject.run.image_shape))
+    pixels = int(np.prod(subject.run.spec.x.shape))
 
     def error(sums: np.ndarray) -> float:
         return expected_calibration_error(*sums) if kind == "Bernoulli" else quantile_error(sums, len(table) * pixels)
@@ -120,11 +121,11 @@ def _program(encode: Any, decode: Any, features: Any) -> Callable[..., dict[str,
         told = None if features is None else features(params, model_state, batch)
         p = decode(params, model_state, z, cond=told)
         if isinstance(p, AutoregressivePixels):
-            p = p.given(batch["image"])
+            p = p.given(batch["x"])
         if isinstance(p, BernoulliPixels):
             return {"Bernoulli": p.mean()}
         if isinstance(p, GaussianPixels):
-            return {"Gaussian": jax.scipy.special.ndtr((batch["image"] - p.loc) * jnp.exp(-p.log_std))}
+            return {"Gaussian": jax.scipy.special.ndtr((batch["x"] - p.loc) * jnp.exp(-p.log_std))}
         return {}
 
     return jax.jit(run)

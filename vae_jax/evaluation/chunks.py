@@ -1,4 +1,4 @@
-"""Splits cut anew for programs that hold many codes an image, and the models that such programs can take."""
+"""Splits cut anew for programs that hold many codes per image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.evaluation.likelihood import model_inputs
-from vae_jax.model import Model
 
 # Codes decoded at a time, and their pixels together: the gradient needs every layer of 4000 images of 28 x 28.
 ROWS, PIXELS = 4000, 4000 * 28 * 28
@@ -28,8 +27,8 @@ def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple
     held: dict[str, np.ndarray] = {}
     seen, size = 0, 1
     for raw in batches:
-        n = len(raw["image"])
-        size = at_once(raw["image"].shape[1:], samples)
+        n = len(raw["x"])
+        size = at_once(raw["x"].shape[1:], samples)
         index = np.asarray(raw.get("index", np.arange(seen, seen + n)), np.int32)
         seen += n
         new = {name: np.asarray(value) for name, value in {**model_inputs(raw), "index": index}.items()}
@@ -47,16 +46,3 @@ def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple
 def at_once(image_shape: tuple[int, ...], samples: int) -> int:
     """Returns how many images [H, W, C] are done at a time with so many codes each, to bound memory."""
     return max(1, min(ROWS, PIXELS // math.prod(image_shape)) // samples)
-
-
-def require_density(model: Model, metric: str, *, moves: bool = True) -> None:
-    """Raises InputError for a model without densities of codes and pixels, or, if it `moves`, of codes not in R^D."""
-    if model.joint is None:
-        raise InputError(
-            f"{metric}: this model has no densities p(z) and p(x|z) (a point code, or a loss that is no likelihood); "
-            "take a VAE with a normalised likelihood"
-        )
-    if moves and model.space != "real":
-        raise InputError(
-            f"{metric}: Hamiltonian moves need codes on all of R^D, and this model's are {model.space}; use iwae"
-        )

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import prng
+from vae_jax import prng, spaces
 from vae_jax.errors import InputError
 from vae_jax.evaluation.likelihood import model_inputs
-from vae_jax.model import Model
+from vae_jax.model import Model, features_of
+from vae_jax.spaces import Space
 from vae_jax.train.state import TrainState
 
 Pixels = Literal["mean", "mode", "sample"]
@@ -53,21 +54,23 @@ def encode_all(
     Args:
       model: its pure functions.
       state: a trained state.
-      batches: as for `evaluate`; entries besides `image` and `index` are passed on in `extra`.
+      batches: as for `evaluate`; entries besides `x` and `index` are passed on in `extra`.
       key: if given, also draws z ~ q(z|x), keyed by each example's index.
       report: called with the number of examples done.
 
     Raises:
       InputError: no example.
     """
-    program = _encode_program(model.encode, model.features, key is not None)
+    program = _encode_program(model, key is not None)
     parts: dict[str, list[np.ndarray]] = {}
     seen = 0
     for batch in batches:
-        n = len(batch["image"])
+        n = len(batch["x"])
         index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
         out = program(state, key, model_inputs(batch), index)
-        rest = {f"extra/{name}": value for name, value in batch.items() if name not in ("image", "index")}
+        # Latents of any shape and number of levels become vectors here, and latents again in `decode_all`.
+        out |= {name: spaces.vector(model.about.latents, out[name]) for name in ("mean", "z") if name in out}
+        rest = {f"extra/{name}": value for name, value in batch.items() if name not in ("x", "mask", "index")}
         for name, value in {**out, **rest, "index": index}.items():
             parts.setdefault(name, []).append(np.asarray(value))
         seen += n
@@ -88,12 +91,12 @@ def decode_all(
     pixels: Pixels = "mean",
     key: jax.Array | None = None,
 ) -> np.ndarray:
-    """Returns images float32 [..., H, W, C] for codes [..., D].
+    """Returns data float32 [..., *x.shape] for latents as vectors [..., n].
 
     Args:
       model: its pure functions.
       state: a trained state.
-      z: codes; any leading axes.
+      z: latents as vectors; any leading axes.
       cond: features of the codes of a conditional model (`Codes.cond`), [..., F] with the leading axes of z, or axes
         that broadcast to them.
       pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
@@ -117,7 +120,8 @@ def decode_all(
         index = jnp.arange(start, start + size, dtype=jnp.int32)
         padding = ((0, size - len(part)), (0, 0))
         given = None if told is None else np.pad(told[start : start + size], padding)
-        made = program(state, prng.example_keys(base, index), np.pad(part, padding), given)
+        z_shaped = spaces.shaped(model.about.latents, np.pad(part, padding))
+        made = program(state, prng.example_keys(base, index), z_shaped, given)
         images.append(np.asarray(made)[: len(part)])
     x = np.concatenate(images)
     return x.reshape(*z.shape[:-1], *x.shape[1:])
@@ -133,16 +137,18 @@ def draw(
     temperature: float = 1.0,
     pixels: Pixels = "mean",
 ) -> np.ndarray:
-    """Returns n images float32 [n, H, W, C] from the prior, with the features `cond` [n, F] of a conditional model.
+    """Returns n examples float32 [n, *x.shape] from the prior, with the features `cond` [n, F] of a conditional model.
 
     Without `cond` a conditional model takes the values of its first variable in turn. The noise does not depend on it.
 
     Raises:
       InputError: the model has no prior, or nothing stands for the features that it needs.
     """
-    if model.sample is None:
-        raise InputError("this model has no prior to sample from (an autoencoder); reconstruct or interpolate instead")
-    program = _sample_program(model.sample, n, pixels)
+    if model.prior is None:
+        raise InputError("this model does not provide a prior to sample from; reconstruct or interpolate instead")
+    if cond is None and model.condition is not None and model.condition.default is not None:
+        cond = np.asarray(model.condition.default(n))
+    program = _sample_program(model.prior.sample, model.decode, n, pixels)
     return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32), cond))
 
 
@@ -152,13 +158,14 @@ def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.nda
     Raises:
       InputError: no label can be asked of this model, or it has no such label.
     """
-    if model.features is None or not model.classes:
-        raise InputError("no label can be asked of this model; train one with --model.condition.on label, or m2")
+    classes = 0 if model.condition is None else model.condition.classes
+    if model.condition is None or not classes:
+        raise InputError("this model does not take labels; train one with --model.condition.on label, or m2")
     label = np.asarray(label)
-    if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= model.classes:
-        raise InputError(f"label {label.max()}: the model has {model.classes} labels; use 0 to {model.classes - 1}")
+    if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= classes:
+        raise InputError(f"label {label.max()}: the model has {classes} labels; use 0 to {classes - 1}")
     batch = {"label": jnp.asarray(label, jnp.int32)}
-    return np.asarray(model.features(state.eval_params, state.model_state, batch))
+    return np.asarray(model.condition.features(state.eval_params, state.model_state, batch))
 
 
 def _look(p_x: Any, pixels: Pixels, keys: jax.Array) -> jax.Array:
@@ -167,21 +174,34 @@ def _look(p_x: Any, pixels: Pixels, keys: jax.Array) -> jax.Array:
     return p_x.mode() if pixels == "mode" else p_x.mean()
 
 
+def _encode_program(model: Model, drawn: bool) -> Callable[..., dict[str, Any]]:
+    latents = model.about.latents
+    return _encoder(model.encode, features_of(model), tuple(spaces.leaves(latents)), jax.tree.structure(latents), drawn)
+
+
 @functools.lru_cache(maxsize=32)
-def _encode_program(
-    encode: Callable[..., Any], features: Callable[..., Any] | None, drawn: bool
-) -> Callable[..., dict[str, jax.Array]]:
+def _encoder(
+    encode: Callable[..., Any],
+    features: Callable[..., Any] | None,
+    levels: tuple[Space, ...],
+    structure: Any,
+    drawn: bool,
+) -> Callable[..., dict[str, Any]]:
+    """Returns the compiled encoder; its arguments are what can be hashed of a model."""
+
     def run(state: TrainState, key: jax.Array | None, batch: dict[str, jax.Array], index: jax.Array):
         code = encode(state.eval_params, state.model_state, None, batch)
         out = {"mean": code.z}
         if features is not None:
             out["cond"] = features(state.eval_params, state.model_state, batch)
         if code.posterior is not None:
-            out["log_var"] = jnp.log(code.posterior.variance())
+            variances = [q.variance() for q in structure.flatten_up_to(code.posterior)]
+            out["log_var"] = jnp.log(variances[0] if len(levels) == 1 else jnp.concatenate(variances, -1))
             if drawn:
                 assert key is not None
                 keys = prng.example_keys(prng.site_key(key, "posterior"), index)
-                out["z"] = code.posterior.sample(keys)
+                # The compiler shares the encoder with the mean above.
+                out["z"] = encode(state.eval_params, state.model_state, keys, batch).z
         return out
 
     return jax.jit(run)
@@ -195,10 +215,14 @@ def _decode_program(decode: Callable[..., Any], pixels: Pixels) -> Callable[...,
 
 
 @functools.lru_cache(maxsize=32)
-def _sample_program(sample: Callable[..., Any], n: int, pixels: Pixels) -> Callable[..., jax.Array]:
+def _sample_program(
+    sample: Callable[..., Any], decode: Callable[..., Any], n: int, pixels: Pixels
+) -> Callable[..., jax.Array]:
     def run(state: TrainState, key: jax.Array, temperature: jax.Array, cond: jax.Array | None) -> jax.Array:
         drawn = prng.site_key(key, "prior")
-        p_x = sample(state.eval_params, state.model_state, drawn, n, cond=cond, temperature=temperature)
+        params, model_state = state.eval_params, state.model_state
+        z = sample(params, model_state, drawn, n, cond=cond, temperature=temperature)
+        p_x = decode(params, model_state, z, cond=cond)
         return _look(p_x, pixels, jax.random.split(prng.site_key(key, "pixels"), n))
 
     return jax.jit(run)

@@ -5,7 +5,7 @@ many to test with, where a score tests. A split with fewer is used whole, two th
 says so. On `sprites` every split is a uniform sample of the factor grid; `--split train` has rows enough for the
 papers' 15,000, and the protocol "full" has the whole grid.
 
-A latent variable is a code dimension. One-hot blocks (`Model.blocks`) count as one dimension, the number of the
+A latent variable is a code dimension. One-hot blocks (`Space.variables`) count as one dimension, the number of the
 largest entry; tables keep its values as they are, linear classifiers of `explicitness` and `info_mec` see one column a
 value, and the other scores read it as a number.
 """
@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax import metrics, prng
+from vae_jax import metrics, prng, spaces
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import Codes, encode_all
 from vae_jax.evaluation.likelihood import Estimate, evaluate
+from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.subject import Subject
 
 UDR_ROWS = 1000
@@ -70,10 +71,9 @@ def gather(subject: Subject, metric: str) -> Facts:
       InputError: the data have no factors, or a code is not finite.
     """
     points = subject.settings.points
-    if not subject.source.info.factor_sizes:
-        raise InputError(f"{metric}: the data set {subject.run.config.data.name!r} has no factors; sprites has")
+    require(metric, ("factors",), subject.run.model, subject.source.info)
     codes = drawn(subject, points + points // 2)
-    columns, discrete, first = variables(codes.mean, subject.run.model.blocks)
+    columns, discrete, first = variables(codes.mean, spaces.variables(subject.run.model.about.latents))
     n = len(columns)
     order = np.random.default_rng([subject.seed, 1]).permutation(n)
     train = points if n >= points + points // 2 else n - n // 3
@@ -264,11 +264,11 @@ def udr(subject: Subject) -> dict[str, Estimate]:
     for other in subject.others:
         there = other.config.data
         if (here.name, here.source, here.protocol) != (there.name, there.source, there.protocol) or (
-            other.image_shape != subject.run.image_shape
+            other.spec.x.shape != subject.run.spec.x.shape
         ):
             raise InputError(
-                f"udr: {other.path} has other data ({there.name} {there.protocol}, {other.image_shape}) than "
-                f"{subject.run.path} ({here.name} {here.protocol}, {subject.run.image_shape}); all runs need the same"
+                f"udr: {other.path} has other data ({there.name} {there.protocol}, {other.spec.x.shape}) than "
+                f"{subject.run.path} ({here.name} {here.protocol}, {subject.run.spec.x.shape}); all runs need the same"
             )
         state = other.restore()
         if int(state.step) < other.config.steps:
@@ -278,7 +278,8 @@ def udr(subject: Subject) -> dict[str, Estimate]:
     codes, kls = [], []
     for run, state in models:
         batches = functools.partial(run.chunks, subject.split, rows, subject.batch_size)
-        columns, _, _ = variables(encode_all(run.model, state, batches()).mean, run.model.blocks)
+        mean = encode_all(run.model, state, batches()).mean
+        columns, _, _ = variables(mean, spaces.variables(run.model.about.latents))
         kl = evaluate(run.model, state, batches(), key=prng.site_key(subject.key, "udr")).kl_per_dim
         # Where the rate is no sum over these variables, those that change count.
         known = kl is not None and len(kl) == columns.shape[1]

@@ -14,6 +14,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import draw
+from vae_jax.evaluation.needs import require
 from vae_jax.files import bounded
 
 if TYPE_CHECKING:
@@ -90,11 +91,10 @@ def generate(subject: Subject) -> np.ndarray:
       InputError: the model has no prior, or samples that are not finite.
     """
     model, n = subject.run.model, subject.settings.samples or subject.size
-    if model.sample is None:
-        raise InputError(f"{subject.run.path}: an autoencoder has no prior to generate from")
+    require("generation metrics", ("prior", "images"), model, subject.source.info)
     key = prng.site_key(subject.key, "generation")
     told = None
-    if model.features is not None and subject.codes.cond is not None:
+    if model.condition is not None and subject.codes.cond is not None:
         told = np.resize(subject.codes.cond[subject.mixing], (-(-n // CHUNK) * CHUNK, subject.codes.cond.shape[1]))
     parts = []
     for i, start in enumerate(range(0, n, CHUNK)):
@@ -125,17 +125,17 @@ def extractor(subject: Subject) -> Extractor:
     if path.is_file():
         from vae_jax.evaluation import inception_weights as inception
 
-        extract, frechet = inception.extractor(path, subject.run.image_shape, subject.size)
+        extract, frechet = inception.extractor(path, subject.run.spec.x.shape, subject.size)
         return Extractor(extract, f"inception:{path.name}", frechet)
     run = subject.run.load(asked)
-    embed = run.model.embed
-    if embed is None:
+    if run.model.classifier is None:
         raise InputError(
-            f"--features {asked}: a run of {type(run.config.model).__name__} has no classifier; train one with "
+            f"--features {asked}: its model does not provide a classifier; train one with "
             "`vae-jax train features_mnist`"
         )
-    if tuple(run.image_shape) != tuple(subject.run.image_shape):
-        seen, wanted = ("x".join(map(str, shape)) for shape in (run.image_shape, subject.run.image_shape))
+    embed = run.model.classifier.embed
+    if tuple(run.spec.x.shape) != tuple(subject.run.spec.x.shape):
+        seen, wanted = ("x".join(map(str, shape)) for shape in (run.spec.x.shape, subject.run.spec.x.shape))
         raise InputError(
             f"--features {asked}: a classifier of {seen} images cannot look at {wanted} ones; train one on this run's "
             "data"
@@ -157,7 +157,7 @@ def extractor(subject: Subject) -> Extractor:
 
 @functools.lru_cache(maxsize=8)
 def _program(embed: Callable[..., Any]) -> Callable[..., jax.Array]:
-    return jax.jit(lambda state, x: embed(state.eval_params, state.model_state, {"image": jnp.asarray(x)}))
+    return jax.jit(lambda state, x: embed(state.eval_params, state.model_state, {"x": jnp.asarray(x)}))
 
 
 def read(path: Path) -> tuple[np.ndarray, np.ndarray]:

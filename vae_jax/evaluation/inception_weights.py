@@ -20,9 +20,7 @@ PICKLED = (".pth", ".pt")
 TENSOR = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 
-def extractor(
-    path: Path, image_shape: tuple[int, int, int], images: int
-) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
+def extractor(path: Path, image_shape: tuple[int, ...], images: int) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """Returns the function images [N, H, W, C] -> pool3 features [N, 2048], and what to know of their Frechet distance.
 
     Args:

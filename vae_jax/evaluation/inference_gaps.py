@@ -18,11 +18,12 @@ import numpy as np
 import optax
 
 from vae_jax import distributions as dist
-from vae_jax import prng
+from vae_jax import prng, spaces
 from vae_jax.errors import InputError
-from vae_jax.evaluation.chunks import chunks, require_density
+from vae_jax.evaluation.chunks import chunks
 from vae_jax.evaluation.ladder import chains_of
 from vae_jax.evaluation.likelihood import Estimate
+from vae_jax.evaluation.needs import has_bound, require
 from vae_jax.evaluation.spread import posterior_type
 from vae_jax.evaluation.subject import Subject
 from vae_jax.model import Context, Joint, Model
@@ -67,7 +68,8 @@ def local_bounds(
     Raises:
       InputError: no example.
     """
-    program = _program(model.joint, model.encode, steps, samples)
+    assert model.density is not None
+    program = _program(model.density.joint, model.encode, steps, samples)
     parts, seen = [], 0
     for batch, n in chunks(batches, samples):
         index = jnp.asarray(batch.pop("index"))
@@ -164,11 +166,11 @@ def _local(subject: Subject, metric: str, *, optimise: bool) -> Local:
       InputError: no densities, no posterior, or one that is no diagonal Gaussian where q* is asked for.
     """
     model, s = subject.run.model, subject.settings
-    require_density(model, metric, moves=False)
+    require(metric, ("joint",), model)
     kind = posterior_type(subject)
     if kind is type(None):
         raise InputError(f"{metric}: this model's codes are points, so there is no q(z|x) to lose anything")
-    gaussian = kind is dist.DiagGaussian and model.space == "real"
+    gaussian = kind is dist.DiagGaussian and spaces.is_euclidean(model.about.latents)
     if optimise and not gaussian:
         raise InputError(
             f"{metric}: q* is the best diagonal Gaussian, but this model's q(z|x) is none; ask for inference_gap"
@@ -197,10 +199,10 @@ def _log_p(subject: Subject) -> tuple[np.ndarray, str]:
     """
     model, s = subject.run.model, subject.settings
     found: dict[str, np.ndarray] = {}
-    if model.log_prob_bound is not None:
+    if has_bound(model):
         k = max(s.k or (K,))
         found[f"IW-{k}"] = subject.once(f"iw_{k}", lambda: _importance(subject, k))
-    if model.space == "real":
+    if spaces.is_euclidean(model.about.latents):
         found["AIS"] = chains_of(subject, "inference_gap").log_mean
     best = max(found, key=lambda name: found[name].mean())
     return found[best], best
@@ -208,7 +210,9 @@ def _log_p(subject: Subject) -> tuple[np.ndarray, str]:
 
 def _importance(subject: Subject, k: int) -> np.ndarray:
     """Returns the IW-k bound of each image [N], with the noise of `evaluate`."""
-    program = _bound_program(subject.run.model.log_prob_bound, k)
+    density = subject.run.model.density
+    assert density is not None
+    program = _bound_program(density.bound, k)
     key = prng.site_key(subject.key, "iw")
     parts = []
     for batch, n in chunks(subject.batches(), 64):  # samples are drawn as memory allows, whatever this is

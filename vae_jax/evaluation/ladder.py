@@ -9,8 +9,8 @@ import numpy as np
 
 from vae_jax import prng
 from vae_jax.errors import InputError
-from vae_jax.evaluation.chunks import require_density
 from vae_jax.evaluation.likelihood import Estimate, bits_per_dim
+from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
 from vae_jax.evaluation.subject import Subject
 
@@ -70,13 +70,13 @@ def _arguments(subject: Subject, site: str) -> tuple:
 
 
 def _check(subject: Subject, metric: str) -> None:
-    require_density(subject.run.model, metric)
-    posterior = getattr(subject.run.config.model, "posterior", None)
-    if subject.settings.anneal_from == "prior" or posterior is None:
-        return
-    if posterior.deterministic or not posterior.has_log_prob:
+    model = subject.run.model
+    require(metric, ("joint", "euclidean"), model)
+    assert model.density is not None
+    if subject.settings.anneal_from == "posterior" and not model.density.has_posterior:
         raise InputError(
-            f"{metric}: q(z|x) of this model has no density of a given z to anneal from; use --anneal-from prior"
+            f"{metric}: q(z|x) of this model does not provide the density of a given z to anneal from; "
+            "use --anneal-from prior"
         )
 
 
@@ -103,7 +103,7 @@ def _with_bits(subject: Subject, values: dict[str, np.ndarray]) -> dict[str, Est
     found = {name: Estimate.of(nats) for name, nats in values.items()}
     width = subject.cell_width
     if width is not None:
-        dims = math.prod(subject.run.image_shape)
+        dims = math.prod(subject.run.spec.x.shape)
         for name, nats in values.items():
             found[f"{name}_bits_per_dim"] = Estimate.of(bits_per_dim(nats, dims, width))
     return found

@@ -87,8 +87,8 @@ def walk(
       steps: values of each dimension, S.
       quantiles: take quantiles of the codes instead, 0.5 % to 99.5 %.
       rows: the most dimensions that are moved.
-      blocks: `Model.blocks`. A dimension is a latent variable; a one-hot one goes through its values, and begins anew
-        where there are more steps than values.
+      blocks: `Space.variables` of the latents. A dimension is a latent variable; a one-hot one goes through its
+        values, and begins anew where there are more steps than values.
     """
     mean, std = aggregate(codes)
     if any(size > 1 for size in blocks):

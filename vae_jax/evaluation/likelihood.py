@@ -116,7 +116,7 @@ def evaluate(
     Args:
       model: its pure functions.
       state: a trained state.
-      batches: `{"image": float32 [B, H, W, C], "index": int32 [B]}`; B may change from batch to batch (each size
+      batches: `{"x": float32 [B, *shape], "index": int32 [B]}`; B may change from batch to batch (each size
         compiles once). Without `index` examples are numbered as they come.
       key: of all noise, consumed.
       k: importance samples, one bound `iw_<k>` each.
@@ -133,15 +133,18 @@ def evaluate(
     """
     if any(n < 1 for n in k) or limit < 0:
         raise InputError(f"k and limit: {k} and {limit}; every k must be 1 or more, limit 0 (all) or more")
-    if k and model.log_prob_bound is None:
-        raise InputError(f"iw_{k[0]}: this model has no prior, so no bound on log p(x); leave k out")
-    program = _program(model.terms, model.encode, model.log_prob_bound, tuple(dict.fromkeys(k)))
+    bound = None if model.density is None else model.density.bound
+    if k and bound is None:
+        raise InputError(f"iw_{k[0]}: this model does not provide a bound on log p(x); leave k out")
+    program = _program(
+        model.terms, model.encode, bound, jax.tree.structure(model.about.latents), tuple(dict.fromkeys(k))
+    )
     totals = _Totals()
     dims, seen = 0, 0
     for batch in first(batches, limit or None):
-        n = len(batch["image"])
+        n = len(batch["x"])
         index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
-        dims = math.prod(batch["image"].shape[1:])
+        dims = math.prod(batch["x"].shape[1:])
         totals.add(program(state, key, model_inputs(batch), index))
         seen += n
         report(seen)
@@ -156,7 +159,7 @@ def first(batches: Iterable[Mapping[str, Any]], limit: int | None) -> Iterator[d
     if left <= 0:
         return
     for raw in batches:
-        n = len(raw["image"])
+        n = len(raw["x"])
         yield dict(raw) if n <= left else {name: value[: int(left)] for name, value in raw.items()}
         left -= n
         if left <= 0:
@@ -165,25 +168,38 @@ def first(batches: Iterable[Mapping[str, Any]], limit: int | None) -> Iterator[d
 
 def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what a model may read of a batch: the image, and label, factors and condition where they are there."""
-    return {name: batch[name] for name in ("image", "label", "factors", "cond") if name in batch}
+    return {name: batch[name] for name in ("x", "mask", "label", "factors", "cond") if name in batch}
 
 
 @functools.lru_cache(maxsize=32)
-def _program(terms, encode, bound, ks: tuple[int, ...]) -> Callable[..., dict[str, jax.Array]]:
+def _program(terms, encode, bound, structure, ks: tuple[int, ...]) -> Callable[..., dict[str, jax.Array]]:
     """Returns the jitted per-example numbers of a batch, compiled once a model and batch shape."""
 
     def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
         ctx = Context(state.step, index, state.hyper, train=False)
         params, model_state = state.eval_params, state.model_state
-        out = dict(terms(params, model_state, key, batch, ctx))
+        out = _flat(terms(params, model_state, key, batch, ctx))
         code = encode(params, model_state, None, batch)
         if code.posterior is not None:
-            out["code"] = expected_code(code.posterior)  # the compiler shares the encoder with `terms`
+            # The compiler shares the encoder with `terms`.
+            codes = [expected_code(q) for q in structure.flatten_up_to(code.posterior)]
+            out["code"] = codes[0] if len(codes) == 1 else jnp.concatenate(codes, -1)
         for n in ks:
             out[f"iw_{n}"] = bound(params, model_state, prng.site_key(key, "iw"), batch, ctx, n)
         return out
 
     return jax.jit(run)
+
+
+def _flat(terms: Mapping[str, Any]) -> dict[str, jax.Array]:
+    """Returns the terms with those of several levels by name: `kl/z1`, `kl/z2`."""
+    out: dict[str, jax.Array] = {}
+    for name, value in terms.items():
+        if isinstance(value, Mapping):
+            out |= {f"{name}/{level}": inner for level, inner in value.items()}
+        else:
+            out[name] = value
+    return out
 
 
 class _Totals:

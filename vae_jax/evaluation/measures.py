@@ -7,10 +7,13 @@ import importlib
 from collections.abc import Callable
 from typing import NamedTuple
 
+from vae_jax.data.source import Info
 from vae_jax.errors import InputError
+from vae_jax.evaluation import needs
 from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
+from vae_jax.model import Model
 
 
 class Measure(NamedTuple):
@@ -21,7 +24,8 @@ class Measure(NamedTuple):
       meaning: one line for `vae-jax list metrics`, with the unit.
       reference: where it comes from.
       group: a name that stands for every measure of its kind.
-      reads: what its numbers depend on: fields of `Settings`, and `others` if it looks at further runs.
+      reads: what its numbers depend on: fields of `Settings`, and `others` if it reads further runs.
+      needs: what the model and its data must provide (keys of `needs.NEEDS`).
     """
 
     home: str
@@ -29,6 +33,7 @@ class Measure(NamedTuple):
     reference: str
     group: str
     reads: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
 
 
 CHAINS = ("chains", "temperatures", "leapfrog", "anneal_from")
@@ -43,6 +48,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1611.04273",
         "likelihood",
         CHAINS,
+        needs=("joint", "euclidean"),
     ),
     "bdmc": Measure(
         "vae_jax.evaluation.ladder:measure_bdmc",
@@ -50,30 +56,35 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1511.02543",
         "likelihood",
         CHAINS,
+        needs=("joint", "euclidean"),
     ),
     "mutual_information": Measure(
         "vae_jax.evaluation.spread:mutual_information",
         "I(x; z) over the images that are measured, at most the logarithm of their number, nats",
         "Hoffman and Johnson 2016",
         "information",
+        needs=("joint", "one prior"),
     ),
     "aggregate_kl": Measure(
         "vae_jax.evaluation.spread:aggregate_kl",
         "KL of the aggregate posterior of all images from the prior, nats",
         "Hoffman and Johnson 2016",
         "information",
+        needs=("joint", "one prior"),
     ),
     "total_correlation": Measure(
         "vae_jax.evaluation.spread:total_correlation",
         "KL of the aggregate posterior from the product of its dimensions, nats",
         "arXiv:1802.04942",
         "information",
+        needs=("joint", "one prior"),
     ),
     "dimension_kl": Measure(
         "vae_jax.evaluation.spread:dimension_kl",
         "KL of the aggregate posterior from the prior by dimension, summed, nats",
         "arXiv:1802.04942",
         "information",
+        needs=("joint", "one prior"),
     ),
     "inference_gap": Measure(
         "vae_jax.evaluation.inference_gaps:inference_gap",
@@ -81,6 +92,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1801.03558",
         "gaps",
         ("k", *CHAINS, *LOCAL),
+        needs=("joint",),
     ),
     "approximation_gap": Measure(
         "vae_jax.evaluation.inference_gaps:approximation_gap",
@@ -88,6 +100,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1801.03558",
         "gaps",
         ("k", *CHAINS, *LOCAL),
+        needs=("joint", "euclidean"),
     ),
     "amortisation_gap": Measure(
         "vae_jax.evaluation.inference_gaps:amortisation_gap",
@@ -95,6 +108,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1801.03558",
         "gaps",
         LOCAL,
+        needs=("joint", "euclidean"),
     ),
     "frechet_distance": Measure(
         "vae_jax.evaluation.generation:measure_frechet",
@@ -129,12 +143,14 @@ MEASURES: dict[str, Measure] = {
         "structural similarity of images and mean reconstructions, at most 1; data range 1",
         "Wang et al. 2004",
         "reconstruction",
+        needs=("images",),
     ),
     "ms_ssim": Measure(
         "vae_jax.evaluation.similarity:measure_ms_ssim",
         "the same over as many of five scales as fit",
         "Wang et al. 2003",
         "reconstruction",
+        needs=("images",),
     ),
     "calibration": Measure(
         "vae_jax.evaluation.calibration:measure",
@@ -147,24 +163,28 @@ MEASURES: dict[str, Measure] = {
         "k-means on mean codes against labels: accuracy (Hungarian matching), NMI, ARI",
         "Kuhn 1955; Hubert and Arabie 1985",
         "representation",
+        needs=("labels",),
     ),
     "probe_svm": Measure(
         "vae_jax.evaluation.classification:probe_svm",
         "accuracy of a Gaussian-kernel SVM that knows the codes of the labelled training examples",
         "M1 of arXiv:1406.5298",
         "probe",
+        needs=("labels",),
     ),
     "probe_logistic": Measure(
         "vae_jax.evaluation.classification:probe_logistic",
         "accuracy of logistic regression on the same codes",
         "M1 of arXiv:1406.5298",
         "probe",
+        needs=("labels",),
     ),
     "knn": Measure(
         "vae_jax.evaluation.classification:knn",
         "accuracy of the 5 nearest codes of labelled training examples",
         "Cover and Hart 1967",
         "probe",
+        needs=("labels",),
     ),
     "anomaly": Measure(
         "vae_jax.evaluation.anomaly:measure",
@@ -172,6 +192,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1810.01392, arXiv:2003.02977",
         "detection",
         ("outliers", "outlier_k", "regret_steps", "others"),
+        needs=("bound",),
     ),
     "mig": Measure(
         "vae_jax.evaluation.disentanglement:mig",
@@ -179,6 +200,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.04942",
         "disentanglement",
         ("points", "bins"),
+        needs=("factors",),
     ),
     "rmig": Measure(
         "vae_jax.evaluation.disentanglement:rmig",
@@ -186,6 +208,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1908.09961",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "jemmig": Measure(
         "vae_jax.evaluation.disentanglement:jemmig",
@@ -193,6 +216,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1908.09961",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "sap": Measure(
         "vae_jax.evaluation.disentanglement:sap",
@@ -200,6 +224,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1711.00848",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "dci": Measure(
         "vae_jax.evaluation.disentanglement:dci",
@@ -207,6 +232,7 @@ MEASURES: dict[str, Measure] = {
         "Eastwood and Williams 2018",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "dci_linear": Measure(
         "vae_jax.evaluation.disentanglement:dci_linear",
@@ -214,6 +240,7 @@ MEASURES: dict[str, Measure] = {
         "Eastwood and Williams 2018",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "betavae_score": Measure(
         "vae_jax.evaluation.disentanglement:betavae_score",
@@ -221,6 +248,7 @@ MEASURES: dict[str, Measure] = {
         "Higgins et al. 2017",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "factorvae_score": Measure(
         "vae_jax.evaluation.disentanglement:factorvae_score",
@@ -228,6 +256,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.05983",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "modularity": Measure(
         "vae_jax.evaluation.disentanglement:modularity",
@@ -235,6 +264,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.05312",
         "disentanglement",
         ("points", "bins"),
+        needs=("factors",),
     ),
     "explicitness": Measure(
         "vae_jax.evaluation.disentanglement:explicitness",
@@ -242,6 +272,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.05312",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "irs": Measure(
         "vae_jax.evaluation.disentanglement:irs",
@@ -249,6 +280,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1811.00007",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "info_mec": Measure(
         "vae_jax.evaluation.disentanglement:info_mec",
@@ -256,6 +288,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:2305.18378",
         "disentanglement",
         ("points",),
+        needs=("factors",),
     ),
     "udr": Measure(
         "vae_jax.evaluation.disentanglement:udr",
@@ -316,11 +349,19 @@ def check_read(asked: tuple[str, ...], settings: Settings, others: bool) -> None
             )
 
 
+def lacking(name: str, model: Model, info: Info) -> str:
+    """Returns why a measure cannot be made of a model and its data; "" where nothing is known against it."""
+    return needs.lacking(name, MEASURES[name].needs, model, info)
+
+
 def measure(names: tuple[str, ...], subject: Subject) -> tuple[dict[str, Estimate], dict[str, str]]:
-    """Returns the metrics of the measures asked for, and for each that was refused the reason."""
+    """Returns the metrics of the requested measures, and for each that was refused the reason."""
     metrics: dict[str, Estimate] = {}
     refused: dict[str, str] = {}
     for name in names:
+        if reason := lacking(name, subject.run.model, subject.source.info):
+            refused[name] = reason
+            continue
         module, _, attribute = MEASURES[name].home.partition(":")
         function: Callable[[Subject], dict[str, Estimate]] = getattr(importlib.import_module(module), attribute)
         try:

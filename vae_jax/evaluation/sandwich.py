@@ -14,7 +14,8 @@ from scipy.special import logsumexp
 
 from vae_jax import prng
 from vae_jax.evaluation.ais import Annealed, ais, sigmoid_temperatures, tune
-from vae_jax.evaluation.chunks import chunks, require_density
+from vae_jax.evaluation.chunks import chunks
+from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.settings import Settings
 from vae_jax.model import Joint, Model
 from vae_jax.train.state import TrainState
@@ -101,12 +102,13 @@ def sandwiched(
 
 
 def _run(what, model, state, batches, key, settings, report) -> list[Chains]:
-    require_density(model, "ais")
+    require("ais", ("joint", "euclidean"), model)
+    assert model.density is not None
     settings.check("chains", "temperatures", "leapfrog")
     found: list[list[Annealed]] = []
     seen = 0
     shape = (settings.chains, settings.temperatures, settings.leapfrog, settings.anneal_from)
-    program = _program(model.joint, model.encode, what, *shape)
+    program = _program(model.density.joint, model.encode, what, *shape)
     for batch, n in chunks(batches, settings.chains):
         index = jnp.asarray(batch.pop("index"))
         out = jax.device_get(program(state, key, batch, index))

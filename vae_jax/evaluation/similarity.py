@@ -63,7 +63,7 @@ _ms_ssim = jax.jit(losses.ms_ssim)
 
 def measure_ssim(subject: Subject) -> dict[str, Estimate]:
     """Returns the metric `ssim` of a run: images against the mean images of their mean codes."""
-    window = losses.plan(*subject.run.image_shape[:2])[0]
+    window = losses.plan(*subject.run.spec.x.shape[:2])[0]
     subject.protocol["ssim"] = (
         f"Gaussian window of {window}x{window}, sd 1.5, data range 1; mean image of the mean code"
     )
@@ -72,7 +72,7 @@ def measure_ssim(subject: Subject) -> dict[str, Estimate]:
 
 def measure_ms_ssim(subject: Subject) -> dict[str, Estimate]:
     """Returns the metric `ms_ssim` of a run: images against the mean images of their mean codes."""
-    window, weights = losses.plan(*subject.run.image_shape[:2])
+    window, weights = losses.plan(*subject.run.spec.x.shape[:2])
     subject.protocol["ms_ssim"] = (
         f"{len(weights)} of 5 scales fit, weights {', '.join(f'{w:.3f}' for w in weights)}; window {window}x{window}, "
         "data range 1; mean image of the mean code"

@@ -17,6 +17,7 @@ from vae_jax.distributions.separable import SEPARABLE
 from vae_jax.errors import InputError
 from vae_jax.evaluation.information import Information, decompose
 from vae_jax.evaluation.likelihood import Estimate, model_inputs
+from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.subject import Subject
 
 
@@ -55,13 +56,11 @@ def information(subject: Subject, metric: str) -> Information:
       InputError: the model has no prior, a prior that depends on a condition, or posteriors that are no diagonal
         Gaussians.
     """
-    model, config = subject.run.model, subject.run.config.model
-    if model.joint is None:
-        raise InputError(f"{metric}: this model has no density of codes p(z); take a VAE")
-    if getattr(getattr(config, "prior", None), "conditional", False):
-        raise InputError(f"{metric}: the prior of this model depends on the condition, so one q(z) has none beside it")
+    require(metric, ("joint", "one prior"), subject.run.model)
     if posterior_type(subject) is not DiagGaussian:
-        raise InputError(f"{metric}: only of diagonal Gaussian posteriors, which this model has not; ask for elbo,iwae")
+        raise InputError(
+            f"{metric}: needs a diagonal Gaussian q(z|x), which this model does not provide; request elbo,iwae instead"
+        )
     n = subject.size
     subject.protocol[metric] = {
         "images": n,
@@ -88,7 +87,9 @@ def posterior_type(subject: Subject) -> type:
 
 
 def _information(subject: Subject) -> Information:
-    program = _program(subject.run.model.encode, subject.run.model.joint)
+    density = subject.run.model.density
+    assert density is not None
+    program = _program(subject.run.model.encode, density.joint)
     key = prng.site_key(prng.site_key(subject.key, "codes"), "posterior")
     parts: list[dict[str, np.ndarray]] = []
     for batch in subject.batches():

@@ -12,6 +12,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import Codes, decode_all, encode_all
+from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def cell_width(run: Run, split: str) -> float | None:
     binary = data.binarize != "none" or values == "binary"
     levels = 2 if binary else 256 if values == "grey" else None
     dequantized = data.dequantize and data.binarize == "none"
-    return run.config.model.likelihood.cell_width(levels, dequantized)
+    return run.model.about.likelihood.cell_width(levels, dequantized)
 
 
 @dataclass
@@ -143,7 +144,7 @@ class Subject:
     @functools.cached_property
     def images(self) -> np.ndarray:
         """The images that are measured, float32 [N, H, W, C]."""
-        return np.concatenate([np.asarray(batch["image"]) for batch in self.batches()])
+        return np.concatenate([np.asarray(batch["x"]) for batch in self.batches()])
 
     @functools.cached_property
     def reconstructions(self) -> np.ndarray:
@@ -166,8 +167,7 @@ class Subject:
         Raises:
           InputError: the data have none.
         """
-        if "label" not in self.codes.extra:
-            raise InputError(f"{metric}: the data set {self.run.config.data.name!r} has no labels")
+        require(metric, ("labels",), self.run.model, self.source.info)
         return self.codes.extra["label"]
 
     def factors(self, metric: str) -> np.ndarray:
@@ -176,6 +176,5 @@ class Subject:
         Raises:
           InputError: the data have none.
         """
-        if "factors" not in self.codes.extra:
-            raise InputError(f"{metric}: the data set {self.run.config.data.name!r} has no factors; sprites has")
+        require(metric, ("factors",), self.run.model, self.source.info)
         return self.codes.extra["factors"]

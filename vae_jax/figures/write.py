@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from vae_jax import spaces
 from vae_jax.evaluation import latents
 from vae_jax.evaluation.codes import decode_all, draw, encode_all, label_features
 from vae_jax.evaluation.likelihood import evaluate
@@ -55,11 +56,11 @@ def write_all(
     shown = min(32, result.n)
     cond = codes.cond
     made = decode_all(model, state, codes.mean[:shown], cond=None if cond is None else cond[:shown])
-    walk = latents.walk(codes, result.kl_per_dim, prior=prior, blocks=model.blocks)
+    walk = latents.walk(codes, result.kl_per_dim, prior=prior, blocks=spaces.variables(model.about.latents))
     middle = None if cond is None else cond[latents.centre(codes)]
     found: dict[str, Figure] = {
         "reconstructions": pairs(
-            np.asarray(batch["image"])[:shown],
+            np.asarray(batch["x"])[:shown],
             made,
             title=f"{head}reconstructions, PSNR {psnr:.1f} dB (mean of {result.n})",
         ),
@@ -68,28 +69,29 @@ def write_all(
         ),
         "loss_curves": curves({title: read_metrics(run_path)}, title=title),
     }
-    if model.sample is not None:
+    classes = 0 if model.condition is None else model.condition.classes
+    if model.prior is not None:
         # Classes are cycled; any other condition is that of the images at hand.
-        told = None if cond is None or model.classes else np.resize(cond, (64, cond.shape[-1]))
+        told = None if cond is None or classes else np.resize(cond, (64, cond.shape[-1]))
         images = draw(model, state, jax.random.key(0), 64, cond=told)
         found["samples"] = grid(fold(images, 8), title=f"{head}samples, E[x|z] with z ~ p(z)")
-        if model.classes:
-            found["class_grid"] = class_grid(model, state, f"{head}one class a row, one code a column")
+        if classes:
+            found["class_grid"] = class_grid(model, state, f"{head}one class per row, one code per column", classes)
     if result.kl_per_dim is not None and result.mean_variance is not None:
         found["kl_per_dim"] = kl_chart(result.kl_per_dim, result.mean_variance, title=title)
-    if codes.mean.shape[-1] == 2 and model.sample is not None:
+    if codes.mean.shape[-1] == 2 and model.prior is not None:
         found["manifold"] = manifold(model, state, f"{head}decoded latent plane", prior or (0.0, 1.0), cond=middle)
     return [save(figure, folder / f"{name}.png") for name, figure in found.items()]
 
 
-def class_grid(model: Model, state: TrainState, title: str, columns: int = 10, most: int = 20) -> Figure:
+def class_grid(model: Model, state: TrainState, title: str, classes: int, columns: int = 10, most: int = 20) -> Figure:
     """Returns samples of each class (of the first 20), from the same noise in every row."""
-    classes = range(min(model.classes, most))
+    shown = range(min(classes, most))
     rows = [
         draw(model, state, jax.random.key(0), columns, cond=label_features(model, state, np.full(columns, c)))
-        for c in classes
+        for c in shown
     ]
-    return grid(np.stack(rows), title=title, rows=[str(c) for c in classes], ylabel="class")
+    return grid(np.stack(rows), title=title, rows=[str(c) for c in shown], ylabel="class")
 
 
 def manifold(

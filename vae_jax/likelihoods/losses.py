@@ -118,7 +118,7 @@ class MsSsimPixels(NamedTuple):
 class MsSsim(PixelLikelihood):
     """1 - MS-SSIM as the distortion, a loss and no density: no bound on log p(x) (arXiv:1511.06409)."""
 
-    normalised: ClassVar[bool] = False
+    normalized: ClassVar[bool] = False
 
     weight: float = 1.0
     """Weight of 1 - MS-SSIM a sub-pixel, so that its sum weighs like that of other pixel losses."""

@@ -25,10 +25,10 @@ class PixelLikelihood:
       support: the range of x, checked once against the data before training.
       closed: whether the ends of `support` belong to it.
       levels: number of values of x, evenly spaced over [0, 1], that have a mass; None for a density.
-      normalised: whether it is a density (or mass function) of x; False for losses such as MS-SSIM.
+      normalized: whether it is a density (or mass function) of x; False for losses such as MS-SSIM.
     """
 
-    normalised: ClassVar[bool] = True
+    normalized: ClassVar[bool] = True
     closed: ClassVar[bool] = True
     levels: ClassVar[int | None] = None
 
@@ -46,11 +46,16 @@ class PixelLikelihood:
         Returns:
           1 for masses of the data's values, 1/256 for a density of dequantised data, else None.
         """
-        if not self.normalised or levels is None:
+        if not self.normalized or levels is None:
             return None
         if self.levels is not None:
             return 1.0 if not dequantized and levels <= self.levels else None
         return 1.0 / 256.0 if dequantized else None
+
+    def gives(self) -> frozenset[str]:
+        """Returns the properties that other components may need (see `options.needs`)."""
+        given = {"normalized": self.normalized, "no running state": not self.init_state()}
+        return frozenset(name for name, it_does in given.items() if it_does)
 
     def outputs(self, channels: int) -> int:
         """Returns the number of decoder output channels for images of `channels` channels."""

@@ -131,7 +131,7 @@ def jemmig(
     resamples: int = tables.RESAMPLES,
     seed: int = 0,
 ) -> Gap:
-    """Joint entropy minus MIG, normalised: also asks that the best code knows nothing but its factor.
+    """Joint entropy minus MIG, normalized: also asks that the best code knows nothing but its factor.
 
         JEMMIG = 1/F sum_k (H(z_*, y_k) - I(z_*; y_k) + I(z_(2); y_k)) / (H(y_k) + ln A),   * = argmax_d I(z_d; y_k)
 
@@ -206,7 +206,7 @@ def _soft(
     widths: Sequence[int],
     edges: np.ndarray,
 ) -> Callable[[slice], np.ndarray]:
-    """Returns the memberships under N(mean, var): its density at the centres of the bins, normalised over them."""
+    """Returns the memberships under N(mean, var): its density at the centres of the bins, normalized over them."""
     centres = (edges[:-1] + edges[1:]) / 2
     first = np.concatenate([[0], np.cumsum(widths)])
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from vae_jax import likelihoods, networks, prng
-from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Metrics, Model, Params, State
+from vae_jax.model import About, Aux, Batch, Context, Encoding, Metrics, Model, Params, State
+from vae_jax.spaces import Real
+from vae_jax.spec import DataSpec
 
 
 @dataclass(frozen=True)
@@ -32,81 +36,105 @@ class Autoencoder:
     def check(self) -> None:
         """Every combination works."""
 
-    def build(self, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS) -> Model:
-        """Returns the model for images [H, W, C]; `facts` are not needed.
+    def build(self, spec: DataSpec) -> Model:
+        """Returns the model: loss = -log p(x | z = f(x~)), x~ the corrupted x.
+
+        Args:
+          spec: the data.
+
+        Returns:
+          a Model with one parameter group, `vae`, and no further capability: there is no prior.
 
         Raises:
-          InputError: the network cannot take this image size.
+          InputError: the network cannot take these data.
         """
-        del facts
-        return autoencoder(self, image_shape)
+        shape, dtype = spec.x.shape, jnp.dtype(self.precision)
+        self.network.check(spec.x)
+        encoder = self.network.encoder(self.latent_dim, dtype)
+        decoder = self.network.decoder((*shape[:-1], self.likelihood.outputs(shape[-1])), dtype)
+        parts = Parts(self, encoder, decoder)
+        return Model(
+            init=partial(init, parts),
+            loss=partial(loss, parts),
+            terms=partial(terms, parts),
+            encode=partial(encode, parts),
+            decode=partial(decode, parts),
+            about=About(spec, Real((self.latent_dim,)), self.likelihood),
+        )
 
 
-def autoencoder(config: Autoencoder, image_shape: tuple[int, int, int]) -> Model:
-    """Returns the pure functions of a deterministic autoencoder: loss = -log p(x | z = f(x~)), x~ the corrupted x.
+@dataclass(frozen=True)
+class Parts:
+    """The components bound to the data: modules x -> z [B, D] and z -> the numbers that p(x|z) is made of."""
 
-    Args:
-      config: the components.
-      image_shape: (H, W, C) of the data.
+    config: Autoencoder
+    encoder: nn.Module
+    decoder: nn.Module
 
-    Returns:
-      a Model with one parameter group, `vae`; no `sample` and no `log_prob_bound`, as there is no prior.
 
-    Raises:
-      InputError: the network cannot take this image size.
-    """
-    config.network.check(image_shape)
-    dtype = jnp.dtype(config.precision)
-    likelihood = config.likelihood
-    encoder = config.network.encoder(config.latent_dim, dtype)
-    decoder = config.network.decoder((*image_shape[:2], likelihood.outputs(image_shape[-1])), dtype)
+def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
+    """Returns the parameters, in the one group `vae`, and the likelihood's running state."""
+    z = jnp.zeros((1, parts.config.latent_dim))
+    group = {
+        "encoder": parts.encoder.init(prng.site_key(key, "encoder"), batch["x"][:1])["params"],
+        "decoder": parts.decoder.init(prng.site_key(key, "decoder"), z)["params"],
+        "likelihood": parts.config.likelihood.init_params(),
+    }
+    return {"vae": {k: v for k, v in group.items() if v}}, {"likelihood": parts.config.likelihood.init_state()}
 
-    def init(key: jax.Array, batch: Batch) -> tuple[Params, State]:
-        z = jnp.zeros((1, config.latent_dim))
-        group = {
-            "encoder": encoder.init(prng.site_key(key, "encoder"), batch["image"][:1])["params"],
-            "decoder": decoder.init(prng.site_key(key, "decoder"), z)["params"],
-            "likelihood": likelihood.init_params(),
-        }
-        return {"vae": {k: v for k, v in group.items() if v}}, {"likelihood": likelihood.init_state()}
 
-    def code(params: Params, x: jax.Array) -> jax.Array:
-        return jnp.asarray(encoder.apply({"params": params["vae"]["encoder"]}, x), jnp.float32)
+def code(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
+    """Returns z = f(x), float32 [B, D]."""
+    return jnp.asarray(parts.encoder.apply({"params": params["vae"]["encoder"]}, x), jnp.float32)
 
-    def outputs(params: Params, z: jax.Array) -> jax.Array:
-        return jnp.asarray(decoder.apply({"params": params["vae"]["decoder"]}, z), jnp.float32)
 
-    def decode(params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
-        del cond
-        return likelihood.build(outputs(params, z), params["vae"].get("likelihood", {}), state["likelihood"])
+def outputs(parts: Parts, params: Params, z: jax.Array) -> jax.Array:
+    """Returns what the decoder gives, float32 [N, *x.shape[:-1], outputs]."""
+    return jnp.asarray(parts.decoder.apply({"params": params["vae"]["decoder"]}, z), jnp.float32)
 
-    def corrupt(key: jax.Array, x: jax.Array, ctx: Context) -> jax.Array:
-        keys = prng.example_keys(prng.site_key(key, "corruption"), ctx.index)
-        if config.corruption == "gaussian":
-            return x + config.corruption_level * prng.normal(keys, x.shape[1:])
-        if config.corruption == "mask":
-            return jnp.where(prng.uniform(keys, x.shape[1:]) < config.corruption_level, 0.0, x)
-        return x
 
-    def loss(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> tuple[jax.Array, Aux]:
-        x = batch["image"]
-        if ctx.train:
-            out, extra = outputs(params, code(params, corrupt(key, x, ctx))), params["vae"].get("likelihood", {})
-            p_x, like_state = likelihood.fit(out, x, extra, state["likelihood"], ctx.axis_name)
-        else:
-            p_x, like_state = decode(params, state, code(params, x)), state["likelihood"]
-        value = jnp.mean(-p_x.log_prob(x))
-        metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(p_x.mean() - x))}
-        return value, Aux({"likelihood": like_state}, metrics)
+def decode(parts: Parts, params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
+    """Returns p(x|z) of codes [N, D]."""
+    del cond
+    mine = params["vae"].get("likelihood", {})
+    return parts.config.likelihood.build(outputs(parts, params, z), mine, state["likelihood"])
 
-    def terms(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
-        del key, ctx
-        p_x = decode(params, state, code(params, batch["image"]))
-        error = jnp.mean(jnp.square(p_x.mean() - batch["image"]), axis=(1, 2, 3))
-        return {"distortion": -p_x.log_prob(batch["image"]), "mse": error}
 
-    def encode(params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
-        del state, keys
-        return Encoding(code(params, batch["image"]))
+def corrupt(parts: Parts, key: jax.Array, x: jax.Array, ctx: Context) -> jax.Array:
+    """Returns x~, keyed per example."""
+    c, keys = parts.config, prng.example_keys(prng.site_key(key, "corruption"), ctx.index)
+    if c.corruption == "gaussian":
+        return x + c.corruption_level * prng.normal(keys, x.shape[1:])
+    if c.corruption == "mask":
+        return jnp.where(prng.uniform(keys, x.shape[1:]) < c.corruption_level, 0.0, x)
+    return x
 
-    return Model(init, loss, terms, encode, decode)
+
+def loss(
+    parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context
+) -> tuple[jax.Array, Aux]:
+    """Returns the mean of -log p(x | f(x~)), the likelihood's new state, and what is logged."""
+    x, likelihood = batch["x"], parts.config.likelihood
+    if ctx.train:
+        out, mine = outputs(parts, params, code(parts, params, corrupt(parts, key, x, ctx))), params["vae"]
+        p_x, like_state = likelihood.fit(out, x, mine.get("likelihood", {}), state["likelihood"], ctx.axis_name)
+    else:
+        p_x, like_state = decode(parts, params, state, code(parts, params, x)), state["likelihood"]
+    value = jnp.mean(-p_x.log_prob(x))
+    metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(p_x.mean() - x))}
+    return value, Aux({"likelihood": like_state}, metrics)
+
+
+def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
+    """Returns distortion and squared error of each example."""
+    del key, ctx
+    x = batch["x"]
+    p_x = decode(parts, params, state, code(parts, params, x))
+    error = jnp.mean(jnp.square(p_x.mean() - x), axis=tuple(range(1, x.ndim)))
+    return {"distortion": -p_x.log_prob(x), "mse": error}
+
+
+def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
+    """Returns the codes; there is no posterior to draw from."""
+    del state, keys
+    return Encoding(code(parts, params, batch["x"]))

@@ -1,4 +1,4 @@
-"""Conditioning: what a model is told about an example besides its image."""
+"""Conditioning: what a model is conditioned on besides the data themselves."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.errors import InputError
-from vae_jax.model import Facts, FeaturesFn, Params, State
+from vae_jax.model import ConditionFns, Params, State
+from vae_jax.spec import DataSpec
+
+# `Condition.on` -> the entry of the batch that the features are made of.
+ENTRIES = {"label": "label", "factors": "factors", "vector": "cond"}
 
 
 @dataclass(frozen=True)
 class Condition:
     """Conditional VAE: encoder and decoder (and a conditional prior) take `cond` (Sohn et al. 2015).
 
-    The features are appended to the image as constant channels (encoder) and to the code (decoder), so every network
-    can be conditioned.
+    The features are appended to x on its last axis (encoder), as constant channels of an image, and to the code
+    (decoder), so every network can be conditioned.
     """
 
     on: Literal["none", "label", "factors", "vector"] = "none"
@@ -28,38 +32,45 @@ class Condition:
     decoder: bool = True
     """Give it to the decoder: p(x|z, c)."""
 
-    def check(self, facts: Facts) -> None:
-        """Raises InputError if the data do not have what is asked for."""
-        if self.on == "label" and not facts.classes:
+    def check(self, spec: DataSpec) -> None:
+        """Raises InputError if the data do not have what the model is conditioned on."""
+        if self.on == "label" and not spec.classes:
             raise InputError("model.condition.on: label, but the data have no labels; use none, or data with labels")
-        if self.on == "factors" and not facts.factors:
+        if self.on == "factors" and not spec.factors:
             raise InputError("model.condition.on: factors, but the data have no factors; use none, or sprites")
-        if self.on == "vector" and not facts.cond:
+        if self.on == "vector" and not spec.cond:
             raise InputError("model.condition.on: vector, but the data have none; save an array `cond` in the .npz")
 
-    def function(self, facts: Facts) -> FeaturesFn | None:
-        """Returns `Model.features`; None without a condition."""
+    def gives(self) -> frozenset[str]:
+        """Returns the properties that other components may need (see `options.needs`)."""
+        return frozenset({"no condition" if self.on == "none" else "condition"})
+
+    def functions(self, spec: DataSpec) -> ConditionFns | None:
+        """Returns the capability `Model.condition`; None without a condition."""
 
         def features(params: Params, state: State, batch: Mapping[str, Any]) -> jax.Array:
             del params, state
-            found = self.features(batch, facts)
+            found = self.features(batch, spec)
             assert found is not None
             return found
 
-        return None if self.on == "none" else features
+        if self.on == "none":
+            return None
+        classes = spec.classes if self.on == "label" else 0
+        return ConditionFns(features, ENTRIES[self.on], classes, lambda n: self.default(n, spec))
 
-    def default(self, n: int, facts: Facts) -> jax.Array:
+    def default(self, n: int, spec: DataSpec) -> jax.Array:
         """Returns features [n, F] to sample with: they cycle through the values of the first variable, others at 0.
 
         Raises:
-          InputError: nothing stands for a vector.
+          InputError: no vector can be chosen in its place.
         """
         if self.on == "vector":
             raise InputError("this model is conditioned on a vector, which must be given (--cond)")
-        sizes = (facts.classes,) if self.on == "label" else facts.factors
+        sizes = (spec.classes,) if self.on == "label" else spec.factors
         return one_hot(jnp.zeros((n, len(sizes)), jnp.int32).at[:, 0].set(jnp.arange(n) % sizes[0]), sizes)
 
-    def features(self, batch: Mapping[str, Any], facts: Facts) -> jax.Array | None:
+    def features(self, batch: Mapping[str, Any], spec: DataSpec) -> jax.Array | None:
         """Returns the features [B, F] of a batch: one-hot vectors side by side, or the vector; None without condition.
 
         Raises:
@@ -67,20 +78,21 @@ class Condition:
         """
         if self.on == "none":
             return None
-        name = {"label": "label", "factors": "factors", "vector": "cond"}[self.on]
+        name = ENTRIES[self.on]
         if name not in batch:
             raise InputError(f"this model is conditioned on {name}, which these images come without; add them")
         values = jnp.asarray(batch[name])
         if self.on == "vector":
             return jnp.asarray(values, jnp.float32)
-        return one_hot(values.reshape(len(values), -1), (facts.classes,) if self.on == "label" else facts.factors)
+        return one_hot(values.reshape(values.shape[0], -1), (spec.classes,) if self.on == "label" else spec.factors)
 
-    def join_image(self, x: jax.Array, features: jax.Array | None) -> jax.Array:
-        """Returns the encoder's input: x [B, H, W, C] with the features as constant channels."""
+    def join_x(self, x: jax.Array, features: jax.Array | None) -> jax.Array:
+        """Returns the encoder's input: x [B, ..., C] with the features appended to its last axis at every place."""
         if features is None or not self.encoder:
             return x
-        planes = jnp.broadcast_to(features[:, None, None, :], (*x.shape[:3], features.shape[-1]))
-        return jnp.concatenate([x, planes], -1)
+        width = features.shape[-1]
+        spread = features.reshape(features.shape[0], *(1,) * (x.ndim - 2), width)
+        return jnp.concatenate([x, jnp.broadcast_to(spread, (*x.shape[:-1], width))], -1)
 
     def join_code(self, z: jax.Array, features: jax.Array | None) -> jax.Array:
         """Returns the decoder's input: z [N, D] with the features [B, F] appended, repeated where N = K * B."""

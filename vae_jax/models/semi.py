@@ -1,9 +1,14 @@
-"""Semi-supervised VAE with a class variable that is summed out: M2 of Kingma et al."""
+"""Semi-supervised VAE with a class variable that is summed out: M2 of Kingma et al.
+
+`M2.build` wires the functions below, in the order of the maths: q(y|x), q(z|x, y), p(x|y, z), the bound of one class,
+the sum over classes, the loss.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
@@ -14,9 +19,28 @@ from vae_jax import distributions as dist
 from vae_jax import likelihoods, networks, posteriors, prng
 from vae_jax.distributions import dense
 from vae_jax.errors import InputError
-from vae_jax.model import NO_FACTS, Aux, Batch, Context, Encoding, Facts, Joint, Metrics, Model, Params, State
+from vae_jax.model import (
+    About,
+    Aux,
+    Batch,
+    ClassifierFns,
+    ConditionFns,
+    Context,
+    DensityFns,
+    Encoding,
+    Joint,
+    Metrics,
+    Model,
+    Params,
+    PriorFns,
+    State,
+    Training,
+)
 from vae_jax.models.condition import one_hot
-from vae_jax.models.pairs import check_one_pass
+from vae_jax.models.importance import importance_bound, repeat
+from vae_jax.models.several import check_several, decoded, encoded
+from vae_jax.spaces import Real
+from vae_jax.spec import DataSpec
 
 
 @dataclass(frozen=True)
@@ -44,15 +68,66 @@ class M2:
 
     def check(self) -> None:
         """Raises InputError for components that cannot work together."""
-        check_one_pass(self.network, self.likelihood)
+        check_several(self.network, self.likelihood)
 
-    def build(self, image_shape: tuple[int, int, int], facts: Facts = NO_FACTS) -> Model:
-        """Returns the model for images [H, W, C] with `facts.classes` labels.
+    def build(self, spec: DataSpec) -> Model:
+        """Returns the model: loss = U(x) + w L(x', y') - alpha log q(y'|x') (arXiv:1406.5298, eq. 6 to 9).
+
+        L(x, y) = E_q(z|x,y)[-log p(x|y, z)] + KL(q(z|x, y) || p(z)) - log p(y), p(y) = 1/K;
+        U(x) = sum_y q(y|x) L(x, y) - H(q(y|x)), x' and y' the labelled example that comes with x.
+
+        Args:
+          spec: the data, with K = `spec.classes` labels.
+
+        Returns:
+          a Model with the parameter group `vae`; `condition.features` is the requested class, or that of largest
+          q(y|x).
 
         Raises:
-          InputError: the data have no labels, or the network cannot take this image size.
+          InputError: the data have no labels, or the network cannot take them.
         """
-        return m2(self, image_shape, facts)
+        parts = bind(self, spec)
+        return Model(
+            init=partial(init, parts),
+            loss=partial(loss, parts),
+            terms=partial(terms, parts),
+            encode=partial(encode, parts),
+            decode=partial(decode, parts),
+            about=About(spec, Real((self.latent_dim,)), self.likelihood),
+            training=Training({"beta": self.beta, "alpha": self.alpha}),
+            prior=PriorFns(partial(sample, parts)),
+            density=DensityFns(partial(bound, parts), partial(joint, parts)),
+            condition=ConditionFns(
+                partial(features, parts), "label", spec.classes, partial(every_label, parts), is_required=False
+            ),
+            classifier=ClassifierFns(partial(embed, parts)),
+        )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The components of M2 bound to the data.
+
+    Attributes:
+      config: the components.
+      classes: K.
+      classifier: module x -> logits of q(y|x), [B, K].
+      encoder: module x -> features [B, width], which q(z|x, y) joins with y.
+      decoder: module (z, y) -> the numbers that p(x|y, z) is made of.
+      prior: p(z) = N(0, I), parameters [1, D].
+    """
+
+    config: M2
+    classes: int
+    classifier: nn.Module
+    encoder: nn.Module
+    decoder: nn.Module
+    prior: dist.DiagGaussian
+
+    @property
+    def log_p_y(self) -> float:
+        """log p(y), the same for every class."""
+        return -math.log(self.classes)
 
 
 class Bound(NamedTuple):
@@ -63,211 +138,252 @@ class Bound(NamedTuple):
     code: jax.Array
 
 
-def m2(config: M2, image_shape: tuple[int, int, int], facts: Facts) -> Model:
-    """Returns the pure functions of M2: loss = U(x) + w L(x', y') - alpha log q(y'|x') (arXiv:1406.5298, eq. 6 to 9).
-
-    L(x, y) = E_q(z|x,y)[-log p(x|y, z)] + KL(q(z|x, y) || p(z)) - log p(y), p(y) = 1/K;
-    U(x) = sum_y q(y|x) L(x, y) - H(q(y|x)), x' and y' the labelled example that comes with x.
-
-    Args:
-      config: the components.
-      image_shape: (H, W, C) of the data.
-      facts: `classes` is K.
-
-    Returns:
-      a Model with the parameter group `vae`; `features` is the class asked for, or that of largest q(y|x).
-
-    Raises:
-      InputError: the data have no labels, or the network cannot take this image size.
-    """
-    c, classes = config, facts.classes
+def bind(config: M2, spec: DataSpec) -> Parts:
+    """Returns the parts of M2 for these data; raises as `M2.build`."""
+    c, classes, shape = config, spec.classes, spec.x.shape
     c.check()
     if not classes:
         raise InputError("model: it learns from labels, but the data have none; choose data with labels")
-    c.network.check(image_shape)
+    c.network.check(spec.x)
     dtype = jnp.dtype(c.precision)
-    posterior, likelihood = posteriors.Diagonal(), c.likelihood
-    prior = dist.DiagGaussian(*jnp.zeros((2, 1, c.latent_dim)))
-    classifier = c.network.encoder(classes, dtype)
-    encoder = c.network.encoder(c.width, dtype)
-    decoder = c.network.decoder((*image_shape[:2], likelihood.outputs(image_shape[-1])), dtype)
-    log_p_y = -math.log(classes)
+    return Parts(
+        c,
+        classes,
+        c.network.encoder(classes, dtype),
+        c.network.encoder(c.width, dtype),
+        c.network.decoder((*shape[:-1], c.likelihood.outputs(shape[-1])), dtype),
+        dist.DiagGaussian(*jnp.zeros((2, 1, c.latent_dim))),
+    )
 
-    def init(key: jax.Array, batch: Batch) -> tuple[Params, State]:
-        x = batch["image"][:1]
-        joined = jnp.zeros((1, c.latent_dim + classes))
-        group = {
-            "classifier": classifier.init(prng.site_key(key, "classifier"), x)["params"],
-            "encoder": encoder.init(prng.site_key(key, "encoder"), x)["params"],
-            "join": dense.init(prng.site_key(key, "join"), (c.width + classes, c.width, 2 * c.latent_dim)),
-            "decoder": decoder.init(prng.site_key(key, "decoder"), joined)["params"],
-            "likelihood": likelihood.init_params(),
-        }
-        return {"vae": {k: v for k, v in group.items() if v}}, {}
 
-    def log_q_y(params: Params, x: jax.Array) -> jax.Array:
-        logits = classifier.apply({"params": params["vae"]["classifier"]}, x)
-        return jax.nn.log_softmax(jnp.asarray(logits, jnp.float32))
+def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
+    """Returns the parameters, in the one group `vae`, and no running state."""
+    c, x = parts.config, batch["x"][:1]
+    joined = jnp.zeros((1, c.latent_dim + parts.classes))
+    widths = (c.width + parts.classes, c.width, 2 * c.latent_dim)
+    group = {
+        "classifier": parts.classifier.init(prng.site_key(key, "classifier"), x)["params"],
+        "encoder": parts.encoder.init(prng.site_key(key, "encoder"), x)["params"],
+        "join": dense.init(prng.site_key(key, "join"), widths),
+        "decoder": parts.decoder.init(prng.site_key(key, "decoder"), joined)["params"],
+        "likelihood": c.likelihood.init_params(),
+    }
+    return {"vae": {k: v for k, v in group.items() if v}}, {}
 
-    def seen(params: Params, x: jax.Array) -> jax.Array:
-        return jnp.asarray(encoder.apply({"params": params["vae"]["encoder"]}, x), jnp.float32)
 
-    def infer(params: Params, h: jax.Array, y: jax.Array) -> dist.DiagGaussian:
-        """Returns q(z|x, y) of image features h [N, width] and one-hot y [N, K]."""
-        out = dense.apply(params["vae"]["join"], jnp.concatenate([h, y], -1))
-        return posterior.build({}, out, jnp.zeros((), jnp.int32), False)
+def log_q_y(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
+    """Returns log q(y|x) of every class, [B, K]."""
+    return jax.nn.log_softmax(encoded(parts.classifier, params, "classifier", x))
 
-    def decode(params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
-        del state
-        if cond is None:
-            raise InputError("this model decodes a code only with a class; say which")
-        out = decoder.apply({"params": params["vae"]["decoder"]}, jnp.concatenate([z, cond], -1))
-        return likelihood.build(jnp.asarray(out, jnp.float32), params["vae"].get("likelihood", {}), {})
 
-    def labelled(params: Params, keys: jax.Array, x: jax.Array, h: jax.Array, y: jax.Array) -> Bound:
-        """Returns -L(x, y) in its parts, for one-hot y [B, K]."""
-        q = infer(params, h, y)
-        distortion = -decode(params, {}, q.sample(keys), cond=y).log_prob(x)
-        return Bound(distortion, jnp.sum(dist.kl(q, prior), -1) - log_p_y, q.mean)
+def seen(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
+    """Returns the features of x that q(z|x, y) joins with y, [B, width]."""
+    return encoded(parts.encoder, params, "encoder", x)
 
-    def every_class(params: Params, keys: jax.Array, x: jax.Array) -> tuple[Bound, jax.Array]:
-        """Returns the bound of each class, leaves [K, B, ...], and y [K * B, K]: one class after the other."""
-        b = x.shape[0]
-        y = jnp.repeat(jnp.eye(classes), b, 0)
-        each = prng.sample_keys(keys, jnp.arange(classes)).reshape(-1)
-        images = jnp.broadcast_to(x, (classes, *x.shape)).reshape(-1, *x.shape[1:])
-        bounds = labelled(params, each, images, jnp.tile(seen(params, x), (classes, 1)), y)
-        return jax.tree.map(lambda v: v.reshape(classes, b, *v.shape[1:]), bounds), y
 
-    def unlabelled(params: Params, keys: jax.Array, x: jax.Array) -> tuple[Bound, jax.Array]:
-        """Returns -U(x) in its parts (the code is that of the likeliest class), and log q(y|x) [B, K]."""
-        log_q = log_q_y(params, x)
-        q, (each, _) = jnp.exp(log_q).T, every_class(params, keys, x)
-        best = jnp.argmax(log_q, -1)[None, :, None]
-        rate = jnp.sum(q * (each.rate + log_q.T), 0)
-        return Bound(jnp.sum(q * each.distortion, 0), rate, jnp.take_along_axis(each.code, best, 0)[0]), log_q
+def infer(params: Params, h: jax.Array, y: jax.Array) -> dist.DiagGaussian:
+    """Returns q(z|x, y) of features h [N, width] and one-hot y [N, K]."""
+    out = dense.apply(params["vae"]["join"], jnp.concatenate([h, y], -1))
+    return posteriors.Diagonal().build({}, out, jnp.zeros((), jnp.int32), False)
 
-    def pair(batch: Batch) -> tuple[jax.Array, jax.Array] | None:
-        """Returns labelled images and their labels: the drawn ones, else those of the batch where all are labelled."""
-        if "paired_label" in batch:
-            return batch["paired_image"], batch["paired_label"]
-        return (batch["image"], batch["label"]) if "label" in batch else None
 
-    def loss(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> tuple[jax.Array, Aux]:
-        beta, alpha = ctx.hyper["beta"], ctx.hyper["alpha"]
-        known = pair(batch)
-        if known is None and ctx.train:
-            raise InputError("this model learns from labels, which these images come without; add them")
-        value, metrics = jnp.zeros(len(batch["image"])), {"beta": beta}
-        bound = None
-        if c.unlabelled or not ctx.train:
-            keys = prng.example_keys(prng.site_key(key, "posterior"), ctx.index)
-            bound, _ = unlabelled(params, keys, batch["image"])
-        if bound is not None and c.unlabelled:
-            value = bound.distortion + beta * bound.rate
-        if known is not None:
-            x, label = known
-            y = one_hot(label[:, None], (classes,))
-            keys = prng.example_keys(prng.site_key(key, "labelled"), ctx.index)
-            given = labelled(params, keys, x, seen(params, x), y)
-            log_q = log_q_y(params, x)
-            cross_entropy = -jnp.sum(y * log_q, -1)
-            value += c.labelled_weight * (given.distortion + beta * given.rate) + alpha * cross_entropy
-            metrics["cross_entropy"] = jnp.mean(cross_entropy)
-            metrics["labelled_accuracy"] = jnp.mean(jnp.asarray(jnp.argmax(log_q, -1) == label, jnp.float32))
-            bound = given if bound is None else bound
-        assert bound is not None
-        total = jnp.mean(value)
-        metrics |= {
-            "loss": total,
-            "elbo": -jnp.mean(bound.distortion + bound.rate),
-            "distortion": jnp.mean(bound.distortion),
-            "rate": jnp.mean(bound.rate),
-            "code_mean": jnp.mean(bound.code, 0),
-            "code_square": jnp.mean(jnp.square(bound.code), 0),
-        }
-        return total, Aux(state, metrics)
+def decode(parts: Parts, params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
+    """Returns p(x|y, z) of codes [N, D] and one-hot classes `cond` [N, K]."""
+    del state
+    if cond is None:
+        raise InputError("this model decodes a code only with a class; say which")
+    return decoded(parts.decoder, parts.config.likelihood, params, jnp.concatenate([z, cond], -1))
 
-    def terms(params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
-        x = batch["image"]
-        bound, log_q = unlabelled(params, prng.example_keys(prng.site_key(key, "posterior"), ctx.index), x)
-        best = jnp.argmax(log_q, -1)
-        mean = decode(params, state, bound.code, cond=one_hot(best[:, None], (classes,))).mean()
-        out = {
-            "elbo": -(bound.distortion + bound.rate),
-            "distortion": bound.distortion,
-            "rate": bound.rate,
-            "mse": jnp.mean(jnp.square(mean - x), axis=(1, 2, 3)),
-        }
-        if "label" in batch:
-            out["accuracy"] = jnp.asarray(best == batch["label"], jnp.float32)
-        return out
 
-    def features(params: Params, state: State, batch: Batch) -> jax.Array:
-        """Returns the likeliest class of each image; the label counts only where there is no image."""
-        del state
-        label = jnp.argmax(log_q_y(params, batch["image"]), -1) if "image" in batch else batch["label"]
-        return one_hot(label[:, None], (classes,))
+def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax.Array, y: jax.Array) -> Bound:
+    """Returns -L(x, y) in its parts.
 
-    def embed(params: Params, state: State, batch: Batch) -> jax.Array:
-        """Returns the input of the classifier's last dense layer, [B, F]."""
-        del state
-        seen_by: list[jax.Array] = []
+    Args:
+      parts: of the model.
+      params: of the model.
+      keys: one per example, [B].
+      x: data [B, *x.shape].
+      h: their features [B, width], as of `seen`.
+      y: their classes, one-hot [B, K].
+    """
+    q = infer(params, h, y)
+    distortion = -decode(parts, params, {}, q.sample(keys), cond=y).log_prob(x)
+    return Bound(distortion, jnp.sum(dist.kl(q, parts.prior), -1) - parts.log_p_y, q.mean)
 
-        def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
-                seen_by.append(args[0])
-            return call(*args, **kwargs)
 
-        with nn.intercept_methods(note):
-            log_q_y(params, batch["image"])
-        return jnp.asarray(seen_by[-1], jnp.float32).reshape(len(batch["image"]), -1)
+def every_class(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> Bound:
+    """Returns the bound of each class, leaves [K, B, ...]: one batch of K * B, one class after the other."""
+    b, classes = x.shape[0], parts.classes
+    y = jnp.repeat(jnp.eye(classes), b, 0)
+    each = prng.sample_keys(keys, jnp.arange(classes)).reshape(-1)
+    h = jnp.tile(seen(parts, params, x), (classes, 1))
+    bounds = labelled(parts, params, each, repeat(x, classes), h, y)
+    return jax.tree.map(lambda v: v.reshape(classes, b, *v.shape[1:]), bounds)
 
-    def encode(params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
-        y = features(params, state, {"image": batch["image"]})
-        q = infer(params, seen(params, batch["image"]), y)
-        return Encoding(q.mode() if keys is None else q.sample(keys), q)
 
-    def sample(params: Params, state: State, key, n: int, *, cond=None, temperature: float = 1.0) -> Any:
-        if cond is None:
-            cond = one_hot((jnp.arange(n) % classes)[:, None], (classes,))
-        return decode(params, state, temperature * jax.random.normal(key, (n, c.latent_dim)), cond=cond)
+def unlabelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> tuple[Bound, jax.Array]:
+    """Returns -U(x) in its parts (the code is that of the likeliest class), and log q(y|x) [B, K]."""
+    log_q = log_q_y(parts, params, x)
+    q, each = jnp.exp(log_q).T, every_class(parts, params, keys, x)
+    best = jnp.argmax(log_q, -1)[None, :, None]
+    # The rate takes -H(q(y|x)) in: the class is a latent variable too.
+    rate = jnp.sum(q * (each.rate + log_q.T), 0)
+    return Bound(jnp.sum(q * each.distortion, 0), rate, jnp.take_along_axis(each.code, best, 0)[0]), log_q
 
-    def log_prob_bound(params: Params, state: State, key, batch: Batch, ctx: Context, k: int) -> jax.Array:
-        x = batch["image"]
-        keys = prng.example_keys(prng.site_key(key, "importance"), ctx.index)
-        y = jnp.repeat(jnp.eye(classes), len(x), 0)
-        q = infer(params, jnp.tile(seen(params, x), (classes, 1)), y)
-        images = jnp.broadcast_to(x, (classes, *x.shape)).reshape(-1, *x.shape[1:])
 
-        def body(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
-            one = prng.numbered_keys(keys, i)
-            each = prng.sample_keys(one, jnp.arange(classes))
-            z, log_q = q.sample_and_log_prob(each.reshape(-1))
-            log_w = decode(params, state, z, cond=y).log_prob(images) + prior.log_prob(z) - log_q + log_p_y
-            return jnp.logaddexp(total, jax.nn.logsumexp(log_w.reshape(classes, -1), 0)), None
+def pair(batch: Batch) -> tuple[jax.Array, jax.Array] | None:
+    """Returns labelled examples and their labels: the drawn ones, else those of the batch where all are labelled."""
+    if "paired_label" in batch:
+        return batch["paired_x"], batch["paired_label"]
+    return (batch["x"], batch["label"]) if "label" in batch else None
 
-        total, _ = jax.lax.scan(body, jnp.full(len(x), -jnp.inf), jnp.arange(k))
-        return total - jnp.log(k)
 
-    def joint(params: Params, state: State, batch: Batch) -> Joint:
-        x = batch["image"]
-        b, y = len(x), jnp.repeat(jnp.eye(classes), len(x), 0)
-        images = jnp.broadcast_to(x, (classes, *x.shape)).reshape(-1, *x.shape[1:])
+def loss(
+    parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context
+) -> tuple[jax.Array, Aux]:
+    """Returns the mean of U(x) + w L(x', y') - alpha log q(y'|x'), the state, and what is logged."""
+    c, known = parts.config, pair(batch)
+    if known is None and ctx.train:
+        raise InputError("this model learns from labels, which these images come without; add them")
+    value, metrics = jnp.zeros(batch["x"].shape[0]), {"beta": ctx.hyper["beta"]}
+    shown = None
+    if c.unlabelled or not ctx.train:
+        keys = prng.example_keys(prng.site_key(key, "posterior"), ctx.index)
+        shown, _ = unlabelled(parts, params, keys, batch["x"])
+    if shown is not None and c.unlabelled:
+        value = shown.distortion + ctx.hyper["beta"] * shown.rate
+    if known is not None:
+        given, supervised, more = _supervised(parts, params, key, known, ctx)
+        value, metrics = value + supervised, metrics | more
+        shown = given if shown is None else shown
+    assert shown is not None
+    total = jnp.mean(value)
+    metrics |= {
+        "loss": total,
+        "elbo": -jnp.mean(shown.distortion + shown.rate),
+        "distortion": jnp.mean(shown.distortion),
+        "rate": jnp.mean(shown.rate),
+        # Moments of the code, from which the log counts active units.
+        "code_mean": jnp.mean(shown.code, 0),
+        "code_square": jnp.mean(jnp.square(shown.code), 0),
+    }
+    return total, Aux(state, metrics)
 
-        def log_likelihood(z: jax.Array) -> jax.Array:
-            """Returns log sum_y p(y) p(x|y, z), [B]."""
-            each = decode(params, state, jnp.tile(z, (classes, 1)), cond=y).log_prob(images)
-            return jax.nn.logsumexp(each.reshape(classes, b) + log_p_y, 0)
 
-        def sample_data(keys: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
-            label = jax.vmap(lambda key: jax.random.randint(prng.site_key(key, "class"), (), 0, classes))(keys)
-            p_x = decode(params, state, z, cond=one_hot(label[:, None], (classes,)))
-            return {"image": p_x.sample(jax.vmap(lambda key: prng.site_key(key, "pixels"))(keys))}
+def _supervised(
+    parts: Parts, params: Params, key: jax.Array, known: tuple[jax.Array, jax.Array], ctx: Context
+) -> tuple[Bound, jax.Array, Metrics]:
+    """Returns -L(x', y') in its parts, what it and the classifier add to the loss [B], and metrics."""
+    c, (x, label) = parts.config, known
+    y = one_hot(label[:, None], (parts.classes,))
+    keys = prng.example_keys(prng.site_key(key, "labelled"), ctx.index)
+    given = labelled(parts, params, keys, x, seen(parts, params, x), y)
+    log_q = log_q_y(parts, params, x)
+    cross_entropy = -jnp.sum(y * log_q, -1)
+    weighted = c.labelled_weight * (given.distortion + ctx.hyper["beta"] * given.rate)
+    right = jnp.asarray(jnp.argmax(log_q, -1) == label, jnp.float32)
+    metrics = {"cross_entropy": jnp.mean(cross_entropy), "labelled_accuracy": jnp.mean(right)}
+    return given, weighted + ctx.hyper["alpha"] * cross_entropy, metrics
 
-        return Joint(prior, log_likelihood, lambda keys: prng.normal(keys, (c.latent_dim,)), sample_data)
 
-    hyper = {"beta": c.beta, "alpha": c.alpha}
-    told: dict[str, Any] = {"features": features, "classes": classes, "embed": embed}
-    density = joint if likelihood.normalised else None
-    return Model(init, loss, terms, encode, decode, sample, log_prob_bound, hyper, **told, joint=density)
+def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
+    """Returns the terms of -U(x) of each example, and `accuracy` where the batch has labels."""
+    x = batch["x"]
+    shown, log_q = unlabelled(parts, params, prng.example_keys(prng.site_key(key, "posterior"), ctx.index), x)
+    best = jnp.argmax(log_q, -1)
+    mean = decode(parts, params, state, shown.code, cond=one_hot(best[:, None], (parts.classes,))).mean()
+    out = {
+        "elbo": -(shown.distortion + shown.rate),
+        "distortion": shown.distortion,
+        "rate": shown.rate,
+        "mse": jnp.mean(jnp.square(mean - x), axis=tuple(range(1, x.ndim))),
+    }
+    if "label" in batch:
+        out["accuracy"] = jnp.asarray(best == batch["label"], jnp.float32)
+    return out
+
+
+def features(parts: Parts, params: Params, state: State, batch: Batch) -> jax.Array:
+    """Returns the likeliest class of each example, one-hot; the label counts only where there is no x."""
+    del state
+    label = jnp.argmax(log_q_y(parts, params, batch["x"]), -1) if "x" in batch else batch["label"]
+    return one_hot(label[:, None], (parts.classes,))
+
+
+def every_label(parts: Parts, n: int) -> jax.Array:
+    """Returns every class in turn, one-hot [n, K]."""
+    return one_hot((jnp.arange(n) % parts.classes)[:, None], (parts.classes,))
+
+
+def embed(parts: Parts, params: Params, state: State, batch: Batch) -> jax.Array:
+    """Returns the input of the classifier's last dense layer, [B, F]."""
+    del state
+    seen_by: list[jax.Array] = []
+
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
+            seen_by.append(args[0])
+        return call(*args, **kwargs)
+
+    # Whatever the network is, its last dense layer gives the logits.
+    with nn.intercept_methods(note):
+        log_q_y(parts, params, batch["x"])
+    return jnp.asarray(seen_by[-1], jnp.float32).reshape(batch["x"].shape[0], -1)
+
+
+def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
+    """Returns codes of q(z|x, y) under the likeliest class y."""
+    y = features(parts, params, state, {"x": batch["x"]})
+    q = infer(params, seen(parts, params, batch["x"]), y)
+    return Encoding(q.mode() if keys is None else q.sample(keys), q)
+
+
+def sample(
+    parts: Parts,
+    params: Params,
+    state: State,
+    key: jax.Array,
+    n: int,
+    *,
+    cond: jax.Array | None = None,
+    temperature: float = 1.0,
+) -> jax.Array:
+    """Returns z ~ N(0, temperature^2 I), [n, D], whatever the class."""
+    del params, state, cond
+    return temperature * jax.random.normal(key, (n, parts.config.latent_dim))
+
+
+def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int) -> jax.Array:
+    """Returns the bound on log p(x) = log sum_y p(y) p(x|y): k samples of q(z|x, y) for each class."""
+    x, classes = batch["x"], parts.classes
+    b = x.shape[0]
+    keys = prng.example_keys(prng.site_key(key, "importance"), ctx.index)
+    y = jnp.repeat(jnp.eye(classes), b, 0)
+    q = infer(params, jnp.tile(seen(parts, params, x), (classes, 1)), y)
+    tiled = repeat(x, classes)
+
+    def log_weights(number: jax.Array) -> jax.Array:
+        each = prng.sample_keys(prng.numbered_keys(keys, number[0]), jnp.arange(classes))
+        z, log_q = q.sample_and_log_prob(each.reshape(-1))
+        log_p_x = decode(parts, params, state, z, cond=y).log_prob(tiled)
+        log_w = log_p_x + parts.prior.log_prob(z) - log_q + parts.log_p_y
+        return jax.nn.logsumexp(log_w.reshape(classes, -1), 0)[None]
+
+    return importance_bound(log_weights, b, k)
+
+
+def joint(parts: Parts, params: Params, state: State, batch: Batch) -> Joint:
+    """Returns log p(z) and log p(x|z) = log sum_y p(y) p(x|y, z) of the examples of a batch."""
+    x, classes = batch["x"], parts.classes
+    b, y, tiled = x.shape[0], jnp.repeat(jnp.eye(classes), x.shape[0], 0), repeat(x, classes)
+
+    def log_likelihood(z: jax.Array) -> jax.Array:
+        each = decode(parts, params, state, jnp.tile(z, (classes, 1)), cond=y).log_prob(tiled)
+        return jax.nn.logsumexp(each.reshape(classes, b) + parts.log_p_y, 0)
+
+    def sample_data(keys: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
+        label = jax.vmap(lambda key: jax.random.randint(prng.site_key(key, "class"), (), 0, classes))(keys)
+        p_x = decode(parts, params, state, z, cond=one_hot(label[:, None], (classes,)))
+        return {"x": p_x.sample(jax.vmap(lambda key: prng.site_key(key, "pixels"))(keys))}
+
+    return Joint(parts.prior, log_likelihood, lambda keys: prng.normal(keys, (parts.config.latent_dim,)), sample_data)

@@ -10,6 +10,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vae_jax.errors import InputError
+from vae_jax.spec import ArraySpec
+
 Activation = Literal["relu", "leaky-relu", "tanh", "silu", "gelu", "softplus"]
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
@@ -26,27 +29,40 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 class Network:
     """Base of the network configs: makes an encoder and a mirrored decoder.
 
-    The encoder maps images [B, H, W, C] to [B, outputs]; the decoder maps codes [B, D] to [B, *out_shape]. Both
+    The encoder maps data [B, *x.shape] to [B, outputs]; the decoder maps codes [B, D] to [B, *out_shape]. Both
     return plain arrays: distributions, and noise, are the model's business.
 
     Attributes:
+      kinds: the kinds of data that it takes (see `spec.ArraySpec`).
       autoregressive: whether the decoder is called as `(z, x)` and output (i, j) may depend on the pixels before it.
       noisy: whether the decoder takes `keys` [B], for dropout in training.
     """
 
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
     autoregressive: ClassVar[bool] = False
 
     @property
     def noisy(self) -> bool:
         return False
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
-        """Raises InputError if images of this (H, W, C) do not fit."""
+    def check(self, x: ArraySpec) -> None:
+        """Raises InputError if data of this kind or shape do not fit."""
+        if x.kind not in self.kinds:
+            raise InputError(
+                f"model.network: {type(self).__name__} takes data of kind {' or '.join(self.kinds)}, but these are of "
+                f"kind {x.kind}; choose --model.network mlp"
+            )
+
+    def gives(self) -> frozenset[str]:
+        """Returns the properties that other components may need (see `options.needs`)."""
+        return frozenset(
+            name for name, given in {"one pass": not self.autoregressive, "no noise": not self.noisy}.items() if given
+        )
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
-        """Returns the module image -> [B, outputs]."""
+        """Returns the module x [B, *x.shape] -> [B, outputs]."""
         raise TypeError(f"{type(self).__name__} must define encoder")
 
-    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+    def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         """Returns the module code -> [B, *out_shape]."""
         raise TypeError(f"{type(self).__name__} must define decoder")

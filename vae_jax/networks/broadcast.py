@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vae_jax.errors import InputError
 from vae_jax.networks.base import ACTIVATIONS
 from vae_jax.networks.conv import Conv64
+from vae_jax.spec import ArraySpec
 
 
 class BroadcastDecoder(nn.Module):
@@ -20,7 +21,7 @@ class BroadcastDecoder(nn.Module):
     """
 
     hidden: tuple[int, ...]
-    out_shape: tuple[int, int, int]
+    out_shape: tuple[int, ...]
     activation: str
     aspect: float
     dtype: jnp.dtype
@@ -49,8 +50,8 @@ class Broadcast(Conv64):
     aspect: float = 1.0
     """Range of the column coordinate over that of the row's; away from 1, x is learned before y (or after)."""
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
-        super().check(image_shape)
+    def check(self, x: ArraySpec) -> None:
+        super().check(x)
         # Inherited from the net whose encoder this is; this decoder never doubles, so they would do nothing.
         for name in ("up_kernel", "upsample"):
             value, only = getattr(self, name), getattr(Conv64(), name)
@@ -60,5 +61,5 @@ class Broadcast(Conv64):
                     f"--model.network.{name.replace('_', '-')} {only}, or use --model.network conv64"
                 )
 
-    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+    def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         return BroadcastDecoder(self.pixel_hidden, out_shape, self.activation, self.aspect, dtype)

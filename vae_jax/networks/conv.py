@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from vae_jax.errors import InputError
 from vae_jax.networks.base import ACTIVATIONS, Activation, Network
 from vae_jax.networks.convolution import Conv, ConvTranspose
+from vae_jax.spec import ArraySpec
 
 Norm = Literal["none", "group"]
 Upsample = Literal["transpose", "nearest"]
@@ -67,7 +68,7 @@ class ConvDecoder(nn.Module):
     channels: tuple[int, ...]
     kernel: int
     dense: tuple[int, ...]
-    out_shape: tuple[int, int, int]
+    out_shape: tuple[int, ...]
     activation: str
     norm: Norm
     upsample: Upsample
@@ -123,23 +124,24 @@ class Conv64(Network):
     upsample: Upsample = "transpose"
     """How the decoder doubles: transposed convolution, or nearest upsampling + convolution."""
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
-        multiple = 2 ** len(self.channels)
+    def check(self, x: ArraySpec) -> None:
+        super().check(x)
+        multiple, (height, width) = 2 ** len(self.channels), x.shape[:2]
         if len(self.kernels) != len(self.channels):
             raise InputError(
                 f"model.network.kernels: {len(self.kernels)} kernel sizes for {len(self.channels)} stages; one each"
             )
-        if image_shape[0] % multiple or image_shape[1] % multiple:
+        if height % multiple or width % multiple:
             raise InputError(
                 f"model.network: {len(self.channels)} stride-2 stages need a height and width that are multiples of "
-                f"{multiple}, the images are {image_shape[0]}x{image_shape[1]}; use another network (mlp, pooled-conv) "
+                f"{multiple}, the images are {height}x{width}; use another network (mlp, pooled-conv) "
                 "or fewer --model.network.channels"
             )
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
         return ConvEncoder(self.channels, self.kernels, False, self.dense, outputs, self.activation, self.norm, dtype)
 
-    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+    def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         return ConvDecoder(
             self.channels, self.up_kernel, self.dense, out_shape, self.activation, self.norm, self.upsample, dtype
         )
@@ -180,19 +182,20 @@ class PooledConv(Network):
     upsample: Upsample = "transpose"
     """How the decoder doubles: transposed convolution, or nearest upsampling + convolution."""
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
-        smallest = 2 ** (len(self.channels) - 1) + 1
-        if min(image_shape[:2]) < smallest:
+    def check(self, x: ArraySpec) -> None:
+        super().check(x)
+        smallest, (height, width) = 2 ** (len(self.channels) - 1) + 1, x.shape[:2]
+        if min(height, width) < smallest:
             raise InputError(
                 f"model.network: {len(self.channels)} pooling stages need images of at least {smallest}x{smallest}, "
-                f"these are {image_shape[0]}x{image_shape[1]}; use fewer --model.network.channels or the mlp network"
+                f"these are {height}x{width}; use fewer --model.network.channels or the mlp network"
             )
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
         kernels = (self.kernel,) * len(self.channels)
         return ConvEncoder(self.channels, kernels, True, self.dense, outputs, self.activation, self.norm, dtype)
 
-    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+    def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         return ConvDecoder(
             self.channels, self.up_kernel, self.dense, out_shape, self.activation, self.norm, self.upsample, dtype
         )

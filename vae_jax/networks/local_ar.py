@@ -13,6 +13,7 @@ from vae_jax.errors import InputError
 from vae_jax.networks.base import ACTIVATIONS, Activation, Network
 from vae_jax.networks.dropout import keep
 from vae_jax.networks.mlp import DenseStack
+from vae_jax.spec import ArraySpec
 
 
 class LocalDecoder(nn.Module):
@@ -26,7 +27,7 @@ class LocalDecoder(nn.Module):
 
     kernel: int
     hidden: tuple[int, ...]
-    out_shape: tuple[int, int, int]
+    out_shape: tuple[int, ...]
     activation: str
     input_dropout: float
     skip: bool
@@ -124,7 +125,8 @@ class LocalAR(Network):
     def noisy(self) -> bool:
         return self.input_dropout > 0.0
 
-    def check(self, image_shape: tuple[int, int, int]) -> None:
+    def check(self, x: ArraySpec) -> None:
+        super().check(x)
         if self.kernel % 2 == 0 or self.kernel < 3:
             raise InputError(
                 f"model.network.kernel: {self.kernel} has no middle with pixels before it; use 3, 5, 7, ..."
@@ -133,7 +135,7 @@ class LocalAR(Network):
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
         return DenseStack(self.hidden, (outputs,), self.activation, dtype)
 
-    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+    def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         return LocalDecoder(
             self.kernel,
             self.pixel_hidden,

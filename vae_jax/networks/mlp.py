@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -53,6 +54,8 @@ class MLP(Network):
     skip: bool = False
     """Skip-VAE: every decoder layer sees the code, not the first alone (arXiv:1807.04863)."""
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "vector", "sequence")
+
     @property
     def noisy(self) -> bool:
         return self.dropout > 0.0
@@ -60,7 +63,7 @@ class MLP(Network):
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
         return DenseStack(self.hidden, (outputs,), self.activation, dtype)
 
-    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+    def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         widths = self.decoder_hidden or self.hidden[::-1]
         return DenseStack(widths, out_shape, self.activation, dtype, self.dropout, self.skip)
 
@@ -69,8 +72,10 @@ class MLP(Network):
 class Linear(Network):
     """One affine map each way: a linear VAE is pPCA (arXiv:1911.02469), a linear autoencoder is PCA."""
 
+    kinds: ClassVar[tuple[str, ...]] = ("image", "vector", "sequence")
+
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
         return DenseStack((), (outputs,), "relu", dtype)
 
-    def decoder(self, out_shape: tuple[int, int, int], dtype: jnp.dtype) -> nn.Module:
+    def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         return DenseStack((), out_shape, "relu", dtype)

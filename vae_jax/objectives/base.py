@@ -9,7 +9,12 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from vae_jax import schedules
-from vae_jax.model import NO_FACTS, Context, Facts, Metrics
+from vae_jax.model import Context, Metrics
+from vae_jax.options.needs import Need, Property
+from vae_jax.spaces import Space
+from vae_jax.spec import DataSpec
+
+Path = tuple[jax.Array, jax.Array]
 
 
 class Terms(NamedTuple):
@@ -33,7 +38,7 @@ class Terms(NamedTuple):
       key: for noise of the objective's own; split it by `prng.site_key`.
       decode: z [N, D] -> p(x|z).
       sample_prior: (key, n) -> z [n, D] ~ p(z).
-      facts: of the training data.
+      spec: of the training data.
     """
 
     x: jax.Array
@@ -47,11 +52,11 @@ class Terms(NamedTuple):
     log_p_x: jax.Array | None = None
     log_p_z: jax.Array | None = None
     log_q: jax.Array | None = None
-    path: tuple[jax.Array, jax.Array] | None = None
+    path: Path | None = None
     key: Any = None
     decode: Callable[[jax.Array], Any] | None = None
     sample_prior: Callable[[jax.Array, int], jax.Array] | None = None
-    facts: Facts = NO_FACTS
+    spec: DataSpec | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,6 @@ class Objective:
 
     Attributes:
       importance: whether `log_q` is needed, because importance weights p(x, z) / q(z|x) are.
-      splits: whether encoder and decoder learn from different bounds, so that `terms.path` is given.
       couples: whether an example's loss depends on the others of the batch.
       by_dimension: whether `kl_per_dim` is needed.
       critic: whether it trains a critic on z (parameter group `critic`, with `config.critic_optimizer`).
@@ -77,11 +81,10 @@ class Objective:
     """Annealing of the KL weight: constant, linear (warm-up) or cyclical."""
 
     importance: ClassVar[bool] = False
-    splits: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     by_dimension: ClassVar[bool] = False
     critic: ClassVar[bool] = False
-    spaces: ClassVar[tuple[str, ...]] = ()
+    spaces: ClassVar[tuple[type[Space], ...]] = ()
     separate_encoder: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
     rateless: ClassVar[bool] = False
@@ -94,8 +97,39 @@ class Objective:
         """Posterior samples an example, K."""
         return 1
 
-    def check(self, facts: Facts) -> None:
+    def check(self, spec: DataSpec) -> None:
         """Raises InputError if the training data lack what this objective needs."""
+
+    def gives(self) -> frozenset[Property]:
+        """Returns the properties that other components may need (see `options.needs`)."""
+        given = {
+            "rateless": self.deterministic or self.rateless,
+            "importance weights": self.importance,
+            "one bound": not self.importance,
+            "plain code": not self.path,
+            "constant weight": isinstance(self.schedule, schedules.Constant),
+        }
+        return frozenset(name for name, it_does in given.items() if it_does)
+
+    def needs(self) -> tuple[Need, ...]:
+        """Returns what other components must give."""
+        found = [Need("posterior", ("point",)), Need("prior", ("standard normal",))] if self.deterministic else []
+        found += [Need("posterior", ("dimensions",))] if self.separable else []
+        found += [Need("posterior", self.spaces)] if self.spaces else []
+        if self.by_dimension:
+            found += [Need("posterior", ("kl by variable",)), Need("prior", ("kl by variable",))]
+        found += [Need("likelihood", ("normalized",))] if self.importance or self.critic else []
+        return tuple(found)
+
+    def split(self, z: jax.Array, path: Callable[[jax.Array], Path]) -> tuple[jax.Array, Path | None]:
+        """Returns (z that the decoder's bound is made of, what only the encoder learns from).
+
+        Args:
+          z: samples [K, B, D].
+          path: z -> (log p(x|z), log p(z)) [K, B], both with a gradient for z alone.
+        """
+        del path
+        return z, None
 
     def hyper(self) -> dict[str, float]:
         """Returns the scalars that are traced rather than compiled in."""

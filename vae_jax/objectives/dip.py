@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.spaces import Real, Space
 
 
 def covariance(z: jax.Array) -> jax.Array:
@@ -30,7 +31,7 @@ class DipI(Objective):
 
     couples: ClassVar[bool] = True
     separable: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real",)
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real,)
 
     def hyper(self) -> dict[str, float]:
         return {"lambda_od": self.lambda_od, "lambda_d": self.lambda_d}

@@ -12,6 +12,7 @@ from vae_jax import collectives, prng
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives import critic as critics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.spaces import Positive, Real, Space, UnitInterval
 
 
 def permuted(key: jax.Array, z: jax.Array) -> jax.Array:
@@ -32,7 +33,7 @@ class Factor(Objective):
     path: ClassVar[bool] = True
     noisy: ClassVar[bool] = True
     critic: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit")
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval)
 
     def hyper(self) -> dict[str, float]:
         return {"gamma": self.gamma}

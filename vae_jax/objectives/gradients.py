@@ -6,6 +6,7 @@ estimator's. Objectives stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,6 +15,11 @@ import jax.numpy as jnp
 
 from vae_jax import prng
 from vae_jax.model import Context
+from vae_jax.options.needs import Need
+from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
+
+LogJoint = Callable[[jax.Array], jax.Array]
+Draw = tuple[jax.Array, jax.Array | None]
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,24 @@ class Pathwise:
     stops_density: ClassVar[bool] = False  # the parameters of q are stopped in log q(z)
     scales_path: ClassVar[bool] = False  # dz is multiplied by `objective.path_factor`
     score: ClassVar[bool] = False  # a score-function estimator: needs log q(z), no path
-    spaces: ClassVar[tuple[str, ...]] = ()  # spaces of z that it works for; () for all
+    spaces: ClassVar[tuple[type[Space], ...]] = ()  # spaces of z that it works for; () for all
 
     @property
     def samples(self) -> int:
-        """Posterior samples an example that the estimator needs."""
+        """Posterior samples per example that the estimator needs."""
         return 1
+
+    def needs(self) -> tuple[Need, ...]:
+        """Returns what other components must give (see `options.needs`)."""
+        found = [Need("posterior", self.spaces, change_self=True)] if self.spaces else []
+        found += [Need("posterior", ("path",), change_self=True)] if not self.score else []
+        if self.score or self.stops_density:
+            found += [Need("posterior", ("density",), change_self=True)]
+            found += [Need("objective", ("plain code",), change_self=True)]
+        if self.scales_path:
+            found += [Need("objective", ("importance weights",)), Need("objective", ("constant weight",))]
+        found += [Need("objective", ("one bound",), change_self=True)] if self.score else []
+        return tuple(found)
 
     def init_state(self) -> dict[str, Any]:
         """Returns the running state (a baseline): none by default."""
@@ -45,6 +63,19 @@ class Pathwise:
         if log_prob:
             return *jax.vmap(q.sample_and_log_prob)(each), None
         return jax.vmap(q.sample)(each), None, None
+
+    def reweigh(self, z: jax.Array, log_q: jax.Array | None, q: Any, objective: Any, log_p: LogJoint) -> Draw:
+        """Returns (z [K, B, D], log q(z|x) [K, B]) with the gradient that the estimator gives them.
+
+        Args:
+          z: as of `draw`.
+          log_q: as of `draw`.
+          q: the posterior.
+          objective: gives `path_factor`.
+          log_p: z -> log p(x, z) [K, B].
+        """
+        del q, objective, log_p
+        return z, log_q
 
     def surrogate(
         self, name: str, cost: jax.Array, q: Any, log_q: jax.Array | None, noise: Any, state: Any, ctx: Context
@@ -72,13 +103,29 @@ class StickingTheLanding(Pathwise):
     """
 
     stops_density: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval, Sphere)
+
+    def draw(self, keys: jax.Array, q: Any, k: int, log_prob: bool) -> tuple[jax.Array, jax.Array | None, Any]:
+        """Returns z [K, B, D] with its path, log q(z|x) [K, B] with the parameters of q stopped, and no noise."""
+        z = super().draw(keys, q, k, False)[0]
+        return z, stopped_log_prob(q, z) if log_prob else None, None
 
 
 @dataclass(frozen=True)
-class DoublyReparameterized(Pathwise):
+class DoublyReparameterized(StickingTheLanding):
     """DReG: unbiased for importance-weighted bounds, path gradients weighted by w^2 (arXiv:1810.04152)."""
 
-    stops_density: ClassVar[bool] = True
     scales_path: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
+
+    def reweigh(self, z: jax.Array, log_q: jax.Array | None, q: Any, objective: Any, log_p: LogJoint) -> Draw:
+        """Returns z whose path is scaled by `objective.path_factor` of the weights, and log q(z|x) of it."""
+        assert log_q is not None
+        stop = jax.lax.stop_gradient
+        factor = objective.path_factor(stop(log_p(z) - log_q))[..., None]
+        z = stop(z) + factor * (z - stop(z))
+        return z, stopped_log_prob(q, z)
+
+
+def stopped_log_prob(q: Any, z: jax.Array) -> jax.Array:
+    """Returns log q(z_k) [K, B] of samples [K, B, D]; its gradient passes through z alone."""
+    return jax.vmap(jax.lax.stop_gradient(q).log_prob)(z)

@@ -6,6 +6,7 @@ no such weight.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +15,8 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 
 from vae_jax.model import Context, Metrics
-from vae_jax.objectives.base import Objective, Terms
+from vae_jax.objectives.base import Objective, Path, Terms
+from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 
 
 def log_mean_exp(log_w: jax.Array, axis: int = 0) -> jax.Array:
@@ -27,7 +29,7 @@ def miwae_bound(log_w: jax.Array, m: int) -> jax.Array:
     return jnp.mean(log_mean_exp(log_w.reshape(m, -1, log_w.shape[-1]), 1), 0)
 
 
-def normalised_weights(log_w: jax.Array, m: int = 1) -> jax.Array:
+def normalized_weights(log_w: jax.Array, m: int = 1) -> jax.Array:
     """Returns w_mk / sum_k w_mk, [M * K, B]: they sum to one in each of the M groups."""
     return jax.nn.softmax(log_w.reshape(m, -1, log_w.shape[-1]), 1).reshape(log_w.shape)
 
@@ -37,7 +39,7 @@ class Importance(Objective):
     """Base of the multi-sample bounds. `schedule` anneals log p(z) / q(z|x) in the weights, not in `iw_bound`."""
 
     importance: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval, Sphere)
 
     def log_weights(self, terms: Terms, ctx: Context) -> tuple[jax.Array, jax.Array]:
         """Returns (log w, log w with the annealed KL weight), [K, B]."""
@@ -61,7 +63,7 @@ class IWAE(Importance):
 
     def path_factor(self, log_w: jax.Array) -> jax.Array:
         """Returns w_k / sum w [K, B]: with the weight of the bound itself, the square (arXiv:1810.04152)."""
-        return normalised_weights(log_w)
+        return normalized_weights(log_w)
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (-log 1/K sum_k w_k, metrics): [B] in nats (arXiv:1509.00519, eq. 8)."""
@@ -84,7 +86,7 @@ class MIWAE(Importance):
 
     def path_factor(self, log_w: jax.Array) -> jax.Array:
         """Returns the weights normalised in each group, [M * K, B] (arXiv:1810.04152)."""
-        return normalised_weights(log_w, self.m)
+        return normalized_weights(log_w, self.m)
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (-1/M sum_m log 1/K sum_k w_mk, metrics): [B] in nats (arXiv:1802.04537)."""
@@ -96,7 +98,9 @@ class MIWAE(Importance):
 class PIWAE(MIWAE):
     """Encoder trained on MIWAE(M, K), decoder and prior on the bound of all M * K samples (arXiv:1802.04537)."""
 
-    splits: ClassVar[bool] = True
+    def split(self, z: jax.Array, path: Callable[[jax.Array], Path]) -> tuple[jax.Array, Path]:
+        # The compiler shares the forward pass of both bounds.
+        return jax.lax.stop_gradient(z), path(z)
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (-log 1/MK sum w for decoder and prior, metrics): [B] in nats (arXiv:1802.04537).
@@ -134,7 +138,7 @@ class CIWAE(Importance):
         The loss weighs the path of a sample by the denominator; the doubly reparameterised gradients of the two bounds
         (1 / K each, and the squares) weigh it by the numerator.
         """
-        w = normalised_weights(log_w)
+        w = normalized_weights(log_w)
         share = self.elbo_weight / self.k
         below = share + (1.0 - self.elbo_weight) * w
         return (share + (1.0 - self.elbo_weight) * jnp.square(w)) / jnp.maximum(below, 1e-30)

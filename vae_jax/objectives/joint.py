@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.spaces import Mixed, Space
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class JointCapacity(Objective):
 
     by_dimension: ClassVar[bool] = True
     couples: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("joint",)
+    spaces: ClassVar[tuple[type[Space], ...]] = (Mixed,)
 
     def hyper(self) -> dict[str, float]:
         return {"gamma": self.gamma, "capacity": self.capacity, "discrete_capacity": self.discrete_capacity}

@@ -11,8 +11,10 @@ import jax.numpy as jnp
 from vae_jax import collectives, prng
 from vae_jax.distributions import kernels
 from vae_jax.errors import InputError
-from vae_jax.model import Context, Facts, Metrics
+from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
+from vae_jax.spec import DataSpec
 
 
 def codes_and_prior(terms: Terms, ctx: Context) -> tuple[jax.Array, jax.Array]:
@@ -34,7 +36,7 @@ class Discrepancy(Objective):
     couples: ClassVar[bool] = True
     path: ClassVar[bool] = True
     noisy: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval, Sphere)
 
     def discrepancy(self, terms: Terms, ctx: Context) -> jax.Array:
         """Returns the unbiased estimate of MMD^2(q(z), p(z)) from the global batch, a scalar."""
@@ -51,8 +53,8 @@ class InfoVAE(Discrepancy):
     lam: float = 10.0
     """lambda; the MMD, here that of a sum of kernels, weighs alpha + lambda - 1."""
 
-    def check(self, facts: Facts) -> None:
-        del facts
+    def check(self, spec: DataSpec) -> None:
+        del spec
         if self.alpha > 1.0:
             raise InputError(
                 f"model.objective.alpha: {self.alpha} gives the rate the negative weight 1 - alpha; choose at most 1"

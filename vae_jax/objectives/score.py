@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vae_jax import collectives, prng
 from vae_jax.model import Context
 from vae_jax.objectives.gradients import Pathwise
+from vae_jax.spaces import Bits, Space
 
 COSTS = ("distortion", "rate")
 
@@ -81,7 +82,7 @@ class LeaveOneOut(Score):
 class Arm(Score):
     """ARM for binary codes: (f(z) - f(z')) (u - 1/2), z and z' from one uniform u (arXiv:1807.11143)."""
 
-    spaces: ClassVar[tuple[str, ...]] = ("binary",)
+    spaces: ClassVar[tuple[type[Space], ...]] = (Bits,)
 
     @property
     def samples(self) -> int:

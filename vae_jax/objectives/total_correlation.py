@@ -13,8 +13,10 @@ from jax.scipy.special import logsumexp
 from vae_jax import collectives
 from vae_jax.distributions.separable import log_densities
 from vae_jax.errors import InputError
-from vae_jax.model import Context, Facts, Metrics
+from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.spaces import Real, Space
+from vae_jax.spec import DataSpec
 
 
 def stratified_log_weights(rows: jax.Array, batch: int, examples: int) -> jax.Array:
@@ -57,13 +59,13 @@ class BetaTC(Objective):
     path: ClassVar[bool] = True
     separable: ClassVar[bool] = True
     by_dimension: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real",)
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real,)
 
-    def check(self, facts: Facts) -> None:
-        if not facts.examples:
+    def check(self, spec: DataSpec) -> None:
+        if not spec.examples:
             raise InputError(
                 "model.objective: beta-tc weighs a batch by the number of training examples, which is not known here; "
-                "choose --model.objective factor, or give build(image_shape, Facts(examples=N))"
+                "choose --model.objective factor, or give build a model with spec.images(..., examples=N)"
             )
 
     def hyper(self) -> dict[str, float]:
@@ -87,11 +89,13 @@ class BetaTC(Objective):
         q = jax.tree.map(lambda leaf: collectives.all_gather(leaf, ctx.axis_name), terms.posterior)
         densities = log_densities(q, terms.z)  # [D, b, B]
         b, batch = densities.shape[1:]
+        assert terms.spec is not None
+        examples = terms.spec.examples
         rows = collectives.example_index(b, ctx.axis_name)
         if self.estimator == "mss":
-            log_w = stratified_log_weights(rows, batch, terms.facts.examples)
+            log_w = stratified_log_weights(rows, batch, examples)
         else:
-            log_w = jnp.full((b, batch), -math.log(terms.facts.examples) - math.log(batch))
+            log_w = jnp.full((b, batch), -math.log(examples) - math.log(batch))
         log_joint = jnp.sum(densities, 0)
         log_own = terms.posterior.log_prob(terms.z)
         log_q = logsumexp(log_joint + log_w, -1)

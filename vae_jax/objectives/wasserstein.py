@@ -13,6 +13,7 @@ from vae_jax.model import Context, Metrics
 from vae_jax.objectives import critic as critics
 from vae_jax.objectives.base import Objective, Terms
 from vae_jax.objectives.mmd import codes_and_prior
+from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class WaeGAN(Objective):
     noisy: ClassVar[bool] = True
     critic: ClassVar[bool] = True
     rateless: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval, Sphere)
 
     def hyper(self) -> dict[str, float]:
         return {"lam": self.lam}
@@ -63,7 +64,7 @@ class SlicedWAE(Objective):
     path: ClassVar[bool] = True
     noisy: ClassVar[bool] = True
     rateless: ClassVar[bool] = True
-    spaces: ClassVar[tuple[str, ...]] = ("real", "positive", "unit", "sphere")
+    spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval, Sphere)
 
     def hyper(self) -> dict[str, float]:
         return {"lam": self.lam}

@@ -7,26 +7,28 @@ from typing import Any, ClassVar
 
 import jax
 
+from vae_jax.options.needs import Need, Property
+from vae_jax.spaces import Real, Space
+
 
 @dataclass(frozen=True)
 class Posterior:
     """Base of the posterior configs.
 
     Attributes:
-      space: where z lives: "real", "positive", "unit" (0 to 1), "sphere", "categorical" (one-hot vectors),
-        "binary" or "joint". Posterior and prior must agree.
+      space: where z lives, a class of `spaces`. Posterior and prior must agree.
       reparameterized: whether `sample` carries gradients to the encoder in training.
       has_log_prob: whether `log_prob(z)` of a given z can be computed (`sample_and_log_prob` is always there).
       deterministic: whether q is a point: no density, no rate.
-      factorised: whether its closed-form KL from a factorised prior is a sum over latent variables.
+      factorized: whether its closed-form KL from a factorized prior is a sum over latent variables.
       separable: whether q(z|x) is a product over dimensions of known density (`distributions.separable`), with mean
         `mode()` and variance `variance()`.
     """
 
-    space: ClassVar[str] = "real"
+    space: ClassVar[type[Space]] = Real
     has_log_prob: ClassVar[bool] = True
     deterministic: ClassVar[bool] = False
-    factorised: ClassVar[bool] = False
+    factorized: ClassVar[bool] = False
     separable: ClassVar[bool] = False
 
     @property
@@ -47,6 +49,25 @@ class Posterior:
     def blocks(self, latent_dim: int) -> tuple[int, ...]:
         """Returns how z is divided into variables: the length of each one-hot vector, 1 for a number."""
         return (1,) * self.code_dim(latent_dim)
+
+    def latents(self, latent_dim: int) -> Space:
+        """Returns the space of the latents of one example; they are vectors of length `code_dim`."""
+        return self.space((self.code_dim(latent_dim),))
+
+    def gives(self) -> frozenset[Property]:
+        """Returns the properties that other components may need (see `options.needs`)."""
+        given = {
+            "density": self.has_log_prob and not self.deterministic,
+            "path": self.reparameterized,
+            "point": self.deterministic,
+            "dimensions": self.separable,
+            "kl by variable": self.factorized,
+        }
+        return frozenset({self.space} | {name for name, it_does in given.items() if it_does})
+
+    def needs(self) -> tuple[Need, ...]:
+        """Returns what other components must give."""
+        return (Need("objective", ("rateless",)),) if self.deterministic else ()
 
     def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:
         """Returns the trained parameters besides the encoder's (of a flow): none by default."""

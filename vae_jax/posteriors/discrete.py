@@ -10,6 +10,7 @@ import jax
 from vae_jax.distributions import concrete
 from vae_jax.distributions.categorical import IndependentBernoulli, OneHotCategorical
 from vae_jax.posteriors.base import Posterior
+from vae_jax.spaces import Bits, OneHot, Space
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,8 @@ class Categorical(Relaxed):
     categories: int = 10
     """Values of each variable."""
 
-    space: ClassVar[str] = "categorical"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = OneHot
+    factorized: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return latent_dim * self.categories
@@ -57,6 +58,9 @@ class Categorical(Relaxed):
     def blocks(self, latent_dim: int) -> tuple[int, ...]:
         return (self.categories,) * latent_dim
 
+    def latents(self, latent_dim: int) -> OneHot:
+        return OneHot((self.code_dim(latent_dim),), self.blocks(latent_dim))
+
     def build(self, params, out, step, train) -> OneHotCategorical:
         del params
         return OneHotCategorical(out.reshape(len(out), -1, self.categories), *self.at(step, train))
@@ -66,8 +70,8 @@ class Categorical(Relaxed):
 class Binary(Relaxed):
     """Binary codes by the binary Concrete relaxation: `latent_dim` Bernoulli variables (arXiv:1611.00712)."""
 
-    space: ClassVar[str] = "binary"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = Bits
+    factorized: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return latent_dim

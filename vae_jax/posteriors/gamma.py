@@ -10,14 +10,15 @@ import jax.numpy as jnp
 from vae_jax.distributions import gamma
 from vae_jax.distributions.special import positive
 from vae_jax.posteriors.base import Posterior
+from vae_jax.spaces import Positive, Space
 
 
 @dataclass(frozen=True)
 class Gamma(Posterior):
     """Gamma: positive codes, reparameterised implicitly (arXiv:1805.08498)."""
 
-    space: ClassVar[str] = "positive"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = Positive
+    factorized: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return 2 * latent_dim

@@ -18,7 +18,7 @@ class Diagonal(Posterior):
     shared_variance: bool = False
     """One trained log variance a dimension for all images: the exact family of a linear decoder (arXiv:1911.02469)."""
 
-    factorised: ClassVar[bool] = True
+    factorized: ClassVar[bool] = True
     separable: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:

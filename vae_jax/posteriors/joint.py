@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax.distributions.categorical import Joint, OneHotCategorical
 from vae_jax.distributions.gaussian import of_outputs
 from vae_jax.posteriors.discrete import Relaxed
+from vae_jax.spaces import Mixed, Space
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,8 @@ class JointPosterior(Relaxed):
     categories: tuple[int, ...] = (10,)
     """Values of each categorical variable, one number a variable."""
 
-    space: ClassVar[str] = "joint"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = Mixed
+    factorized: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return 2 * latent_dim + sum(self.categories)
@@ -31,6 +32,9 @@ class JointPosterior(Relaxed):
 
     def blocks(self, latent_dim: int) -> tuple[int, ...]:
         return (1,) * latent_dim + self.categories
+
+    def latents(self, latent_dim: int) -> Mixed:
+        return Mixed((self.code_dim(latent_dim),), self.blocks(latent_dim))
 
     def build(self, params, out, step, train) -> Joint:
         del params

@@ -16,7 +16,7 @@ from vae_jax.posteriors.base import Posterior
 class Laplace(Posterior):
     """Laplace: the encoder gives mean and scale of every dimension (arXiv:1312.6114, sec. 2.4)."""
 
-    factorised: ClassVar[bool] = True
+    factorized: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return 2 * latent_dim

@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from vae_jax.distributions.sphere import VonMisesFisher
 from vae_jax.errors import InputError
 from vae_jax.posteriors.base import Posterior
+from vae_jax.spaces import Space, Sphere
 
 
 @dataclass(frozen=True)
 class VonMises(Posterior):
     """von Mises-Fisher: codes on the unit sphere of R^latent_dim (arXiv:1804.00891)."""
 
-    space: ClassVar[str] = "sphere"
+    space: ClassVar[type[Space]] = Sphere
 
     def check(self, latent_dim: int) -> None:
         if latent_dim < 2:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from vae_jax.distributions import unit
 from vae_jax.distributions.special import positive
 from vae_jax.posteriors.base import Posterior
+from vae_jax.spaces import Space, UnitInterval
 
 FLOOR = 1e-2
 
@@ -18,8 +19,8 @@ FLOOR = 1e-2
 class Beta(Posterior):
     """Beta: codes in (0, 1), reparameterised implicitly through two gamma variables (arXiv:1805.08498)."""
 
-    space: ClassVar[str] = "unit"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = UnitInterval
+    factorized: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return 2 * latent_dim
@@ -34,8 +35,8 @@ class Beta(Posterior):
 class Kumaraswamy(Posterior):
     """Kumaraswamy: codes in (0, 1) by an explicit inverse CDF, near to a beta variable (arXiv:1605.06197)."""
 
-    space: ClassVar[str] = "unit"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = UnitInterval
+    factorized: ClassVar[bool] = True
 
     def outputs(self, latent_dim: int) -> int:
         return 2 * latent_dim

@@ -9,6 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import jax
 
 from vae_jax.model import Context
+from vae_jax.options.needs import Need, Property
+from vae_jax.spaces import Real, Space
 
 
 class Links(NamedTuple):
@@ -16,15 +18,15 @@ class Links(NamedTuple):
 
     Attributes:
       code_dim: length of z, D.
-      image_shape: (H, W, C).
-      posterior: images [M, H, W, C] -> q(z|x), with the model's present encoder (VampPrior, exemplar prior).
-      x: the images of the batch [B, H, W, C] in training, else None.
+      x_shape: shape of one example of the data.
+      posterior: x [M, *x_shape] -> q(z|x), with the model's present encoder (VampPrior, exemplar prior).
+      x: the data of the batch [B, *x_shape] in training, else None.
       cond: condition features [B, F] of a conditional model, else None.
       blocks: how z is divided into variables (see `posteriors.Posterior.blocks`).
     """
 
     code_dim: int
-    image_shape: tuple[int, int, int]
+    x_shape: tuple[int, ...]
     posterior: Callable[[jax.Array], Any]
     x: jax.Array | None = None
     cond: jax.Array | None = None
@@ -36,20 +38,32 @@ class Prior:
     """Base of the prior configs.
 
     Attributes:
-      space: where z lives (see `posteriors.Posterior.space`).
-      factorised: whether the closed-form KL from a factorised posterior is a sum over dimensions.
+      space: where z lives, a class of `spaces`.
+      factorized: whether the closed-form KL from a factorized posterior is a sum over dimensions.
       conditional: whether p(z|cond) needs the model's condition.
       encodes: whether it asks `links.posterior`, which knows no condition.
       reads_density: whether it asks the log_prob of `links.posterior`.
       averages: whether states of microbatches or devices may be averaged (a buffer of images may not).
     """
 
-    space: ClassVar[str] = "real"
-    factorised: ClassVar[bool] = False
+    space: ClassVar[type[Space]] = Real
+    factorized: ClassVar[bool] = False
     conditional: ClassVar[bool] = False
     encodes: ClassVar[bool] = False
     reads_density: ClassVar[bool] = False
     averages: ClassVar[bool] = True
+
+    def gives(self) -> frozenset[Property]:
+        """Returns the properties that other components may need (see `options.needs`)."""
+        return frozenset({"kl by variable"} if self.factorized else ())
+
+    def needs(self) -> tuple[Need, ...]:
+        """Returns what other components must give."""
+        found = [Need("posterior", (self.space,), change_self=True)]
+        found += [Need("condition", ("no condition",))] if self.encodes else []
+        found += [Need("posterior", ("density",), change_self=True)] if self.reads_density else []
+        found += [Need("condition", ("condition",))] if self.conditional else []
+        return tuple(found)
 
     def unit(self) -> tuple[float, float] | None:
         """Returns (mean, standard deviation) of every dimension, the unit of traversals; None without one."""

@@ -13,14 +13,15 @@ from vae_jax import prng
 from vae_jax.distributions.categorical import IndependentBernoulli, Joint, OneHotCategorical
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.priors.base import Links, Prior
+from vae_jax.spaces import Bits, Mixed, OneHot, Space
 
 
 @dataclass(frozen=True)
 class UniformCategorical(Prior):
     """Every value of every categorical variable is as likely: log p(z) = -G ln K (arXiv:1611.01144)."""
 
-    space: ClassVar[str] = "categorical"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = OneHot
+    factorized: ClassVar[bool] = True
 
     def distribution(self, params, state, links: Links) -> OneHotCategorical:
         del params, state
@@ -39,8 +40,8 @@ class BernoulliPrior(Prior):
     p: float = 0.5
     """Probability of a 1."""
 
-    space: ClassVar[str] = "binary"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = Bits
+    factorized: ClassVar[bool] = True
 
     def distribution(self, params, state, links: Links) -> IndependentBernoulli:
         del params, state
@@ -56,8 +57,8 @@ class BernoulliPrior(Prior):
 class JointPrior(Prior):
     """N(0, I) of the real variables, uniform over the categorical ones (arXiv:1804.00104)."""
 
-    space: ClassVar[str] = "joint"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = Mixed
+    factorized: ClassVar[bool] = True
 
     def unit(self) -> tuple[float, float]:
         return 0.0, 1.0

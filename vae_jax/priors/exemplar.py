@@ -41,7 +41,7 @@ class Exemplar(Prior):
 
     def init_state(self, links: Links) -> dict[str, Any]:
         """Returns the buffer [M, H, W, C], how many images it holds, and the place of the next one (float32)."""
-        images = jnp.zeros((self.exemplars, *links.image_shape))
+        images = jnp.zeros((self.exemplars, *links.x_shape))
         return {"images": images, "count": jnp.zeros(()), "next": jnp.zeros(())}
 
     def distribution(self, params, state, links: Links) -> GaussianMixture:

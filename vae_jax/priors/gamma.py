@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax.distributions import gamma
 from vae_jax.distributions.special import TINY
 from vae_jax.priors.base import Links, Prior
+from vae_jax.spaces import Positive, Space
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class Gamma(Prior):
     rate: float = 1.0
     """Rate of every latent dimension; the mean is concentration / rate."""
 
-    space: ClassVar[str] = "positive"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = Positive
+    factorized: ClassVar[bool] = True
 
     def distribution(self, params: Any, state: Any, links: Links) -> gamma.Gamma:
         del params, state

@@ -22,7 +22,7 @@ class Laplace(Prior):
     scale: float = 1.0
     """Scale b of every latent dimension; the standard deviation is sqrt(2) b."""
 
-    factorised: ClassVar[bool] = True
+    factorized: ClassVar[bool] = True
 
     def unit(self) -> tuple[float, float]:
         return self.mean, math.sqrt(2.0) * self.scale

@@ -20,7 +20,7 @@ LOG_STD_RANGE = 10.0
 class LearnedNormal(Prior):
     """N(m, diag(s^2)) with trained m and s: the Gaussian nearest to the aggregate posterior (arXiv:1711.00464)."""
 
-    factorised: ClassVar[bool] = True
+    factorized: ClassVar[bool] = True
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
         del key
@@ -44,7 +44,7 @@ class ConditionalNormal(Prior):
     hidden: tuple[int, ...] = (64,)
     """Widths of the hidden layers of the net."""
 
-    factorised: ClassVar[bool] = True
+    factorized: ClassVar[bool] = True
     conditional: ClassVar[bool] = True
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.options.needs import Property
 from vae_jax.priors.base import Links, Prior
 
 
@@ -22,7 +23,10 @@ class Normal(Prior):
     std: float = 1.0
     """Standard deviation of every latent dimension."""
 
-    factorised: ClassVar[bool] = True
+    factorized: ClassVar[bool] = True
+
+    def gives(self) -> frozenset[Property]:
+        return super().gives() | {"standard normal"}
 
     def unit(self) -> tuple[float, float]:
         return self.mean, self.std

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from vae_jax import spaces
 from vae_jax.distributions.sphere import UniformSphere, uniform_directions
 from vae_jax.errors import InputError
 from vae_jax.priors.base import Links, Prior
@@ -17,7 +18,7 @@ from vae_jax.priors.base import Links, Prior
 class Sphere(Prior):
     """Uniform over the unit sphere of R^latent_dim (arXiv:1804.00891)."""
 
-    space: ClassVar[str] = "sphere"
+    space: ClassVar[type[spaces.Space]] = spaces.Sphere
 
     def check(self, code_dim: int) -> None:
         if code_dim < 2:

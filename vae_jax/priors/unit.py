@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax.distributions import unit
 from vae_jax.priors.base import Links, Prior
+from vae_jax.spaces import Space, UnitInterval
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class Beta(Prior):
     b: float = 1.0
     """Exponent at 1, plus 1."""
 
-    space: ClassVar[str] = "unit"
-    factorised: ClassVar[bool] = True
+    space: ClassVar[type[Space]] = UnitInterval
+    factorized: ClassVar[bool] = True
 
     def distribution(self, params: Any, state: Any, links: Links) -> unit.Beta:
         del params, state

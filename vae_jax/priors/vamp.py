@@ -31,7 +31,7 @@ class Vamp(Prior):
     reads_density: ClassVar[bool] = True
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
-        noise = jax.random.normal(key, (self.pseudo_inputs, *links.image_shape))
+        noise = jax.random.normal(key, (self.pseudo_inputs, *links.x_shape))
         return {"logits": math.log(self.level / (1.0 - self.level)) + noise}
 
     def images(self, params: Any) -> jax.Array:

@@ -101,7 +101,7 @@ def _card(number: int, entry: Entry) -> dict[str, object]:
     chosen = headlines(result["metrics"])[:4]
     passed = result.get("pass")
     undecided = "not all targets measured" if result.get("expected") else "no targets"
-    height, width, channels = run.image_shape
+    height, width, channels = run.spec.x.shape
     return {
         "number": number,
         "name": entry.name,

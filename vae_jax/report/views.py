@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from vae_jax import spaces
 from vae_jax.data import limit
 from vae_jax.report.plane import Map, flatten
 
@@ -103,11 +104,11 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     from vae_jax.evaluation import latents
     from vae_jax.evaluation.codes import decode_all, encode_all
 
-    model, size = run.model, int(np.prod(run.image_shape))
+    model, size = run.model, int(np.prod(run.spec.x.shape))
     batches = list(run.chunks(split, limit.mixed(run.source(split), POINTS), _BATCH))
     codes = encode_all(model, state, batches)
     pairs = max(1, min(PAIRS, len(codes.mean), VALUES // size))
-    originals = np.asarray(np.concatenate([np.asarray(b["image"]) for b in batches[:1]])[:pairs], np.float32)
+    originals = np.asarray(np.concatenate([np.asarray(b["x"]) for b in batches[:1]])[:pairs], np.float32)
     pairs = len(originals)
     made = decode_all(model, state, codes.mean[:pairs], cond=None if codes.cond is None else codes.cond[:pairs])
     missing: dict[str, str] = {}
@@ -116,14 +117,14 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     if finite:
         plane = Plane(*flatten(codes.mean, kind, seed), _colours(run, split, codes.extra))
         rows = max(1, min(12, VALUES // (11 * size)))
-        walk = latents.walk(codes, kl, prior=run.prior_unit, blocks=model.blocks, rows=rows)
+        walk = latents.walk(codes, kl, prior=run.prior_unit, blocks=spaces.variables(model.about.latents), rows=rows)
         middle = None if codes.cond is None else codes.cond[latents.centre(codes)]
         walked = decode_all(model, state, walk.codes, cond=middle)
     else:
         missing["traversals"] = missing["map"] = "codes are not finite: this run has diverged"
     samples, sampled = None, ""
-    if model.sample is None:
-        missing["samples"] = "the model has no prior to draw from"
+    if model.prior is None:
+        missing["samples"] = "the model does not provide a prior to draw from"
     else:
         samples, sampled = _samples(run, state, codes.cond, max(8, min(SAMPLES, VALUES // size // 8 * 8)), seed)
     count = sum(int(x.size) for x in jax.tree.leaves(state.params))
@@ -136,8 +137,8 @@ def _samples(run: Run, state: TrainState, cond: np.ndarray | None, count: int, s
     from vae_jax.evaluation.codes import draw, label_features
 
     model, key = run.model, jax.random.key(seed)
-    if model.classes:
-        classes = range(min(model.classes, 10))
+    if model.condition is not None and model.condition.classes:
+        classes = range(min(model.condition.classes, 10))
         columns = max(2, min(8, count // len(classes)))
         told = [label_features(model, state, np.full(columns, c)) for c in classes]
         rows = [draw(model, state, key, columns, cond=c) for c in told]

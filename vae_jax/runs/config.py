@@ -17,6 +17,7 @@ from typing import Any, Literal
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, nearest
 from vae_jax.likelihoods import LIKELIHOODS
+from vae_jax.model import Model
 from vae_jax.models import M2, MODELS, VAE, Autoencoder, Classifier, Multimodal
 from vae_jax.networks import NETWORKS
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
@@ -25,6 +26,7 @@ from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.runs.targets import Target
 from vae_jax.schedules import SCHEDULES
+from vae_jax.spec import DataSpec
 from vae_jax.train import MeshConfig, Optimizer
 
 # The option whose value names a component -> the components it can name.
@@ -102,6 +104,10 @@ class Config:
     expected: dict[str, Target] = field(default_factory=dict)
     """Metrics that this experiment should reach: name -> (value, tolerance, source), or with a fourth entry "at least"
     or "at most" where better is welcome."""
+
+    def build(self, spec: DataSpec) -> Model:
+        """Returns the model for these data; raises InputError where the two do not fit."""
+        return self.model.build(spec)
 
     def shrink(self) -> Config:
         """Returns the two-step version that the test suite runs (`--smoke`): same code, almost no work."""

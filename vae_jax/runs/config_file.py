@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from vae_jax.errors import InputError, nearest
 from vae_jax.files.bounded import read_json
-from vae_jax.model import NO_FACTS, Facts
 from vae_jax.options.typed import conform
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
+from vae_jax.spec import AXES, ArraySpec, DataSpec
 
 # Without these the defaults of another model would take their place. Later versions add options, never these.
 REQUIRED = ("steps", "seed", "data", "model", "optimizer", "data.name", "data.batch_size", "model.kind")
+# Where a run of before `data_spec` has its data.
+OLD_SPEC = ("image_shape", "facts")
 REQUIRED_OF_MODEL = ("latent_dim", "network", "likelihood")
 
 
@@ -29,16 +31,14 @@ class RunFile(NamedTuple):
     Attributes:
       experiment: name of the experiment.
       config: the complete configuration.
-      image_shape: (H, W, C) of the training data.
-      facts: what else was known of them; NO_FACTS where the run is older than this entry.
+      data_spec: the training data.
       data_sha256: content of the training data; None where the run is older than this entry.
       init_from: (folder, step) of the run whose weights it started with, or None.
     """
 
     experiment: str
     config: Config
-    image_shape: tuple[int, int, int]
-    facts: Facts
+    data_spec: DataSpec
     data_sha256: str | None = None
     init_from: tuple[str, int] | None = None
 
@@ -65,8 +65,10 @@ def read(file: Path) -> RunFile:
 
 
 def _checked(values: dict[str, Any]) -> RunFile:
-    own = {name: values.pop(name) for name in RunFile._fields if name in values and name != "config"}
-    for name in ("experiment", "image_shape"):
+    known = (*RunFile._fields, *OLD_SPEC)
+    own = {name: values.pop(name) for name in known if name in values and name != "config"}
+    shape = "image_shape" if "image_shape" in own else "data_spec"
+    for name in ("experiment", shape):
         if name not in own:
             raise InputError(f"{name} is missing; restore the file, or train again")
     _check_required(values)
@@ -77,8 +79,7 @@ def _checked(values: dict[str, Any]) -> RunFile:
     return RunFile(
         conform(own["experiment"], str, "experiment", "custom", json=True),
         config,
-        _image_shape(own["image_shape"]),
-        _facts(own.get("facts", {})),
+        _spec(own["data_spec"]) if shape == "data_spec" else _old_spec(own["image_shape"], own.get("facts", {})),
         sha256,
         conform(own.get("init_from"), tuple[str, int] | None, "init_from", json=True),
     )
@@ -98,28 +99,55 @@ def _check_required(values: dict[str, Any]) -> None:
             raise InputError(f"{option} is missing; restore the file, or train again")
 
 
-def _image_shape(value: Any) -> tuple[int, int, int]:
+def spec_to_json(spec: DataSpec) -> dict[str, Any]:
+    """Returns the entry `data_spec` of a config.json."""
+    return {**spec._asdict(), "x": spec.x._asdict()}
+
+
+def _spec(value: Any) -> DataSpec:
+    """Returns the entry `data_spec`, checked."""
+    held = conform(value, dict[str, Any], "data_spec", {"x": {"shape": [28, 28, 1]}}, json=True)
+    x = conform(held.get("x"), dict[str, Any], "data_spec.x", {"shape": [28, 28, 1]}, json=True)
+    for name in x:
+        if name not in ArraySpec._fields:
+            raise InputError(f"data_spec.x.{name}: no such entry; {nearest(name, ArraySpec._fields)}")
+    kind = conform(x.get("kind", "image"), Literal[tuple(AXES)], "data_spec.x.kind", json=True)
+    dtype = conform(x.get("dtype", "float32"), Literal["float32", "int32"], "data_spec.x.dtype", json=True)
+    shape = _shape(x.get("shape"), "data_spec.x.shape", AXES[kind])
+    mask = conform(held.get("mask", False), bool, "data_spec.mask", json=True)
+    facts = {name: v for name, v in held.items() if name not in ("x", "mask")}
+    return DataSpec(ArraySpec(shape, kind, dtype), mask, **_facts(facts, "data_spec"))
+
+
+def _old_spec(shape: Any, facts: Any) -> DataSpec:
+    """Returns the data of a run of before `data_spec`: images, described by the entries of `OLD_SPEC`."""
+    held = conform(facts, dict[str, Any], "facts", {"examples": 100}, json=True)
+    return DataSpec(ArraySpec(_shape(shape, "image_shape", 3)), **_facts(held, "facts"))
+
+
+def _shape(value: Any, name: str, axes: int) -> tuple[int, ...]:
+    """Returns a shape, checked."""
     try:
-        height, width, channels = conform(value, tuple[int, ...], "image_shape")
-    except ValueError:  # of a wrong type, or not three
-        height = width = channels = 0
-    if min(height, width, channels) < 1:
+        shape = conform(value, tuple[int, ...], name)
+    except ValueError:  # of a wrong type
+        shape = ()
+    if len(shape) != axes or min(shape) < 1:
+        what = "[height, width, channels] of the training images, three" if axes == 3 else f"the training data, {axes}"
         raise InputError(
-            f"image_shape: {json.dumps(value)} is not [height, width, channels] of the training images, three whole "
-            "numbers of 1 or more; restore the file, or train again"
+            f"{name}: {json.dumps(value)} is not {what} whole numbers of 1 or more; restore the file, or train again"
         )
-    return height, width, channels
+    return shape
 
 
-def _facts(value: Any) -> Facts:
+def _facts(held: dict[str, Any], where: str) -> dict[str, Any]:
+    """Returns the facts besides the shape, checked."""
     wanted: dict[str, Any] = {"examples": int, "classes": int, "factors": tuple[int, ...], "cond": int}
     wanted |= {"label_names": tuple[str, ...]}
-    held = conform(value, dict[str, Any], "facts", {"examples": 100}, json=True)
     for name in held:
         if name not in wanted:
-            raise InputError(f"facts.{name}: no such fact; {nearest(name, wanted)}")
-    facts = {name: conform(v, wanted[name], f"facts.{name}", json=True) for name, v in held.items()}
+            raise InputError(f"{where}.{name}: no such fact; {nearest(name, wanted)}")
+    facts = {name: conform(v, wanted[name], f"{where}.{name}", json=True) for name, v in held.items()}
     for name, number in facts.items():
         if name != "label_names" and min((number,) if isinstance(number, int) else number, default=0) < 0:
-            raise InputError(f"facts.{name}: {json.dumps(number)} is out of range; it must be 0 or more")
-    return NO_FACTS._replace(**facts)
+            raise InputError(f"{where}.{name}: {json.dumps(number)} is out of range; it must be 0 or more")
+    return facts

@@ -56,7 +56,7 @@ def user_batches(
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
         source = data.load(config, part) if load is None else load(config, part, strict=False)
     except MixedSizes:
-        size = f"{run.image_shape[0]}x{run.image_shape[1]}"
+        size = "x".join(map(str, run.spec.x.shape[:2]))
         raise InputError(
             f"{option} {given}: the images are not of one size, but {run.path} was trained on {size}; "
             f"resize them to {size}"
@@ -64,7 +64,7 @@ def user_batches(
     source = _numbered(run, source, given, option)
     for note in source.info.notes:
         print(f"note: {note}", file=sys.stderr)
-    seen, wanted = source.info.image_shape, tuple(run.image_shape)
+    seen, wanted = source.info.shape, run.spec.x.shape
     if tuple(seen) != wanted:
         raise InputError(
             f"{option} {given}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
@@ -76,24 +76,26 @@ def user_batches(
 
 def _check_known(run: Run, source: Source, what: str) -> None:
     """Checks what the model is conditioned on: a class that it never had would be no class to it, without a word."""
-    on, info, facts = getattr(getattr(run.config.model, "condition", None), "on", "none"), source.info, run.facts
-    if (on == "label" or run.model.classes) and (info.num_classes or 0) > facts.classes:
+    if run.model.condition is None:
+        return
+    on, info, spec = run.model.condition.on, source.info, run.spec
+    if on == "label" and (info.num_classes or 0) > spec.classes:
         raise InputError(
             f"{what}: labels go up to {(info.num_classes or 0) - 1}, but {run.path} was trained on classes 0 to "
-            f"{facts.classes - 1}; number the classes as in its training data"
+            f"{spec.classes - 1}; number the classes as in its training data"
         )
-    if on == "factors" and any(a > b for a, b in zip(info.factor_sizes, facts.factors)):
+    if on == "factors" and any(a > b for a, b in zip(info.factor_sizes, spec.factors)):
         raise InputError(
-            f"{what}: factors have {info.factor_sizes} values, but {run.path} was trained on {facts.factors}; number "
+            f"{what}: factors have {info.factor_sizes} values, but {run.path} was trained on {spec.factors}; number "
             "them as in its training data"
         )
     name, lacks = {
         "label": ("labels", not info.num_classes),
-        "factors": ("factors", len(info.factor_sizes) != len(facts.factors)),
-        "vector": ("cond", info.cond_size != facts.cond),
-    }.get(on, ("", False))
-    if lacks:
-        width = {"label": "[N]", "factors": f"[N, {len(facts.factors)}]", "vector": f"[N, {facts.cond}]"}[on]
+        "factors": ("factors", len(info.factor_sizes) != len(spec.factors)),
+        "cond": ("cond", info.cond_size != spec.cond),
+    }[on]
+    if lacks and run.model.condition.is_required:
+        width = {"label": "[N]", "factors": f"[N, {len(spec.factors)}]", "cond": f"[N, {spec.cond}]"}[on]
         raise InputError(
             f"{what}: {run.path} is conditioned on {name} {width}, which these images come without; save an .npz with "
             f"the arrays images and {name}"
@@ -104,9 +106,9 @@ def _numbered(run: Run, source: Source, given: str, option: str) -> Source:
     """Returns the source with the run's own class numbers."""
     from vae_jax.data import classes
 
-    if option == "--outliers" and not set(source.info.label_names) <= set(run.facts.label_names):
+    if option == "--outliers" and not set(source.info.label_names) <= set(run.spec.label_names):
         return source  # other things than the run knows, on purpose: their classes are their own
-    return classes.match(source, run.facts.label_names, f"{option} {given}")
+    return classes.match(source, run.spec.label_names, f"{option} {given}")
 
 
 def describe(shape: Sequence[int]) -> str:
@@ -156,7 +158,7 @@ def _data_config(run: Run, given: str, option: str) -> tuple[DataConfig, tuple[s
             raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")
         if given == own.name:
             return dataclasses.replace(own, batch_size=1, limit=None, labels=None), SPLITS
-        size, parts = run.image_shape[0] if DATASETS[given].resizable else None, SPLITS
+        size, parts = run.spec.x.shape[0] if DATASETS[given].resizable else None, SPLITS
         config = dataclasses.replace(whole, name=given, source=None, image_size=size)
     return (dataclasses.replace(config, protocol="standard") if parts else config), parts
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import train
@@ -25,11 +24,11 @@ from vae_jax.data.pipeline import eval_batches, examples
 from vae_jax.errors import InputError, quoted
 from vae_jax.files.atomic import write_json
 from vae_jax.files.bounded import read_json
-from vae_jax.model import NO_FACTS, Facts, Model
+from vae_jax.model import Model
 from vae_jax.runs import config as configs
-from vae_jax.runs import config_file as runfile
-from vae_jax.runs import training_data as rundata
+from vae_jax.runs import config_file, training_data
 from vae_jax.runs.config import Config
+from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
 
@@ -44,8 +43,7 @@ class Run:
       path: the folder.
       experiment: name of the experiment it came from.
       config: its complete configuration.
-      image_shape: (H, W, C) of the data it was made for.
-      facts: what else was known of the training data.
+      spec: the data that it was made for.
       lead: another run of the same program (members of a sweep): its model and its data serve this one as well, so
         that nothing is compiled or loaded twice. Data and model must be equal but for the model's traced scalars.
       data_sha256: content of its training data (`data.fingerprint`); None where the run is older than this entry.
@@ -55,8 +53,7 @@ class Run:
     path: Path
     experiment: str
     config: Config
-    image_shape: tuple[int, int, int]
-    facts: Facts = NO_FACTS
+    spec: DataSpec
     lead: Run | None = field(default=None, compare=False, repr=False)
     data_sha256: str | None = field(default=None, kw_only=True)
     init_from: tuple[str, int] | None = field(default=None, kw_only=True)
@@ -67,8 +64,7 @@ class Run:
         path: Path,
         experiment: str,
         config: Config,
-        image_shape: tuple[int, int, int],
-        facts: Facts = NO_FACTS,
+        spec: DataSpec,
         **more: Any,
     ) -> Run:
         """Makes the folder with `config.json` and `env.json`; `more` are further fields of the run.
@@ -77,7 +73,7 @@ class Run:
           InputError: it exists and is not empty, or cannot be written.
         """
         check_free(path)
-        run = cls(path, experiment, config, image_shape, facts, **more)
+        run = cls(path, experiment, config, spec, **more)
         about = environment()  # takes a moment: not between the folder and its config
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -91,8 +87,7 @@ class Run:
 
     def write_config(self) -> None:
         """Writes `config.json`, whole or not at all."""
-        about: dict[str, Any] = {"experiment": self.experiment, "image_shape": list(self.image_shape)}
-        about |= {"facts": self.facts._asdict()}
+        about: dict[str, Any] = {"experiment": self.experiment, "data_spec": config_file.spec_to_json(self.spec)}
         about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
         write_json(self.path / "config.json", {**about, **configs.to_dict(self.config)})
@@ -111,22 +106,23 @@ class Run:
             if inner := sorted(file.parent for file in path.glob("*/config.json")):
                 raise InputError(f"{path}: not a run folder, but it holds {len(inner)}; name one, as in {inner[0]}")
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
-        held = runfile.read(file)
+        held = config_file.read(file)
         config = held.config if held.data_sha256 else with_old_protocol(held.config)
         more: dict[str, Any] = {"data_sha256": held.data_sha256, "init_from": held.init_from}
-        return cls(path, held.experiment, config, held.image_shape, held.facts, **more)
+        return cls(path, held.experiment, config, held.data_spec, **more)
 
     @functools.cached_property
     def model(self) -> Model:
         """The model's pure functions."""
         if self.lead is not None:
-            return self.lead.model._replace(hyper=self.config.model.build(self.image_shape, self.facts).hyper)
-        return self.config.model.build(self.image_shape, self.facts)
+            # The lead's functions, so that nothing is compiled twice, with the strengths of this member.
+            return self.lead.model._replace(training=self.config.build(self.spec).training)
+        return self.config.build(self.spec)
 
     @functools.cached_property
     def optimizer(self) -> Any:
         """The optax transformation of the run."""
-        return train.make_optimizer(self.optimizers, self.config.steps, self.model.gates)
+        return train.make_optimizer(self.optimizers, self.config.steps, self.model.training.gates)
 
     @functools.cached_property
     def optimizers(self) -> dict[str, train.Optimizer]:
@@ -142,13 +138,12 @@ class Run:
     @property
     def prior_unit(self) -> tuple[float, float] | None:
         """Mean and standard deviation of the prior, the same in all dimensions; None where it has no such unit."""
-        prior = getattr(self.config.model, "prior", None)
-        return prior.unit() if prior is not None else None
+        return self.model.about.unit
 
     @property
-    def trained_on(self) -> rundata.TrainedOn:
+    def trained_on(self) -> training_data.TrainedOn:
         """The form and the hash of the training data."""
-        return rundata.TrainedOn(self.image_shape, self.facts, self.data_sha256)
+        return training_data.TrainedOn(self.spec, self.data_sha256)
 
     def data_change(self, split: str) -> str | None:
         """Returns what changed in its training data since training, None for nothing.
@@ -157,8 +152,8 @@ class Run:
           InputError: then `split` is held out no more.
         """
         known = self.source("train" if self.data_sha256 else split)
-        changed = rundata.change(self.trained_on, known)
-        rundata.check_held_out(self.path, changed, self.source(split))
+        changed = training_data.change(self.trained_on, known)
+        training_data.check_held_out(self.path, changed, self.source(split))
         return changed
 
     def provenance(self) -> dict[str, Any]:
@@ -168,8 +163,8 @@ class Run:
         return {"seed": self.config.seed, **kept, "jax": env["packages"].get("jax")}
 
     def example_batch(self) -> dict[str, jax.Array]:
-        """Returns a batch of one blank image, for shapes, with a label and factors where the data have them."""
-        return blank_batch(self.image_shape, self.facts)
+        """Returns a batch of one blank example, for shapes, with every entry that the data have."""
+        return self.spec.blank()
 
     def init(self, mesh: jax.sharding.Mesh | None = None) -> TrainState:
         """Returns the state at step 0, placed on the mesh."""
@@ -212,7 +207,7 @@ class Run:
         """
         if self.lead is not None:
             return self.lead.source(split)
-        return rundata.load(self.path, self.config.data, self.trained_on, split)
+        return training_data.load(self.path, self.config.data, self.trained_on, split)
 
     def batches(self, split: str, batch_size: int | None = None, limit: int = 0) -> Iterator[dict[str, Any]]:
         """Yields the split once (or `limit` examples of it), as the model saw it in training; no batch is dropped."""
@@ -324,18 +319,6 @@ def optimizer_of(config: Config, group: str) -> train.Optimizer:
     return config.critic_optimizer if group == "critic" else config.optimizer
 
 
-def blank_batch(image_shape: tuple[int, int, int], facts: Facts) -> dict[str, jax.Array]:
-    """Returns a batch of one example of zeros, of the shapes that a model built for these facts may read."""
-    batch = {"image": jnp.zeros((1, *image_shape))}
-    if facts.classes:
-        batch["label"] = jnp.zeros((1,), jnp.int32)
-    if facts.factors:
-        batch["factors"] = jnp.zeros((1, len(facts.factors)), jnp.int32)
-    if facts.cond:
-        batch["cond"] = jnp.zeros((1, facts.cond))
-    return batch
-
-
 def environment() -> dict[str, Any]:
     """Returns what a number depends on besides the config: versions, devices, commit."""
 
@@ -393,7 +376,7 @@ def commit() -> str | None:
 
 def data_range(source: Source) -> tuple[float, float]:
     """Returns the (min, max) of the images of a split that is in memory; (0, 1) where it is not."""
-    images = source.arrays.get("image")
+    images = source.arrays.get("image", source.arrays.get("x"))
     if images is None:
         return (0.0, 1.0)
     scale = 255.0 if images.dtype == np.uint8 else 1.0

@@ -7,7 +7,6 @@ checkpoint fits.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,22 +15,27 @@ from vae_jax.data import DataConfig, Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError
-from vae_jax.model import NO_FACTS, Facts
+from vae_jax.spec import ArraySpec, DataSpec
 
 
 class TrainedOn(NamedTuple):
-    """The data that a model was made for: image shape (H, W, C), what else it knows of them, and their hash."""
+    """The data that a model was made for, and their hash."""
 
-    image_shape: tuple[int, int, int]
-    facts: Facts
+    spec: DataSpec
     data_sha256: str | None = None
 
 
-def facts_of(source: Source) -> Facts:
+def spec_of(source: Source) -> DataSpec:
     """Returns what a model may know of the training data, from any of its splits."""
     info = source.info
-    sizes = int(info.sizes["train"]), info.num_classes or 0, tuple(info.factor_sizes), info.cond_size
-    return Facts(*sizes, label_names=tuple(info.label_names))
+    return DataSpec(
+        ArraySpec(tuple(info.shape), info.kind, "int32" if info.kind == "tokens" else "float32"),
+        examples=int(info.sizes["train"]),
+        classes=info.num_classes or 0,
+        factors=tuple(info.factor_sizes),
+        cond=info.cond_size,
+        label_names=tuple(info.label_names),
+    )
 
 
 def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> Source:
@@ -55,7 +59,7 @@ def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> So
     except InputError as error:
         raise _unreadable(where, options, split, error) from error
     # By name first: a class folder that is gone must not shift the numbers of the others.
-    source = data.classes.match(source, trained.facts.label_names, options.name)
+    source = data.classes.match(source, trained.spec.label_names, options.name)
     check(where, trained, source)
     return source
 
@@ -86,10 +90,10 @@ def check(where: Path, trained: TrainedOn, source: Source) -> None:
     Raises:
       InputError: images of another shape, other classes, factors or conditions.
     """
-    known, seen = trained.facts, facts_of(source)
-    if not known.examples:  # of before facts were kept: the model knows none
-        known, seen = NO_FACTS, NO_FACTS
-    then, now = _form(trained.image_shape, known), _form(source.info.image_shape, seen)
+    known, seen = trained.spec, spec_of(source)
+    if not known.examples:  # of before facts were kept: the model knows the shape alone
+        known, seen = DataSpec(known.x), DataSpec(seen.x)
+    then, now = _form(known), _form(seen)
     if then != now:
         raise InputError(
             f"{where}: was trained on {then}, but the data ({source.info.where}) are now {now}; restore those data, "
@@ -104,7 +108,7 @@ def change(trained: TrainedOn, source: Source) -> str | None:
       trained: the data that the run was trained on.
       source: the training split as it is now; any split for a run without a hash.
     """
-    then, now = trained.facts.examples, source.info.sizes["train"]
+    then, now = trained.spec.examples, source.info.sizes["train"]
     said = [f"{now:,} training examples, {then:,} when the run was trained"] if then and then != now else []
     old = trained.data_sha256
     if old is not None and (new := fingerprint(source)) != old:
@@ -141,9 +145,10 @@ def check_held_out(where: Path, changed: str | None, source: Source) -> None:
         )
 
 
-def _form(shape: Sequence[int], facts: Facts) -> str:
+def _form(spec: DataSpec) -> str:
     """Returns "8x8x1 images with 10 classes"."""
-    parts = [f"{facts.classes} classes"] if facts.classes else []
-    parts += [f"factors of {', '.join(map(str, facts.factors))} values"] if facts.factors else []
-    parts += [f"conditions of {facts.cond} numbers"] if facts.cond else []
-    return f"{'x'.join(map(str, shape))} images" + (f" with {' and '.join(parts)}" if parts else "")
+    parts = [f"{spec.classes} classes"] if spec.classes else []
+    parts += [f"factors of {', '.join(map(str, spec.factors))} values"] if spec.factors else []
+    parts += [f"conditions of {spec.cond} numbers"] if spec.cond else []
+    plural = {"tokens": "rows of tokens"}.get(spec.x.kind, f"{spec.x.kind}s")
+    return f"{'x'.join(map(str, spec.x.shape))} {plural}" + (f" with {' and '.join(parts)}" if parts else "")

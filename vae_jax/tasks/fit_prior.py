@@ -9,12 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from vae_jax import prng
+from vae_jax import prng, spaces
 from vae_jax.errors import InputError, nearest, quoted
 from vae_jax.evaluation import decode_all, density_files, encode_all, expost
 from vae_jax.evaluation.expost import ExPost
 from vae_jax.evaluation.likelihood import Estimate
-from vae_jax.models import VAE, Autoencoder
 from vae_jax.runs.run import Run
 from vae_jax.train import TrainState
 
@@ -111,7 +110,7 @@ def fitted(run: Run, state: TrainState, name: str) -> ExPost:
             f"--prior {name}: fitted to the codes of step {density.about.get('step')}, but the checkpoint is step "
             f"{int(state.step)}; run `{again} --step {int(state.step)}`"
         )
-    size = _code_dim(run)
+    size = spaces.size(run.model.about.latents)
     if len(density.shift) != size:
         raise InputError(f"--prior {name}: {path} has codes of width {len(density.shift)}, but the model's are {size}")
     return density
@@ -147,30 +146,19 @@ def _codes(
 
 
 def _stochastic(run: Run) -> bool:
-    return run.model.sample is not None
-
-
-def _code_dim(run: Run) -> int:
-    model = run.config.model
-    posterior = getattr(model, "posterior", None)
-    return posterior.code_dim(model.latent_dim) if posterior is not None else model.latent_dim
+    return run.model.prior is not None
 
 
 def _check_codes(run: Run) -> None:
-
-    model = run.config.model
-    if not isinstance(model, VAE | Autoencoder):
-        raise InputError(
-            f"{run.path}: a {type(model).__name__} has no codes of real numbers; use a VAE or an autoencoder"
-        )
-    if run.model.features is not None:
+    """Raises InputError for a model whose latents are no real vectors, or go with a condition."""
+    if run.model.condition is not None:
         raise InputError(
             f"{run.path}: its codes go with a condition, which a density of codes alone would lose; "
             "use a run with --model.condition.on none"
         )
-    space = model.posterior.space if isinstance(model, VAE) else "real"
-    if space != "real":
+    latents = run.model.about.latents
+    if not spaces.is_euclidean(latents):
         raise InputError(
-            f"{run.path}: its codes are no real vectors but {space}, to which no density on R^D can be fitted; "
+            f"{run.path}: its latents are {spaces.words(latents)}, to which no density on R^n can be fitted; "
             "use a run with a posterior over real vectors"
         )

@@ -17,6 +17,7 @@ from vae_jax.data.limit import text as rows_text
 from vae_jax.errors import InputError, nearest, quoted
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation import eval_file as evaluations
+from vae_jax.evaluation.needs import has_bound
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.files.atomic import jsonable
@@ -194,8 +195,8 @@ def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) ->
         raise InputError("--k: is not used by the requested metrics; add iwae to --metrics, or leave it out")
     standard = tuple(name for name in call.metrics if name not in measures.names())
     refused = measures.refusals(asked, options)
-    if ks and run.model.log_prob_bound is None:
-        refused["iwae"] = f"{run.path}: an autoencoder has no bound on log p(x); leave out --k and iwae"
+    if ks and not has_bound(run.model):
+        refused["iwae"] = f"{run.path}: its model does not provide a bound on log p(x); leave out --k and iwae"
         ks, standard = (), tuple(name for name in standard if not re.fullmatch("iwae|iw_.*", name))
     elif min(call.k, default=1) < 1:
         ks, standard = tuple(n for n in ks if n >= 1), tuple(name for name in standard if name != "iwae")
@@ -324,16 +325,16 @@ def _protocol(
 ) -> dict[str, Any]:
     """Returns everything that a number depends on besides the weights."""
     split, limit = call.split, call.limit
-    info, data = run.source(split).info, run.config.data
+    info, data, likelihood = run.source(split).info, run.config.data, run.model.about.likelihood
     pixels = "binary" if info.values == "binary" else "in [0, 1]"
     if data.binarize != "none":
         pixels = f"binary ({data.binarize} binarisation)"
     elif data.dequantize:
         pixels = "dequantised, (v + u) / 256"
-    elif run.config.model.likelihood.levels == 256:
+    elif likelihood.levels == 256:
         pixels = "256 grey levels, v / 255"
     estimator = "one posterior sample an example, KL in closed form; sums over pixels and dimensions, nats"
-    if not run.config.model.likelihood.normalised:
+    if not likelihood.normalized:
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
         "data_protocol": data.protocol,
@@ -341,11 +342,11 @@ def _protocol(
         "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,
         "pixels": pixels,
-        "image_shape": run.image_shape,
+        "image_shape": run.spec.x.shape,
         "n": n,
         "limit": limit,
         "rows": rows_text(run.source(split), limit),
-        "likelihood": type(run.config.model.likelihood).__name__,
+        "likelihood": type(likelihood).__name__,
         "estimator": estimator,
         "importance_samples": ks,
         "reconstruction": "mean image of the mean code",

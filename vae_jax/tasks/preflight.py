@@ -14,16 +14,14 @@ from vae_jax import data
 from vae_jax.data import DATASETS, DataConfig, Source
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError
-from vae_jax.evaluation import measures
+from vae_jax.evaluation import measures, needs
+from vae_jax.evaluation.needs import has_bound
 from vae_jax.model import Model
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
 
 Load = Callable[[DataConfig, str], Source]
-# Groups of measures, and single ones, by what they need of the data.
-NEED_FACTORS = ("disentanglement",)
-NEED_LABELS = ("clustering", "probe")
 
 
 def check(config: Config, source: Source, model: Model, load: Load = data.load) -> list[Source]:
@@ -39,7 +37,7 @@ def check(config: Config, source: Source, model: Model, load: Load = data.load) 
       InputError: a split that the data do not have or that cannot be read, or bounds that the model does not have.
     """
     e = config.evaluation
-    if e.k and model.log_prob_bound is None:
+    if e.k and not has_bound(model):
         raise InputError(
             f"evaluation.k: {' '.join(map(str, e.k))} samples of a bound on log p(x), but this model does not "
             "have one (a point code, or a loss that is not a likelihood); write --evaluation.k without numbers"
@@ -77,21 +75,17 @@ def check_metrics(metrics: Sequence[str], members: Sequence[tuple[Source, Model]
     for name in (*(n for n in metrics if n not in measures.names()), *measures.expand(tuple(metrics))):
         reasons = [_lacking(name, source, model) for source, model in members]
         if reasons and all(reasons):
-            raise InputError(f"--metrics: {name}: {reasons[0]}; leave it out")
+            raise InputError(f"--metrics: {reasons[0]}")
 
 
 def _lacking(name: str, source: Source, model: Model) -> str:
     """Returns why a metric cannot be made of these data and this model, "" if nothing is known against it."""
-    measure = measures.MEASURES.get(name)
-    kinds = (name, measure.group if measure else "")
-    if any(kind in NEED_FACTORS for kind in kinds) and not source.info.factor_sizes:
-        return f"the data set {source.info.name!r} has no factors, sprites has"
-    if any(kind in NEED_LABELS for kind in kinds) and not source.info.num_classes:
-        return f"the data set {source.info.name!r} has no labels"
-    if re.fullmatch(r"iwae|iw_\d+", name) and model.log_prob_bound is None:
-        return "the model has no bound on log p(x)"
+    if name in measures.MEASURES and (reason := measures.lacking(name, model, source.info)):
+        return reason
+    if re.fullmatch(r"iwae|iw_\d+", name) and (reason := needs.lacking(name, ("bound",), model)):
+        return reason
     if name == "udr":
-        return "it compares several runs, which `vae-jax eval RUN --others RUN ...` names"
+        return "udr: compares several runs, which `vae-jax eval RUN --others RUN ...` names; leave it out"
     if name == "anomaly":
-        return "it needs other images, which `vae-jax eval RUN --outliers DATA` names"
+        return "anomaly: needs other images, which `vae-jax eval RUN --outliers DATA` names; leave it out"
     return ""

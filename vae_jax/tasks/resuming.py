@@ -22,11 +22,11 @@ from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.errors import InputError, quoted
 from vae_jax.files.atomic import no_link, write_json
-from vae_jax.model import Facts
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run, check_free, commit, environment
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
+from vae_jax.spec import DataSpec
 from vae_jax.train import Optimizer, TrainState
 from vae_jax.train.metrics import read_lines
 
@@ -67,7 +67,7 @@ class Start:
         """Makes the folder of a new run."""
         r = self.run
         more: dict[str, Any] = {"data_sha256": r.data_sha256, "init_from": r.init_from}
-        return Run.create(r.path, r.experiment, r.config, r.image_shape, r.facts, **more)
+        return Run.create(r.path, r.experiment, r.config, r.spec, **more)
 
     def initial(self) -> TrainState | None:
         """Returns the state at step 0 of a run that starts with another's weights; None for one that does not."""
@@ -116,9 +116,9 @@ def begin(path: Path, experiment: str, config: Config, source: Source, init_from
       InputError: the folder is taken, or the weights to start from do not fit.
     """
     check_free(path)
-    sha256, facts = fingerprint(source), facts_of(source)
+    sha256, spec = fingerprint(source), spec_of(source)
     config = config if init_from is None else dataclasses.replace(config, expected={})
-    run = Run(path, experiment, config, source.info.image_shape, facts, data_sha256=sha256)
+    run = Run(path, experiment, config, spec, data_sha256=sha256)
     if init_from is None:
         return Start(run)
     found = init_from.restore()  # the newest that can be read
@@ -189,18 +189,18 @@ def check_data(run: Run, source: Source) -> None:
     Raises:
       InputError: other content, or another shape.
     """
-    shape, where = tuple(source.info.image_shape), run.path
+    shape, where = tuple(source.info.shape), run.path
     words = _data_words(run, source)
     fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {quoted(where)}{words}`"
-    if tuple(run.image_shape) != shape:
+    if run.spec.x.shape != shape:
         raise InputError(
-            f"{where}: was trained on images {run.image_shape}, the data now gives {shape}; start a new run "
-            f"with `vae-jax train {quoted(run.experiment)}{words}`"
+            f"{where}: was trained on {run.spec.x.kind}s {run.spec.x.shape}, the data now gives {shape}; start a new "
+            f"run with `vae-jax train {quoted(run.experiment)}{words}`"
         )
     # Runs of before have no hash: what is known of their data has to do. Version 0.1 knew nothing.
-    facts = facts_of(source)
-    if run.data_sha256 is None and run.facts.examples and _counts(run.facts) != _counts(facts):
-        raise InputError(f"{where}: was trained on {_said(run.facts)}, the data now has {_said(facts)}; {fix}")
+    spec = spec_of(source)
+    if run.data_sha256 is None and run.spec.examples and _counts(run.spec) != _counts(spec):
+        raise InputError(f"{where}: was trained on {_said(run.spec)}, the data now has {_said(spec)}; {fix}")
     if run.data_sha256 is not None and run.data_sha256 != fingerprint(source):
         raise InputError(
             f"{where}: the training data ({source.info.name}, {source.info.where}) are not those that it was trained "
@@ -216,15 +216,15 @@ def _data_words(run: Run, source: Source) -> str:
     return f" --data {quoted(info.where if Path(info.where).exists() else info.name)}"
 
 
-def _counts(facts: Facts) -> tuple[Any, ...]:
+def _counts(spec: DataSpec) -> tuple[Any, ...]:
     """Returns the facts that every version stored; others that a run does not know are no difference."""
-    return facts.examples, facts.classes, facts.factors, facts.cond
+    return spec.examples, spec.classes, spec.factors, spec.cond
 
 
-def _said(facts: Facts) -> str:
-    extra = [f"{facts.classes} classes"] if facts.classes else []
-    extra += [f"{len(facts.factors)} factors"] if facts.factors else []
-    return f"{facts.examples} examples" + (f" ({', '.join(extra)})" if extra else "")
+def _said(spec: DataSpec) -> str:
+    extra = [f"{spec.classes} classes"] if spec.classes else []
+    extra += [f"{len(spec.factors)} factors"] if spec.factors else []
+    return f"{spec.examples} examples" + (f" ({', '.join(extra)})" if extra else "")
 
 
 def _text(value: Any) -> str:

@@ -21,7 +21,8 @@ from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
+from vae_jax.spec import DataSpec
 from vae_jax.tasks import preflight, resuming
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
@@ -58,14 +59,14 @@ def newest_folder(experiment: str, base: Path = Path("runs"), file: str = "confi
     return max(found, key=lambda p: ((p / file).stat().st_mtime_ns, int(p.name.removeprefix(experiment)[1:] or 1)))
 
 
-def prepare(config: Config) -> tuple[Source, tuple[int, int, int]]:
+def prepare(config: Config) -> tuple[Source, DataSpec]:
     """Loads the training split and checks that data, model and devices fit together; writes nothing.
 
     Raises:
       InputError: they do not.
     """
     source = load_fitting(configs.check(config))
-    return source, source.info.image_shape
+    return source, spec_of(source)
 
 
 def load_fitting(config: Config) -> Source:
@@ -92,8 +93,8 @@ def check_fit(config: Config, source: Source) -> Model:
     Raises:
       InputError: they do not.
     """
-    model = config.model.build(source.info.image_shape, facts_of(source))
-    check_pixels(config, source)
+    model = config.build(spec_of(source))
+    check_pixels(config, source, model)
     return model
 
 
@@ -104,16 +105,16 @@ def check_later(config: Config, source: Source, model: Model, load: preflight.Lo
       InputError: it cannot be done (see `preflight.check`).
     """
     for held_out in preflight.check(config, source, model, load):
-        check_pixels(config, held_out)
+        check_pixels(config, held_out, model)
 
 
-def check_pixels(config: Config, source: Source) -> None:
-    """Checks that the likelihood can score these data.
+def check_pixels(config: Config, source: Source, model: Model) -> None:
+    """Checks that the likelihood of a model can score these data.
 
     Raises:
       InputError: values outside its support, on an open end of it, or between the levels that have a mass.
     """
-    likelihood, c = config.model.likelihood, config.data
+    likelihood, c = model.about.likelihood, config.data
     name = configs.kind("model.likelihood", likelihood)
     (low, high), seen = likelihood.support, data_range(source)
     if seen[0] < low or seen[1] > high:
@@ -222,7 +223,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     first = int(state.step)
     count = sum(x.size for x in jax.tree.leaves(state.params))
     say(
-        f"{run.experiment}: {count:,} parameters, {source.size:,} training images {run.image_shape}, "
+        f"{run.experiment}: {count:,} parameters, {source.size:,} training examples {run.spec.x.shape}, "
         f"run folder {run.path}"
     )
     for note in source.info.notes:
@@ -267,7 +268,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
     if "kl_per_dim" in latest:
-        weight = "beta" if hasattr(getattr(c.model, "objective", None), "beta") else None
+        weight = "beta" if "beta" in run.model.training.hyper else None
         if warning := collapse_warning(latest["kl_per_dim"], latest.get("active_units"), weight):
             logger.warning(warning)
             say(f"warning: {warning}")

@@ -138,7 +138,7 @@ def init_population(
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     # In turn: the batched form of the initialisers takes the compiler longer, and there is nothing to gain.
     states = jax.jit(lambda keys: jax.lax.map(lambda key: init(key, batch), keys), out_shardings=placed)(keys)
-    own = {name: jnp.asarray([hyper[name] for hyper in hypers], jnp.float32) for name in model.hyper}
+    own = {name: jnp.asarray([hyper[name] for hyper in hypers], jnp.float32) for name in model.training.hyper}
     return replace(states, hyper=jax.device_put(own, placed))
 
 

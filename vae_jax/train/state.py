@@ -55,7 +55,7 @@ def make_init(model: Model, tx: optax.GradientTransformation, *, ema: bool = Fal
             opt_state=tx.init(params),
             # A copy: the state is donated, and one buffer may not be donated twice.
             ema=jax.tree.map(jnp.copy, params) if ema else None,
-            hyper={name: jnp.asarray(value, jnp.float32) for name, value in model.hyper.items()},
+            hyper={name: jnp.asarray(value, jnp.float32) for name, value in model.training.hyper.items()},
         )
 
     return init

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from vae_jax import collectives, prng
-from vae_jax.model import Batch, Context, Metrics, Model
+from vae_jax.model import Aux, Batch, Context, Metrics, Model
 from vae_jax.train.state import TrainState
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -46,7 +46,8 @@ def make_train_step(
         ctx = Context(state.step, index, state.hyper, True, axis_name)
         args = (state.params, state.model_state, key, batch, ctx)
         (_, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(*args)
-        return grads, aux
+        # What wrappers read of the loss is not carried on: it is as large as the batch.
+        return grads, Aux(aux.state, aux.metrics)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         if (ema_decay is None) != (state.ema is None):

@@ -18,7 +18,7 @@ from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn
 from vae_jax.runs import config as configs
 from vae_jax.runs.run import Run, optimizer_of
-from vae_jax.runs.training_data import facts_of
+from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks.resuming import check_data, set_aside_lost
 from vae_jax.tasks.sweeps.plan import Member, program_of
 from vae_jax.train import TrainState
@@ -69,12 +69,12 @@ def open_member(path: Path, experiment: str, config: configs.Config, source: Sou
     Raises:
       InputError: it is there, but of other data.
     """
-    shape, facts, sha256 = source.info.image_shape, facts_of(source), fingerprint(source)
+    spec, sha256 = spec_of(source), fingerprint(source)
     if (path / "config.json").is_file():
         check_data(Run.load(path), source)
     else:
-        Run.create(path, experiment, config, shape, facts, data_sha256=sha256)
-    return Run(path, experiment, config, shape, facts, lead, data_sha256=sha256)
+        Run.create(path, experiment, config, spec, data_sha256=sha256)
+    return Run(path, experiment, config, spec, lead, data_sha256=sha256)
 
 
 def train_group(
@@ -101,7 +101,7 @@ def train_group(
     source, model, groups = lead.source("train"), lead.model, lead.optimizers
     mesh = member_mesh(len(runs), list(lead.mesh.devices.flat))
     split = NamedSharding(mesh, PartitionSpec("member"))
-    hypers = [dict(run.model.hyper) for run in runs]
+    hypers = [dict(run.model.training.hyper) for run in runs]
     seeds = [run.config.seed for run in runs]
     batch, ema = lead.example_batch(), c.ema_decay > 0
     states = init_population(model, lead.optimizer, seeds, hypers, batch, mesh=mesh, ema=ema)
@@ -149,7 +149,7 @@ def _save(run: Run, state: TrainState) -> None:
 def _make_step(lead: Run, rates: dict[str, jax.Array]) -> TrainStep:
     """Returns the training step of one member of the lead's program, with learning rates of its own by group."""
     c = lead.config
-    tx = train.make_optimizer(lead.optimizers, c.steps, lead.model.gates, rates)
+    tx = train.make_optimizer(lead.optimizers, c.steps, lead.model.training.gates, rates)
     return train.make_train_step(lead.model, tx, ema_decay=c.ema_decay or None, accumulate=c.accumulate)
 
 

@@ -13,7 +13,7 @@ from vae_jax.model import Model
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 
-# Options that are inputs of a member's program rather than part of it, besides those that `Model.hyper` names.
+# Options that are inputs of a member's program rather than part of it, besides those that `Model.training.hyper` names.
 RATES = ("optimizer.lr", "critic_optimizer.lr")
 
 
@@ -129,9 +129,9 @@ def _plain(value: str) -> str:
 
 
 def traced_options(config: Config, model: Model) -> list[str]:
-    """Returns the options whose values are inputs of the program: those of `Model.hyper`, and learning rates."""
+    """Returns the options whose values are inputs of the program: `Model.training.hyper`, and learning rates."""
     known = configs.flatten(config)
-    named = [f"{parent}.{name}" for name in model.hyper for parent in ("model", "model.objective")]
+    named = [f"{parent}.{name}" for name in model.training.hyper for parent in ("model", "model.objective")]
     return [option for option in (*named, *RATES) if option in known]
 
 

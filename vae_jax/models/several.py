@@ -1,0 +1,50 @@
+"""What models share that encode or decode one example several times: classes that are summed out, modalities."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vae_jax.likelihoods import LIKELIHOODS, PixelLikelihood
+from vae_jax.model import Params
+from vae_jax.networks import NETWORKS, Network
+from vae_jax.options import needs
+from vae_jax.options.needs import Need
+
+
+@dataclass(frozen=True)
+class _Several:
+    """A model with several decodings of one example, as it needs its components."""
+
+    def needs(self) -> tuple[Need, ...]:
+        # An autoregressive decoder would read x once per decoding, dropout would differ between them, and a running
+        # error is that of one decoding. Classes and modalities are weighed by densities.
+        return (
+            Need("network", ("one pass",)),
+            Need("network", ("no noise",)),
+            Need("likelihood", ("no running state",)),
+            Need("likelihood", ("normalized",)),
+        )
+
+
+def check_several(network: Network, likelihood: PixelLikelihood) -> None:
+    """Raises InputError for components that models with several decodings of one example cannot take."""
+    needs.check(
+        {"network": network, "likelihood": likelihood, "several decodings": _Several()},
+        {"network": NETWORKS, "likelihood": LIKELIHOODS},
+    )
+
+
+def encoded(module: nn.Module, params: Params, name: str, x: jax.Array) -> jax.Array:
+    """Returns what an encoder with the parameters `name` gives of x, float32 [B, outputs]."""
+    return jnp.asarray(module.apply({"params": params["vae"][name]}, x), jnp.float32)
+
+
+def decoded(module: nn.Module, likelihood: PixelLikelihood, params: Params, z: jax.Array) -> Any:
+    """Returns p(x|z) of the decoder's inputs z [N, D]."""
+    out = jnp.asarray(module.apply({"params": params["vae"]["decoder"]}, z), jnp.float32)
+    return likelihood.build(out, params["vae"].get("likelihood", {}), {})

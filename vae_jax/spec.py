@@ -1,0 +1,78 @@
+"""What a model is built for: the shape and the kind of each entry of a batch."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+Kind = Literal["image", "vector", "sequence", "tokens"]
+# How many axes one example of each kind has: [H, W, C], [D], [T, C], [T].
+AXES: dict[str, int] = {"image": 3, "vector": 1, "sequence": 2, "tokens": 1}
+
+
+class ArraySpec(NamedTuple):
+    """One entry of a batch, as a model sees it.
+
+    Attributes:
+      shape: of one example, without the batch axis: [H, W, C] of an image, [D] of a vector, [T, C] of a sequence, [T]
+        of tokens.
+      kind: "image", "vector", "sequence" or "tokens".
+      dtype: "float32", or "int32" for tokens.
+    """
+
+    shape: tuple[int, ...]
+    kind: Kind = "image"
+    dtype: str = "float32"
+
+    @property
+    def size(self) -> int:
+        """Numbers in one example."""
+        return math.prod(self.shape)
+
+
+class DataSpec(NamedTuple):
+    """The data that a model is built for. Kept in the run's `config.json`.
+
+    Attributes:
+      x: the data themselves, `batch["x"]`.
+      mask: whether batches have a `mask` of the shape of x, True where x is observed.
+      examples: size of the training split (N of the total-correlation estimators); 0 is unknown.
+      classes: number of labels, `batch["label"]`; 0 without labels.
+      factors: number of values of each generative factor, `batch["factors"]`; () without factors.
+      cond: length of each example's condition vector, `batch["cond"]`; 0 without one.
+      label_names: one name per label, by which the classes of other folders are matched; () where they have none.
+    """
+
+    x: ArraySpec
+    mask: bool = False
+    examples: int = 0
+    classes: int = 0
+    factors: tuple[int, ...] = ()
+    cond: int = 0
+    label_names: tuple[str, ...] = ()
+
+    def blank(self) -> dict[str, jax.Array]:
+        """Returns a batch of one example of zeros, with every entry that a model built for these data may read."""
+        batch: dict[str, Any] = {"x": jnp.zeros((1, *self.x.shape), self.x.dtype)}
+        if self.mask:
+            batch["mask"] = jnp.ones((1, *self.x.shape), bool)
+        if self.classes:
+            batch["label"] = jnp.zeros((1,), jnp.int32)
+        if self.factors:
+            batch["factors"] = jnp.zeros((1, len(self.factors)), jnp.int32)
+        if self.cond:
+            batch["cond"] = jnp.zeros((1, self.cond))
+        return batch
+
+
+def images(*shape: int, **facts: Any) -> DataSpec:
+    """Returns the spec of images [H, W, C]; `facts` are further fields: `images(28, 28, 1, classes=10)`."""
+    return DataSpec(ArraySpec(shape), **facts)
+
+
+def vectors(size: int, **facts: Any) -> DataSpec:
+    """Returns the spec of vectors [D]; `facts` are further fields."""
+    return DataSpec(ArraySpec((size,), "vector"), **facts)
