@@ -15,6 +15,7 @@ MAX_LINES = 500
 # Lowest street first: a module imports its own street and lower ones.
 STREETS = (
     {"errors", "prng", "collectives", "schedules", "files"},
+    {"spec", "spaces"},
     {"model", "options", "data"},
     {"distributions", "metrics"},
     {"likelihoods", "posteriors", "priors", "networks"},
