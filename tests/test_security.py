@@ -45,7 +45,7 @@ def test_what_is_trusted_is_said_both_ways():
     rows = re.findall(r"^\| ([^|]+) \| (yes|never) \|", TEXT, re.M)
     assert [trusted for _, trusted in rows] == ["yes", "never", "never", "yes", "never"]
     assert [name.split(":")[0].split(" (")[0] for name, _ in rows] == [
-        "experiment files", "data", "run folders", "weights and feature files",
+        "experiment files", "data", "run folders", "run folders with parts of their own", "weights and feature files",
     ]  # fmt: skip
 
 
