@@ -126,12 +126,13 @@ DATASETS: dict[str, Entry] = {
 }
 
 
-def load(config: DataConfig, split: str = "train") -> Source:
+def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, str], Source] | None = None) -> Source:
     """Returns one split of a data set, checked.
 
     Args:
       config: what to load.
       split: "train", "validation" or "test".
+      read: reads the split in place of the data set's own reader (arrays that are in memory already, say).
 
     Raises:
       InputError: an unknown name, protocol or split, data that are missing or damaged, or a batch larger than the
@@ -151,7 +152,7 @@ def load(config: DataConfig, split: str = "train") -> Source:
     if config.image_size is not None and not entry.resizable:
         raise InputError(f"data.image_size: the images of {config.name!r} have a fixed size; leave it unset")
     _check_source(config, entry)
-    source = labels.attach(limit.limited(entry.load(config, split), config.limit), config)
+    source = labels.attach(limit.limited((read or entry.load)(config, split), config.limit), config)
     training = source.info.sizes["train"]
     if config.batch_size > training:
         raise InputError(

@@ -26,7 +26,7 @@ from vae_jax.files.atomic import write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
-from vae_jax.runs import config_file, training_data
+from vae_jax.runs import config_file, own_data, training_data
 from vae_jax.runs.config import Config
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
@@ -94,7 +94,7 @@ class Run:
         about: dict[str, Any] = {"experiment": self.experiment, "data_spec": config_file.spec_to_json(self.spec)}
         about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
-        write_json(self.path / "config.json", {**about, **configs.to_dict(self.config)})
+        write_json(self.path / "config.json", {**about, **configs.to_dict(own_data.portable(self.config, self.path))})
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
@@ -112,6 +112,7 @@ class Run:
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
         held = config_file.read(file)
         config = held.config if held.data_sha256 else with_old_protocol(held.config)
+        config = own_data.located(config, path)
         more: dict[str, Any] = {"data_sha256": held.data_sha256, "init_from": held.init_from}
         return cls(path, held.experiment, config, held.data_spec, **more)
 
@@ -211,6 +212,8 @@ class Run:
         if self.lead is not None:
             return self.lead.source(split)
         if split not in self.loaded:
+            if own_data.is_own(self.config, self.path):
+                own_data.check(self.path)
             self.loaded[split] = training_data.load(self.path, self.config.data, self.trained_on, split)
         return self.loaded[split]
 
