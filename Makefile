@@ -8,7 +8,7 @@ ARGS ?=
 export VAE_JAX_DATA ?= $(abspath $(CURDIR)/../shared/data)
 export VAE_JAX_PEERS ?= $(abspath $(CURDIR)/../shared/peers)
 
-.PHONY: help install train test test-fast test-slow lint format bench collapse reproduce notebooks smoke clean
+.PHONY: help install train test test-fast test-slow test-newest lint format bench collapse reproduce notebooks smoke clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,9 @@ test-fast: $(VENV)/.installed ## stop at the first failure
 
 test-slow: $(VENV)/.installed ## the tests marked slow (minutes each)
 	$(BIN)/python -m pytest -m slow -n 0 --timeout 0 -o faulthandler_timeout=0
+
+test-newest: ## part of the suite on the newest jax, flax and orbax; NEWEST_PYTHON=PATH picks the Python
+	.ci/test-newest
 
 lint: $(VENV)/.installed ## ruff and the type checker
 	$(BIN)/ruff check .
@@ -59,4 +62,4 @@ smoke: $(VENV)/.installed ## two steps of every experiment
 	$(BIN)/python -m pytest tests/test_experiments.py -n 2
 
 clean: ## remove .venv and caches (never runs/)
-	rm -rf $(VENV) .pytest_cache .ruff_cache build *.egg-info
+	rm -rf $(VENV) .venv-newest .pytest_cache .ruff_cache build *.egg-info

@@ -15,6 +15,7 @@ MAX_LINES = 500
 # Lowest street first: a module imports its own street and lower ones.
 STREETS = (
     {"errors", "prng", "collectives", "schedules", "files"},
+    {"spec", "spaces"},
     {"model", "options", "data"},
     {"distributions", "metrics"},
     {"likelihoods", "posteriors", "priors", "networks"},
@@ -119,6 +120,7 @@ def test_a_wheel_carries_every_package_and_its_data():
     assert set(tools["packages"]) == packages | experiments
     shipped = {f for name, patterns in tools["package-data"].items() for pattern in patterns
                for f in ROOT.parent.joinpath(*name.split(".")).glob(pattern)}  # fmt: skip
+    assert ROOT / "py.typed" in shipped
     assert shipped == {f for f in ROOT.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")}
 
 

@@ -13,11 +13,12 @@ from vae_jax.errors import InputError
 from vae_jax.networks import MLP, NETWORKS, Broadcast, Conv64, DeepConv, LeNet, Linear, PooledConv
 from vae_jax.networks.base import ACTIVATIONS
 from vae_jax.networks.conv import stage_sizes
+from vae_jax.spec import ArraySpec
 
 
 def shapes(network, image, outputs=8, codes=4, dtype="float32"):
     """Returns (encoder params, decoder params, encoder output, decoder output) as shapes."""
-    network.check(image)
+    network.check(ArraySpec(image))
     encoder, decoder = network.encoder(outputs, jnp.dtype(dtype)), network.decoder(image, jnp.dtype(dtype))
     x, z, key = jnp.zeros((2, *image)), jnp.zeros((2, codes)), jax.random.key(0)
     code, encoder_variables = jax.eval_shape(encoder.init_with_output, key, x)
@@ -106,7 +107,7 @@ def test_stage_sizes_round_up():
 )
 def test_sizes_that_do_not_fit_are_named(network, image, words):
     with pytest.raises(InputError, match=words):
-        network.check(image)
+        network.check(ArraySpec(image))
 
 
 def test_smallest_sizes_that_fit():

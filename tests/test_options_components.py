@@ -12,6 +12,7 @@ from vae_jax.models import VAE
 from vae_jax.networks import Broadcast
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
+from vae_jax.spec import ArraySpec
 
 COMPONENTS = list(dict.fromkeys((option, name) for option, name, _ in FIELDS))
 
@@ -69,15 +70,15 @@ def test_every_field_has_a_row_or_a_test_that_says_why_not():
 def test_what_broadcast_does_not_use_is_refused(field, value):
     option = f"--model.network.{field.replace('_', '-')}"
     with pytest.raises(InputError) as error:
-        Broadcast(**{field: value}).check((64, 64, 1))
+        Broadcast(**{field: value}).check(ArraySpec((64, 64, 1)))
     message = str(error.value)
     assert message.startswith(f"model.network.{field}: {value} is not used")
     # Both ways that it offers work.
     advised = message.partition("set ")[2].partition(", or")[0].split()
     assert advised[0] == option
     start = Config(model=VAE(network=Broadcast(**{field: value})))
-    parse_config(start, advised, "test").model.network.check((64, 64, 1))
+    parse_config(start, advised, "test").model.network.check(ArraySpec((64, 64, 1)))
     assert message.endswith("use --model.network conv64")
     other = parse_config(start, ["--model.network", "conv64"], "test").model.network
-    other.check((64, 64, 1))
+    other.check(ArraySpec((64, 64, 1)))
     assert getattr(other, field) == value

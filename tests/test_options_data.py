@@ -142,7 +142,7 @@ def test_labels_are_as_many_of_each_class_chosen_by_their_own_seed():
         assert np.bincount(target[source.labelled]).tolist() == [3] * 10
         batch = batch_of(*words)
         assert "label" not in batch
-        images, paired = np.asarray(digits()[0]), np.asarray(batch["paired_image"])[..., 0]
+        images, paired = np.asarray(digits()[0]), np.asarray(batch["paired_x"])[..., 0]
         rows = [np.flatnonzero((np.abs(images / 255 - x) < 1e-6).all((1, 2))) for x in paired]
         assert {int(row[0]) for row in rows} <= set(source.labelled.tolist())
         assert [int(target[row[0]]) for row in rows] == batch["paired_label"].tolist()

@@ -126,10 +126,10 @@ def test_a_held_out_split_that_the_likelihood_cannot_score(tmp_path, capsys, mon
 @pytest.mark.parametrize(
     ("metric", "said"),
     [
-        ("mig", "--metrics: mig: the data set 'digits' has no factors, sprites has; leave it out"),
-        ("disentanglement", "the data set 'digits' has no factors, sprites has; leave it out"),
-        ("udr", "--metrics: udr: it compares several runs, which `vae-jax eval RUN --others RUN ...` names; leave"),
-        ("anomaly", "--metrics: anomaly: it needs other images, which `vae-jax eval RUN --outliers DATA` names; leave"),
+        ("mig", "--metrics: mig: needs generative factors, which the data set 'digits' does not provide; leave it out"),
+        ("disentanglement", "needs generative factors, which the data set 'digits' does not provide; leave it out"),
+        ("udr", "--metrics: udr: compares several runs, which `vae-jax eval RUN --others RUN ...` names; leave"),
+        ("anomaly", "--metrics: anomaly: needs other images, which `vae-jax eval RUN --outliers DATA` names; leave"),
     ],
 )
 def test_metrics_that_no_member_of_a_sweep_can_have(tmp_path, capsys, monkeypatch, metric, said):
@@ -146,7 +146,10 @@ def test_bounds_of_a_sweep_of_autoencoders(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["sweep", "vae_digits", *SMALL, "--model", "ae", "--seeds", "0"]
     assert cli([*words, "--metrics", "mse,iwae"]) == 2
-    assert "--metrics: iwae: the model has no bound on log p(x); leave it out" in capsys.readouterr().err
+    assert (
+        "--metrics: iwae: needs a bound on log p(x) (no point code, and a normalized likelihood), which"
+        in capsys.readouterr().err
+    )
     assert cli([*words, "--metrics", "mse"]) == 0  # as the line says
 
 

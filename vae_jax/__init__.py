@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from vae_jax.runs.run import Run
     from vae_jax.train import MeshConfig, Optimizer, TrainState, init_state, make_train_step, pmap_step
 
+    __version__: str
+
 _HOME = {
     "Autoencoder": "vae_jax.models",
     "Aux": "vae_jax.model",
@@ -102,6 +104,7 @@ __all__ = [
     "Optimizer",
     "Run",
     "TrainState",
+    "__version__",
     "arithmetic",
     "compare",
     "decode",
@@ -127,11 +130,23 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name == "metrics":  # vj.metrics.mig(codes, factors), with no import of its own
         return importlib.import_module("vae_jax.metrics")
     if name not in _HOME:
         raise AttributeError(f"module 'vae_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def _version() -> str:
+    """Returns the version that pyproject.toml gave the installed package."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("vae_jax")
+    except metadata.PackageNotFoundError:  # sources on PYTHONPATH that were never installed
+        return "0+unknown"
 
 
 def __dir__() -> list[str]:

@@ -54,9 +54,9 @@ def run(argv: list[str]) -> int:
     """Runs one command line and returns its exit code; prints one line on stderr for bad input."""
     try:
         if argv and argv[0] == "--version":
-            from importlib.metadata import version
+            from vae_jax import __version__
 
-            print(f"vae-jax {version('vae_jax')}")
+            print(f"vae-jax {__version__}")
             return 0
         if argv and argv[0] == "help":  # `vae-jax help train`, as in git
             argv = [*argv[1:2], "--help"]

@@ -86,7 +86,9 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         info = self._content.info
         pixels = np.float32 if info.values == "float" else np.uint8
         sample = next(iter(self._content.splits.values())).rows(np.arange(1))
-        features: dict[str, Any] = {"image": tfds.features.Tensor(shape=info.shape, dtype=pixels, encoding="bytes")}
+        features: dict[str, tfds.features.FeatureConnector] = {
+            "image": tfds.features.Tensor(shape=info.shape, dtype=pixels, encoding="bytes")
+        }
         if "label" in sample:
             features["label"] = tfds.features.Scalar(dtype=np.int32)
         if "factors" in sample:
@@ -114,11 +116,11 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             disable_shuffling=True,  # the order is part of the split protocols and of the checksums
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    def _split_generators(self, dl_manager: object) -> dict[str, Iterator[tuple[int, dict[str, int | np.ndarray]]]]:
         del dl_manager
         return {split: self._generate_examples(split) for split in self._content.splits}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, int | np.ndarray]]]:
         for start, rows in _chunks(self._content.splits[split]):
             for i in range(len(rows["image"])):
                 yield start + i, {name: int(v[i]) if v.ndim == 1 else v[i] for name, v in rows.items()}

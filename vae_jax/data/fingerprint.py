@@ -17,14 +17,13 @@ from __future__ import annotations
 import hashlib
 import weakref
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vae_jax.data.folder import FolderRecords
 from vae_jax.data.limit import Rows
 from vae_jax.data.prepared import PreparedRecords, metadata
-from vae_jax.data.source import ArrayRecords, Records, Source
+from vae_jax.data.source import ArrayRecords, Arrays, Records, Source
 from vae_jax.errors import InputError
 
 _SPREAD = 256  # examples that stand for a split that cannot be read whole
@@ -68,7 +67,7 @@ def _combined(size: int, parts: dict[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _of_arrays(arrays: Any) -> dict[str, str]:
+def _of_arrays(arrays: Arrays) -> dict[str, str]:
     return {name: _described(np.asarray(value)) for name, value in arrays.items()}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,14 +31,14 @@ _EVAL_SEED = 777  # evaluation noise (dynamic binarisation of a test image) is t
 _EVAL_FNS: "weakref.WeakKeyDictionary[Source, dict[DataConfig, Callable]]" = weakref.WeakKeyDictionary()
 
 
-def make_transform(source: Source, config: DataConfig, train: bool = True) -> Callable[[jax.Array, Batch], Batch]:
+def make_transform(source: Source, config: DataConfig, train: bool = True) -> Callable[[jax.Array, Arrays], Batch]:
     """Returns `(key, batch) -> batch`, the transform of `make_batch_fn` alone, for batches of a `GrainStream`.
 
     With the same `key` (the run's data key) it draws the same noise as `make_batch_fn` does.
     """
     one = transform(config, train=train, split=source.split)
 
-    def apply(key: jax.Array, batch: Batch) -> Batch:
+    def apply(key: jax.Array, batch: Arrays) -> Batch:
         paired = {name.removeprefix("paired_"): v for name, v in batch.items() if name.startswith("paired_")}
         rest = one(prng.site_key(key, "transform"), {k: v for k, v in batch.items() if not k.startswith("paired_")})
         if not paired:
@@ -91,7 +90,7 @@ def eval_batches(
     *,
     key: jax.Array | None = None,
     limit: int = 0,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Batch]:
     """Yields the whole split once, in its own order; the last batch is smaller when the size does not divide.
 
     Args:
@@ -110,7 +109,7 @@ def eval_batches(
         yield examples(source, config, rows[start : start + batch_size], key=key)
 
 
-def examples(source: Source, config: DataConfig, index: np.ndarray, *, key: jax.Array | None = None) -> dict[str, Any]:
+def examples(source: Source, config: DataConfig, index: np.ndarray, *, key: jax.Array | None = None) -> Batch:
     """Returns the examples `index` [B], in range, as `eval_batches` yields them, noise included."""
     key = jax.random.key(_EVAL_SEED) if key is None else key
     index = np.asarray(index, np.int32)
@@ -125,7 +124,7 @@ def is_computed(source: Source) -> bool:
     return source.pipeline == "device" and not source.arrays
 
 
-def _eval_fn(source: Source, config: DataConfig) -> Callable[[jax.Array, Any], Batch]:
+def _eval_fn(source: Source, config: DataConfig) -> Callable[[jax.Array, Batch | np.ndarray], Batch]:
     apply, fetch = make_transform(source, config, train=False), source.fetch  # no reference to the source itself
     if is_computed(source):
         return jax.jit(lambda key, index: apply(key, fetch({}, index)))

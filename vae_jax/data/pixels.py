@@ -7,8 +7,7 @@ example does come from threefry.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +16,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import mix
+from vae_jax.data.source import Arrays, Batch
 from vae_jax.errors import InputError
 
 _STATIC_SEED = 20151106  # the key of "static": a constant, so that every run sees the same binary data set
@@ -60,9 +60,7 @@ def dequantize(keys: jax.Array, image: jax.Array) -> jax.Array:
     return (image.astype(jnp.float32) + noise) / 256.0
 
 
-def transform(
-    config: DataConfig, *, train: bool = True, split: str = "train"
-) -> Callable[[jax.Array, Mapping[str, Any]], dict[str, Any]]:
+def transform(config: DataConfig, *, train: bool = True, split: str = "train") -> Callable[[jax.Array, Arrays], Batch]:
     """Returns the pure function `(key, batch) -> batch` that turns stored pixels into the model's float32 images.
 
     Args:
@@ -77,7 +75,7 @@ def transform(
       pass, and so does a batch that holds `x` already (data that are no images).
     """
 
-    def apply(key: jax.Array, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def apply(key: jax.Array, batch: Arrays) -> Batch:
         if "image" not in batch:
             return dict(batch)
         image = jnp.asarray(batch["image"])

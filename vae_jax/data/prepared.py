@@ -197,14 +197,15 @@ def metadata(folder: Path) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {"cond_size": 0, **_json(folder, "metadata.json")}
 
-    def counts(value: Any, least: int, length: int | None = None) -> bool:
-        right = isinstance(value, list) and (length is None or len(value) == length)
-        return right and all(type(n) is int and least <= n < 2**31 for n in value)
+    def counts(value: object, least: int, length: int | None = None) -> bool:
+        if not isinstance(value, list) or length not in (None, len(value)):
+            return False
+        return all(type(n) is int and least <= n < 2**31 for n in value)
 
-    def texts(value: Any) -> bool:
+    def texts(value: object) -> bool:
         return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
-    def table(value: Any, kind: type) -> bool:
+    def table(value: object, kind: type) -> bool:
         return isinstance(value, dict) and all(type(entry) is kind for entry in value.values())
 
     right = {
@@ -271,7 +272,7 @@ class PreparedRecords:
         except (OSError, RuntimeError, LookupError, ValueError) as error:
             raise self._damaged(error) from None
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {"folder": self.folder, "split": self.split}
 
     def __len__(self) -> int:

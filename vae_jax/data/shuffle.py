@@ -6,16 +6,20 @@ Resume needs only the step, seeds can be vmapped, and numpy (grain's readers) an
 from __future__ import annotations
 
 import math
-from typing import Any
+from types import ModuleType
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+# uint32 values of numpy (on the host) or of jax: what goes in comes out.
+Words = TypeVar("Words", np.ndarray, jax.Array)
+
 _ROUNDS = 4  # of two half-rounds each; 3 already pass the chi-square tests of pairs
 
 
-def mix(h: Any) -> Any:
+def mix(h: Words) -> Words:
     """Returns a bijective scramble of uint32 values (the finaliser of MurmurHash3); numpy or jax arrays."""
     h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
@@ -27,16 +31,16 @@ def key_words(key: jax.Array) -> jax.Array:
     return jax.random.key_data(key).reshape(-1)
 
 
-def _below(h: Any, bound: int) -> Any:
+def _below(h: Words, bound: int) -> Words:
     """Maps uint32 hashes to [0, bound), bound <= 2**16, without a division."""
     return ((h >> 16) * np.uint32(bound)) >> 16
 
 
-def _wrap(x: Any, bound: int, xp: Any) -> Any:
+def _wrap(x: Words, bound: int, xp: ModuleType) -> Words:
     return xp.where(x >= np.uint32(bound), x - np.uint32(bound), x)
 
 
-def _scramble(x: Any, seeds: tuple[Any, Any], rows: int, columns: int, xp: Any) -> Any:
+def _scramble(x: Words, seeds: tuple[Words, Words], rows: int, columns: int, xp: ModuleType) -> Words:
     """One pass of a Feistel network over Z_rows x Z_columns; uint32 [B] in [0, rows * columns), bijective."""
     left, right = x // np.uint32(columns), x % np.uint32(columns)
     low, high = seeds
@@ -45,10 +49,10 @@ def _scramble(x: Any, seeds: tuple[Any, Any], rows: int, columns: int, xp: Any) 
         left = _wrap(left + _below(mix(mix(right + salt ^ low) + high), rows), rows, xp)
         salt = np.uint32((2 * i + 2) * 0x9E3779B9 & 0xFFFFFFFF)
         right = _wrap(right + _below(mix(mix(left + salt ^ low) + high), columns), columns, xp)
-    return left * np.uint32(columns) + right
+    return left * np.uint32(columns) + right  # type: ignore[return-value]
 
 
-def _seeds(words: Any, epoch: Any) -> tuple[Any, Any]:
+def _seeds(words: Words, epoch: Words) -> tuple[Words, Words]:
     """Returns two uint32 seeds an element, from all key words and the element's epoch."""
     low, high = mix(epoch + np.uint32(0x9E3779B9)), mix(epoch ^ np.uint32(0x7F4A7C15))
     for i in range(words.shape[-1]):

@@ -110,7 +110,7 @@ def take(arrays: Arrays, index: jax.Array) -> Batch:
     return rows | {"index": index}
 
 
-def pair(batch: Batch, labelled: Mapping[str, Any]) -> Batch:
+def pair(batch: Batch, labelled: Arrays) -> Batch:
     """Returns a training batch without its labels, which are not known, and with a labelled example beside each."""
     rest = {name: value for name, value in batch.items() if name != "label"}
     return rest | {f"paired_{name}": labelled[name] for name in (main(labelled), "label", "index")}

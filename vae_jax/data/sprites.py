@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,13 +22,15 @@ import numpy as np
 
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import permute, permute_host
-from vae_jax.data.source import Batch, Info, Source
+from vae_jax.data.source import Arrays, Batch, Info, Source
 from vae_jax.errors import InputError
 
 FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 SHAPES = ("square", "ellipse", "heart")
 SIZE = math.prod(FACTOR_SIZES)
+# Integers of numpy (on the host) or of jax: what goes in comes out.
+Numbers = TypeVar("Numbers", np.ndarray, jax.Array)
 HELD_OUT = 7_373  # 1 % of the grid, for each of validation and test
 PROTOCOLS = {
     "standard": f"a fixed pseudo-random split of the 737,280 images: {SIZE - 2 * HELD_OUT:,} train, "
@@ -69,7 +72,7 @@ def _tables() -> dict[str, np.ndarray]:
 _TABLES = _tables()
 
 
-def factors_of(index: Any, xp: Any = jnp) -> Any:
+def factors_of(index: Numbers, xp: ModuleType = jnp) -> Numbers:
     """Returns the factors int32 [..., 5] of flat indices [...]; the last factor, y, varies fastest."""
     index = xp.asarray(index, dtype=np.int32)
     digits = []
@@ -79,7 +82,7 @@ def factors_of(index: Any, xp: Any = jnp) -> Any:
     return xp.stack(digits[::-1], axis=-1)
 
 
-def index_of(factors: Any, xp: Any = jnp) -> Any:
+def index_of(factors: Numbers, xp: ModuleType = jnp) -> Numbers:
     """Returns the flat indices int32 [...] of factors [..., 5]; the inverse of `factors_of`."""
     factors = xp.asarray(factors, dtype=np.int32)
     index = factors[..., 0]
@@ -88,7 +91,7 @@ def index_of(factors: Any, xp: Any = jnp) -> Any:
     return index
 
 
-def render(factors: Any, image_size: int = 32, xp: Any = jnp) -> Any:
+def render(factors: Numbers, image_size: int = 32, xp: ModuleType = jnp) -> Numbers:
     """Returns the images of factors; pure, and jittable with `xp` = jax.numpy.
 
     Position x is the column of the shape's centre, from left to right, and y its row, from top to bottom: in the
@@ -126,7 +129,7 @@ def render(factors: Any, image_size: int = 32, xp: Any = jnp) -> Any:
 _SPLIT_WORDS = np.array([0x1804, 0x03599], np.uint32)
 
 
-def _grid_index(position: Any, first: int | None, xp: Any = jnp) -> Any:
+def _grid_index(position: Any, first: int | None, xp: ModuleType = jnp) -> Any:
     """Returns flat indices int32 [B]: of positions [B] counted from `first` in the permuted grid; None is no split."""
     position = xp.asarray(position, dtype=np.int32)
     if first is None:
@@ -175,7 +178,7 @@ def load(config: DataConfig, split: str) -> Source:
         where="computed",
     )
 
-    def fetch(arrays: Any, index: jax.Array) -> Batch:
+    def fetch(arrays: Arrays, index: jax.Array) -> Batch:
         index = jnp.asarray(index, jnp.int32)
         factors = factors_of(_grid_index(index, first))
         return {"image": render(factors, image_size), "index": index, "label": factors[:, 0], "factors": factors}

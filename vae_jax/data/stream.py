@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -73,7 +72,7 @@ class GrainStream(Iterator[Batch]):
         self._batches = _Batches(source.records, config.batch_size, words, source.labelled, labels)
         self._workers = config.workers
         self._step = step
-        self._iterator: Any = None
+        self._iterator: Iterator[Batch] | None = None
 
     def __iter__(self) -> GrainStream:
         return self
@@ -97,10 +96,11 @@ class GrainStream(Iterator[Batch]):
     def close(self) -> None:
         """Stops the readers; the next batch starts them again."""
         iterator, self._iterator = self._iterator, None
-        if iterator is not None and hasattr(iterator, "close"):
-            iterator.close()
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
 
-    def _start(self) -> Any:
+    def _start(self) -> Iterator[Batch]:
         import grain
 
         threads = min(8, os.cpu_count() or 1)

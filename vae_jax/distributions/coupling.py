@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.distributions import dense
+from vae_jax.distributions.dense import Layers
 from vae_jax.distributions.made import LOG_SCALE, bounded
 
 
-def init(key: jax.Array, dim: int, context: int, layers: int, hidden: Sequence[int]) -> dict[str, Any]:
+def init(key: jax.Array, dim: int, context: int, layers: int, hidden: Sequence[int]) -> dict[str, Layers]:
     """Returns the nets of `layers` affine coupling layers, {"layer0": ...}, near the identity at the start."""
     sizes = (dim + context, *hidden, 2 * dim)
     return {f"layer{i}": dense.init(jax.random.fold_in(key, i), sizes, 0.1) for i in range(layers)}
 
 
-def _shift_and_scale(
-    net: dict[str, Any], i: int, z: jax.Array, context: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
+def _shift_and_scale(net: Layers, i: int, z: jax.Array, context: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """Returns (shift, log scale) [B, D] of layer i from the dimensions it keeps, which have 0 in both."""
     moved = ((np.arange(z.shape[-1]) + i) % 2).astype(np.float32)[None]
     kept = z * (1.0 - moved)
@@ -30,7 +28,7 @@ def _shift_and_scale(
     return shift * moved, bounded(raw, LOG_SCALE) * moved
 
 
-def forward(params: dict[str, Any], context: jax.Array | None, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+def forward(params: dict[str, Layers], context: jax.Array | None, z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns RealNVP of z [B, D], and log|det| = sum s  (arXiv:1605.08803, eq. 7-8).
 
     Every second dimension moves, z_b <- z_b exp(s) + t with (s, t) of the others and of the context; the next layer
@@ -49,7 +47,7 @@ def forward(params: dict[str, Any], context: jax.Array | None, z: jax.Array) -> 
     return z, log_det
 
 
-def inverse(params: dict[str, Any], context: jax.Array | None, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+def inverse(params: dict[str, Layers], context: jax.Array | None, z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns what `forward` maps to z, and log|det| of this inverse; as cheap as the forward map."""
     log_det = jnp.zeros(z.shape[:-1])
     for i in reversed(range(len(params))):

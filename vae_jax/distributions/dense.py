@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+# {"layer0": {"w": [in, out], "b": [out]}, ...}, as of `init`.
+Layers = dict[str, dict[str, jax.Array]]
 
 
-def init(key: jax.Array, sizes: Sequence[int], out_scale: float = 1.0) -> dict[str, Any]:
+def init(key: jax.Array, sizes: Sequence[int], out_scale: float = 1.0) -> Layers:
     """Returns the parameters of a stack of dense layers: weights ~ N(0, 1 / fan-in), biases 0.
 
     Args:
@@ -34,9 +37,9 @@ def init(key: jax.Array, sizes: Sequence[int], out_scale: float = 1.0) -> dict[s
 
 
 def apply(
-    params: dict[str, Any],
+    params: Layers,
     x: jax.Array,
-    masks: Sequence[Any] | None = None,
+    masks: Sequence[np.ndarray] | None = None,
     activation: Callable[[jax.Array], jax.Array] = jax.nn.silu,
 ) -> jax.Array:
     """Returns the outputs of the stack, `activation` between the layers: [..., sizes[0]] -> [..., sizes[-1]].

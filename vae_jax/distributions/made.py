@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.distributions import dense
+from vae_jax.distributions.dense import Layers
 
 # Greatest |log scale| of an affine autoregressive layer, and greatest |gate logit| of an IAF layer before its bias.
 LOG_SCALE, GATE = 4.0, 10.0
@@ -42,12 +42,12 @@ def masks(dim: int, context: int, hidden: Sequence[int], reverse: bool) -> list[
     return [m.astype(np.float32) for m in found]
 
 
-def init(key: jax.Array, dim: int, context: int, hidden: Sequence[int], out_scale: float = 0.1) -> dict[str, Any]:
+def init(key: jax.Array, dim: int, context: int, hidden: Sequence[int], out_scale: float = 0.1) -> Layers:
     """Returns the parameters of a MADE: `dense.init` of (D + context, *hidden, 2 D), near 0 at the output."""
     return dense.init(key, (dim + context, *hidden, 2 * dim), out_scale)
 
 
-def apply(params: dict[str, Any], z: jax.Array, context: jax.Array | None, reverse: bool) -> tuple[jax.Array, ...]:
+def apply(params: Layers, z: jax.Array, context: jax.Array | None, reverse: bool) -> tuple[jax.Array, ...]:
     """Returns (m, s), each [B, D], whose entry i depends on z_<i (z_>i if `reverse`) and the context [B, C]."""
     sizes = [params[f"layer{i}"]["w"].shape[0] for i in range(len(params))]
     x = z if context is None else jnp.concatenate([z, context], -1)
@@ -70,7 +70,7 @@ def in_turn(update: Callable[[jax.Array], jax.Array], start: jax.Array, reverse:
     return jax.lax.fori_loop(0, dim, body, start)
 
 
-def iaf_forward(params: dict[str, Any], context: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+def iaf_forward(params: dict[str, Layers], context: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the inverse autoregressive flow of z [B, D], and log|det| [B].
 
     Layer by layer z <- g * z + (1 - g) * m, g = sigmoid(s), (m, s) = MADE(z, h), the order of the dimensions reversed
@@ -90,7 +90,7 @@ def iaf_forward(params: dict[str, Any], context: jax.Array, z: jax.Array) -> tup
     return z, log_det
 
 
-def iaf_inverse(params: dict[str, Any], context: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+def iaf_inverse(params: dict[str, Layers], context: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns what `iaf_forward` maps to z [B, D], and log|det| [B] of this inverse: D passes a layer."""
     log_det = jnp.zeros(z.shape[:-1])
     for i in reversed(range(len(params))):
@@ -108,7 +108,7 @@ def iaf_inverse(params: dict[str, Any], context: jax.Array, z: jax.Array) -> tup
     return z, log_det
 
 
-def maf_inverse(params: dict[str, Any], z: jax.Array) -> tuple[jax.Array, jax.Array]:
+def maf_inverse(params: dict[str, Layers], z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the noise [B, D] that a masked autoregressive flow maps to z, and log|det| [B] of this inverse.
 
     Layer by layer z <- (z - m) exp(-s), (m, s) = MADE(z): one pass a layer (arXiv:1705.07057, eq. 4). One layer is the
@@ -127,7 +127,7 @@ def maf_inverse(params: dict[str, Any], z: jax.Array) -> tuple[jax.Array, jax.Ar
     return z, log_det
 
 
-def maf_forward(params: dict[str, Any], noise: jax.Array) -> tuple[jax.Array, jax.Array]:
+def maf_forward(params: dict[str, Layers], noise: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns z = m + exp(s) * noise found dimension by dimension, [B, D], and log|det| [B]: D passes a layer."""
     z, log_det = noise, jnp.zeros(noise.shape[:-1])
     for i in range(len(params)):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vae_jax.figures.curves import COLOURS
@@ -63,7 +64,7 @@ def rate_distortion(sweep: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _constant_elbo(axes: Any) -> None:
+def _constant_elbo(axes: Axes) -> None:
     """Draws a few lines of constant ELBO behind the points, without moving the limits."""
     low_x, high_x = axes.get_xlim()
     low_y, high_y = axes.get_ylim()
@@ -97,7 +98,7 @@ def against(sweep: Mapping[str, Any], metrics: Sequence[str]) -> Figure:
     return figure
 
 
-def _panel(axes: Any, sweep: Mapping[str, Any], metric: str) -> None:
+def _panel(axes: Axes, sweep: Mapping[str, Any], metric: str) -> None:
     option = next(iter(sweep["vary"]), "seed")
     levels = list(sweep["vary"].get(option, [str(seed) for seed in sweep["seeds"]]))
     at, logarithmic = _positions(levels)
@@ -145,7 +146,7 @@ def _combinations(sweep: Mapping[str, Any]) -> dict[tuple, list[Mapping[str, Any
     return groups
 
 
-def _label(sweep: Mapping[str, Any], values: Any) -> str:
+def _label(sweep: Mapping[str, Any], values: Mapping | tuple) -> str:
     tails = [option.rpartition(".")[2] for option in sweep["vary"]]
     names = {o: tail if tails.count(tail) == 1 else o for o, tail in zip(sweep["vary"], tails)}
     return ", ".join(f"{names[option]} {value}" for option, value in dict(values).items()) or "a seed each"
@@ -157,7 +158,7 @@ def _value(member: Mapping[str, Any], metric: str) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
-def _style(axes: Any) -> None:
+def _style(axes: Axes) -> None:
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.25, lw=0.6)
     axes.set_axisbelow(True)

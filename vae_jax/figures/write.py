@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +15,7 @@ from vae_jax.evaluation.likelihood import evaluate
 from vae_jax.figures.curves import curves, read_metrics
 from vae_jax.figures.grid import fold, grid, pairs, save
 from vae_jax.figures.latents import kl_chart, traversal_grid
-from vae_jax.model import Model
+from vae_jax.model import Batch, Model
 from vae_jax.train.state import TrainState
 
 
@@ -25,7 +23,7 @@ def write_all(
     run_path: Path,
     model: Model,
     state: TrainState,
-    batch: Mapping[str, Any],
+    batch: Batch,
     title: str = "",
     *,
     prior: tuple[float, float] | None = (0.0, 1.0),

@@ -96,7 +96,7 @@ def no_link(path: str | os.PathLike[str], flags: int) -> int:
         ) from None
 
 
-def write_json(path: Path, values: Any) -> None:
+def write_json(path: Path, values: object) -> None:
     """Writes JSON; numbers that are not finite become null, which JSON can say."""
     text = json.dumps(jsonable(values), indent=2, allow_nan=False) + "\n"
     with replacing(path) as temporary:

@@ -134,8 +134,8 @@ def _read(file: IO[bytes], size: int, where: str, left: int, limit: int, fix: st
         total = want + limit - left
         way = fix.format(bytes=total) if fix else "give it in parts"
         raise TooLarge(f"{where}: takes {total:,} bytes, more than the limit of {limit:,}; {way}", total)
-    flat: Any = np.empty(math.prod(shape), dtype)
-    fill(file, memoryview(flat.view(np.uint8)) if flat.nbytes else memoryview(b""))
+    flat: np.ndarray = np.empty(math.prod(shape), dtype)
+    fill(file, flat.view(np.uint8).data if flat.nbytes else memoryview(b""))
     if fortran:
         return np.ascontiguousarray(flat.reshape(shape[::-1]).transpose())
     return flat.reshape(shape)
@@ -175,7 +175,7 @@ def fill(file: IO[bytes], target: memoryview) -> None:
 
 
 @contextlib.contextmanager
-def unzipped(data: bytes) -> Iterator[Any]:
+def unzipped(data: bytes) -> Iterator[gzip.GzipFile | io.BytesIO]:
     """Opens bytes that may be gzipped (known by their first two) for reading in parts."""
     if data.startswith(b"\x1f\x8b"):
         with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:

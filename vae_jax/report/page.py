@@ -96,7 +96,7 @@ def headlines(metrics: Mapping[str, Any]) -> list[str]:
     return bounds[-1:] + [n for n in HEADLINES if n in metrics]
 
 
-def _card(number: int, entry: Entry) -> dict[str, Any]:
+def _card(number: int, entry: Entry) -> dict[str, object]:
     result, run = entry.result, entry.run
     chosen = headlines(result["metrics"])[:4]
     passed = result.get("pass")
@@ -134,7 +134,7 @@ def _apart(metric: Mapping[str, Any]) -> str:
     return "".join(f"; {difference(n, value if n == 'data_sha256' else _text(value))}" for n, value in about.items())
 
 
-def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict[str, Any]]:
+def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict[str, object]]:
     every = dict.fromkeys(name for e in entries for name in e.result["metrics"])
     found = []
     for name in every:
@@ -144,7 +144,7 @@ def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict
     return found
 
 
-def _targets(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+def _targets(entries: Sequence[Entry]) -> list[dict[str, object]]:
     found = []
     for entry in entries:
         for name, target in entry.result.get("expected", {}).items():
@@ -175,7 +175,7 @@ def _table(columns: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
     return [(key, [column.get(key, "–") for column in columns]) for key in every]
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(_text, value)) or "none"
     if isinstance(value, dict):

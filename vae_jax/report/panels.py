@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup
 
 from vae_jax.report import charts
 from vae_jax.report.charts import Series
@@ -29,7 +30,7 @@ CURVES = {
 MOST_CLASSES = 10
 
 
-def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, object]]:
     """Returns a chart for each number that any run has logged: training as lines, held-out data as dots."""
     found = []
     for name, (title, unit, zero) in CURVES.items():
@@ -55,7 +56,7 @@ def points(lines: Sequence[Mapping[str, Any]], name: str) -> dict[str, tuple[np.
     return {split: (np.array(p, float)[:, 0], np.array(p, float)[:, 1]) for split, p in found.items()}
 
 
-def rate_distortion(runs: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> Any:
+def rate_distortion(runs: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]]) -> Markup | None:
     """Returns the rate-distortion chart of the runs that have both, None if there are none."""
     spots, paths = [], []
     for number, (label, (metrics, lines)) in enumerate(runs.items()):
@@ -73,7 +74,7 @@ def rate_distortion(runs: Mapping[str, tuple[Mapping[str, Any], Sequence[Mapping
     return charts.rate_distortion(spots, paths, f"Distortion against rate. {words}")
 
 
-def kl_panel(entry: Entry) -> dict[str, Any]:
+def kl_panel(entry: Entry) -> dict[str, object]:
     """Returns the bars of the KL of each dimension, and their numbers."""
     from vae_jax.evaluation.latents import by_size
     from vae_jax.train.metrics import ACTIVE_VARIANCE
@@ -93,7 +94,7 @@ def kl_panel(entry: Entry) -> dict[str, Any]:
     return {"name": entry.name, "words": words, "chart": chart, "rows": rows}
 
 
-def sample_panel(entry: Entry) -> dict[str, Any]:
+def sample_panel(entry: Entry) -> dict[str, object]:
     """Returns the samples."""
     images = entry.look.samples
     if images is None:
@@ -102,7 +103,7 @@ def sample_panel(entry: Entry) -> dict[str, Any]:
     return _grid(entry, tiles(images), f"{rows * columns} samples: {entry.look.sampled}", columns)
 
 
-def pair_panel(entry: Entry) -> dict[str, Any]:
+def pair_panel(entry: Entry) -> dict[str, object]:
     """Returns held-out images, each above what was made of it."""
     from vae_jax.figures.grid import fold
 
@@ -115,7 +116,7 @@ def pair_panel(entry: Entry) -> dict[str, Any]:
     return _grid(entry, tiles(rows, group=2), words, columns)
 
 
-def walk_panel(entry: Entry) -> dict[str, Any]:
+def walk_panel(entry: Entry) -> dict[str, object]:
     """Returns one strip of images for each dimension that is moved, largest KL first."""
     walk, walked = entry.look.walk, entry.look.walked
     if walk is None or walked is None:
@@ -140,7 +141,7 @@ def walk_panel(entry: Entry) -> dict[str, Any]:
     }
 
 
-def map_panel(entry: Entry) -> dict[str, Any]:
+def map_panel(entry: Entry) -> dict[str, object]:
     """Returns the latent map, once for each label or factor that it can be coloured by."""
     plane = entry.look.plane
     if plane is None:
@@ -153,7 +154,7 @@ def map_panel(entry: Entry) -> dict[str, Any]:
     return {"name": entry.name, "words": words, "charts": shown, "finding": not plane.colours}
 
 
-def _coloured(plane: Plane, name: str, run: str) -> dict[str, Any]:
+def _coloured(plane: Plane, name: str, run: str) -> dict[str, object]:
     values, names = plane.colours[name]
     seen = np.unique(values)
     label = f"Latent map of {run} coloured by {name}"
@@ -174,5 +175,5 @@ def _coloured(plane: Plane, name: str, run: str) -> dict[str, Any]:
     return {"by": name, "chart": chart, "legend": [(s.label, s.colour) for s in series], "ramp": ramp}
 
 
-def _grid(entry: Entry, picture: Picture, words: str, columns: int) -> dict[str, Any]:
+def _grid(entry: Entry, picture: Picture, words: str, columns: int) -> dict[str, object]:
     return {"name": entry.name, "words": words, "picture": picture, "columns": columns}

@@ -131,7 +131,7 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     return Look(samples, sampled, originals, made, walk, walked, plane, count, missing)
 
 
-def _samples(run: Run, state: TrainState, cond: Any, count: int, seed: int) -> tuple[np.ndarray, str]:
+def _samples(run: Run, state: TrainState, cond: np.ndarray | None, count: int, seed: int) -> tuple[np.ndarray, str]:
     import jax
 
     from vae_jax.evaluation.codes import draw, label_features

@@ -215,18 +215,18 @@ def _listed(tried: dict[int, str]) -> str:
     return f"the checkpoints of steps {', '.join(map(str, sorted(tried)))} cannot be read ({reasons})"
 
 
-def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None))
 
 
-def _unwrap(state: TrainState) -> dict[str, Any]:
+def _unwrap(state: TrainState) -> dict[str, jax.Array]:
     """Returns the state as nested dicts with raw key data; empty subtrees are left to the structure of the reader."""
     raw = {**vars(state), "key": _key_data(state.key)}
     leaves = jax.tree_util.tree_leaves_with_path(raw)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 
 
-def _key_data(key: Any) -> Any:
+def _key_data(key: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
     """Returns the raw words of a key, or their shape where only the key's shape is known."""
     if isinstance(key, jax.ShapeDtypeStruct):
         data = jax.eval_shape(jax.random.key_data, key)
@@ -234,7 +234,7 @@ def _key_data(key: Any) -> Any:
     return jax.random.key_data(key)
 
 
-def _wrap(raw: dict[str, Any], like: TrainState) -> TrainState:
+def _wrap(raw: dict[str, jax.Array], like: TrainState) -> TrainState:
     template = {**vars(like), "key": _key_data(like.key)}
     paths, treedef = jax.tree_util.tree_flatten_with_path(template)
     tree = jax.tree.unflatten(treedef, [raw[jax.tree_util.keystr(path)] for path, _ in paths])

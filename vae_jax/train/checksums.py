@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+Array = jax.Array | np.ndarray
+
 _PARTS = ("leaves", "position", "sha256")
 
 
@@ -27,7 +29,7 @@ class Foreign(ValueError):
     """What was written is whole, but it is the state of another model."""
 
 
-def record(leaves: Mapping[str, Any], position: Mapping[str, Any]) -> dict[str, Any]:
+def record(leaves: Mapping[str, Array], position: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the JSON object to store beside the leaves.
 
     Args:
@@ -38,7 +40,9 @@ def record(leaves: Mapping[str, Any], position: Mapping[str, Any]) -> dict[str, 
     return {**body, "sha256": _of_json(body)}
 
 
-def open_record(held: Any, like: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str] | None]:
+def open_record(
+    held: object, like: Mapping[str, Array | jax.ShapeDtypeStruct]
+) -> tuple[dict[str, Any], dict[str, str] | None]:
     """Returns (position, line of each leaf) of a stored record; checkpoints of version 0.1 have a position only.
 
     Args:
@@ -65,7 +69,7 @@ def open_record(held: Any, like: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     return held["position"], lines
 
 
-def check(leaves: Mapping[str, Any], lines: Mapping[str, str]) -> None:
+def check(leaves: Mapping[str, Array], lines: Mapping[str, str]) -> None:
     """Checks the values of the leaves.
 
     Raises:
@@ -76,7 +80,7 @@ def check(leaves: Mapping[str, Any], lines: Mapping[str, str]) -> None:
             raise Damaged(f"{path} does not match its checksum")
 
 
-def _lines(leaves: Mapping[str, Any]) -> dict[str, str]:
+def _lines(leaves: Mapping[str, Array]) -> dict[str, str]:
     # Hosts must gather in the same order, so this is done in turn. hashlib releases the GIL: threads do the rest.
     held = [_host(leaf) for leaf in leaves.values()]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
@@ -89,7 +93,7 @@ def _line(host: np.ndarray) -> str:
     return f"{_kind(host)} {hashlib.sha256(numbers).hexdigest()}"
 
 
-def _host(leaf: Any) -> np.ndarray:
+def _host(leaf: Array) -> np.ndarray:
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         # Parts of this leaf lie on other hosts. All of them save together, so all of them are here.
         from jax.experimental import multihost_utils
@@ -98,9 +102,9 @@ def _host(leaf: Any) -> np.ndarray:
     return np.asarray(leaf)
 
 
-def _kind(leaf: Any) -> str:
+def _kind(leaf: Array | jax.ShapeDtypeStruct) -> str:
     return f"{np.dtype(leaf.dtype).name}{list(leaf.shape)}"
 
 
-def _of_json(value: Any) -> str:
+def _of_json(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -51,7 +51,7 @@ class Feed(Protocol):
 class DeviceFeed:
     """Data on the device; n steps are one dispatch, and the data position is the step counter itself."""
 
-    def __init__(self, step: TrainStep, batch_fn: Callable, arrays: Any, state: TrainState, mesh: Mesh):
+    def __init__(self, step: TrainStep, batch_fn: Callable, arrays: Batch, state: TrainState, mesh: Mesh):
         self._arrays = jax.device_put(arrays, sharding.replicated(mesh))
         self._run = jit_multi_step(step, batch_fn, state, mesh)
 
@@ -80,7 +80,7 @@ class StreamFeed:
     def __init__(
         self,
         step: TrainStep,
-        transform: Callable[[jax.Array, Any], Batch],
+        transform: Callable[[jax.Array, Batch], Batch],
         stream: HostStream,
         state: TrainState,
         mesh: Mesh,
@@ -88,7 +88,7 @@ class StreamFeed:
         self._stream, self._split = stream, sharding.batch_sharding(mesh)
         placed = jax.tree.map(lambda x: x.sharding, state)
 
-        def one(state: TrainState, total: Any, bad: jax.Array, batch: Batch) -> tuple:
+        def one(state: TrainState, total: Metrics, bad: jax.Array, batch: Batch) -> tuple:
             # The data key of the device feed, so that both draw the same noise.
             state, metrics = step(state, transform(prng.site_key(state.key, "data"), batch))
             good, finite = bad < 0, all_finite(metrics)

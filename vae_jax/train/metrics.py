@@ -139,7 +139,7 @@ class MetricsWriter:
             self._board.close()
 
 
-def _jsonable(value: Any) -> Any:
+def _jsonable(value: object) -> Any:
     if isinstance(value, list):
         return [_jsonable(v) for v in value]
     if isinstance(value, float):

@@ -6,9 +6,9 @@ the branch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -100,8 +100,11 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
     on CPU the pass over the parameters takes a quarter less time (0.55 to 0.40 ms for 1.4 million).
     """
 
-    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
         del params
+        assert isinstance(state, optax.ScaleByAdamState)
         count = optax.safe_increment(state.count)
         mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, updates)
         nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * jnp.square(g), state.nu, updates)
@@ -114,7 +117,7 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
 
 
-def decay_mask(params: Any) -> Any:
+def decay_mask(params: optax.Params) -> optax.Params:
     """Returns True for weight matrices and kernels, False for biases, scales and scalars."""
     return jax.tree.map(lambda x: x.ndim >= 2, params)
 
@@ -136,14 +139,14 @@ def make_optimizer(
     Returns:
       an optax transformation; its `init` raises ValueError for a group without an optimizer.
     """
-    branches: dict[Any, Any] = {
+    branches: dict[Hashable, optax.GradientTransformation] = {
         name: config.build(steps, rates[name] if rates else None) for name, config in groups.items()
     }
     for name, gate in (gates or {}).items():
         # Zero gradients do not suffice: Adam would continue to move by its momentum.
         branches[name] = optax.conditionally_mask(branches[name], lambda step, *, g=gate, **_: g(step))
 
-    def labels(params: Any) -> Any:
+    def labels(params: dict[str, optax.Params]) -> dict[str, optax.Params]:
         return {name: jax.tree.map(lambda _, n=name: n, tree) for name, tree in params.items()}
 
     return optax.partition(branches, labels)

@@ -71,7 +71,7 @@ def jit_step(step: TrainStep, state: TrainState, mesh: Mesh) -> TrainStep:
 
 
 def jit_multi_step(
-    step: TrainStep, batch_fn: Callable[[Any, jax.Array, jax.Array], Batch], state: TrainState, mesh: Mesh
+    step: TrainStep, batch_fn: Callable[[Batch, jax.Array, jax.Array], Batch], state: TrainState, mesh: Mesh
 ) -> Callable:
     """Returns `run(state, arrays, n)` (see `make_multi_step`) jitted over the mesh.
 
@@ -87,7 +87,7 @@ def jit_multi_step(
     placed = jax.tree.map(lambda x: x.sharding, state)
     everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
-    def sharded_batch(arrays: Any, key: jax.Array, step: jax.Array) -> Batch:
+    def sharded_batch(arrays: Batch, key: jax.Array, step: jax.Array) -> Batch:
         return jax.lax.with_sharding_constraint(batch_fn(arrays, key, step), split)
 
     return jax.jit(

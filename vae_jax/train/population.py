@@ -51,10 +51,10 @@ def member_mesh(members: int, devices: Sequence[Any]) -> Mesh:
 
 def make_population_step(
     make_step: Callable[[Rates], TrainStep],
-    batch_fn: Callable[[Any, jax.Array, jax.Array], Batch],
+    batch_fn: Callable[[Batch, jax.Array, jax.Array], Batch],
     mesh: Mesh,
     strategy: Strategy,
-) -> Callable[[TrainState, jax.Array, Rates, Any, jax.Array], Together]:
+) -> Callable[[TrainState, jax.Array, Rates, Batch, jax.Array], Together]:
     """Returns `run(states, bad, rates, arrays, n) -> Together`: n steps of every member in one dispatch.
 
     A member whose loss, metrics or gradient norm is not finite keeps the state of before that step and makes no
@@ -71,7 +71,7 @@ def make_population_step(
       states it is called with are donated.
     """
 
-    def member(state: TrainState, bad: jax.Array, rates: Rates, arrays: Any, n: jax.Array) -> Together:
+    def member(state: TrainState, bad: jax.Array, rates: Rates, arrays: Batch, n: jax.Array) -> Together:
         train_step = make_step(rates)
 
         def step(state: TrainState) -> tuple[TrainState, Metrics]:
@@ -96,7 +96,7 @@ def make_population_step(
         scale = jnp.where(after < 0, 1.0 / jnp.maximum(made, 1), 1.0)
         return Together(states, after, jax.tree.map(lambda t: t * scale, total), made)
 
-    def members(states: TrainState, bad: jax.Array, rates: Rates, arrays: Any, n: jax.Array) -> Together:
+    def members(states: TrainState, bad: jax.Array, rates: Rates, arrays: Batch, n: jax.Array) -> Together:
         if strategy == "vmap":
             return jax.vmap(member, in_axes=(0, 0, 0, None, None))(states, bad, rates, arrays, n)
         return jax.lax.map(lambda own: member(own[0], own[1], own[2], arrays, n), (states, bad, rates))

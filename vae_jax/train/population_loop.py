@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.model import Batch
 from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.loop import CHUNK_SECONDS, Window
 from vae_jax.train.metrics import MetricsWriter, not_finite
@@ -57,7 +58,7 @@ def fit_population(
     run: Callable[..., Together],
     population: Population,
     rates: Rates,
-    arrays: Any,
+    arrays: Batch,
     *,
     steps: int,
     batch_size: int,

@@ -72,7 +72,7 @@ def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] =
       numbers, and those with no such dimension, are on every device.
     """
 
-    def place(path: tuple, leaf: Any) -> NamedSharding:
+    def place(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         name = "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
         kind = next(kind for pattern, kind in rules if re.search(pattern, name))
         if kind == "replicate" or math.prod(leaf.shape) < MIN_SHARDED_SIZE:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,7 +32,7 @@ class TrainState:
     key: jax.Array
     params: Params
     model_state: State
-    opt_state: Any
+    opt_state: optax.OptState
     ema: Params | None
     hyper: dict[str, jax.Array]
 

@@ -90,8 +90,8 @@ def _accumulated(gradients: Callable, state: TrainState, key, batch: Batch, inde
 
 
 def make_multi_step(
-    train_step: TrainStep, batch_fn: Callable[[Any, jax.Array, jax.Array], Batch]
-) -> Callable[[TrainState, Any, jax.Array], tuple[TrainState, Metrics, jax.Array]]:
+    train_step: TrainStep, batch_fn: Callable[[Batch, jax.Array, jax.Array], Batch]
+) -> Callable[[TrainState, Batch, jax.Array], tuple[TrainState, Metrics, jax.Array]]:
     """Returns `run(state, arrays, n) -> (state, mean metrics, finite)`: n steps in one dispatch.
 
     The batch of each step is made on the device by `batch_fn(arrays, key, step)`. n is traced: one program serves
@@ -102,12 +102,12 @@ def make_multi_step(
       run; its metrics are means over the steps made, or those of the bad step alone when `finite` is False.
     """
 
-    def step(state: TrainState, arrays: Any) -> tuple[TrainState, Metrics]:
+    def step(state: TrainState, arrays: Batch) -> tuple[TrainState, Metrics]:
         # Data keys hang off the run's base key, not off the step's: the data path may need the epoch, not the step.
         batch = batch_fn(arrays, prng.site_key(state.key, "data"), state.step)
         return train_step(state, batch)
 
-    def run(state: TrainState, arrays: Any, n: jax.Array) -> tuple[TrainState, Metrics, jax.Array]:
+    def run(state: TrainState, arrays: Batch, n: jax.Array) -> tuple[TrainState, Metrics, jax.Array]:
         shapes = jax.eval_shape(step, state, arrays)[1]
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
