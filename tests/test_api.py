@@ -103,6 +103,7 @@ def test_walks_are_named_arrays_with_a_figure(run):
 
 
 def test_history_is_arrays_by_name(run, made):
+    lines = (made.path / "metrics.jsonl").read_text()
     assert run.history()["elbo"].tolist() == [-40.0]
     assert run.history()["step"].tolist() == [4.0]
     assert run.history("test") == {}
@@ -110,6 +111,7 @@ def test_history_is_arrays_by_name(run, made):
         file.write(json.dumps({"step": 5, "split": "train", "elbo": None, "mse": 1.0}) + "\n")
     np.testing.assert_array_equal(run.history()["elbo"], [-40.0, np.nan])
     np.testing.assert_array_equal(run.history()["mse"], [np.nan, 1.0])
+    (made.path / "metrics.jsonl").write_text(lines)
 
 
 def test_prior_baseline_compare_and_report(run, tmp_path):
@@ -139,6 +141,13 @@ def test_every_command_is_a_documented_call():
         assert "Args:" in doc, command
         assert "Raises:" in doc, command
     assert "resume" in dir(vj)
+
+
+def test_no_call_is_hidden_by_a_package_of_its_name():
+    """A package that is imported becomes an attribute of `vae_jax`, in place of what is loaded on first use."""
+    calls = set(vj.__all__) - {"metrics"}
+    modules = {path.stem for path in Path(vj.__file__).parent.iterdir()}
+    assert not calls & modules
 
 
 def test_the_face_imports_no_command():
