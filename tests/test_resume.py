@@ -874,8 +874,8 @@ def test_a_sweep_is_locked_and_so_are_its_members(folder, capsys, monkeypatch):
     real, seen = sweeps.train_group, []
 
     def busy(*args, **more):
-        for command in (f"{line} --resume", f"vae-jax train --resume {args[0][0].path}"):
-            assert main.run(shlex.split(command)[1:]) == 2
+        for words in (f"{line} --resume", f"vae-jax train --resume {args[0][0].path}"):
+            assert main.run(shlex.split(words)[1:]) == 2
             seen.append(capsys.readouterr().err)
         return real(*args, **more)
 
