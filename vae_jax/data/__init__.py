@@ -17,7 +17,7 @@ from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, no_validation
 from vae_jax.data.stream import GrainStream
-from vae_jax.errors import InputError, nearest, quoted, shown
+from vae_jax.errors import InputError, nearest, option, quoted, shown
 from vae_jax.files.bounded import DEFAULT_BYTES
 
 __all__ = [
@@ -157,10 +157,11 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
     if config.batch_size > training:
         raise InputError(
             f"data.batch_size: {config.batch_size} is larger than the {training} training examples of "
-            f"{config.name!r}; use --data.batch-size {training}{' or less' if training > 1 else ''}"
+            f"{config.name!r}; use {option('data.batch_size', training)}{' or less' if training > 1 else ''}"
         )
     if split == "train" and config.workers and source.pipeline == "device":
-        note = f"data.workers {config.workers} is not used: the images are in memory (--data.pipeline grain reads)"
+        reads = option("data.pipeline", "grain")
+        note = f"data.workers {config.workers} is not used: the images are in memory ({reads} reads)"
         source = dataclasses.replace(source, info=dataclasses.replace(source.info, notes=(*source.info.notes, note)))
     return source
 
@@ -177,7 +178,8 @@ def choose(config: DataConfig, given: str) -> DataConfig:
     name, source = pick.pick(given, DATASETS)
     if source is not None and DATASETS[name].made:
         raise InputError(
-            f"--data {given}: {name!r} is {DATASETS[name].made} and read from no folder; use --data {name}"
+            f"{option('data')} {given}: {name!r} is {DATASETS[name].made} and read from no folder; use "
+            f"{option('data', name)}"
         )
     if name == config.name:
         return dataclasses.replace(config, source=source)
@@ -199,7 +201,7 @@ def _check_source(config: DataConfig, entry: Entry) -> None:
         reader = None  # the data set's own reader says what is wrong
     typed = quoted(config.source)
     # Computed and embedded images are read from no folder, not even from a prepared one: their name selects them.
-    fix = f"use --data {reader if reader and DATASETS[reader].made else typed}"
+    fix = f"use {option('data', reader if reader and DATASETS[reader].made else config.source)}"
     if entry.made:
         fix = "leave it out" if reader in (None, config.name) else fix
         raise InputError(
