@@ -28,8 +28,8 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
     if given in datasets:
         if path.exists():
             raise InputError(
-                f"{_given(given)}: is the name of a data set and of something here; use {_typed(f'./{given}')} for what "
-                f"is here, or {option('data.name', given)} for the data set"
+                f"{_given(given)}: is the name of a data set and of something here; use {_typed(f'./{given}')} for "
+                f"what is here, or {option('data.name', given)} for the data set"
             )
         return given, None
     if path.is_dir():
