@@ -482,7 +482,7 @@ def test_the_importance_weighted_bound_uses_the_rich_prior():
         (Resampled(truncation=1), "model.prior.truncation: 1 is out of range; it must be 2 or more"),
         (Resampled(decay=1.0), "model.prior.decay: 1.0 is out of range"),
         (Resampled(hidden=(0,)), "model.prior.hidden: 0 is out of range"),
-        (ConditionalNormal(), "needs a condition; set --model.condition.on label"),
+        (ConditionalNormal(), "does not provide; set --model.condition.on label"),
     ],
 )
 def test_bad_options_are_one_line(prior, message):
@@ -496,7 +496,7 @@ def test_what_a_prior_cannot_do_is_said():
     with pytest.raises(InputError, match=r"accumulate: the exemplar prior keeps images.*set --accumulate 1"):
         configs.check(Config(model=VAE(prior=Exemplar()), accumulate=4))
     for prior in (Vamp(), Exemplar()):
-        with pytest.raises(InputError, match=r"encodes images without their condition; set --model.condition.on none"):
+        with pytest.raises(InputError, match=r"needs a model without a condition.*set --model.condition.on none"):
             configs.check(Config(model=VAE(prior=prior, condition=Condition("label"))))
 
 
