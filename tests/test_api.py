@@ -124,7 +124,7 @@ def test_prior_baseline_compare_and_report(run, tmp_path):
     assert found.names == ("vae", "ppca")
     assert found.metrics["ppca"]["log_prob"]["value"] == result["metrics"]["log_prob"]["value"]
     assert found.rows()["elbo"][1] == "-"
-    assert found.options["model"] == ["vae", "-"]
+    assert found.options["model"] == ["vae", "ppca"]
     page = vj.report(run, tmp_path / "page.html")
     assert page == tmp_path / "page.html"
     assert "tiny" in page.read_text()
