@@ -364,9 +364,7 @@ def test_no_checkpoints_at_all_are_one_line(run):
     with pytest.raises(InputError, match="no checkpoints here; train the run first"):
         run.restore()
     folder.mkdir()
-    with pytest.raises(
-        InputError, match="no checkpoint found; name another run, or train this one with `vae-jax train --resume "
-    ):
+    with pytest.raises(InputError, match=r"no checkpoint found; name another run, or train this one with `vj.resume\("):
         run.restore()
     folder.rmdir()
     folder.write_text("x")

@@ -22,7 +22,7 @@ from vae_jax import data
 from vae_jax.api import experiment
 from vae_jax.data import idx, prepared, record_files
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.evaluation import features
 from vae_jax.files import bounded
 from vae_jax.tasks import codes, training
@@ -64,7 +64,7 @@ def refused(call, *words):
     """Returns the one line that a call is refused with, having taken less than 64 MiB of Python's memory."""
     tracemalloc.start()
     try:
-        with pytest.raises(InputError) as error:
+        with on_command_line(), pytest.raises(InputError) as error:
             call()
         peak = tracemalloc.get_traced_memory()[1]
     finally:

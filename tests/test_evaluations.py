@@ -186,7 +186,6 @@ def own_split(tmp_path):
     def replace(seed: int) -> Run:
         test = np.random.default_rng(seed).integers(0, 256, (40, 8, 8), np.uint8) if seed else arrays["test_images"]
         np.savez(file, **(arrays | {"test_images": test}))
-        Run.source.cache_clear()
         return Run.load(run.path)
 
     evaluate_run(run)

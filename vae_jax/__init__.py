@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from vae_jax.models import VAE, Autoencoder
     from vae_jax.runs.config import Config, Evaluation, Logging
     from vae_jax.runs.run import Run
-    from vae_jax.train import MeshConfig, Optimizer, TrainState, make_train_step, pmap_step
+    from vae_jax.train import MeshConfig, Optimizer, TrainState, init_state, make_train_step, pmap_step
 
     __version__: str
 
@@ -80,6 +80,7 @@ _HOME = {
     "sample": "vae_jax.api",
     "traverse": "vae_jax.api",
     "experiment": "vae_jax.api",
+    "init_state": "vae_jax.train",
     "make_train_step": "vae_jax.train",
     "pmap_step": "vae_jax.train",
     "resume": "vae_jax.api",
@@ -112,6 +113,7 @@ __all__ = [
     "experiment",
     "fit_baseline",
     "fit_prior",
+    "init_state",
     "interpolate",
     "load",
     "make_train_step",

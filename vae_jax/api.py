@@ -22,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_jax import data
+from vae_jax import data as data_lib
+from vae_jax.data import memory
 from vae_jax.errors import InputError
 from vae_jax.options.typed import conform, items
 from vae_jax.runs import config as configs
@@ -94,8 +95,13 @@ def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
     """Returns a config with options replaced and checked, without its targets where they no longer apply."""
     config = written
     names = {key.replace("-", "_"): value for key, value in options.items()}
+    if memory.is_arrays(names.get("data")):
+        raise InputError(
+            "data: arrays are given to train_run, as in vj.train_run(vj.experiment('vae_digits'), data=images); a "
+            "sweep reads them from a file: numpy.savez('data.npz', images=images), then data='data.npz'"
+        )
     if isinstance(names.get("data"), str | Path):  # first, as on the command line: data options come on top
-        config = configs.put(config, "data", data.choose(config.data, str(names.pop("data"))))
+        config = configs.put(config, "data", data_lib.choose(config.data, str(names.pop("data"))))
     for option in sorted((n for n in names if n in configs.REGISTRIES), key=lambda n: n.count(".")):
         if isinstance(names[option], str):
             config = configs.choose(config, option, names.pop(option))
@@ -112,6 +118,7 @@ def train_run(
     config: Config,
     workdir: Path | str | None = None,
     *,
+    data: Any = None,
     name: str = "custom",
     resume: bool = False,
     init_from: Path | str | None = None,
@@ -122,6 +129,10 @@ def train_run(
     Args:
       config: what to train.
       workdir: the run folder; None takes `runs/NAME`, or the next free number after it.
+      data: arrays in memory, in place of the data of the config: images [N, H, W] or [N, H, W, C] (uint8 0..255, or
+        floats in [0, 1]), or a dict with `images` and, where there are any, `labels` [N], `factors` [N, F], `cond`
+        [N, F], or with splits of its own (`train_images`, `test_images`, ...). They are kept in the run folder
+        (data.npz), so that the run can be resumed and measured from another shell.
       name: the experiment's name, written into the folder.
       resume: continue the run in `workdir` with this config: complete, and that of the run but for what changes no
         update (`steps`, `logging`, `evaluation`, ...), which is written into the folder. To give only what changes, or
@@ -139,10 +150,18 @@ def train_run(
     resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
     if resume and init_from is not None:
         raise InputError("init_from: a run that is resumed has its own weights; leave out resume or init_from")
+    arrays = None if data is None else memory.named(data, "data")
     origin = None if init_from is None else Run.load(init_from)
     with Progress(config.steps, quiet=quiet) as progress:
         run = training.train_run(
-            config, name, workdir, resume=resume, init_from=origin, report=progress.report, say=progress.say
+            config,
+            name,
+            workdir,
+            resume=resume,
+            init_from=origin,
+            arrays=arrays,
+            report=progress.report,
+            say=progress.say,
         )
     return load(run)
 

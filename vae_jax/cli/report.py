@@ -8,7 +8,7 @@ from pathlib import Path
 import tyro
 
 from vae_jax.errors import InputError
-from vae_jax.report.plane import Map
+from vae_jax.pages.plane import Map
 
 
 @dataclass(frozen=True)

@@ -110,12 +110,13 @@ DATASETS: dict[str, Entry] = {
 }
 
 
-def load(config: DataConfig, split: str = "train") -> Source:
+def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, str], Source] | None = None) -> Source:
     """Returns one split of a data set, checked.
 
     Args:
       config: what to load.
       split: "train", "validation" or "test".
+      read: reads the split in place of the data set's own reader (arrays that are in memory already, say).
 
     Raises:
       InputError: an unknown name, protocol or split, data that are missing or damaged, or a batch larger than the
@@ -135,7 +136,7 @@ def load(config: DataConfig, split: str = "train") -> Source:
     if config.image_size is not None and not row.resizable:
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
     _check_source(config, row)
-    source = labels.attach(limit.limited(row.load(config, split), config.limit), config)
+    source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     training = source.info.sizes["train"]
     if config.batch_size > training:
         raise InputError(
@@ -143,7 +144,8 @@ def load(config: DataConfig, split: str = "train") -> Source:
             f"{config.shown!r}; use {option('data.batch_size', training)}{' or less' if training > 1 else ''}"
         )
     if split == "train" and config.workers and source.pipeline == "device":
-        note = f"data.workers {config.workers} is not used: the images are in memory (--data.pipeline grain reads)"
+        reads = option("data.pipeline", "grain")
+        note = f"data.workers {config.workers} is not used: the images are in memory ({reads} reads)"
         source = dataclasses.replace(source, info=dataclasses.replace(source.info, notes=(*source.info.notes, note)))
     return source
 
@@ -164,7 +166,7 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         name, source = pick.pick(given, DATASETS)
     if source is not None and DATASETS[name].made:
         raise InputError(
-            f"{option('data', given)}: {name!r} is {DATASETS[name].made} and read from no folder; use "
+            f"{option('data')} {given}: {name!r} is {DATASETS[name].made} and read from no folder; use "
             f"{option('data', name)}"
         )
     if name == config.name:

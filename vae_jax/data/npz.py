@@ -10,7 +10,7 @@ from vae_jax.data import split as split_lib
 from vae_jax.data import values
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, either, nearest, option
 from vae_jax.files import bounded
 
 _KEYS = ("images", "labels", "factors", "cond")
@@ -50,7 +50,8 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
       InputError: no such file, or arrays that cannot be read in one way only.
     """
     path = find(config.source)
-    way = "if it is yours, use --data.max-bytes {bytes}" if strict else "give it in parts"
+    larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
+    way = f"if it is yours, use {larger}" if strict else "give it in parts"
     held = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
     return source(held, config, split, str(path))
 
@@ -71,7 +72,7 @@ def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: st
 def find(source: str | None) -> Path:
     """Returns the file that `source` names, or raises the line that says what is missing."""
     if source is None:
-        raise InputError("data.source: 'npz' needs a file; name it with --data.source FILE.npz")
+        raise InputError(f"data.source: 'npz' needs a file; name it with {option('data.source', 'FILE.npz')}")
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"data.source: no file {source!r}; name an .npz or .npy file")
@@ -116,7 +117,7 @@ def parts(
             meant = f"did you mean {usual!r}?" if usual in known and usual not in stored else nearest(name, known)
             raise InputError(f"{path}: unknown array {name!r}; {meant} Remove or rename it")
     if own and protocol == "full":
-        raise InputError(f"{path}: has its own splits; use --data.protocol standard")
+        raise InputError(f"{path}: has its own splits; use {option('data.protocol', 'standard')}")
     whole = _check(stored, path, [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""], strict)
     if own:
         return {prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}

@@ -26,7 +26,7 @@ from vae_jax.files.atomic import write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
-from vae_jax.runs import config_file, config_json, kinds, training_data
+from vae_jax.runs import config_file, config_json, kinds, own_data, training_data
 from vae_jax.runs.config import Config
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
@@ -98,7 +98,9 @@ class Run:
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
         code = kinds.code_of(self.config)
         about |= {"code_sha256": code.sums} if code is not None else {}
-        write_json(self.path / "config.json", {**about, **config_json.to_dict(self.config)})
+        write_json(
+            self.path / "config.json", {**about, **config_json.to_dict(own_data.portable(self.config, self.path))}
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
@@ -116,6 +118,7 @@ class Run:
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
         held = config_file.read(file)
         config = held.config if held.data_sha256 else with_old_protocol(held.config)
+        config = own_data.located(config, path)
         more: dict[str, Any] = {"data_sha256": held.data_sha256, "init_from": held.init_from}
         return cls(path, held.experiment, config, held.data_spec, **more)
 
@@ -215,6 +218,8 @@ class Run:
         if self.lead is not None:
             return self.lead.source(split)
         if split not in self.loaded:
+            if own_data.is_own(self.config, self.path):
+                own_data.check(self.path)
             self.loaded[split] = training_data.load(self.path, self.config.data, self.trained_on, split)
         return self.loaded[split]
 

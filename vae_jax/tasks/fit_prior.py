@@ -55,7 +55,7 @@ def fit_prior(
     """
     run, kind = given.opened(run), conform(kind, str, "kind", "gmm")
     if kind not in expost.KINDS:
-        raise InputError(f"{option('kind')}: {kind!r} is no density of codes; {nearest(kind, expost.KINDS)}")
+        raise InputError(f"{option('kind', kind)}: no such density of codes; {nearest(kind, expost.KINDS)}")
     components, steps = given.at_least("components", components), given.at_least("steps", steps)
     limit, seed = given.at_least("limit", limit, 0), given.seed(seed)
     _check_codes(run)
@@ -98,18 +98,18 @@ def fitted(run: Run, state: TrainState, name: str) -> ExPost:
       InputError: no such kind, not fitted, or fitted to the codes of another checkpoint or model.
     """
     path = Path(name) if name.endswith(".json") else run.path / "prior" / f"{name}.json"
-    what = f"{option('prior')}: {name}"
+    what = option("prior", name)
     if not name.endswith(".json") and name not in expost.KINDS:
-        raise InputError(f"{what} is no density of codes; {nearest(name, expost.KINDS)}")
+        raise InputError(f"{what}: no such density of codes; {nearest(name, expost.KINDS)}")
     kind = path.stem if path.stem in expost.KINDS else "gmm"
     if not path.is_file():
         again = command("fit_prior", run.path, kind=kind)
-        raise InputError(f"{what} is not fitted yet ({path} does not exist); run {again} first")
+        raise InputError(f"{what}: not fitted yet ({path} does not exist); run {again} first")
     density, now = density_files.load(path), int(state.step)
     if density.about.get("step") != now:
         again = command("fit_prior", run.path, kind=kind, step=now)
         raise InputError(
-            f"{what} was fitted to the codes of step {density.about.get('step')}, but the checkpoint is step {now}; "
+            f"{what}: fitted to the codes of step {density.about.get('step')}, but the checkpoint is step {now}; "
             f"run {again}"
         )
     size = spaces.size(run.model.about.latents)

@@ -12,7 +12,7 @@ from vae_jax.evaluation.likelihood import METRICS
 from vae_jax.evaluation.measures import MEASURES
 from vae_jax.files.atomic import replacing
 from vae_jax.options.typed import conform
-from vae_jax.report.plane import Map, check_map
+from vae_jax.pages.plane import Map, check_map
 from vae_jax.runs.run import Run
 from vae_jax.tasks import given
 from vae_jax.tasks.compare import labels
@@ -20,7 +20,7 @@ from vae_jax.tasks.measuring import evaluate_run, finished
 from vae_jax.train import TrainState
 
 if TYPE_CHECKING:
-    from vae_jax.report.views import Entry
+    from vae_jax.pages.views import Entry
 
 
 def report(
@@ -59,7 +59,7 @@ def report(
     check_map(map)
     path = opened[0].path / "report.html" if out is None else Path(conform(out, str, "out"))
     names = labels([run.path for run in opened], "report")
-    from vae_jax.report.page import page
+    from vae_jax.pages.page import page
 
     entries = [gather(name, run, map, seed, step, progress) for name, run in zip(names, opened)]
     text = page(entries, _meanings())
@@ -87,7 +87,7 @@ def gather(
       InputError: no checkpoint, an unfinished run, or an eval.json that cannot be read.
     """
     from vae_jax.figures import read_metrics
-    from vae_jax.report.views import Entry, look
+    from vae_jax.pages.views import Entry, look
 
     state = finished(run, step)
     result, origin = numbers(run, state, report)

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from vae_jax import data, prng, train
-from vae_jax.data import Source
+from vae_jax.data import Source, npz
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError, option
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
+from vae_jax.runs import own_data
 from vae_jax.runs.config import Config
 from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
@@ -170,6 +172,7 @@ def train_run(
     resume: bool = False,
     retune: bool = False,
     init_from: Run | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
     report: Report = lambda step, metrics: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Run:
@@ -182,6 +185,7 @@ def train_run(
       resume: continue the run in `workdir` (None: the newest of this experiment) from its last good checkpoint.
       retune: with `resume`, the learning rate may differ from that of the run.
       init_from: start with the weights of this run.
+      arrays: the data, in place of those of the config; they are kept in the run folder (`runs.own_data`).
       report: called with (step, metrics) a few times a second.
       say: called with sentences for people.
 
@@ -194,14 +198,13 @@ def train_run(
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
     config = configs.check(config)
-    loaded: dict[str, Source] = {}
-
-    def load(options: data.DataConfig, split: str) -> Source:
-        loaded[split] = data.load(options, split)
-        return loaded[split]
-
-    source = load_fitting(config, load)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
+    if arrays is not None:
+        config = configs.keep_targets(own_data.within(config, path, arrays), config)
+    elif own_data.is_own(config, path):
+        own_data.check(path)
+    loaded: dict[str, Source] = {}
+    source = load_fitting(config, _reader(arrays, loaded))
     if resume and is_torso(path):
         say(f"{path}: was stopped before its options were written; it starts anew")
         resume = False
@@ -215,6 +218,8 @@ def train_run(
             start = resuming.reopen(path, config, source, retune=retune)
         run = start.run if resume else start.create()
         start.run.loaded.update(loaded)  # the run that trains, and is returned
+        if arrays is not None:
+            own_data.store(run.path, arrays)
         with log_to(run.path / "log.txt"):
             checkpoints = run.checkpoints(create=True)
             try:
@@ -228,6 +233,22 @@ def train_run(
                 raise
             finally:
                 checkpoints.close()
+
+
+def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) -> preflight.Load:
+    """Returns `data.load`, which remembers in `loaded` what it read; of arrays in memory where there are some."""
+    parts: dict[str, Any] = {}
+
+    def in_memory(options: data.DataConfig, split: str) -> Source:
+        if not parts:
+            parts.update(npz.parts(dict(arrays or {}), "data", options.protocol))
+        return npz.source(parts, options, split, str(options.source))
+
+    def load(options: data.DataConfig, split: str) -> Source:
+        loaded[split] = data.load(options, split, None if arrays is None else in_memory)
+        return loaded[split]
+
+    return load
 
 
 def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Report, say: Callable[[str], None]) -> Run:
