@@ -15,6 +15,7 @@ import pytest
 import vae_jax as vj
 from vae_jax import figures
 from vae_jax.cli.main import run as cli
+from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError
 from vae_jax.files import code as codes
 from vae_jax.options.ranges import ranges
@@ -275,6 +276,22 @@ def test_a_class_that_no_other_process_finds(tmp_path):
         error.value
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_of_the_experiment_file_by_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    more = "\n\n@dataclass(frozen=True)\nclass Wide(Tiny):\n    more: int = 64\n"
+    circle = EXAMPLES["data set"].split("def get_config")[0]
+    Path("mine.py").write_text(circle + EXAMPLES["network"].replace("\n\ndef get_config", f"{more}\n\ndef get_config"))
+    given = {"model.network": "experiment:Wide", "data": "experiment:Circle", "model.likelihood": "gaussian"}
+    config = vj.experiment("mine.py", **given)
+    assert config.model.network.more == 64
+    assert config == vj.experiment("mine.py", **(given | {"data.name": given["data"]}))
+    words = [word for option, name in given.items() for word in (f"--{option}", name)]
+    assert cli(["train", "mine.py", *words, "--model.network.width", "0"]) == 2  # the class is there, with its range
+    assert "model.network.width: 0" in capsys.readouterr().err
+    assert parse_config(index.load(Path("mine.py")), words, "train") == config
+    assert config.data.shown == "experiment:Circle"
 
 
 # Files beside the experiment
