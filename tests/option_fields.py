@@ -17,6 +17,7 @@ from vae_jax.model import Context
 from vae_jax.models import MODELS, VAE
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
+from vae_jax.objectives import OBJECTIVES
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import REGISTRIES
 
@@ -315,7 +316,7 @@ def base(option: str, name: str, needs: dict[str, Any] | None = None) -> Any:
     if option == "model.network":
         return VAE(D, component)
     if option == "model.objective.schedule":
-        return VAE(D, SMALL, objective=configs.OBJECTIVES["beta"](component))
+        return VAE(D, SMALL, objective=OBJECTIVES["beta"](component))
     return support.fitting(D, SMALL, **{option.rpartition(".")[2]: component})
 
 

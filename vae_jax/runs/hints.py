@@ -90,4 +90,7 @@ def _like(name: str, known: Sequence[str]) -> str:
     if not close:
         tails = {k.rpartition(".")[2]: k for k in reversed(known)}
         close = [tails[t] for t in difflib.get_close_matches(name.rpartition(".")[2], tails, n=1, cutoff=0.6)]
-    return f"did you mean '{option(close[0])}'?" if close else nearest(name, map(option, known))
+    if close:
+        return f"did you mean '{option(close[0])}'?"
+    dashes = "--" if option(name).startswith("--") else ""
+    return nearest(name, (option(k).removeprefix("--") for k in known)).replace("mean '", f"mean '{dashes}")
