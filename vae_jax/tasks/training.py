@@ -74,16 +74,17 @@ def prepare(config: Config) -> tuple[Source, DataSpec]:
     return source, spec_of(source)
 
 
-def load_fitting(config: Config, load: preflight.Load = data.load) -> Source:
+def load_fitting(config: Config, load: preflight.Load | None = None) -> Source:
     """Returns the training split of a config that `config.check` returned, as `prepare` does.
 
     Args:
       config: what will be trained.
-      load: reads a split, `data.load` or one that remembers.
+      load: reads a split, as `data.load` does, which None stands for.
 
     Raises:
       InputError: data, model and devices do not fit together.
     """
+    load = load or data.load
     source = load(config.data, "train")
     check_later(config, source, check_fit(config, source), load)
     mesh = train.make_mesh(config.mesh)
