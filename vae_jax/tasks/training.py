@@ -246,7 +246,7 @@ def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) 
         return npz.source(parts, options, split, str(options.source))
 
     def load(options: data.DataConfig, split: str) -> Source:
-        loaded[split] = data.load(options, split, None if arrays is None else in_memory)
+        loaded[split] = data.load(options, split) if arrays is None else data.load(options, split, in_memory)
         return loaded[split]
 
     return load
