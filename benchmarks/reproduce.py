@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.jobs import ROOT
 from vae_jax.errors import InputError
-from vae_jax.report.page import headlines
+from vae_jax.pages.page import headlines
 from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as experiments_index
 from vae_jax.runs.config import Config

@@ -41,7 +41,7 @@ def test_the_error_of_auroc_is_its_spread():
 def test_waic_of_an_ensemble():
     log_prob = np.array([[-1.0, -5.0], [-3.0, -5.0], [-5.0, -5.0]])
     np.testing.assert_allclose(anomaly.waic(log_prob), [-3.0 - 4.0, -5.0])
-    with pytest.raises(InputError, match="one model has no spread; name further runs with --others"):
+    with pytest.raises(InputError, match="one model has no spread; name further runs with others"):
         anomaly.waic(log_prob[:1])
 
 

@@ -10,9 +10,9 @@ from scipy import stats
 
 from vae_jax import data
 from vae_jax.cli import main
-from vae_jax.cli.baseline import Baseline, fit_baseline
 from vae_jax.errors import InputError
 from vae_jax.evaluation.baselines import fit
+from vae_jax.tasks.baseline import fit_baseline
 
 
 def rows(n=300, dims=6, seed=0):
@@ -76,7 +76,7 @@ def folders(tmp_path_factory):
     base = tmp_path_factory.mktemp("baselines")
     made = {}
     for kind, components in (("ppca", 8), ("mog", 3)):
-        made[kind] = fit_baseline(Baseline("digits", kind=kind, components=components, workdir=base / kind))
+        made[kind] = fit_baseline("digits", kind=kind, components=components, workdir=base / kind)
     return base, made
 
 
@@ -165,11 +165,10 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path, capsys, monkey
 def test_floats_are_measured_without_bits(tmp_path, capsys):
     images = np.random.default_rng(0).uniform(size=(200, 3, 3, 1)).astype(np.float32)
     np.savez(tmp_path / "float.npz", images=images)
-    options = Baseline(
+    _, result = fit_baseline(
         "npz", components=2, covariance="diag", dequantize=False, source=str(tmp_path / "float.npz"),
         workdir=tmp_path / "run",
     )  # fmt: skip
-    _, result = fit_baseline(options)
     assert set(result["metrics"]) == {"log_prob"}
     # Uniform on the cube has log p = 0, which no Gaussian reaches: 9 (1/2 log(2 pi e / 12)) is lost by the best one.
     assert -9 * 0.5 * math.log(2 * math.pi * math.e / 12) - 1.0 < result["metrics"]["log_prob"]["value"] < 0.3

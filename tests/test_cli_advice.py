@@ -139,7 +139,7 @@ def test_metrics_by_the_names_of_other_libraries():
     from vae_jax.evaluation.settings import Settings
     from vae_jax.tasks.measuring import check_names
 
-    with pytest.raises(InputError, match=r"no metric 'fid'; use --metrics frechet_distance, with --features FILE"):
+    with pytest.raises(InputError, match=r"no metric 'fid'; use metrics frechet_distance, with features FILE"):
         check_names(("fid",))
     with pytest.raises(InputError, match=r"no metric 'ratee'; did you mean 'rate'\?"):
         check_names(("ratee",))

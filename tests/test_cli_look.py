@@ -9,13 +9,13 @@ import support
 from PIL import Image
 
 from vae_jax import spec
-from vae_jax.cli.images import chosen
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
 from vae_jax.models import MODELS, VAE, Autoencoder
 from vae_jax.networks import MLP
 from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.runs.run import Run
+from vae_jax.tasks.given import chosen
 
 D = 3
 
@@ -194,7 +194,7 @@ def test_what_stands_for_a_sorted_split_has_every_class(tmp_path, capsys, monkey
     seen, out = [], tmp_path / "out"
     out.mkdir()
     monkeypatch.setattr(
-        "vae_jax.cli.inspect.chosen", lambda run, split, rows: seen.append(rows) or chosen(run, split, rows)
+        "vae_jax.tasks.given.chosen", lambda run, split, rows: seen.append(rows) or chosen(run, split, rows)
     )
     look(run, out, "traverse", "--steps", "2")
     assert len(seen[0]) == 500
@@ -274,7 +274,6 @@ def test_list(capsys):
         "mnist",
         "active_units",
         "stands for ais, bdmc",
-        "none yet",
         "arXiv:1312.6114",
     ):
         assert word in text

@@ -12,7 +12,7 @@ import pytest
 from vae_jax import data
 from vae_jax.data import values
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.files import bounded
 
 RNG = np.random.default_rng(0)
@@ -21,6 +21,13 @@ UNIT = RNG.random((40, 8, 8))
 DIGITS = RNG.integers(0, 17, (40, 8, 8), dtype=np.uint8)  # as scikit-learn has them
 NAN = np.where(np.arange(40)[:, None, None] == 3, np.nan, UNIT)
 LABELS = np.arange(40) % 4
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 def load(tmp_path, arrays, split="train", strict=True, **options):

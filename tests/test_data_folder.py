@@ -18,9 +18,16 @@ from vae_jax import data
 from vae_jax.data import classes, folder, layout, limit, pictures
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Info, from_arrays
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 
 RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 def _save(path: Path, size=(4, 4), mode="L", **options) -> Path:

@@ -14,9 +14,16 @@ import pytest
 from vae_jax import data
 from vae_jax.data import idx, mnist
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 
 STEM = "train-images-idx3-ubyte"
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 @pytest.fixture

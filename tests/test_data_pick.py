@@ -15,11 +15,18 @@ from vae_jax.cli import main
 from vae_jax.cli.options import parse_config
 from vae_jax.data import digits, idx, limit, mnist, pick
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
 
 IMAGES = digits.arrays()["image"][:60]
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,12 @@ import pytest
 
 from vae_jax import data
 from vae_jax.api import experiment
-from vae_jax.cli import codes
 from vae_jax.data import idx, prepared, record_files
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.evaluation import features
 from vae_jax.files import bounded
-from vae_jax.tasks import training
+from vae_jax.tasks import codes, training
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (60, 8, 8), dtype=np.uint8)
@@ -65,7 +64,7 @@ def refused(call, *words):
     """Returns the one line that a call is refused with, having taken less than 64 MiB of Python's memory."""
     tracemalloc.start()
     try:
-        with pytest.raises(InputError) as error:
+        with on_command_line(), pytest.raises(InputError) as error:
             call()
         peak = tracemalloc.get_traced_memory()[1]
     finally:

@@ -9,13 +9,20 @@ from PIL import Image
 from vae_jax import data
 from vae_jax.data import split
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 
 RNG = np.random.default_rng(0)
 MANY = RNG.integers(0, 256, (1000, 8, 8), dtype=np.uint8)
 
 PINNED = ["c227000ca75961ee", "186c45abcce75059"]
 PINNED_FLOATS = ["3d33eb3ef344b601", "1f18e69db381cc09"]
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 def sides(tmp_path, images, **options):

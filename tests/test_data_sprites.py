@@ -8,10 +8,17 @@ import pytest
 from vae_jax import data
 from vae_jax.data import sprites
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 
 # Two position steps are one pixel at 32 x 32 (tested), so these positions show every way the grid of pixels can fall.
 POSITIONS = np.arange(14, 18)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 @pytest.fixture(scope="module")

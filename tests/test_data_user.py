@@ -10,10 +10,17 @@ from PIL import Image
 
 from vae_jax import data
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 def _npz(tmp_path, split="train", options=None, **arrays):

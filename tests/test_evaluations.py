@@ -11,7 +11,6 @@ import support
 from test_cli_look import config
 
 from vae_jax import data, spec
-from vae_jax.cli.compare import measured
 from vae_jax.cli.main import run as cli
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.errors import InputError
@@ -20,6 +19,7 @@ from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.runs.config import Config, Evaluation
 from vae_jax.runs.run import Run
+from vae_jax.tasks.compare import measured
 from vae_jax.tasks.measuring import evaluate_run
 
 TARGETS = {"elbo": (-50.0, 20.0, "here"), "frechet_distance": (0.0, 1.0, "here", "at least")}
@@ -186,7 +186,6 @@ def own_split(tmp_path):
     def replace(seed: int) -> Run:
         test = np.random.default_rng(seed).integers(0, 256, (40, 8, 8), np.uint8) if seed else arrays["test_images"]
         np.savez(file, **(arrays | {"test_images": test}))
-        Run.source.cache_clear()
         return Run.load(run.path)
 
     evaluate_run(run)

@@ -158,7 +158,7 @@ def ae(tmp_path_factory):
 def test_an_autoencoder_gets_something_to_sample_from(ae, tmp_path, capsys):
     out = tmp_path / "x.npz"
     assert cli(["sample", str(ae), "--out", str(out)]) == 2
-    assert "fit one with fit-prior" in capsys.readouterr().err
+    assert "fit one with `vae-jax fit-prior" in capsys.readouterr().err
     assert cli(["sample", str(ae), "--out", str(out), "--prior", "gmm"]) == 2
     error = capsys.readouterr().err
     assert "not fitted yet" in error
@@ -166,7 +166,7 @@ def test_an_autoencoder_gets_something_to_sample_from(ae, tmp_path, capsys):
     assert not out.exists()
     assert cli(["fit-prior", str(ae), "--components", "2", "--limit", "200"]) == 0
     said = capsys.readouterr().out
-    assert "gmm fitted to 200 codes, one code an image" in said
+    assert "gmm fitted to 200 codes, one code per image" in said
     assert "log density of 180 codes of the test split" in said
     assert cli(["sample", str(ae), "--out", str(out), "--prior", "gmm", "--n", "7"]) == 0
     with np.load(out) as held:
@@ -183,7 +183,7 @@ def test_the_codes_of_a_vae_are_draws_and_what_is_written_is_repeatable(vae, tmp
     words = ["fit-prior", str(vae), "--kind", "two-stage", "--steps", "3", "--limit", "100"]
     assert cli([*words, "--out", str(tmp_path / "a")]) == 0
     said = capsys.readouterr().out
-    assert "two-stage fitted to 100 codes, one draw of q(z|x) an image" in said
+    assert "two-stage fitted to 100 codes, one draw of q(z|x) per image" in said
     assert "bound on the log density (100 importance samples)" in said
     about = json.loads(first)
     assert about["log_density"]["held_out"]["n"] == 100
@@ -202,10 +202,10 @@ def test_bad_input_is_one_line_and_writes_nothing(vae, tmp_path, capsys):
     file.write_text("")
     for words, message in [
         (["fit-prior", str(vae), "--kind", "gmn"], "--kind gmn: no such density of codes"),
-        (["fit-prior", str(vae), "--components", "0"], "--components 0: must be 1 or more"),
+        (["fit-prior", str(vae), "--components", "0"], "--components: 0 is out of range; it must be 1 or more"),
         (["fit-prior", str(vae), "--components", "400", "--limit", "300"], "to the number of codes, 300"),
-        (["fit-prior", str(vae), "--kind", "flow", "--steps", "0"], "--steps 0: must be 1 or more"),
-        (["fit-prior", str(vae), "--limit", "-1"], "--limit -1"),
+        (["fit-prior", str(vae), "--kind", "flow", "--steps", "0"], "--steps: 0 is out of range; it must be 1 or more"),
+        (["fit-prior", str(vae), "--limit", "-1"], "--limit: -1"),
         (["fit-prior", str(vae), "--split", "tset"], "tset"),
         (["fit-prior", str(vae), "--out", str(file)], "is a file"),
         (["fit-prior", str(tmp_path / "none")], "not a run folder"),

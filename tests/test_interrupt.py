@@ -257,7 +257,7 @@ def test_ctrl_c_after_the_last_step_is_obeyed_and_resume_ends_the_run(here, monk
             kill()
 
     monkeypatch.setattr(training, "_figures", figures)
-    with pytest.raises(Interrupted, match="stopped by SIGINT at step 12; continue with `vae-jax train --resume"):
+    with pytest.raises(Interrupted, match=r"stopped by SIGINT at step 12; continue with `vj.resume\(.late.\)`"):
         training.train_run(config, "tiny", "late", report=report)
     assert drawn == ([12] if moment == "the last figures" else [])  # nobody waits for pictures who wants out
     monkeypatch.undo()

@@ -25,7 +25,7 @@ STREETS = (
     {"runs", "config"},
     {"evaluation"},
     {"figures"},
-    {"report"},
+    {"pages"},
     {"tasks"},
     {"api", "vae_jax"},
     {"cli"},

@@ -13,7 +13,7 @@ from scipy import integrate, special, stats
 
 from vae_jax import spec
 from vae_jax.data import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.likelihoods import LIKELIHOODS, losses
 from vae_jax.likelihoods.continuous import (
     BetaPixels,
@@ -471,7 +471,7 @@ def config(likelihood, tmp_path=None, **data):
 def test_grey_level_likelihoods_refuse_what_is_not_grey_levels(name, tmp_path):
     likelihood = LIKELIHOODS[name]()
     training.prepare(config(likelihood, name="digits"))
-    with pytest.raises(InputError, match=r"--data\.dequantize False"):
+    with on_command_line(), pytest.raises(InputError, match=r"--data\.dequantize False"):
         training.prepare(config(likelihood, name="digits", dequantize=True))
     images = np.random.default_rng(0).uniform(size=(40, 8, 8, 1)).astype(np.float32)
     np.savez(tmp_path / "mine.npz", images=images)
@@ -482,7 +482,7 @@ def test_grey_level_likelihoods_refuse_what_is_not_grey_levels(name, tmp_path):
 def test_beta_refuses_black_and_white(tmp_path):
     beta = LIKELIHOODS["beta"]()
     training.prepare(config(beta, name="digits", dequantize=True))
-    with pytest.raises(InputError, match=r"beta likelihood takes \(0, 1\).*--data.dequantize True"):
+    with on_command_line(), pytest.raises(InputError, match=r"beta likelihood takes \(0, 1\).*--data.dequantize True"):
         training.prepare(config(beta, name="digits"))
     with pytest.raises(InputError, match=r"\(0, 1\)"):
         training.prepare(config(beta, name="digits", binarize="threshold"))

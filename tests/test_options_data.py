@@ -7,10 +7,17 @@ from options import covers, parsed
 
 from vae_jax import data, prng
 from vae_jax.data.pipeline import make_batch_fn, make_transform
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.tasks import training
 
 KEY = jax.random.key(7)
+
+
+@pytest.fixture(autouse=True)
+def _at_the_command_line():
+    """Messages are read as somebody at the command line reads them."""
+    with on_command_line():
+        yield
 
 
 def source_of(*words, split="train"):

@@ -18,8 +18,8 @@ from vae_jax.evaluation.settings import Settings
 from vae_jax.model import Context
 from vae_jax.models import VAE, Classifier
 from vae_jax.networks import MLP
+from vae_jax.pages.page import show
 from vae_jax.priors import Normal
-from vae_jax.report.page import show
 from vae_jax.tasks.measuring import evaluate_run
 
 D = 3
@@ -427,7 +427,7 @@ def page(*words, out):
 @covers("report", "out", "seed", "map")
 def test_report_draws_with_its_seed_and_maps_as_told(run, tmp_path):
     from vae_jax.evaluation.codes import draw
-    from vae_jax.report.pictures import tiles
+    from vae_jax.pages.pictures import tiles
 
     text, pictures = page(run.path, out=tmp_path / "r.html")
     mapped, others = page(run.path, "--map", "tsne", "--seed", 1, out=tmp_path / "r.html")

@@ -20,13 +20,13 @@ from vae_jax.cli.main import run as cli
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
+from vae_jax.pages import charts, panels
+from vae_jax.pages.page import SECTIONS, headlines, show
+from vae_jax.pages.pictures import tiles
+from vae_jax.pages.plane import flatten
+from vae_jax.pages.views import Plane
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
-from vae_jax.report import charts, panels
-from vae_jax.report.page import SECTIONS, headlines, show
-from vae_jax.report.pictures import tiles
-from vae_jax.report.plane import flatten
-from vae_jax.report.views import Plane
 from vae_jax.runs.run import Run
 
 VOID = {"meta", "link", "img", "br"}
@@ -368,7 +368,7 @@ def test_an_unfinished_run_is_shown_when_its_step_is_named(given, tmp_path):
 
 
 def test_a_report_of_sorted_data_shows_every_class(tmp_path, monkeypatch):
-    from vae_jax.report import views as look
+    from vae_jax.pages import views as look
 
     monkeypatch.setattr(look, "POINTS", 40)
     data = support.sorted_data(tmp_path / "sorted.npz")
@@ -383,7 +383,7 @@ def test_codes_of_the_map_are_the_models(runs, tmp_path):
     """The points of a two-dimensional code are its mean codes, image by image."""
     out = tmp_path / "codes.npz"
     assert cli(["encode", str(runs["ae"]), "--input", "digits", "--out", str(out)]) == 0
-    from vae_jax.report.views import look
+    from vae_jax.pages.views import look
 
     run = Run.load(runs["ae"])
     plane = look(run, run.restore(), "test", None).plane

@@ -18,8 +18,8 @@ import support
 from test_training import SMALL, assert_same, put
 
 import vae_jax as vj
-from vae_jax.cli import fit_prior, main
-from vae_jax.errors import InputError
+from vae_jax.cli import main
+from vae_jax.errors import InputError, command, on_command_line
 from vae_jax.figures import read_metrics
 from vae_jax.files.lock import locked
 from vae_jax.runs import log as runlog
@@ -285,7 +285,8 @@ def test_from_python_a_complete_config_keeps_the_learning_rate(run8, tmp_path):
     with pytest.raises(InputError, match=r"changed config \(optimizer.lr: 0.001 -> 0.0001\)") as caught:
         vj.train_run(slower, run8, resume=True, quiet=True)
     assert snapshot(run8) == before
-    vae_jax(advised(str(caught.value)) + " --quiet")
+    call = re.search(r"`(vj\.resume\(.*\))`", str(caught.value))[1]
+    eval(call.replace(")", ", quiet=True)"), {"vj": vj})  # as somebody in Python would type it
     assert stored(run8)["optimizer"]["lr"] == 1e-4
     run = vj.train_run(put(slower, steps=10), run8, resume=True, quiet=True)
     assert stored(run8)["steps"] == 10
@@ -317,7 +318,7 @@ def test_after_nan_the_run_says_so_and_continues_with_a_lower_rate(tmp_path, cap
     config = put(SMALL, steps=8, optimizer=Optimizer(name="sgd", lr=1e-3))
     training.train_run(config, "tiny", path)
     said = []
-    with pytest.raises(NonFinite) as caught:
+    with on_command_line(), pytest.raises(NonFinite) as caught:
         training.train_run(
             put(config, steps=12, optimizer=put(config.optimizer, lr=1e30)), "tiny", path,
             resume=True, retune=True, say=said.append,
@@ -564,14 +565,15 @@ COMMANDS_SAID = {
     ),
     "not finite": lambda run, capsys: resuming.lower_rate(run),
     "no density": lambda run, capsys: stderr_of(capsys, "sample", SPACED, "--prior", "gmm"),
-    "density": lambda run, capsys: f"`{fit_prior._command(run.path, 'gmm', Path(SPACED), run.path / 'gmm.json')}`",
+    "density": lambda run, capsys: command("sample", run.path, prior=run.path / "gmm.json"),
 }
 
 
 @pytest.mark.parametrize("name", COMMANDS_SAID)
 def test_a_command_in_a_message_names_a_folder_with_spaces(folder, trained, capsys, name):
     run = Run.load(shutil.copytree(trained, SPACED))
-    words = shlex.split(advised(COMMANDS_SAID[name](run, capsys)))
+    with on_command_line():
+        words = shlex.split(advised(COMMANDS_SAID[name](run, capsys)))
     assert {str(Path(word)) for word in words} & {SPACED, f"runs/{SPACED}"}, words
     if name == "density":
         assert f"{SPACED}/gmm.json" in words
@@ -872,8 +874,8 @@ def test_a_sweep_is_locked_and_so_are_its_members(folder, capsys, monkeypatch):
     real, seen = sweeps.train_group, []
 
     def busy(*args, **more):
-        for command in (f"{line} --resume", f"vae-jax train --resume {args[0][0].path}"):
-            assert main.run(shlex.split(command)[1:]) == 2
+        for words in (f"{line} --resume", f"vae-jax train --resume {args[0][0].path}"):
+            assert main.run(shlex.split(words)[1:]) == 2
             seen.append(capsys.readouterr().err)
         return real(*args, **more)
 

@@ -172,8 +172,7 @@ def arrays(n, side=6, classes=2, seed=0):
 
 @pytest.fixture
 def trained(tmp_path):
-    """Returns (run folder, its data file) of a model of 40 labelled images, and forgets what was loaded before."""
-    Run.source.cache_clear()
+    """Returns (run folder, its data file) of a model of 40 labelled images."""
     file = tmp_path / "x.npz"
     np.savez(file, **arrays(40))
     c = Config(
@@ -187,8 +186,7 @@ def trained(tmp_path):
     sha256 = fingerprint(source)
     run = Run.create(tmp_path / "run", "mine", c, spec_of(source), data_sha256=sha256)
     support.checkpoint(run)
-    yield run.path, file
-    Run.source.cache_clear()
+    return run.path, file
 
 
 # Commands that read the data of a run, as they fit four test images.
@@ -220,7 +218,6 @@ def test_data_of_another_form_are_refused_by_name(trained, capsys, command):
             "with 2 classes; restore those data, or train again on these\n"
         )
     assert snapshot(path) == before
-    Run.source.cache_clear()
     np.savez(file, **arrays(40))
     assert cli([command, str(path), *words]) == 0
 
@@ -232,7 +229,6 @@ def test_other_classes_and_no_labels_are_other_data(trained, capsys):
         ({"images": arrays(40)["images"]}, "now 6x6x1 images;"),
     ):
         np.savez(file, **change)
-        Run.source.cache_clear()
         assert cli(["eval", str(path)]) == 2
         assert said in capsys.readouterr().err
 
@@ -241,7 +237,6 @@ def test_more_data_of_the_same_form_are_measured_and_said(trained, capsys):
     path, file = trained
     assert cli(["eval", str(path)]) == 0
     assert "data_now" not in json.loads((path / "eval.json").read_text())["protocol"]
-    Run.source.cache_clear()
     np.savez(file, **arrays(80))
     assert cli(["eval", str(path), "--metrics", "mse"]) == 0
     run, old = Run.load(path), json.loads((path / "config.json").read_text())["data_sha256"]
@@ -267,7 +262,6 @@ def test_replaced_data_of_the_same_form_and_number_are_said(trained, capsys):
     row = next(i for i in range(40) if np.array_equal(images[i], train[0].reshape(6, 6)))
     options = {"images": images, "labels": held["labels"]}
     images[row, 0, 0] ^= 1
-    Run.source.cache_clear()
     np.savez(file, **options)
     assert cli(["eval", str(path), "--metrics", "mse"]) == 0
     said = json.loads((path / "eval.json").read_text())["protocol"]["data_now"]
@@ -296,7 +290,6 @@ def test_changed_data_that_were_split_by_row_are_not_measured_as_held_out(traine
     assert err.endswith("may now be in the test split; restore those data, or train again on these\n")
     assert snapshot(path) == before
     assert cli(["eval", str(path), "--split", "train"]) == 0
-    Run.source.cache_clear()
     np.savez(file, **arrays(40))
     assert cli(["eval", str(path)]) == 0  # as the line says
 
@@ -310,7 +303,6 @@ def test_a_limit_does_not_hide_that_data_were_split_by_row(trained, capsys):
     values["facts"]["examples"], values["data_sha256"] = source.size, fingerprint(source)
     (path / "config.json").write_text(json.dumps(values))
     assert cli(["eval", str(path)]) == 0
-    Run.source.cache_clear()
     np.savez(file, **arrays(50))
     capsys.readouterr()
     assert cli(["eval", str(path)]) == 2
@@ -322,7 +314,6 @@ def test_fewer_data_than_a_batch_are_measured_and_none_are_named(trained, capsys
     np.savez(file, **arrays(20))
     assert cli(["eval", str(path)]) == 0
     capsys.readouterr()
-    Run.source.cache_clear()
     file.unlink()
     assert cli(["eval", str(path)]) == 2
     err = capsys.readouterr().err

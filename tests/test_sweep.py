@@ -446,7 +446,7 @@ def test_members_wear_only_targets_that_are_theirs(tmp_path, monkeypatch):
         (["--seeds", "0:3,2"], "--seeds: seed 2 is given twice"),
         (["--seeds", "2147483648"], "seed: 2147483648 is out of range"),
         (["--seeds"], "--seeds: needs a value"),
-        (["--seeds", "0", "--seeds", "1"], "--seeds: is given twice"),
+        (["--seeds", "0", "--seeds", "1"], "--seeds: was given twice"),
         (["--seeds", "0", "--seed", "1"], "--seed: a sweep takes --seeds"),
         (["--seed", "1"], "--seed: a sweep takes --seeds"),
         (["--vary", "seed=1,2"], "--vary seed=1,2: seeds are given by --seeds"),

@@ -15,7 +15,7 @@ import pytest
 
 from vae_jax import spec
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.likelihoods import GaussianOptimal
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
@@ -165,7 +165,10 @@ def test_resume_refuses_a_changed_model_and_loses_nothing(tmp_path):
 def test_an_existing_folder_is_never_overwritten(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="already there, and it is not a run; choose another --workdir"):
+    with (
+        on_command_line(),
+        pytest.raises(InputError, match="already there, and it is not a run; choose another --workdir"),
+    ):
         training.train_run(SMALL, "mine", tmp_path / "run")
     assert [p.name for p in (tmp_path / "run").iterdir()] == ["thesis.tex"]
 

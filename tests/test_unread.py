@@ -83,6 +83,6 @@ def test_settings_from_python_are_read_or_refused(folder):
     from vae_jax.runs.run import Run
 
     run = Run.load(folder / "run")
-    with pytest.raises(InputError, match="--chains: is not used by the requested metrics"):
+    with pytest.raises(InputError, match=r"^chains: is not used by the requested metrics"):
         evaluate_run(run, metrics=("elbo",), limit=5, settings={"chains": 2})
     evaluate_run(run, metrics=("elbo",), limit=5, settings={"chains": 8})  # its default

@@ -11,7 +11,7 @@ from PIL import Image
 from vae_jax import data
 from vae_jax.cli import main
 from vae_jax.data.config import DataConfig
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, on_command_line
 from vae_jax.evaluation import encode_all, evaluate
 from vae_jax.models import M2, VAE, Classifier
 from vae_jax.models.condition import Condition
@@ -51,7 +51,7 @@ def given(tmp_path, **arrays):
 
 
 def refused(run, path, *words):
-    with pytest.raises(InputError) as error:
+    with on_command_line(), pytest.raises(InputError) as error:
         user_batches(run, path, "test")
     line = str(error.value)
     assert "\n" not in line
@@ -165,7 +165,7 @@ def test_a_file_of_one_split_is_read_or_the_line_names_it(runs, tmp_path, part):
         assert held["labels"].tolist() == [*range(10), 0, 1]
     for other in data.SPLITS:
         if other != part:
-            with pytest.raises(InputError) as error:
+            with on_command_line(), pytest.raises(InputError) as error:
                 user_batches(runs["vae"], path, other, asked=True)
             line = str(error.value)
             assert line.endswith(f"holds no {other} images, only {part}; use --split {part}")
@@ -174,14 +174,14 @@ def test_a_file_of_one_split_is_read_or_the_line_names_it(runs, tmp_path, part):
 
 def test_of_several_splits_the_line_offers_those_that_are_there(runs, tmp_path):
     path = given(tmp_path, train_images=GREY, test_images=GREY[:5])
-    with pytest.raises(InputError) as error:
+    with on_command_line(), pytest.raises(InputError) as error:
         user_batches(runs["vae"], path, "validation")
     assert str(error.value).endswith("holds no validation images, only train and test; use --split test or train")
     assert user_batches(runs["vae"], path, "test", asked=True)[1].size == 5
     with pytest.raises(InputError) as error:
-        user_batches(runs["vae"], path, "validation", option="--outliers")
+        user_batches(runs["vae"], path, "validation", name="outliers")
     assert str(error.value).endswith("save the images to take as an .npz with the one array images")
-    with pytest.raises(InputError, match=r"--split tset: unknown split; did you mean 'test'\?"):
+    with on_command_line(), pytest.raises(InputError, match=r"--split tset: unknown split; did you mean 'test'\?"):
         user_batches(runs["vae"], path, "tset", asked=True)
 
 

@@ -4,8 +4,11 @@
 
     run = vj.train_run(vj.experiment("beta_vae", steps=2000), "runs/mine")
     vj.evaluate_run(run)["metrics"]       # {"elbo": {"value": ..., "stderr": ..., "n": ...}, ...}
-    state = run.restore()
-    run.model.sample(state.eval_params, state.model_state, jax.random.key(0), 64).mean()
+    run = vj.load("runs/mine")            # the same, from another shell
+    run.sample(64)                        # float32 [64, 32, 32, 1]
+    codes = run.encode("sprites")         # codes.mean [N, 10]; also an array, a path
+    run.decode(codes)                     # float32 [N, 32, 32, 1]
+    run.plot_traversals()                 # a matplotlib figure
 
 Names load on first use, so that importing the package costs almost nothing.
 """
@@ -17,14 +20,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vae_jax import metrics
-    from vae_jax.api import evaluate_run, experiment, resume, sweep, train_run
+    from vae_jax.api import (
+        OpenRun,
+        arithmetic,
+        compare,
+        decode,
+        encode,
+        evaluate_run,
+        experiment,
+        fit_baseline,
+        fit_prior,
+        interpolate,
+        load,
+        reconstruct,
+        report,
+        resume,
+        sample,
+        sweep,
+        train_run,
+        traverse,
+    )
     from vae_jax.data import DataConfig
     from vae_jax.errors import InputError
     from vae_jax.model import Aux, Context, Model
     from vae_jax.models import VAE, Autoencoder
     from vae_jax.runs.config import Config, Evaluation, Logging
     from vae_jax.runs.run import Run
-    from vae_jax.train import MeshConfig, Optimizer, TrainState, make_train_step, pmap_step
+    from vae_jax.train import MeshConfig, Optimizer, TrainState, init_state, make_train_step, pmap_step
 
     __version__: str
 
@@ -43,8 +65,22 @@ _HOME = {
     "Run": "vae_jax.runs.run",
     "TrainState": "vae_jax.train",
     "VAE": "vae_jax.models",
+    "OpenRun": "vae_jax.api",
     "evaluate_run": "vae_jax.api",
+    "arithmetic": "vae_jax.api",
+    "compare": "vae_jax.api",
+    "decode": "vae_jax.api",
+    "encode": "vae_jax.api",
+    "fit_baseline": "vae_jax.api",
+    "fit_prior": "vae_jax.api",
+    "interpolate": "vae_jax.api",
+    "load": "vae_jax.api",
+    "reconstruct": "vae_jax.api",
+    "report": "vae_jax.api",
+    "sample": "vae_jax.api",
+    "traverse": "vae_jax.api",
     "experiment": "vae_jax.api",
+    "init_state": "vae_jax.train",
     "make_train_step": "vae_jax.train",
     "pmap_step": "vae_jax.train",
     "resume": "vae_jax.api",
@@ -64,18 +100,32 @@ __all__ = [
     "Logging",
     "MeshConfig",
     "Model",
+    "OpenRun",
     "Optimizer",
     "Run",
     "TrainState",
     "__version__",
+    "arithmetic",
+    "compare",
+    "decode",
+    "encode",
     "evaluate_run",
     "experiment",
+    "fit_baseline",
+    "fit_prior",
+    "init_state",
+    "interpolate",
+    "load",
     "make_train_step",
     "metrics",
     "pmap_step",
+    "reconstruct",
+    "report",
     "resume",
+    "sample",
     "sweep",
     "train_run",
+    "traverse",
 ]
 
 

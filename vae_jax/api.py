@@ -1,4 +1,20 @@
-"""The Python face of the commands: configure, train, measure, sweep."""
+"""The Python face: every command is one call here, and the commands stand on these calls.
+
+| command | call | returns |
+|---|---|---|
+| `train EXP` | `train_run(experiment("EXP"))` | an open run |
+| `train --resume RUN` | `resume(RUN)` | an open run |
+| `sweep EXP` | `sweep("EXP", seeds=..., vary=...)` | the content of sweep.json |
+| `eval RUN` | `evaluate_run(RUN)` | the content of eval.json |
+| `fit-prior RUN` | `fit_prior(RUN, "gmm")` | (its file, what it says) |
+| `baseline DATA` | `fit_baseline("DATA")` | (its folder, the content of eval.json) |
+| `sample`, `decode`, `reconstruct` | `sample(RUN, 64)`, `decode(RUN, z)`, `reconstruct(RUN, x)` | an array |
+| `encode RUN` | `encode(RUN, x)` | `Codes` |
+| `interpolate`, `traverse`, `arithmetic` | the same names | arrays by name, and `figure()` |
+| `compare RUN RUN`, `report RUN` | `compare([RUN, RUN])`, `report(RUN)` | rows by name, the file |
+
+RUN is an open run (`load`), a `Run`, or the path of a run folder.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +22,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vae_jax import data
+from vae_jax import data as data_lib
+from vae_jax.data import memory
 from vae_jax.errors import InputError, nearest
 from vae_jax.options.typed import conform, items
 from vae_jax.runs import config as configs
@@ -15,14 +32,43 @@ from vae_jax.runs import idle
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
 from vae_jax.tasks import training
+from vae_jax.tasks.baseline import fit_baseline
+from vae_jax.tasks.codes import decode, encode
+from vae_jax.tasks.compare import compare
+from vae_jax.tasks.fit_prior import fit_prior
 from vae_jax.tasks.measuring import check_names, evaluate_run
+from vae_jax.tasks.opened import OpenRun, load
+from vae_jax.tasks.paths import arithmetic, interpolate
 from vae_jax.tasks.progress import Progress
+from vae_jax.tasks.reconstruction import reconstruct
+from vae_jax.tasks.report import report
+from vae_jax.tasks.sampling import sample
 from vae_jax.tasks.sweeps import plan
 from vae_jax.tasks.sweeps.record import Sweep
 from vae_jax.tasks.sweeps.run import run_sweep
+from vae_jax.tasks.traversal import traverse
 from vae_jax.train.population import Strategy
 
-__all__ = ["evaluate_run", "experiment", "resume", "sweep", "train_run"]
+__all__ = [
+    "OpenRun",
+    "arithmetic",
+    "compare",
+    "decode",
+    "encode",
+    "evaluate_run",
+    "experiment",
+    "fit_baseline",
+    "fit_prior",
+    "interpolate",
+    "load",
+    "reconstruct",
+    "report",
+    "resume",
+    "sample",
+    "sweep",
+    "train_run",
+    "traverse",
+]
 
 
 def experiment(name: str, **options: Any) -> Config:
@@ -49,8 +95,13 @@ def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
     """Returns a config with options replaced and checked, without its targets where they no longer apply."""
     config = written
     names = {key.replace("-", "_"): value for key, value in options.items()}
+    if memory.is_arrays(names.get("data")):
+        raise InputError(
+            "data: arrays are given to train_run, as in vj.train_run(vj.experiment('vae_digits'), data=images); a "
+            "sweep reads them from a file: numpy.savez('data.npz', images=images), then data='data.npz'"
+        )
     if isinstance(names.get("data"), str | Path):  # first, as on the command line: data options come on top
-        config = configs.put(config, "data", data.choose(config.data, str(names.pop("data"))))
+        config = configs.put(config, "data", data_lib.choose(config.data, str(names.pop("data"))))
     for option in sorted((n for n in names if n in configs.REGISTRIES), key=lambda n: n.count(".")):
         if isinstance(names[option], str):
             config = configs.choose(config, option, names.pop(option))
@@ -66,16 +117,21 @@ def train_run(
     config: Config,
     workdir: Path | str | None = None,
     *,
+    data: Any = None,
     name: str = "custom",
     resume: bool = False,
     init_from: Path | str | None = None,
     quiet: bool = False,
-) -> Run:
+) -> OpenRun:
     """Trains a config into a run folder, with a progress display, and returns the run.
 
     Args:
       config: what to train.
       workdir: the run folder; None takes `runs/NAME`, or the next free number after it.
+      data: arrays in memory, in place of the data of the config: images [N, H, W] or [N, H, W, C] (uint8 0..255, or
+        floats in [0, 1]), or a dict with `images` and, where there are any, `labels` [N], `factors` [N, F], `cond`
+        [N, F], or with splits of its own (`train_images`, `test_images`, ...). They are kept in the run folder
+        (data.npz), so that the run can be resumed and measured from another shell.
       name: the experiment's name, written into the folder.
       resume: continue the run in `workdir` with this config: complete, and that of the run but for what changes no
         update (`steps`, `logging`, `evaluation`, ...), which is written into the folder. To give only what changes, or
@@ -93,14 +149,23 @@ def train_run(
     resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
     if resume and init_from is not None:
         raise InputError("init_from: a run that is resumed has its own weights; leave out resume or init_from")
+    arrays = None if data is None else memory.named(data, "data")
     origin = None if init_from is None else Run.load(init_from)
     with Progress(config.steps, quiet=quiet) as progress:
-        return training.train_run(
-            config, name, workdir, resume=resume, init_from=origin, report=progress.report, say=progress.say
+        run = training.train_run(
+            config,
+            name,
+            workdir,
+            resume=resume,
+            init_from=origin,
+            arrays=arrays,
+            report=progress.report,
+            say=progress.say,
         )
+    return load(run)
 
 
-def resume(path: Path | str, *, quiet: bool = False, **options: Any) -> Run:
+def resume(path: Path | str, *, quiet: bool = False, **options: Any) -> OpenRun:
     """Continues a run with its own options, as `vae-jax train --resume PATH` does, and returns the run.
 
     `resume("runs/beta_vae", steps=40_000)` trains on to step 40,000; `resume(path, **{"optimizer.lr": 1e-4})` continues
@@ -120,9 +185,10 @@ def resume(path: Path | str, *, quiet: bool = False, **options: Any) -> Run:
     config = _with_options(run.config, options)
     idle.refuse([config], run.config, _names(options))
     with Progress(config.steps, quiet=quiet) as progress:
-        return training.train_run(
+        new = training.train_run(
             config, run.experiment, run.path, resume=True, retune=True, report=progress.report, say=progress.say
         )
+    return load(new)
 
 
 def sweep(

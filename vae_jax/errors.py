@@ -1,12 +1,23 @@
-"""The one exception that means "the user gave us something we cannot use"."""
+"""The one exception that means "the user gave us something we cannot use", and the words of its messages.
+
+A message names options and calls as its reader types them: `--batch-size 7` for somebody at the command line,
+`batch_size=7` for somebody in Python. Whoever writes a message calls `option` and `command`, which know the reader.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
+import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 
 _MOST_LISTED = 16  # names in one message
+# Set by the entry point of the commands alone: everybody else is in Python.
+_on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
+# Commands of another name than their call in Python.
+_COMMANDS = {"resume": "train --resume", "evaluate_run": "eval", "fit_baseline": "baseline"}
 
 
 class InputError(ValueError):
@@ -15,6 +26,73 @@ class InputError(ValueError):
     The command line prints it on stderr without a traceback and exits with 2. Raise it before anything
     is written; library code raises it too, so that a caller in Python sees the same sentence.
     """
+
+
+@contextlib.contextmanager
+def on_command_line() -> Iterator[None]:
+    """Makes `option` and `command` speak to somebody at the command line until the block ends."""
+    token = _on_command_line.set(True)
+    try:
+        yield
+    finally:
+        _on_command_line.reset(token)
+
+
+def option(name: str, *values: object, flag: str | None = None) -> str:
+    """Returns an option as the reader types it, with its values if there are any.
+
+    At the command line `--batch-size 7`; in Python `batch_size=7`, and `**{"data.batch_size": 7}` for an option of a
+    config, as `vj.experiment` and `vj.resume` take it. Without values only the name: `--batch-size`, `batch_size`.
+
+    Args:
+      name: as in Python.
+      values: several are a list: `--k 1 10`, `k=(1, 10)`.
+      flag: the name at the command line, where it is another one.
+    """
+    if _on_command_line.get():
+        return " ".join([f"--{(flag or name).replace('_', '-')}", *map(quoted, values)])
+    if not values:
+        return name
+    value = _literal(values[0] if len(values) == 1 else values)
+    return f'**{{"{name}": {value}}}' if "." in name else f"{name}={value}"
+
+
+def choice(name: str, values: Iterable[object]) -> str:
+    """Returns an option with the values that it may have: `--split test or train`, `split="test" or "train"`."""
+    first, *others = values
+    text = quoted if _on_command_line.get() else _literal
+    return " or ".join([option(name, first), *map(text, others)])
+
+
+def command(call: str, *arguments: object, **options: object) -> str:
+    """Returns a command or a call as the reader types it, in backticks.
+
+    `command("fit_prior", "runs/a", kind="gmm")` is `vae-jax fit-prior runs/a --kind gmm` or
+    `vj.fit_prior("runs/a", kind="gmm")`; `command("resume", "runs/a", **{"optimizer.lr": 1e-4})` works as well.
+
+    Args:
+      call: the name in Python.
+      arguments: the positional ones.
+      options: by name; each is one value.
+    """
+    if _on_command_line.get():
+        words = [_COMMANDS.get(call, call.replace("_", "-")), *map(quoted, arguments)]
+        return f"`vae-jax {' '.join([*words, *(option(name, value) for name, value in options.items())])}`"
+    given = [*map(_literal, arguments), *(option(name, value) for name, value in options.items())]
+    return f"`vj.{call}({', '.join(given)})`"
+
+
+def either(at_command_line: str, in_python: str) -> str:
+    """Returns what the reader understands, where it is more than an option or a call."""
+    return at_command_line if _on_command_line.get() else in_python
+
+
+def _literal(value: object) -> str:
+    """Returns a value as Python code; texts in double quotes."""
+    if isinstance(value, str | os.PathLike):
+        text = repr(os.fspath(value))
+        return f'"{text[1:-1]}"' if text[0] == "'" and '"' not in text else text
+    return repr(value)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

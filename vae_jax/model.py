@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 from vae_jax.errors import InputError
 from vae_jax.spaces import Latents
@@ -25,6 +26,8 @@ Metrics = dict[str, jax.Array]
 
 class Context(NamedTuple):
     """What a loss may know besides its arguments. Built inside the step; it never crosses a jit boundary.
+
+    `Model.context(batch)` makes one for a loop of one's own.
 
     Attributes:
       step: int32 scalar, the number of updates made so far.
@@ -297,6 +300,18 @@ class Model(NamedTuple):
     density: DensityFns | None = None
     condition: ConditionFns | None = None
     classifier: ClassifierFns | None = None
+
+    def context(self, batch: Batch, *, step: jax.Array | int = 0, train: bool = True) -> Context:
+        """Returns the context of a whole batch on one device, with the objective's own scalars.
+
+        Args:
+          batch: the batch; its examples are numbered 0 to B - 1, by which their noise is keyed.
+          step: updates made so far, which schedules read; pass the state's own for another noise at each step.
+          train: whether noise is in and running statistics move.
+        """
+        size = jax.tree.leaves(dict(batch))[0].shape[0]
+        hyper = {name: jnp.asarray(value, jnp.float32) for name, value in self.training.hyper.items()}
+        return Context(jnp.asarray(step, jnp.int32), jnp.arange(size, dtype=jnp.int32), hyper, train)
 
     def sample(
         self,

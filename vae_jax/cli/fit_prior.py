@@ -8,8 +8,6 @@ from typing import Any
 
 import tyro
 
-from vae_jax.errors import quoted
-
 
 @dataclass(frozen=True)
 class FitPrior:
@@ -36,9 +34,8 @@ class FitPrior:
 
     def __call__(self) -> None:
         from vae_jax.cli import unread
-        from vae_jax.cli.inspect import seed
         from vae_jax.cli.output import counting
-        from vae_jax.runs.run import Run
+        from vae_jax.errors import command
 
         if self.kind == "gmm":
             unread.refuse(self, "--kind flow or --kind two-stage", "steps")
@@ -48,13 +45,13 @@ class FitPrior:
             from vae_jax.tasks.fit_prior import fit_prior
 
             path, about = fit_prior(
-                Run.load(self.run),
+                self.run,
                 self.kind,
                 components=self.components,
                 steps=self.steps,
                 limit=self.limit,
                 split=self.split,
-                seed=seed(self.seed),
+                seed=self.seed,
                 step=self.step,
                 out=self.out,
                 report=report,
@@ -64,13 +61,10 @@ class FitPrior:
         print(f"{self.kind} fitted to {about['codes']:,} codes, {about['drawn']}")
         print(f"{words} of {held['n']:,} codes of the {about['split']} split: {_shown(held)} nats")
         print(f"  of the training codes: {_shown(about['log_density']['train'])} nats")
-        print(f"written to {path}; draw from it with: {_command(self.run, self.kind, self.out, path)}")
+        draw = command("sample", self.run, prior=self.kind if self.out is None else path)
+        print(f"written to {path}; draw from it with {draw}")
 
 
 def _shown(estimate: dict[str, Any]) -> str:
     error = estimate["stderr"]
     return f"{estimate['value']:.3f}" if error is None else f"{estimate['value']:.3f} +- {error:.3f}"
-
-
-def _command(run: Path, kind: str, out: Path | None, path: Path) -> str:
-    return f"vae-jax sample {quoted(run)} --prior {kind if out is None else quoted(path)}"

@@ -24,7 +24,6 @@ What = Literal[
     "gradients",
     "likelihoods",
     "schedules",
-    "quantizers",
     "data",
     "metrics",
 ]
@@ -51,7 +50,7 @@ class List:
             rows = SOURCES[kind]()
             if self.what == "all":
                 print(("\n" if i else "") + f"{kind}:")
-            print_rows(rows or [Row("(none yet)", "", "")], indent="  " if self.what == "all" else "")
+            print_rows(rows, indent="  " if self.what == "all" else "")
 
 
 def print_rows(rows: Iterable[Row], indent: str = "") -> None:
@@ -139,7 +138,6 @@ SOURCES: dict[str, Callable[[], list[Row]]] = {
     "gradients": registry("model.gradient"),
     "likelihoods": registry("model.likelihood"),
     "schedules": registry("model.objective.schedule"),
-    "quantizers": lambda: [],
     "data": datasets,
     "metrics": metrics,
 }

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, on_command_line
 
 # name -> (module:Class or module:function, one line for --help). Modules load when their command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -66,7 +66,7 @@ def run(argv: list[str]) -> int:
         name, rest = argv[0], argv[1:]
         if name not in COMMANDS:
             raise InputError(f"{name}: no such command; {nearest(name, COMMANDS)}")
-        with _warnings():
+        with _warnings(), on_command_line():
             code = _call(name, rest) or 0
         sys.stdout.flush()
         return code

@@ -12,6 +12,9 @@ import numpy as np
 
 from vae_jax.errors import InputError
 
+PICTURES = (".png", ".npz")
+MOST = 4096  # images in one PNG
+
 
 def destination(out: Path | None, default: Path, suffixes: tuple[str, ...]) -> Path:
     """Returns the file to write.
@@ -31,6 +34,17 @@ def destination(out: Path | None, default: Path, suffixes: tuple[str, ...]) -> P
         raise InputError(f"--out {path}: no folder {path.parent}; make it first, or choose another file")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise InputError(f"--out {path}: no permission to write in {path.parent}; choose another file")
+    return path
+
+
+def check_count(path: Path, count: int) -> Path:
+    """Returns the file to write so many images to.
+
+    Raises:
+      InputError: it is a picture, and they are too many for one.
+    """
+    if path.suffix.lower() == ".png" and count > MOST:
+        raise InputError(f"--out {path}: {count:,} images are too many for one picture; write them to a .npz file")
     return path
 
 

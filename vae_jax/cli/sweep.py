@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vae_jax.cli.words import take
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -61,25 +63,13 @@ def take_own(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
     Raises:
       InputError: an option without a value, or one given twice that takes one.
     """
-    own: dict[str, list[str]] = {}
-    rest: list[str] = []
-    i = 0
-    while i < len(argv):
-        option, equals, text = argv[i].partition("=")
-        i += 1
-        if option not in OWN:
-            rest.append(argv[i - 1])
-            continue
-        words = [text] if equals else []
-        while not equals and i < len(argv) and not argv[i].startswith("--") and (not words or option == "--vary"):
-            words.append(argv[i])
-            i += 1
-        if not any(words):
-            raise InputError(f"{option}: needs a value (vae-jax sweep --help)")
-        if option in own and option != "--vary":
-            raise InputError(f"{option}: is given twice; give it once")
-        own[option] = own.get(option, []) + words
-    return own, rest
+
+    def accepts(option: str, after: Sequence[str], before: Sequence[str]) -> int:
+        del before
+        end = next((i for i, word in enumerate(after) if word.startswith("--")), len(after))
+        return end if option == "--vary" else min(end, 1)
+
+    return take(argv, OWN, accepts, lambda option: "a value (vae-jax sweep --help)", more="--vary")
 
 
 def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options: list[str], *, smoke: bool) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_jax.cli.options import given, parse_config
+from vae_jax.cli.words import take
 from vae_jax.errors import InputError, nearest, quoted
 from vae_jax.runs import idle
 
@@ -152,30 +154,20 @@ def take_runs(argv: list[str]) -> tuple[dict[str, Path], list[str]]:
     Raises:
       InputError: --init-from without a run, or an option given twice.
     """
-    named: dict[str, Path] = {}
-    rest: list[str] = []
-    i = 0
-    while i < len(argv):
-        option, equals, text = argv[i].partition("=")
-        i += 1
-        if option not in RUNS:
-            rest.append(argv[i - 1])
-            continue
-        following = argv[i] if i < len(argv) and not argv[i].startswith("-") else ""
-        if option == "--resume" and not equals and not (following and _is_run(following, argv[: i - 1])):
-            rest.append(option)
-            continue
-        value = text if equals else following
-        if not value:
-            raise InputError(f"{option}: needs a run folder, as in {option} {_newest_of_all()}")
-        if option in named:
-            raise InputError(f"{option}: was given twice; give it once")
-        named[option] = Path(value)
-        i += 0 if equals else 1
-    return named, rest
+
+    def accepts(option: str, after: Sequence[str], before: Sequence[str]) -> int:
+        word = after[0] if after and not after[0].startswith("-") else ""
+        return 1 if word and (option != "--resume" or _is_run(word, before)) else 0
+
+    def missing(option: str) -> str:
+        # `--resume` alone is a flag; `--resume=` and any other option want a folder.
+        return "" if option == "--resume" else f"a run folder, as in {option.rstrip('=')} {_newest_of_all()}"
+
+    found, rest = take(argv, RUNS, accepts, missing)
+    return {option: Path(values[0]) for option, values in found.items()}, rest
 
 
-def _is_run(word: str, before: list[str]) -> bool:
+def _is_run(word: str, before: Sequence[str]) -> bool:
     """Says whether the word after --resume names a run: a folder, or a path, or anything when EXP came before."""
     from vae_jax.runs import experiments as index
 

@@ -17,7 +17,7 @@ from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, no_validation
 from vae_jax.data.stream import GrainStream
-from vae_jax.errors import InputError, nearest, quoted, shown
+from vae_jax.errors import InputError, nearest, option, quoted, shown
 from vae_jax.files.bounded import DEFAULT_BYTES
 
 __all__ = [
@@ -126,12 +126,13 @@ DATASETS: dict[str, Entry] = {
 }
 
 
-def load(config: DataConfig, split: str = "train") -> Source:
+def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, str], Source] | None = None) -> Source:
     """Returns one split of a data set, checked.
 
     Args:
       config: what to load.
       split: "train", "validation" or "test".
+      read: reads the split in place of the data set's own reader (arrays that are in memory already, say).
 
     Raises:
       InputError: an unknown name, protocol or split, data that are missing or damaged, or a batch larger than the
@@ -151,15 +152,16 @@ def load(config: DataConfig, split: str = "train") -> Source:
     if config.image_size is not None and not entry.resizable:
         raise InputError(f"data.image_size: the images of {config.name!r} have a fixed size; leave it unset")
     _check_source(config, entry)
-    source = labels.attach(limit.limited(entry.load(config, split), config.limit), config)
+    source = labels.attach(limit.limited((read or entry.load)(config, split), config.limit), config)
     training = source.info.sizes["train"]
     if config.batch_size > training:
         raise InputError(
             f"data.batch_size: {config.batch_size} is larger than the {training} training examples of "
-            f"{config.name!r}; use --data.batch-size {training}{' or less' if training > 1 else ''}"
+            f"{config.name!r}; use {option('data.batch_size', training)}{' or less' if training > 1 else ''}"
         )
     if split == "train" and config.workers and source.pipeline == "device":
-        note = f"data.workers {config.workers} is not used: the images are in memory (--data.pipeline grain reads)"
+        reads = option("data.pipeline", "grain")
+        note = f"data.workers {config.workers} is not used: the images are in memory ({reads} reads)"
         source = dataclasses.replace(source, info=dataclasses.replace(source.info, notes=(*source.info.notes, note)))
     return source
 
@@ -176,7 +178,8 @@ def choose(config: DataConfig, given: str) -> DataConfig:
     name, source = pick.pick(given, DATASETS)
     if source is not None and DATASETS[name].made:
         raise InputError(
-            f"--data {given}: {name!r} is {DATASETS[name].made} and read from no folder; use --data {name}"
+            f"{option('data')} {given}: {name!r} is {DATASETS[name].made} and read from no folder; use "
+            f"{option('data', name)}"
         )
     if name == config.name:
         return dataclasses.replace(config, source=source)
@@ -198,7 +201,7 @@ def _check_source(config: DataConfig, entry: Entry) -> None:
         reader = None  # the data set's own reader says what is wrong
     typed = quoted(config.source)
     # Computed and embedded images are read from no folder, not even from a prepared one: their name selects them.
-    fix = f"use --data {reader if reader and DATASETS[reader].made else typed}"
+    fix = f"use {option('data', reader if reader and DATASETS[reader].made else config.source)}"
     if entry.made:
         fix = "leave it out" if reader in (None, config.name) else fix
         raise InputError(

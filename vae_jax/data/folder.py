@@ -14,7 +14,7 @@ from vae_jax.data import layout, pictures, values
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
-from vae_jax.errors import InputError, shown
+from vae_jax.errors import InputError, option, shown
 
 _CHUNK = 64  # images decoded at a time to see whether they are bright
 
@@ -93,7 +93,7 @@ def _check_memory(config: DataConfig, size: int, where: str) -> None:
     if size > most:
         raise InputError(
             f"data.max_bytes: the images of {shown(where)} are {size:,} bytes in memory, over {most:,}; use "
-            f"--data.pipeline grain, or --data.max-bytes {size}"
+            f"{option('data.pipeline', 'grain')}, or {option('data.max_bytes', size)}"
         )
 
 
@@ -178,7 +178,7 @@ def describe(config: DataConfig) -> tuple[dict[str, Files], Info]:
 def scan(source: str | None, protocol: str) -> tuple[dict[str, Files], tuple[str, ...], Path, list[str]]:
     """Returns the files of each split, the class names (or ()), the folder, and what the user should know."""
     if source is None:
-        raise InputError("data.source: 'image_folder' needs a folder; name it with --data FOLDER")
+        raise InputError(f"data.source: 'image_folder' needs a folder; name it with {option('data')}")
     root = Path(source).expanduser()
     if not root.is_dir():
         raise InputError(f"data.source: no folder {source!r}; name a folder of images")
@@ -191,7 +191,9 @@ def scan(source: str | None, protocol: str) -> tuple[dict[str, Files], tuple[str
             for part, chosen in rows.items()
         }, names, root, unread  # fmt: skip
     if protocol == "full":
-        raise InputError(f"{shown(root)}: has its own {found['train'].name} folder; use --data.protocol standard")
+        raise InputError(
+            f"{shown(root)}: has its own {found['train'].name} folder; use {option('data.protocol', 'standard')}"
+        )
     train, names, unread = _scan_classes(found["train"])
     parts, notes = {"train": train}, notes + unread
     for part in SPLITS[1:]:
@@ -246,7 +248,8 @@ def image_shape(paths: list[Path], root: Path, image_size: int | None) -> tuple[
         (a, first), (b, second) = list(sizes.items())[:2]
         raise MixedSizes(
             f"{shown(root)}: mixed image sizes, {shown(first.name)} is {a[0]}x{a[1]} and {shown(second.name)} is "
-            f"{b[0]}x{b[1]} ({len(sizes)} sizes in all); set --data.image-size {_size(sizes)} to resize and crop them"
+            f"{b[0]}x{b[1]} ({len(sizes)} sizes in all); set "
+            f"{option('data.image_size', _size(sizes))} to resize and crop them"
         )
     height, width = (image_size, image_size) if image_size is not None else next(iter(sizes))
     return (height, width, next(iter(channels))), notes

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.data.source import Arrays, Batch, Records, Source
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 
 _BLOCKS, _BLOCK = 32, 64  # blocks of neighbors, and rows of each, whose labels say whether a split is sorted
 _FEWEST = 63  # pairs of neighbors for a rate: half of the expected one is then four standard deviations away
@@ -129,7 +129,7 @@ def limited(source: Source, limit: int | None) -> Source:
     if limit > training:
         raise InputError(
             f"data.limit: {limit} is more than the {training} training examples of {source.info.name!r}; "
-            f"use --data.limit {training} or less"
+            f"use {option('data.limit', training)} or less"
         )
     # The other splits are in the same order, so that all of them can say which examples trained.
     spread = source.info.protocol != _KEEPS_FIRST and limit < training and in_class_order(source)

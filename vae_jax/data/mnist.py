@@ -11,7 +11,7 @@ import numpy as np
 from vae_jax.data import idx, prepared
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Info, Source, from_arrays
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 
 _STEMS = {
     "train": ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -169,7 +169,7 @@ def load(config: DataConfig, split: str) -> Source:
     if protocol.drawn_once and config.binarize != "dynamic":
         raise InputError(
             f"data.binarize: {config.binarize!r} does not fit data.protocol {config.protocol!r}, whose validation and "
-            "test images are binary; use --data.binarize dynamic"
+            f"test images are binary; use {option('data.binarize', 'dynamic')}"
         )
     images, labels, where = read_file(config, "test" if split == "test" else "train")
     if protocol.drawn_once and split != "train":

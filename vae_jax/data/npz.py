@@ -10,7 +10,7 @@ from vae_jax.data import split as split_lib
 from vae_jax.data import values
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, either, nearest, option
 from vae_jax.files import bounded
 
 _KEYS = ("images", "labels", "factors", "cond")
@@ -50,21 +50,29 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
       InputError: no such file, or arrays that cannot be read in one way only.
     """
     path = find(config.source)
-    way = "if it is yours, use --data.max-bytes {bytes}" if strict else "give it in parts"
-    parts = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
-    if split not in parts:
+    larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
+    way = f"if it is yours, use {larger}" if strict else "give it in parts"
+    held = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
+    return source(held, config, split, str(path))
+
+
+def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: str, where: str) -> Source:
+    """Returns one split of the checked arrays that `parts` returned; `where` they come from is noted with them.
+
+    Raises:
+      InputError: there is no such split.
+    """
+    if split not in held:
         if split == "validation":
             raise no_validation("npz", config.protocol, ())
-        raise InputError(f"{path}: holds no array {split}_images; add it")
-    arrays = parts[split]
-    info = describe("npz", parts, config.protocol, str(path))
-    return from_arrays(info, split, arrays, config.pipeline)
+        raise InputError(f"{where}: holds no array {split}_images; add it")
+    return from_arrays(describe("npz", held, config.protocol, where), split, held[split], config.pipeline)
 
 
 def find(source: str | None) -> Path:
     """Returns the file that `source` names, or raises the line that says what is missing."""
     if source is None:
-        raise InputError("data.source: 'npz' needs a file; name it with --data.source FILE.npz")
+        raise InputError(f"data.source: 'npz' needs a file; name it with {option('data.source', 'FILE.npz')}")
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"data.source: no file {source!r}; name an .npz or .npy file")
@@ -80,7 +88,23 @@ def read(
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`."""
     stored = bounded.arrays(path, limit, fix=way)
-    stored = {"images" if name == "" else name: value for name, value in stored.items()}
+    return parts({name or "images": value for name, value in stored.items()}, path, protocol, strict=strict)
+
+
+def parts(
+    stored: dict[str, np.ndarray], path: Path | str, protocol: str, *, strict: bool = True
+) -> dict[str, dict[str, np.ndarray]]:
+    """Returns the checked arrays of each split, as `read` does of a file.
+
+    Args:
+      stored: the arrays by name.
+      path: where they come from, for messages.
+      protocol: how they are split, where they are not split already.
+      strict: as in `load`.
+
+    Raises:
+      InputError: arrays that cannot be read in one way only.
+    """
     own = any(f"{part}_images" in stored for part in SPLITS)
     known = [f"{part}_{key}" for part in SPLITS for key in _KEYS] if own else list(_KEYS)
     needed = "train_images" if own else "images"
@@ -93,7 +117,7 @@ def read(
             meant = f"did you mean {usual!r}?" if usual in known and usual not in stored else nearest(name, known)
             raise InputError(f"{path}: unknown array {name!r}; {meant} Remove or rename it")
     if own and protocol == "full":
-        raise InputError(f"{path}: has its own splits; use --data.protocol standard")
+        raise InputError(f"{path}: has its own splits; use {option('data.protocol', 'standard')}")
     whole = _check(stored, path, [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""], strict)
     if own:
         return {prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}
@@ -102,7 +126,7 @@ def read(
     return {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in rows.items()}
 
 
-def _missing(path: Path, needed: str, stored: dict[str, np.ndarray], own: bool) -> InputError:
+def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: bool) -> InputError:
     names = ", ".join(sorted(stored))
     meant = {name: _USUAL[name.lower()] for name in stored if name.lower() in _USUAL}
     if not meant and not own:
@@ -141,7 +165,7 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
 
 
 def _check(
-    stored: dict[str, np.ndarray], path: Path, prefixes: list[str], strict: bool
+    stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns `image` [N, H, W, C], `label`, `factors`, `cond` of each prefix, checked together and converted."""
     held = {key: {p: stored[f"{p}{key}"] for p in prefixes if f"{p}{key}" in stored} for key in _KEYS}

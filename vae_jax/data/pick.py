@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vae_jax.data import idx, layout, mnist, prepared
 from vae_jax.data.pictures import CONVERTIBLE, SUFFIXES
-from vae_jax.errors import InputError, nearest, quoted, shown
+from vae_jax.errors import InputError, nearest, option, shown
 
 KINDS = "a folder of images, an .npz or .npy file, a folder of IDX files, a prepared data set, or a data set's name"
 _ARRAYS = (".npz", ".npy")
@@ -28,8 +28,8 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
     if given in datasets:
         if path.exists():
             raise InputError(
-                f"--data {given}: is the name of a data set and of something here; use --data ./{given} for what is "
-                f"here, or --data.name {given} for the data set"
+                f"{_given(given)}: is the name of a data set and of something here; use {_typed(f'./{given}')} for "
+                f"what is here, or {option('data.name', given)} for the data set"
             )
         return given, None
     if path.is_dir():
@@ -41,7 +41,7 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
     here = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] if path.parent.is_dir() else []
     near = [str(path.parent / name) if path.parent != Path(".") else name for name in here]
     raise InputError(
-        f"--data {shown(given)}: no such file, folder or data set; {nearest(given, {*map(shown, near), *named})}"
+        f"{_given(given)}: no such file, folder or data set; {nearest(given, {*map(shown, near), *named})}"
     )
 
 
@@ -50,20 +50,25 @@ def _file(path: Path, given: str) -> str:
     if suffix in _ARRAYS:
         return "npz"
     if suffix in SUFFIXES:
-        raise InputError(f"--data {shown(given)}: is one image; name its folder: {_typed(path.parent)}")
+        raise InputError(f"{_given(given)}: is one image; name its folder: {_typed(path.parent)}")
     if "-ubyte" in path.name:
-        raise InputError(f"--data {shown(given)}: is one IDX file; name the folder of all four: {_typed(path.parent)}")
+        raise InputError(f"{_given(given)}: is one IDX file; name the folder of all four: {_typed(path.parent)}")
     if not path.is_file():
-        raise InputError(f"--data {shown(given)}: is neither a file nor a folder; name {KINDS}")
+        raise InputError(f"{_given(given)}: is neither a file nor a folder; name {KINDS}")
     arrays = path.with_suffix(".npz")
     raise InputError(
-        f"--data {shown(given)}: {suffix or 'a file without extension'} is not read, only {KINDS}; save the images "
+        f"{_given(given)}: {suffix or 'a file without extension'} is not read, only {KINDS}; save the images "
         f"with numpy.savez({shown(arrays.name)!r}, images=...) and use {_typed(arrays)}"
     )
 
 
-def _typed(path: Path) -> str:
-    return f"--data {quoted(path)}"
+def _given(given: object) -> str:
+    """Returns the option and its value as messages begin with them."""
+    return f"{option('data')} {shown(given)}"
+
+
+def _typed(path: Path | str) -> str:
+    return option("data", str(path))
 
 
 def _folder(path: Path, given: str, datasets: Collection[str]) -> str:
@@ -78,11 +83,11 @@ def _folder(path: Path, given: str, datasets: Collection[str]) -> str:
     inner = sorted(file for file in path.glob("*") if file.suffix.lower() in _ARRAYS)
     inner += sorted(file.parent for depth in ("*", "*/*", "*/*/*") for file in path.glob(f"{depth}/dataset_info.json"))
     if inner:
-        raise InputError(f"--data {shown(given)}: holds no images, but {shown(inner[0].name)}; use {_typed(inner[0])}")
+        raise InputError(f"{_given(given)}: holds no images, but {shown(inner[0].name)}; use {_typed(inner[0])}")
     if unread := layout.search(path).unread.keys() & CONVERTIBLE:
         kinds = ", ".join(sorted(unread))
-        raise InputError(f"--data {shown(given)}: holds {kinds} files, which are not read; convert them to .png")
-    raise InputError(f"--data {shown(given)}: holds no images ({', '.join(SUFFIXES)}); name one of: {KINDS}")
+        raise InputError(f"{_given(given)}: holds {kinds} files, which are not read; convert them to .png")
+    raise InputError(f"{_given(given)}: holds no images ({', '.join(SUFFIXES)}); name one of: {KINDS}")
 
 
 def _prepared(path: Path, datasets: Collection[str]) -> str:
@@ -99,6 +104,7 @@ def _edition(path: Path, files: dict[str, Path]) -> str:
         if edition.sha256[stem] == got:
             return name
     raise InputError(
-        f"--data {shown(path)}: {file.name} is neither MNIST's nor Fashion-MNIST's (sha256 {got}); copy the files "
-        "again, or save other data with numpy.savez('data.npz', images=..., labels=...) and use --data data.npz"
+        f"{_given(path)}: {file.name} is neither MNIST's nor Fashion-MNIST's (sha256 {got}); copy the files "
+        "again, or save other data with numpy.savez('data.npz', images=..., labels=...) and use "
+        f"{option('data', 'data.npz')}"
     )

@@ -17,7 +17,7 @@ from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import mix
 from vae_jax.data.source import Arrays, Batch
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 
 _STATIC_SEED = 20151106  # the key of "static": a constant, so that every run sees the same binary data set
 
@@ -54,7 +54,7 @@ def dequantize(keys: jax.Array, image: jax.Array) -> jax.Array:
     if image.dtype != jnp.uint8:
         raise InputError(
             f"data.dequantize: it fills the gaps between 256 grey levels, but the images are {image.dtype}; "
-            "store them as uint8, or use --data.dequantize False"
+            f"store them as uint8, or use {option('data.dequantize', False)}"
         )
     noise = (bits16(keys, image[0].size).reshape(image.shape).astype(jnp.float32) + 0.5) / 65536.0
     return (image.astype(jnp.float32) + noise) / 256.0

@@ -22,7 +22,7 @@ from vae_jax.data import record_files, values
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.files import bounded
 from vae_jax.files.bounded import DEFAULT_BYTES
 
@@ -49,7 +49,7 @@ def find(name: str, source: str | None) -> Path | None:
         stored = stored_name(folder)
         if stored != PREFIX + name:
             raise InputError(f"data.source: {source!r} holds the prepared data set {stored!r}, not {PREFIX + name!r}; "
-                             f"use --data.name {stored.removeprefix(PREFIX)}")  # fmt: skip
+                             f"use {option('data.name', stored.removeprefix(PREFIX))}")  # fmt: skip
         return folder
     root = os.environ.get("TFDS_DATA_DIR")
     if not root:
@@ -91,7 +91,9 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
     # Folders without the fact were prepared when "random-tenth" was the only rule, under its name of then.
     fits = ("standard",) if "protocol" in facts else ("standard", "random-tenth")
     if config.protocol not in fits:
-        raise InputError(f"{folder}: its splits were fixed when it was prepared; use --data.protocol standard")
+        raise InputError(
+            f"{folder}: its splits were fixed when it was prepared; use {option('data.protocol', 'standard')}"
+        )
     if config.image_size is not None:
         raise InputError(f"{folder}: its image size was fixed when it was prepared; leave data.image_size unset")
     sizes = facts["sizes"]
@@ -342,8 +344,8 @@ def read(folder: Path, split: str, limit: int = DEFAULT_BYTES) -> dict[str, np.n
     claimed = facts["sizes"].get(split, 0) * _pixel_bytes(facts)
     if claimed > limit:
         raise InputError(
-            f"{folder}: {split} takes {claimed:,} bytes, more than data.max_bytes {limit:,}; use --data.pipeline "
-            f"grain, or --data.max-bytes {claimed} if it is yours"
+            f"{folder}: {split} takes {claimed:,} bytes, more than data.max_bytes {limit:,}; use "
+            f"{option('data.pipeline', 'grain')}, or {option('data.max_bytes', claimed)} if it is yours"
         )
     records = PreparedRecords(folder, split)
     records.check()

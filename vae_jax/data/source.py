@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, choice
 
 Arrays = Mapping[str, Any]
 Batch = dict[str, Any]
@@ -146,5 +146,5 @@ def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeli
 
 def no_validation(name: str, protocol: str, having: Sequence[str]) -> InputError:
     """Returns the error for a validation split that the protocol does not have."""
-    fix = f"use --data.protocol {' or '.join(having)}" if having else "use the test split"
+    fix = f"use {choice('data.protocol', having)}" if having else "use the test split"
     return InputError(f"data.protocol: {name!r} has no validation split under protocol {protocol!r}; {fix}")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 
 _OWN = "the file's or folder's own train/validation/test parts where it has them; else "
 PROTOCOLS = {
@@ -45,7 +45,7 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
     if protocol == "full":
         return {"train": everything, "test": everything}
     if count < 2:
-        raise InputError(f"{where}: {count} image cannot be split; add images or use --data.protocol full")
+        raise InputError(f"{where}: {count} image cannot be split; add images or use {option('data.protocol', 'full')}")
     if protocol == "random-tenth":
         order = np.random.RandomState(0).permutation(count)  # numpy guarantees this stream for ever
         drawn = max(1, count // 10)
@@ -67,7 +67,7 @@ def by_hash(hashes: np.ndarray, where: str) -> np.ndarray:
     if low == high:
         raise InputError(
             f"{where}: all {len(hashes)} images are the same, so none can be held out; add other images, or use "
-            "--data.protocol full"
+            f"{option('data.protocol', 'full')}"
         )
     return ((hashes < HELD_OUT) | (hashes == low)) & (hashes != high)
 

@@ -13,7 +13,7 @@ import optax
 
 from vae_jax import prng
 from vae_jax.distributions.gaussian import DiagGaussian
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.evaluation.likelihood import Estimate, model_inputs
 from vae_jax.evaluation.needs import has_bound, require
 from vae_jax.evaluation.subject import Subject
@@ -67,7 +67,7 @@ def waic(log_prob: np.ndarray) -> np.ndarray:
     References: arXiv:1810.01392, eq. 2.
     """
     if len(log_prob) < 2:
-        raise InputError("waic: one model has no spread; name further runs with --others")
+        raise InputError(f"waic: one model has no spread; name further runs with {option('others')}")
     log_prob = np.asarray(log_prob, np.float64)
     return log_prob.mean(0) - log_prob.var(0, ddof=1)
 
@@ -125,11 +125,13 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     """
     s, model = subject.settings, subject.run.model
     if not s.outliers:
-        raise InputError("anomaly: it needs a data set to tell apart; name one with --outliers, fashion_mnist say")
+        raise InputError(
+            f"anomaly: it needs a data set to tell apart; name one with {option('outliers')}, fashion_mnist say"
+        )
     require("anomaly", ("bound",), model)
     for other in subject.others:
         if other.spec.x.shape != subject.run.spec.x.shape or not has_bound(other.model):
-            raise InputError(f"--others {other.path}: not a model of the same images with a bound on log p(x)")
+            raise InputError(f"{option('others', other.path)}: not a model of the same images with a bound on log p(x)")
     key = prng.site_key(subject.key, "anomaly")
     k = s.outlier_k
     sides = [lambda: subject.batches(), lambda: subject.outliers(s.outliers)]

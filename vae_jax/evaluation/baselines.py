@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, option
 
 # kind -> one line of meaning with its reference.
 BASELINES: dict[str, str] = {
@@ -62,11 +62,11 @@ def fit(
       InputError: an unknown kind, too few or too many components, or a fit that is degenerate.
     """
     if kind not in BASELINES:
-        raise InputError(f"--kind: no baseline {kind!r}; {nearest(kind, BASELINES)}")
+        raise InputError(f"{option('kind')}: no baseline {kind!r}; {nearest(kind, BASELINES)}")
     n, dims = rows.shape
     most, of = (n, f"{n} training examples") if kind == "mog" else (min(n, dims) - 1, f"{n} examples of {dims} pixels")
     if not 1 <= components <= most:
-        raise InputError(f"--components: {components} is out of range for {of}; it must be in 1 to {most}")
+        raise InputError(f"{option('components')}: {components} is out of range for {of}; it must be in 1 to {most}")
     rows = np.asarray(rows, np.float64)
     return _ppca(rows, components) if kind == "ppca" else _mog(rows, components, covariance, floor, iterations, seed)
 
@@ -85,7 +85,8 @@ def _mog(rows: np.ndarray, components: int, covariance: Any, floor: float, itera
         except ValueError as error:
             reason = str(error).splitlines()[0].rstrip(".")
             raise InputError(
-                f"mog: {components} components cannot be fitted ({reason}); use fewer components or a larger --floor"
+                f"mog: {components} components cannot be fitted ({reason}); use fewer components or a larger "
+                f"{option('floor')}"
             ) from error
 
     def sample(count: int, seed: int) -> np.ndarray:
@@ -109,7 +110,8 @@ def _ppca(rows: np.ndarray, components: int) -> Density:
     noise = shrink * float(model.noise_variance_)
     if noise <= 0:
         raise InputError(
-            f"ppca: {components} components leave no variance for the noise; use fewer components, or --dequantize True"
+            f"ppca: {components} components leave no variance for the noise; use fewer components, or "
+            f"{option('dequantize', True)}"
         )
     scales = np.sqrt(np.maximum(shrink * model.explained_variance_ - noise, 0.0))
     inverse = 1.0 / (np.square(scales) + noise)

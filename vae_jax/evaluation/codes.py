@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import prng, spaces
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.evaluation.likelihood import model_inputs
 from vae_jax.model import Model, features_of
 from vae_jax.spaces import Space
@@ -160,7 +160,8 @@ def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.nda
     """
     classes = 0 if model.condition is None else model.condition.classes
     if model.condition is None or not classes:
-        raise InputError("this model does not take labels; train one with --model.condition.on label, or m2")
+        fix = f"train one with {option('model.condition.on', 'label')}, or m2"
+        raise InputError(f"this model does not take labels; {fix}")
     label = np.asarray(label)
     if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= classes:
         raise InputError(f"label {label.max()}: the model has {classes} labels; use 0 to {classes - 1}")

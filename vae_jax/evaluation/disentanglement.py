@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vae_jax import metrics, prng, spaces
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.evaluation.codes import Codes, encode_all
 from vae_jax.evaluation.likelihood import Estimate, evaluate
 from vae_jax.evaluation.needs import require
@@ -258,7 +258,7 @@ def udr(subject: Subject) -> dict[str, Estimate]:
       InputError: no other run, one of other data or unfinished, or a code that is not finite.
     """
     if not subject.others:
-        raise InputError("udr: it compares two or more runs of the same data; name the others with --others RUN ...")
+        raise InputError(f"udr: it compares two or more runs of the same data; name the others with {option('others')}")
     here = subject.run.config.data
     models = [(subject.run, subject.state)]
     for other in subject.others:

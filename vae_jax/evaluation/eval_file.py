@@ -16,7 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from vae_jax.errors import InputError, quoted
+from vae_jax.errors import InputError, option, quoted
 from vae_jax.evaluation.measures import MEASURES, expand
 from vae_jax.files.atomic import jsonable, write_json
 from vae_jax.files.bounded import read_json
@@ -222,9 +222,13 @@ def check_out(file: Path, run: Path) -> None:
     try:
         held = read(file)
     except InputError as error:
-        raise InputError(f"--out {file}: is there and not a file of vae-jax eval; choose another file") from error
+        raise InputError(
+            f"{option('out', file)}: is there and not a file of vae-jax eval; choose another file"
+        ) from error
     if held.get("run", str(run.resolve())) != str(run.resolve()):
-        raise InputError(f"--out {file}: holds the numbers of {held['run']}; choose another file for those of {run}")
+        raise InputError(
+            f"{option('out', file)}: holds the numbers of {held['run']}; choose another file for those of {run}"
+        )
 
 
 def update(file: Path, run: Path, experiment: str, config: Config, result: Mapping[str, Any], asked: Sequence[str] = ()

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import prng
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, option
 from vae_jax.evaluation.codefit import Fitted, FlowFit, TwoStageFit
 
 # kind -> what it is, with its reference.
@@ -89,14 +89,17 @@ def fit(kind: str, codes: np.ndarray, *, components: int = 10, steps: int = 3000
       InputError: an unknown kind, codes that no density can be fitted to, or components out of range.
     """
     if kind not in KINDS:
-        raise InputError(f"--kind {kind}: no such density of codes; {nearest(kind, KINDS)}")
+        raise InputError(f"{option('kind', kind)}: no such density of codes; {nearest(kind, KINDS)}")
     z = np.asarray(codes, np.float64)
     if z.ndim != 2 or len(z) < 2 or not np.isfinite(z).all():
         raise InputError(f"codes: {z.shape}; a density is fitted to two or more finite codes [N, D]")
     if kind == "gmm" and not 1 <= components <= len(z):
-        raise InputError(f"--components {components}: must be from 1 to the number of codes, {len(z):,}")
+        raise InputError(
+            f"{option('components')}: "
+            f"{components} is out of range; it must be from 1 to the number of codes, {len(z):,}"
+        )
     if kind != "gmm" and (steps < 1 or len(z) < 20):
-        raise InputError(f"--steps {steps}, {len(z)} codes: {kind} takes 1 step or more, and 20 codes or more")
+        raise InputError(f"{option('steps', steps)}, {len(z)} codes: {kind} takes 1 step or more, and 20 codes or more")
     spread = z.std(0)
     shift, scale = z.mean(0), np.where(spread > 1e-6, spread, 1.0)
     y = ((z - shift) / scale).astype(np.float32)

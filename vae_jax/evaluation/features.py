@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import prng
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.evaluation.codes import draw
 from vae_jax.evaluation.needs import require
 from vae_jax.files import bounded
@@ -119,7 +119,8 @@ def extractor(subject: Subject) -> Extractor:
     path = Path(asked)
     if not path.exists():
         raise InputError(
-            f"--features {asked}: no such file or folder; use {PIXELS}, the run of a classifier, a .safetensors of "
+            f"{option('features', asked)}: "
+            f"no such file or folder; use {PIXELS}, the run of a classifier, a .safetensors of "
             "Inception-v3, or an .npz of features"
         )
     if path.is_file():
@@ -130,19 +131,22 @@ def extractor(subject: Subject) -> Extractor:
     run = subject.run.load(asked)
     if run.model.classifier is None:
         raise InputError(
-            f"--features {asked}: its model does not provide a classifier; train one with "
+            f"{option('features', asked)}: its model does not provide a classifier; train one with "
             "`vae-jax train features_mnist`"
         )
     embed = run.model.classifier.embed
     if tuple(run.spec.x.shape) != tuple(subject.run.spec.x.shape):
         seen, wanted = ("x".join(map(str, shape)) for shape in (run.spec.x.shape, subject.run.spec.x.shape))
         raise InputError(
-            f"--features {asked}: a classifier of {seen} images cannot look at {wanted} ones; train one on this run's "
+            f"{option('features', asked)}: "
+            f"a classifier of {seen} images cannot look at {wanted} ones; train one on this run's "
             "data"
         )
     state = run.restore()
     if int(state.step) < run.config.steps:
-        raise InputError(f"--features {asked}: unfinished, at step {int(state.step)} of {run.config.steps}; train on")
+        raise InputError(
+            f"{option('features', asked)}: unfinished, at step {int(state.step)} of {run.config.steps}; train on"
+        )
 
     def hidden(images: np.ndarray) -> np.ndarray:
         found = []
@@ -166,11 +170,11 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     Raises:
       InputError: no such file, or not these arrays in it.
     """
-    held = bounded.arrays(path, option="--features")
+    held = bounded.arrays(path, option=option("features"))
     missing = [name for name in ("real", "generated") if name not in held]
     if missing:
-        raise InputError(f"--features {path}: no array {missing[0]!r} in it; it needs real and generated")
+        raise InputError(f"{option('features', path)}: no array {missing[0]!r} in it; it needs real and generated")
     real, generated = held["real"], held["generated"]
     if real.dtype.kind not in "fiu" or generated.dtype.kind not in "fiu":
-        raise InputError(f"--features {path}: real and generated must be numbers")
+        raise InputError(f"{option('features', path)}: real and generated must be numbers")
     return real, generated

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.models import inception_features as inception
 
 BATCH = 50  # images at a time: the widest layer of these takes 0.3 GB
@@ -33,7 +33,9 @@ def extractor(path: Path, image_shape: tuple[int, ...], images: int) -> tuple[Ca
     """
     height, width, channels = image_shape
     if channels not in (1, 3):
-        raise InputError(f"--features {path}: Inception looks at 1 or 3 channels, these images have {channels}")
+        raise InputError(
+            f"{option('features', path)}: Inception looks at 1 or 3 channels, these images have {channels}"
+        )
     variables = jax.device_put(read(path))
     size = min(BATCH, images)
 
@@ -65,7 +67,7 @@ def refuse_pickled(path: Path) -> None:
     """Raises InputError for a file that torch.save wrote, which only unpickling reads."""
     if path.suffix.lower() in PICKLED:
         raise InputError(
-            f"--features {path}: a pickled file can run code and is not read; convert it: "
+            f"{option('features', path)}: a pickled file can run code and is not read; convert it: "
             f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), "
             f"{path.with_suffix('.safetensors').name!r})"
         )
@@ -92,7 +94,7 @@ def read(path: Path) -> dict[str, Any]:
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"--features {path}: cannot be read ({reason}); give the .safetensors of Inception-v3"
+            f"{option('features', path)}: cannot be read ({reason}); give the .safetensors of Inception-v3"
         ) from error
 
 
@@ -101,17 +103,21 @@ def _tensor(held: Any, names: set[str], path: Path, keys: tuple[Any, ...], shape
     name = ".".join([*layers, TENSOR[last]])
     if name not in names:
         raise InputError(
-            f"--features {path}: no tensor {name!r} in it; it needs Inception-v3 under the names of torchvision"
+            f"{option('features', path)}: "
+            f"no tensor {name!r} in it; it needs Inception-v3 under the names of torchvision"
         )
     wanted = (shape[3], shape[2], *shape[:2]) if last == "kernel" else shape
     found = held.get_slice(name)
     if tuple(found.get_shape()) != wanted:
         raise InputError(
-            f"--features {path}: tensor {name!r} has shape {tuple(found.get_shape())}, Inception-v3 needs {wanted}"
+            f"{option('features', path)}: "
+            f"tensor {name!r} has shape {tuple(found.get_shape())}, Inception-v3 needs {wanted}"
         )
     if found.get_dtype() not in ("F16", "F32", "F64"):
-        raise InputError(f"--features {path}: tensor {name!r} is {found.get_dtype()}; save it as float32")
+        raise InputError(f"{option('features', path)}: tensor {name!r} is {found.get_dtype()}; save it as float32")
     value = held.get_tensor(name).astype(np.float32)
     if not np.isfinite(value).all() or (last == "var" and (value < 0).any()):
-        raise InputError(f"--features {path}: tensor {name!r} has values that no weights have; convert the file again")
+        raise InputError(
+            f"{option('features', path)}: tensor {name!r} has values that no weights have; convert the file again"
+        )
     return value.transpose(2, 3, 1, 0) if last == "kernel" else value

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax import prng
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.evaluation.likelihood import Estimate, bits_per_dim
 from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
@@ -76,7 +76,7 @@ def _check(subject: Subject, metric: str) -> None:
     if subject.settings.anneal_from == "posterior" and not model.density.has_posterior:
         raise InputError(
             f"{metric}: q(z|x) of this model does not provide the density of a given z to anneal from; "
-            "use --anneal-from prior"
+            f"use {option('anneal_from', 'prior')}"
         )
 
 

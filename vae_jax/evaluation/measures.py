@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from vae_jax.data.source import Info
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, either, option
 from vae_jax.evaluation import needs
 from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.settings import Settings
@@ -324,7 +324,7 @@ def refusals(asked: tuple[str, ...], settings: Settings) -> dict[str, str]:
     found: dict[str, str] = {}
     for field, message in settings.out_of_range().items():
         readers = [name for name in asked if field in MEASURES[name].reads]
-        found |= dict.fromkeys(readers or [f"--{field.replace('_', '-')}"], message)
+        found |= dict.fromkeys(readers or [option(field)], message)
     return found
 
 
@@ -344,8 +344,8 @@ def check_read(asked: tuple[str, ...], settings: Settings, others: bool) -> None
         readers = [m for m, about in MEASURES.items() if name in about.reads]
         if not set(readers) & set(asked):
             raise InputError(
-                f"--{name.replace('_', '-')}: is not used by the requested metrics; request one that reads it "
-                f"(--metrics {','.join(readers)}), or leave it out"
+                f"{option(name)}: is not used by the requested metrics; request one that reads it "
+                f"({either('--metrics ' + ','.join(readers), f'metrics={tuple(readers)}')}), or leave it out"
             )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
-from vae_jax.errors import nearest
+from vae_jax.errors import either, nearest
 
 _NAMES = {
     "fid": "use --metrics frechet_distance, with --features FILE.safetensors for Inception-v3's features",
@@ -34,4 +35,6 @@ _NAMES = {
 
 def meant(name: str, known: Iterable[str]) -> str:
     """Returns words for a metric that does not exist."""
-    return _NAMES.get(name.lower().replace("-", "_")) or nearest(name, known)
+    words = _NAMES.get(name.lower().replace("-", "_"))
+    # Flags are options of the same name in Python.
+    return either(words, re.sub(r"--(\w+)", r"\1", words)) if words else nearest(name, known)

@@ -38,7 +38,9 @@ class TooLarge(InputError):
         self.bytes = size
 
 
-def arrays(path: Path, limit: int = DEFAULT_BYTES, *, option: str = "", fix: str = "") -> dict[str, np.ndarray]:
+def arrays(
+    path: Path, limit: int = DEFAULT_BYTES, *, option: str = "", fix: str = "", content: bytes | None = None
+) -> dict[str, np.ndarray]:
     """Returns the arrays of an .npz by name, or the one of an .npy as "".
 
     Args:
@@ -46,6 +48,7 @@ def arrays(path: Path, limit: int = DEFAULT_BYTES, *, option: str = "", fix: str
       limit: bytes of all arrays together, uncompressed.
       option: what named the file, put before it in messages.
       fix: what to do about a file that is too large, `{bytes}` its size; default: to give it in parts.
+      content: of the file, where it was read before (to be hashed, say).
 
     Raises:
       InputError: damaged, pickled, a header that claims what the file does not hold, two arrays of one name, or more
@@ -53,7 +56,7 @@ def arrays(path: Path, limit: int = DEFAULT_BYTES, *, option: str = "", fix: str
     """
     where = f"{option} {path}".strip()
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if content is None else io.BytesIO(content) as file:
             if file.read(4) == b"PK\x03\x04" or zipfile.is_zipfile(file):
                 return _members(file, where, limit, fix)
             size = file.seek(0, 2)

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.files.atomic import no_link
 
 logger = logging.getLogger(__name__)
@@ -37,7 +37,9 @@ def locked(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         file = no_link(folder / FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror}); choose another --workdir") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror}); choose another {option('workdir')}"
+        ) from error
     try:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -48,7 +50,7 @@ def locked(folder: Path) -> Iterator[None]:
                 holder = os.read(file, 32).decode(errors="replace").strip() or "unknown"
                 raise InputError(
                     f"{folder}: process {holder} is training in this folder; wait until it ends, stop it with "
-                    f"`kill {holder}`, or choose another --workdir"
+                    f"`kill {holder}`, or choose another {option('workdir')}"
                 ) from None
             # Some network file systems have no locks; they cost the guard, not the run.
             logger.warning("%s: cannot be locked (%s)", folder, error.strerror)

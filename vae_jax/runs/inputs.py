@@ -1,77 +1,124 @@
-"""Images of a user's own, or of another data set, as a run's model takes them."""
+"""Examples of the user's own, or of another data set, as a run's model takes them."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from vae_jax.errors import InputError, nearest
-
-if TYPE_CHECKING:
-    from vae_jax.data import DataConfig, Source
-    from vae_jax.runs.run import Run
+from vae_jax import data
+from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared
+from vae_jax.data.folder import MixedSizes
+from vae_jax.data.layout import split_folders
+from vae_jax.errors import InputError, choice, nearest, option
+from vae_jax.runs.run import Run
 
 
 def user_batches(
     run: Run,
-    given: str,
+    given: Any,
     split: str,
     batch_size: int = 500,
-    option: str = "--input",
+    name: str = "x",
     *,
     asked: bool = False,
     limit: int = 0,
 ) -> tuple[Iterator[dict[str, Any]], Source]:
-    """Returns batches of the images in a file, a folder or a named data set, checked against the run.
+    """Returns batches of the user's examples, checked against the run.
 
     Args:
-      run: the model's run; its pixels' treatment (binarisation) is applied to the images as well.
-      given: .npy, .npz, a folder of images, or a data set name.
-      split: which split of a data set, or of a file or folder that holds splits; others are taken whole.
-      batch_size: images at a time.
-      option: that named them, for messages.
-      asked: the user named the split, so images that hold no splits are refused.
-      limit: only so many images, those of `data.limit.rows`; 0 for all.
+      run: the model's run; its pixels' treatment (binarization) is applied to the examples as well.
+      given: arrays in memory (`data.memory.named`), .npy, .npz, a folder of images, or a data set name.
+      split: which split of a data set, or of what holds splits itself; others are taken whole.
+      batch_size: examples at a time.
+      name: of the argument that they were given by, "x" or "outliers", for messages.
+      asked: the user named the split, so examples that hold no splits are refused.
+      limit: only so many examples, those of `data.limit.rows`; 0 for all.
 
     Raises:
-      InputError: no such thing, unreadable, or images that this model cannot take (what was seen is named).
+      InputError: no such thing, unreadable, or examples that this model cannot take (what was seen is named).
     """
-    from vae_jax import data
-    from vae_jax.data import folder, npz, prepared
-    from vae_jax.data.folder import MixedSizes
     from vae_jax.data.pipeline import eval_batches
 
-    config, parts = _data_config(run, given, option)
+    what = _what(given, name)
+    config, source = _load(run, given, split, name, what, asked)
+    if name == "x" or set(source.info.label_names) <= set(run.spec.label_names):
+        # Outliers are other things than the run knows, on purpose: then their classes are their own.
+        source = classes.match(source, run.spec.label_names, what)
+    for note in source.info.notes:
+        print(f"note: {note}", file=sys.stderr)
+    seen, wanted = tuple(source.info.shape), run.spec.x.shape
+    if seen != wanted:
+        arrays = memory.is_arrays(given) or Path(given).expanduser().is_file()
+        raise InputError(
+            f"{what}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
+            f"{_fix(seen, wanted, arrays)}"
+        )
+    _check_known(run, source, what)
+    return eval_batches(source, config, batch_size, limit=limit), source
+
+
+def _what(given: Any, name: str) -> str:
+    """Returns the argument and its value as messages begin with them."""
+    word = _typed(name)
+    return word if memory.is_arrays(given) else f"{word} {given}"
+
+
+def _typed(name: str, *value: str) -> str:
+    return option(name, *value, flag="input" if name == "x" else None)
+
+
+def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -> tuple[DataConfig, Source]:
+    """Returns how the user's examples were read, and the examples."""
+    if memory.is_arrays(given):
+        return _in_memory(run, given, split, name, asked)
+    given = str(given)
+    config, parts = _data_config(run, given, what, name)
     if asked and not parts:
-        raise InputError(f"--split {split}: is not used, for {given} holds no splits; leave it out")
+        raise InputError(f"{option('split', split)}: is not used, for {given} holds no splits; leave it out")
     # Protocol `full` has all images in the training split.
-    part = _part(parts, split, given, option, asked) if parts else "train"
+    part = _part(parts, split, what, name, asked) if parts else "train"
     load = {"npz": npz.load, "image_folder": folder.load}.get(config.name)
     if given == run.config.data.name or (config.source and prepared.is_prepared(Path(config.source))):
         load = None
     try:
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
-        source = data.load(config, part) if load is None else load(config, part, strict=False)
+        return config, data.load(config, part) if load is None else load(config, part, strict=False)
     except MixedSizes:
         size = "x".join(map(str, run.spec.x.shape[:2]))
         raise InputError(
-            f"{option} {given}: the images are not of one size, but {run.path} was trained on {size}; "
-            f"resize them to {size}"
+            f"{what}: the images are not of one size, but {run.path} was trained on {size}; resize them to {size}"
         ) from None
-    source = _numbered(run, source, given, option)
-    for note in source.info.notes:
-        print(f"note: {note}", file=sys.stderr)
-    seen, wanted = source.info.shape, run.spec.x.shape
-    if tuple(seen) != wanted:
-        raise InputError(
-            f"{option} {given}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
-            f"{_fix(seen, wanted, Path(given).expanduser().is_file())}"
-        )
-    _check_known(run, source, f"{option} {given}")
-    return eval_batches(source, config, batch_size, limit=limit), source
+
+
+def _in_memory(run: Run, given: Any, split: str, name: str, asked: bool) -> tuple[DataConfig, Source]:
+    """Returns `_load` of arrays in memory."""
+    held = memory.named(given, name)
+    for key, value in held.items():
+        # Pictures that are not square are doubted in a file; here the shape of the run says what they are.
+        if key.endswith("images") and value.shape[1:] == run.spec.x.shape[:2] and run.spec.x.shape[2:] == (1,):
+            held[key] = value[..., None]
+    parts = tuple(part for part in SPLITS if f"{part}_images" in held)
+    if asked and not parts:
+        raise InputError(f"{option('split', split)}: is not used, for {name} holds no splits; leave it out")
+    part = _part(parts, split, name, name, asked) if parts else "train"
+    config = dataclasses.replace(_whole(run), name="npz", source=None, protocol="standard" if parts else "full")
+    return config, npz.source(npz.parts(held, name, config.protocol, strict=False), config, part, name)
+
+
+def _whole(run: Run) -> DataConfig:
+    """Returns the options of a run's data for examples that are taken whole.
+
+    One example is enough, so no training batch size applies; and a model that was trained with some labels looks at
+    examples without any.
+    """
+    own = run.config.data
+    return dataclasses.replace(
+        own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0, image_size=None
+    )
 
 
 def _check_known(run: Run, source: Source, what: str) -> None:
@@ -102,15 +149,6 @@ def _check_known(run: Run, source: Source, what: str) -> None:
         )
 
 
-def _numbered(run: Run, source: Source, given: str, option: str) -> Source:
-    """Returns the source with the run's own class numbers."""
-    from vae_jax.data import classes
-
-    if option == "--outliers" and not set(source.info.label_names) <= set(run.spec.label_names):
-        return source  # other things than the run knows, on purpose: their classes are their own
-    return classes.match(source, run.spec.label_names, f"{option} {given}")
-
-
 def describe(shape: Sequence[int]) -> str:
     """Returns "28x28 with 1 channel"."""
     height, width, channels = shape
@@ -133,21 +171,16 @@ def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
     return f"convert them to {kind}" + (f", e.g. {line}" if arrays and line else "")
 
 
-def _data_config(run: Run, given: str, option: str) -> tuple[DataConfig, tuple[str, ...]]:
-    """Returns how to load `given`, and the splits that it holds: () for what is taken whole."""
-    from vae_jax.data import DATASETS, SPLITS, prepared
-    from vae_jax.data.layout import split_folders
-
+def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig, tuple[str, ...]]:
+    """Returns how to load a path or name, and the splits that it holds: () for what is taken whole."""
     path, own = Path(given).expanduser(), run.config.data
-    # One image is enough, so no training batch size applies here.
-    # Labels are not needed either: a model that was trained with some looks at images without any.
-    whole = dataclasses.replace(own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0)
+    whole = _whole(run)
     if path.is_file():
         if path.suffix.lower() not in (".npy", ".npz"):
-            raise InputError(f"{option} {given}: neither .npy nor .npz, nor a folder of images; convert it")
-        config, parts = dataclasses.replace(whole, name="npz", source=str(path), image_size=None), _parts(path)
+            raise InputError(f"{what}: neither .npy nor .npz, nor a folder of images; convert it")
+        config, parts = dataclasses.replace(whole, name="npz", source=str(path)), _parts(path)
     elif path.is_dir() and prepared.is_prepared(path):
-        config, parts = _prepared(whole, path, option)
+        config, parts = _prepared(whole, path, what, name)
     elif path.is_dir():
         size = own.image_size if own.name == "image_folder" else None
         config = dataclasses.replace(whole, name="image_folder", source=str(path), image_size=size)
@@ -155,7 +188,7 @@ def _data_config(run: Run, given: str, option: str) -> tuple[DataConfig, tuple[s
     else:
         named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
         if given not in named:
-            raise InputError(f"{option} {given}: no such file, folder or data set; {nearest(given, named)}")
+            raise InputError(f"{what}: no such file, folder or data set; {nearest(given, named)}")
         if given == own.name:
             return dataclasses.replace(own, batch_size=1, limit=None, labels=None), SPLITS
         size, parts = run.spec.x.shape[0] if DATASETS[given].resizable else None, SPLITS
@@ -163,49 +196,41 @@ def _data_config(run: Run, given: str, option: str) -> tuple[DataConfig, tuple[s
     return (dataclasses.replace(config, protocol="standard") if parts else config), parts
 
 
-def _prepared(whole: DataConfig, path: Path, option: str) -> tuple[DataConfig, tuple[str, ...]]:
+def _prepared(whole: DataConfig, path: Path, what: str, argument: str) -> tuple[DataConfig, tuple[str, ...]]:
     """Returns `_data_config` of a folder that `vae-jax data prepare` wrote."""
-    from vae_jax.data import DATASETS, SPLITS, prepared
-
     name = prepared.stored_name(path).removeprefix(prepared.PREFIX)
     if DATASETS[name].made:
         raise InputError(
-            f"{option} {path}: holds {name!r}, which is {DATASETS[name].made} and read from no folder; use {option} "
-            f"{name}"
+            f"{what}: holds {name!r}, which is {DATASETS[name].made} and read from no folder; use "
+            f"{_typed(argument, name)}"
         )
     own = name in ("npz", "image_folder")
-    config = dataclasses.replace(whole, name=name, source=str(path), image_size=None)
+    config = dataclasses.replace(whole, name=name, source=str(path))
     return config, tuple(prepared.metadata(path)["sizes"]) if own else SPLITS
 
 
-def _part(parts: Sequence[str], split: str, given: str, option: str, asked: bool) -> str:
+def _part(parts: Sequence[str], split: str, what: str, name: str, asked: bool) -> str:
     """Returns the split to take: the requested one, or the only one that there is.
 
     Raises:
       InputError: it is not among `parts`.
     """
-    from vae_jax.data import SPLITS
-
     if split in parts:
         return split
     if split not in SPLITS:
-        raise InputError(f"--split {split}: unknown split; {nearest(split, parts)}")
+        raise InputError(f"{option('split', split)}: unknown split; {nearest(split, parts)}")
     if len(parts) == 1 and not asked:
         return parts[0]
     there = " and ".join(parts)
-    if option == "--input":
-        fix = f"use --split {' or '.join(reversed(parts))}"
-    else:  # there --split also names what is compared with
+    if name == "x":
+        fix = f"use {choice('split', reversed(parts))}"
+    else:  # there the split is also that of what is compared with
         fix = "save the images to take as an .npz with the one array images"
-    raise InputError(f"{option} {given}: holds no {split} images, only {there}; {fix}")
+    raise InputError(f"{what}: holds no {split} images, only {there}; {fix}")
 
 
 def _parts(path: Path) -> tuple[str, ...]:
     """Returns the splits that an .npz holds: test for an array test_images. Unreadable files are left to the reader."""
-    import zipfile
-
-    from vae_jax.data import SPLITS
-
     if path.suffix.lower() != ".npz" or not zipfile.is_zipfile(path):
         return ()
     try:

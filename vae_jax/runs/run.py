@@ -21,12 +21,12 @@ from vae_jax import train
 from vae_jax.data import Source, labels
 from vae_jax.data import limit as part
 from vae_jax.data.pipeline import eval_batches, examples
-from vae_jax.errors import InputError, quoted
+from vae_jax.errors import InputError, command, option
 from vae_jax.files.atomic import write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
-from vae_jax.runs import config_file, training_data
+from vae_jax.runs import config_file, own_data, training_data
 from vae_jax.runs.config import Config
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
@@ -57,6 +57,8 @@ class Run:
     lead: Run | None = field(default=None, compare=False, repr=False)
     data_sha256: str | None = field(default=None, kw_only=True)
     init_from: tuple[str, int] | None = field(default=None, kw_only=True)
+    # Splits that were read: training hands on those that it checked, so that none is read twice.
+    loaded: dict[str, Source] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def create(
@@ -82,7 +84,9 @@ class Run:
             (path / "figures").mkdir(exist_ok=True)
             write_json(path / "env.json", about)
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); choose another {option('workdir')}"
+            ) from error
         return run
 
     def write_config(self) -> None:
@@ -90,7 +94,7 @@ class Run:
         about: dict[str, Any] = {"experiment": self.experiment, "data_spec": config_file.spec_to_json(self.spec)}
         about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
-        write_json(self.path / "config.json", {**about, **configs.to_dict(self.config)})
+        write_json(self.path / "config.json", {**about, **configs.to_dict(own_data.portable(self.config, self.path))})
 
     @classmethod
     def load(cls, path: Path | str) -> Run:
@@ -108,6 +112,7 @@ class Run:
             raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
         held = config_file.read(file)
         config = held.config if held.data_sha256 else with_old_protocol(held.config)
+        config = own_data.located(config, path)
         more: dict[str, Any] = {"data_sha256": held.data_sha256, "init_from": held.init_from}
         return cls(path, held.experiment, config, held.data_spec, **more)
 
@@ -198,7 +203,6 @@ class Run:
         finally:
             checkpoints.close()
 
-    @functools.cache  # noqa: B019 - a Run is small, immutable and lives as long as the process that looks at it
     def source(self, split: str) -> Source:
         """Returns one split of the run's data.
 
@@ -207,7 +211,11 @@ class Run:
         """
         if self.lead is not None:
             return self.lead.source(split)
-        return training_data.load(self.path, self.config.data, self.trained_on, split)
+        if split not in self.loaded:
+            if own_data.is_own(self.config, self.path):
+                own_data.check(self.path)
+            self.loaded[split] = training_data.load(self.path, self.config.data, self.trained_on, split)
+        return self.loaded[split]
 
     def batches(self, split: str, batch_size: int | None = None, limit: int = 0) -> Iterator[dict[str, Any]]:
         """Yields the split once (or `limit` examples of it), as the model saw it in training; no batch is dropped."""
@@ -242,6 +250,15 @@ class Run:
             rows = labels.attach(source, dataclasses.replace(config, labels=1000)).labelled
         rows = np.arange(source.size) if rows is None else rows
         return (examples(source, config, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
+
+    @property
+    def newest_step(self) -> int:
+        """Step of the newest checkpoint by its folder's name, whether or not it can be read; 0 without any."""
+        return max((int(p.name) for p in (self.path / "checkpoints").glob("*") if p.name.isdigit()), default=0)
+
+    def __repr__(self) -> str:
+        step = f"step {self.newest_step:,} of {self.config.steps:,}"
+        return f"{type(self).__name__}({str(self.path)!r}, {self.experiment!r}, {step})"
 
     def __hash__(self) -> int:
         return hash(str(self.path))
@@ -302,16 +319,16 @@ def check_free(path: Path) -> None:
     if set("[]") & set(str(path.absolute())):
         # Orbax takes its own path for a glob pattern when it merges the files of a checkpoint, and finds none.
         raise InputError(
-            f"{path}: checkpoints under a path with [ or ] cannot be read back; choose a --workdir without them"
+            f"{path}: checkpoints under a path with [ or ] cannot be read back; choose a "
+            f"{option('workdir')} without them"
         )
     if not path.exists() or is_torso(path) or (path.is_dir() and not any(path.iterdir())):
         return
     if (path / "config.json").is_file():
         raise InputError(
-            f"{path}: already there; continue it with `vae-jax train --resume {quoted(path)}`, or choose another "
-            "--workdir"
+            f"{path}: already there; continue it with {command('resume', path)}, or choose another {option('workdir')}"
         )
-    raise InputError(f"{path}: already there, and it is not a run; choose another --workdir")
+    raise InputError(f"{path}: already there, and it is not a run; choose another {option('workdir')}")
 
 
 def optimizer_of(config: Config, group: str) -> train.Optimizer:

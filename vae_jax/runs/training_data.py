@@ -14,7 +14,7 @@ from vae_jax import data
 from vae_jax.data import DataConfig, Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.source import SPLITS
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, choice, option
 from vae_jax.spec import ArraySpec, DataSpec
 
 
@@ -73,7 +73,8 @@ def _unreadable(where: Path, options: DataConfig, split: str, error: InputError)
     if split in SPLITS and split not in sizes:
         # The held-out ones first.
         there = [name for name in reversed(SPLITS) if name in sizes]
-        return InputError(f"--split {split}: the data of {where} have no such split; use --split {' or '.join(there)}")
+        fix = f"use {choice('split', there)}"
+        return InputError(f"{option('split', split)}: the data of {where} have no such split; {fix}")
     return error
 
 

@@ -10,16 +10,18 @@ import jax
 import numpy as np
 
 from vae_jax import prng, spaces
-from vae_jax.errors import InputError, nearest, quoted
+from vae_jax.errors import InputError, command, nearest, option
 from vae_jax.evaluation import decode_all, density_files, encode_all, expost
 from vae_jax.evaluation.expost import ExPost
 from vae_jax.evaluation.likelihood import Estimate
+from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
+from vae_jax.tasks import given
 from vae_jax.train import TrainState
 
 
 def fit_prior(
-    run: Run,
+    run: Run | Path | str,
     kind: str = "gmm",
     *,
     components: int = 10,
@@ -28,15 +30,16 @@ def fit_prior(
     split: str | None = None,
     seed: int = 0,
     step: int | None = None,
-    out: Path | None = None,
+    out: Path | str | None = None,
     report: Callable[[int, int], None] = lambda seen, total: None,
 ) -> tuple[Path, dict[str, Any]]:
     """Fits a density to the codes of a run's training images, writes it, and returns (its .json, what it says).
 
-    Codes are drawn from q(z|x), one an image; a deterministic model has only one each.
+    Codes are drawn from q(z|x), one per example; a deterministic model has only one each. Then
+    `sample(run, prior=kind)` draws from the density.
 
     Args:
-      run: a finished run.
+      run: a finished run, or the path of its folder.
       kind: "gmm", "flow" or "two-stage".
       components: Gaussians of "gmm".
       steps: updates of "flow" and "two-stage".
@@ -50,22 +53,18 @@ def fit_prior(
     Raises:
       InputError: an unknown kind, a run without real codes, components or steps out of range, no such split.
     """
-
+    run, kind = given.opened(run), conform(kind, str, "kind", "gmm")
     if kind not in expost.KINDS:
-        raise InputError(f"--kind {kind}: no such density of codes; {nearest(kind, expost.KINDS)}")
-    if components < 1:
-        raise InputError(f"--components {components}: must be 1 or more")
-    if steps < 1:
-        raise InputError(f"--steps {steps}: must be 1 or more")
-    if limit < 0:
-        raise InputError(f"--limit {limit}: must be 0 (all) or more")
+        raise InputError(f"{option('kind', kind)}: no such density of codes; {nearest(kind, expost.KINDS)}")
+    components, steps = given.at_least("components", components), given.at_least("steps", steps)
+    limit, seed = given.at_least("limit", limit, 0), given.seed(seed)
     _check_codes(run)
-    held = split or run.config.evaluation.split
+    held = given.shown_split(run, split)
     run.source(held)  # an unknown split is said before any work is done
-    folder = out or run.path / "prior"
+    folder = run.path / "prior" if out is None else Path(out)
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"--out {folder}: is a file; name a folder")
-    state = run.restore(step)
+        raise InputError(f"{option('out')}: {folder} is a file; name a folder")
+    state = given.restored(run, step)
     codes = {name: _codes(run, state, name, limit, seed, report) for name in ("train", held)}
     density = expost.fit(kind, codes["train"], components=components, steps=steps, seed=seed)
 
@@ -79,14 +78,16 @@ def fit_prior(
         seed=seed,
         split=held,
         codes=len(codes["train"]),
-        drawn="one draw of q(z|x) an image" if _stochastic(run) else "one code an image",
+        drawn="one draw of q(z|x) per image" if _stochastic(run) else "one code per image",
         exact=density.exact,
         log_density={"held_out": scored(held), "train": scored("train")},
     )
     try:
         path = density_files.save(density, folder)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); choose another --out") from error
+        raise InputError(
+            f"{folder}: cannot be written ({error.strerror or error}); choose another {option('out')}"
+        ) from error
     return path, density.about
 
 
@@ -96,23 +97,24 @@ def fitted(run: Run, state: TrainState, name: str) -> ExPost:
     Raises:
       InputError: no such kind, not fitted, or fitted to the codes of another checkpoint or model.
     """
-
     path = Path(name) if name.endswith(".json") else run.path / "prior" / f"{name}.json"
+    what = option("prior", name)
     if not name.endswith(".json") and name not in expost.KINDS:
-        raise InputError(f"--prior {name}: no such density of codes; {nearest(name, expost.KINDS)}")
+        raise InputError(f"{what}: no such density of codes; {nearest(name, expost.KINDS)}")
     kind = path.stem if path.stem in expost.KINDS else "gmm"
-    again = f"vae-jax fit-prior {quoted(run.path)} --kind {kind}"
     if not path.is_file():
-        raise InputError(f"--prior {name}: not fitted yet ({path} is not there); run `{again}` first")
-    density = density_files.load(path)
-    if density.about.get("step") != int(state.step):
+        again = command("fit_prior", run.path, kind=kind)
+        raise InputError(f"{what}: not fitted yet ({path} does not exist); run {again} first")
+    density, now = density_files.load(path), int(state.step)
+    if density.about.get("step") != now:
+        again = command("fit_prior", run.path, kind=kind, step=now)
         raise InputError(
-            f"--prior {name}: fitted to the codes of step {density.about.get('step')}, but the checkpoint is step "
-            f"{int(state.step)}; run `{again} --step {int(state.step)}`"
+            f"{what}: fitted to the codes of step {density.about.get('step')}, but the checkpoint is step {now}; "
+            f"run {again}"
         )
     size = spaces.size(run.model.about.latents)
     if len(density.shift) != size:
-        raise InputError(f"--prior {name}: {path} has codes of width {len(density.shift)}, but the model's are {size}")
+        raise InputError(f"{what}: {path} has codes of width {len(density.shift)}, but the model's are {size}")
     return density
 
 
@@ -124,7 +126,6 @@ def draw_images(
     Raises:
       InputError: as `fitted`.
     """
-
     z = fitted(run, state, name).sample(prng.site_key(key, "prior"), n, temperature)
     return decode_all(run.model, state, z, pixels=pixels, key=prng.site_key(key, "pixels"))
 
@@ -132,7 +133,6 @@ def draw_images(
 def _codes(
     run: Run, state: TrainState, split: str, limit: int, seed: int, report: Callable[[int, int], None]
 ) -> np.ndarray:
-
     source, size = run.source(split), run.config.evaluation.batch_size
     key = prng.site_key(jax.random.key(seed), f"codes/{split}") if _stochastic(run) else None
     if limit and limit < source.size:
@@ -154,7 +154,7 @@ def _check_codes(run: Run) -> None:
     if run.model.condition is not None:
         raise InputError(
             f"{run.path}: its codes go with a condition, which a density of codes alone would lose; "
-            "use a run with --model.condition.on none"
+            f"use a run with {option('model.condition.on', 'none')}"
         )
     latents = run.model.about.latents
     if not spaces.is_euclidean(latents):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,7 @@ import jax
 
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.limit import text as rows_text
-from vae_jax.errors import InputError, nearest, quoted
+from vae_jax.errors import InputError, command, nearest, option
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation import eval_file as evaluations
 from vae_jax.evaluation.needs import has_bound
@@ -23,6 +22,7 @@ from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.files.atomic import jsonable
 from vae_jax.options.typed import conform, conform_fields, items
 from vae_jax.runs.inputs import user_batches
+from vae_jax.tasks import given
 
 if TYPE_CHECKING:
     from vae_jax.runs.run import Run
@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 def evaluate_run(
-    run: Run,
+    run: Run | Path | str,
     *,
     metrics: tuple[str, ...] = (),
     split: str | None = None,
@@ -43,7 +43,7 @@ def evaluate_run(
     step: int | None = None,
     state: TrainState | None = None,
     settings: Mapping[str, Any] | None = None,
-    others: tuple[Run, ...] = (),
+    others: Sequence[Run | Path | str] = (),
     out: Path | None = None,
     write: bool = True,
     report: Callable[[int, int], None] = lambda seen, total: None,
@@ -51,7 +51,7 @@ def evaluate_run(
     """Evaluates a run, merges the numbers into eval.json (see `evaluations`) and returns those of this call.
 
     Args:
-      run: an existing run.
+      run: a run, or the path of its folder.
       metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none); a group of
         `measures.MEASURES` for all of it. Those are made only when they are asked for.
       split, k, limit, batch_size: None takes the run's config.
@@ -75,6 +75,8 @@ def evaluate_run(
       InputError: unknown metric or split, a number out of range that all depend on, an unfinished run, or nothing of
         what was asked for can be measured.
     """
+    run = given.opened(run)
+    others = tuple(given.opened(other, "others") for other in others)
     call = _arguments(run, metrics, k, split, limit, batch_size, seed, step, out)
     file = call.out or run.path / "eval.json"
     if write:
@@ -97,7 +99,7 @@ def evaluate_run(
     )
 
     def foreign(name: str, most: int) -> Iterator[dict[str, Any]]:
-        return user_batches(run, name, call.split, call.batch_size, "--outliers", limit=most)[0]
+        return user_batches(run, name, call.split, call.batch_size, "outliers", limit=most)[0]
 
     where = call.split, call.limit, call.batch_size, call.seed
     subject = Subject(run, state, *where, wanted.options, others, report, foreign)
@@ -137,8 +139,6 @@ def _arguments(
     Raises:
       InputError: one of them is of another type (the message says what to write), out of range, or an unknown metric.
     """
-    if isinstance(run, str | os.PathLike):
-        raise InputError(f"run: {str(run)!r} is a path; open it with vj.Run.load({str(run)!r})")
     e = run.config.evaluation
     numbers = {"limit": limit, "batch_size": batch_size, "step": step}
     limit, batch_size, step = (conform(value, int | None, name) for name, value in numbers.items())
@@ -154,11 +154,9 @@ def _arguments(
         step,
         None if out is None else Path(out),
     )
-    for name, value, least in (("batch-size", call.batch_size, 1), ("limit", call.limit, 0)):
-        if value < least:
-            raise InputError(f"--{name}: {value} is out of range; it must be {least} or more")
-    if not 0 <= call.seed < 2**31:
-        raise InputError(f"--seed: {call.seed} is out of range; it must be in [0, 2^31)")
+    given.at_least("batch_size", call.batch_size)
+    given.at_least("limit", call.limit, 0)
+    given.seed(call.seed)
     check_names(call.metrics)
     return call
 
@@ -192,11 +190,15 @@ def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) ->
     asked = measures.expand(call.metrics)
     measures.check_read(asked, options, others)
     if call.asks_k and call.k and not ks and not any("k" in measures.MEASURES[name].reads for name in asked):
-        raise InputError("--k: is not used by the requested metrics; add iwae to --metrics, or leave it out")
+        raise InputError(
+            f"{option('k')}: is not used by the requested metrics; add iwae to {option('metrics')}, or leave it out"
+        )
     standard = tuple(name for name in call.metrics if name not in measures.names())
     refused = measures.refusals(asked, options)
     if ks and not has_bound(run.model):
-        refused["iwae"] = f"{run.path}: its model does not provide a bound on log p(x); leave out --k and iwae"
+        refused["iwae"] = (
+            f"{run.path}: its model does not provide a bound on log p(x); leave out {option('k')} and iwae"
+        )
         ks, standard = (), tuple(name for name in standard if not re.fullmatch("iwae|iw_.*", name))
     elif min(call.k, default=1) < 1:
         ks, standard = tuple(n for n in ks if n >= 1), tuple(name for name in standard if name != "iwae")
@@ -206,17 +208,17 @@ def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) ->
     return _Wanted(ks, standard, asked, options, refused)
 
 
-def _settings(given: Mapping[str, Any], k: tuple[int, ...]) -> Settings:
+def _settings(chosen: Mapping[str, Any], k: tuple[int, ...]) -> Settings:
     """Returns the options of single metrics.
 
     Raises:
       InputError: an unknown one, or one of another type.
     """
     known = [field.name for field in dataclasses.fields(Settings) if field.name != "k"]
-    for name in given:
+    for name in chosen:
         if name not in known:
             raise InputError(f"settings: no setting {name!r}; {nearest(name, known)}")
-    return conform_fields(Settings(**given, k=k), {}, "settings")
+    return conform_fields(Settings(**chosen, k=k), {}, "settings")
 
 
 def _values(
@@ -261,7 +263,7 @@ def _filed(run: Run, values: dict[str, Any], asked: tuple[str, ...], file: Path 
 
 def refusal(refused: Mapping[str, str]) -> InputError:
     """Returns the error that says why measures were refused; a reason that several share is said once."""
-    return InputError("--metrics: " + "; ".join(dict.fromkeys(refused.values())))
+    return InputError(f"{option('metrics')}: " + "; ".join(dict.fromkeys(refused.values())))
 
 
 def finished(run: Run, step: int | None = None) -> TrainState:
@@ -276,8 +278,8 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     if step is None and now < steps:
         where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
         raise InputError(
-            f"{where}, at step {now} of {steps}; continue it with `vae-jax train --resume {quoted(run.path)}`, or "
-            f"measure it as it is with --step {now}"
+            f"{where}, at step {now} of {steps}; continue it with {command('resume', run.path)}, or "
+            f"measure it as it is with {option('step', now)}"
         )
     for sentence in passed_over:
         logger.warning(sentence)
@@ -299,7 +301,7 @@ def check_names(metrics: tuple[str, ...]) -> None:
     known = ["iwae", *METRICS, *measures.names()]
     for name in metrics:
         if name not in known and not re.fullmatch(r"iw_[1-9]\d*", name):
-            raise InputError(f"--metrics: no metric {name!r}; {other_names.meant(name, known)}")
+            raise InputError(f"{option('metrics')}: no metric {name!r}; {other_names.meant(name, known)}")
 
 
 def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> tuple[list[str], dict[str, str]]:
@@ -312,7 +314,7 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     for name in wanted:
         if name not in found:
             why = (
-                "it needs a mass of binary or grey levels, or a density of dequantised ones"
+                "it needs a mass of binary or grey levels, or a density of dequantized ones"
                 if name == "bits_per_dim"
                 else "the model has none"
             )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vae_jax import data
 from vae_jax.data import DATASETS, DataConfig, Source
 from vae_jax.data.source import SPLITS
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, choice, command, option
 from vae_jax.evaluation import measures, needs
 from vae_jax.evaluation.needs import has_bound
 from vae_jax.model import Model
@@ -40,7 +40,7 @@ def check(config: Config, source: Source, model: Model, load: Load = data.load) 
     if e.k and not has_bound(model):
         raise InputError(
             f"evaluation.k: {' '.join(map(str, e.k))} samples of a bound on log p(x), but this model does not "
-            "have one (a point code, or a loss that is not a likelihood); write --evaluation.k without numbers"
+            f"have one (a point code, or a loss that is not a likelihood); leave {option('evaluation.k')} empty"
         )
     if e.split not in source.info.sizes:
         raise _no_split(config, source)
@@ -53,10 +53,10 @@ def _no_split(config: Config, source: Source) -> InputError:
     """Returns the error for an `evaluation.split` that the data do not have, with every way out that can be typed."""
     split, info = config.evaluation.split, source.info
     there = [name for name in reversed(SPLITS) if name in info.sizes]  # held-out ones first
-    fix = f"use --evaluation.split {' or '.join(there)}"
+    fix = f"use {choice('evaluation.split', there)}"
     entry = DATASETS.get(config.data.name)
     if entry is not None and entry.validated and split == "validation":
-        fix += f", or --data.protocol {' or '.join(entry.validated)}"
+        fix += f", or {choice('data.protocol', entry.validated)}"
     return InputError(
         f"evaluation.split: {config.data.name!r} has no {split} split under protocol {info.protocol!r}; {fix}"
     )
@@ -75,7 +75,7 @@ def check_metrics(metrics: Sequence[str], members: Sequence[tuple[Source, Model]
     for name in (*(n for n in metrics if n not in measures.names()), *measures.expand(tuple(metrics))):
         reasons = [_lacking(name, source, model) for source, model in members]
         if reasons and all(reasons):
-            raise InputError(f"--metrics: {reasons[0]}")
+            raise InputError(f"{option('metrics')}: {reasons[0]}")
 
 
 def _lacking(name: str, source: Source, model: Model) -> str:
@@ -85,7 +85,9 @@ def _lacking(name: str, source: Source, model: Model) -> str:
     if re.fullmatch(r"iwae|iw_\d+", name) and (reason := needs.lacking(name, ("bound",), model)):
         return reason
     if name == "udr":
-        return "udr: compares several runs, which `vae-jax eval RUN --others RUN ...` names; leave it out"
+        return f"udr: compares several runs, which {option('others')} of {command('evaluate_run')} names; leave it out"
     if name == "anomaly":
-        return "anomaly: needs other images, which `vae-jax eval RUN --outliers DATA` names; leave it out"
+        return (
+            f"anomaly: needs other images, which {option('outliers')} of {command('evaluate_run')} names; leave it out"
+        )
     return ""

@@ -20,7 +20,7 @@ import numpy as np
 
 from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
-from vae_jax.errors import InputError, quoted
+from vae_jax.errors import InputError, command, either, option, quoted
 from vae_jax.files.atomic import no_link, write_json
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
@@ -165,22 +165,15 @@ def check_changes(run: Run, config: Config, *, retune: bool = False) -> None:
         what = "; ".join(f"{name}: {_text(a)} -> {_text(b)}" for name, (a, b) in refused.items())
         fix = "leave it as it was, or start a new run in another folder"
         if all(f"{name}:".startswith(LEARNING_RATES) for name in refused):
-            words = " ".join(f"--{name} {b:g}" for name, (_, b) in refused.items())
-            command = f"vae-jax train --resume {quoted(run.path)} {words}"
-            fix = f"another learning rate is given on purpose, as in `{command}`"
+            rates = {name: float(f"{b:g}") for name, (_, b) in refused.items()}
+            fix = f"another learning rate is given on purpose, as in {command('resume', run.path, **rates)}"
         raise InputError(f"{run.path}: cannot resume with a changed config ({what}); {fix}")
-    made = steps_made(run)
+    made = run.newest_step
     if config.steps < made:
         raise InputError(
-            f"steps: {config.steps} is fewer than the {made} steps that {run.path} has made; use --steps {made} or more"
+            f"steps: {config.steps} is fewer than the {made} steps that {run.path} has made; use "
+            f"{option('steps', made)} or more"
         )
-
-
-def steps_made(run: Run) -> int:
-    """Returns the step of the newest checkpoint, 0 without any; opens none of them."""
-    folder = run.path / "checkpoints"
-    names = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def check_data(run: Run, source: Source) -> None:
@@ -191,11 +184,12 @@ def check_data(run: Run, source: Source) -> None:
     """
     shape, where = tuple(source.info.shape), run.path
     words = _data_words(run, source)
-    fix = f"restore them, or train on these from its weights with `vae-jax train --init-from {quoted(where)}{words}`"
+    afresh = either(f"`vae-jax train --init-from {quoted(where)}{words}`", f"{option('init_from', str(where))}")
+    fix = f"restore them, or train on these from its weights with {afresh}"
     if run.spec.x.shape != shape:
         raise InputError(
             f"{where}: was trained on {run.spec.x.kind}s {run.spec.x.shape}, the data now gives {shape}; start a new "
-            f"run with `vae-jax train {quoted(run.experiment)}{words}`"
+            f"run{either(f' with `vae-jax train {quoted(run.experiment)}{words}`', ' in another folder')}"
         )
     # Runs of before have no hash: what is known of their data has to do. Version 0.1 knew nothing.
     spec = spec_of(source)
@@ -249,11 +243,12 @@ def initial(run: Run, origin: Run, found: TrainState) -> TrainState:
     wanted = {"params": ours.params, "model_state": ours.model_state}
     given = {"params": found.eval_params, "model_state": found.model_state}
     theirs, mine = _leaves(given), _leaves(wanted)
+    every = either(": leave EXP out", f' from vj.load("{origin.path}").config')
     for name in dict.fromkeys([*mine, *theirs]):
         if theirs.get(name) != mine.get(name):
             raise InputError(
-                f"--init-from {origin.path}: {name} is {theirs.get(name, 'not there')}, this model wants "
-                f"{mine.get(name, 'none')}; give the model options of that run, or leave EXP out to take all of them"
+                f"{option('init_from')}: {origin.path}: {name} is {theirs.get(name, 'not there')}, this model wants "
+                f"{mine.get(name, 'none')}; give the model options of that run, or take all of them{every}"
             )
     state = run.init()
 
@@ -281,15 +276,15 @@ def rate_notes(old: Config, new: Config, groups: list[str], step: int) -> Iterat
     The length of a cosine is that of the run: one that ran to its end starts again from a higher rate when the run is
     made longer. Learning rates are those of the next update.
     """
-    for option in dict.fromkeys("critic_optimizer" if group == "critic" else "optimizer" for group in groups):
-        before, after = getattr(old, option), getattr(new, option)
+    for group in dict.fromkeys("critic_optimizer" if g == "critic" else "optimizer" for g in groups):
+        before, after = getattr(old, group), getattr(new, group)
         a, b = _rate(before, old.steps, step), _rate(after, new.steps, step)
         follows_length = old.steps != new.steps and "cosine" in after.schedule.kind
         if before.lr == after.lr and not follows_length:
             continue
         length = f", whose {after.schedule.kind} schedule now ends at step {new.steps:,}, not {old.steps:,}"
         yield (
-            f"note: {option}: the learning rate at step {step:,} was {a:.3g} and becomes {b:.3g}"
+            f"note: {group}: the learning rate at step {step:,} was {a:.3g} and becomes {b:.3g}"
             f"{length if follows_length else ''}"
         )
 
@@ -324,8 +319,8 @@ def failed_ahead(run: Run, step: int) -> str | None:
 def lower_rate(run: Run) -> str:
     """Returns the command that continues a run with a third of its learning rates."""
     options = dict.fromkeys("critic_optimizer" if group == "critic" else "optimizer" for group in run.optimizers)
-    words = " ".join(f"--{option}.lr {getattr(run.config, option).lr / 3:.1g}" for option in options)
-    return f"`vae-jax train --resume {quoted(run.path)} {words}`"
+    rates = {f"{group}.lr": float(f"{getattr(run.config, group).lr / 3:.1g}") for group in options}
+    return command("resume", run.path, **rates)
 
 
 def set_aside_lost(path: Path) -> str | None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from vae_jax import data, prng, train
-from vae_jax.data import Source
+from vae_jax.data import Source, npz
 from vae_jax.data.pipeline import make_batch_fn, make_transform
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
+from vae_jax.runs import own_data
 from vae_jax.runs.config import Config
 from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
@@ -54,7 +56,10 @@ def newest_folder(experiment: str, base: Path = Path("runs"), file: str = "confi
     numbered = (p for p in base.glob(f"{experiment}-*") if p.name.removeprefix(f"{experiment}-").isdigit())
     found = [p for p in (base / experiment, *numbered) if (p / file).is_file()]
     if not found:
-        raise InputError(f"{base / experiment}: no run to resume; train without --resume, or name one with --workdir")
+        raise InputError(
+            f"{base / experiment}: no run to resume; train without {option('resume')}, or name one with "
+            f"{option('workdir')}"
+        )
     # Of two that were made within the clock's resolution, the one with the higher number.
     return max(found, key=lambda p: ((p / file).stat().st_mtime_ns, int(p.name.removeprefix(experiment)[1:] or 1)))
 
@@ -69,14 +74,19 @@ def prepare(config: Config) -> tuple[Source, DataSpec]:
     return source, spec_of(source)
 
 
-def load_fitting(config: Config) -> Source:
+def load_fitting(config: Config, load: preflight.Load | None = None) -> Source:
     """Returns the training split of a config that `config.check` returned, as `prepare` does.
+
+    Args:
+      config: what will be trained.
+      load: reads a split, as `data.load` does, which None stands for.
 
     Raises:
       InputError: data, model and devices do not fit together.
     """
-    source = data.load(config.data, "train")
-    check_later(config, source, check_fit(config, source))
+    load = load or data.load
+    source = load(config.data, "train")
+    check_later(config, source, check_fit(config, source), load)
     mesh = train.make_mesh(config.mesh)
     micro = config.data.batch_size // config.accumulate
     if micro % mesh.size:
@@ -127,18 +137,19 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
     if not likelihood.closed and not dequantized and (binary or seen[0] == low or seen[1] == high):
         raise InputError(
             f"data: values of exactly {low:g} or {high:g} were seen, but the {name} likelihood takes "
-            f"({low:g}, {high:g}) without its ends; spread grey levels with --data.dequantize True --data.binarize none"
+            f"({low:g}, {high:g}) without its ends; spread grey levels with {option('data.dequantize', True)} "
+            f"{option('data.binarize', 'none')}"
         )
     if likelihood.levels == 256 and dequantized:
         raise InputError(
             f"data.dequantize: the {name} likelihood gives masses to the 256 grey levels v / 255 themselves; use "
-            "--data.dequantize False"
+            f"{option('data.dequantize', False)}"
         )
     if likelihood.levels == 256 and source.info.values == "float" and not binary:
         raise InputError(
             f"data: the {name} likelihood gives masses to the 256 grey levels v / 255, but the images are real "
-            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as --model.likelihood "
-            "gaussian-learned"
+            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as "
+            f"{option('model.likelihood', 'gaussian-learned')}"
         )
 
 
@@ -162,6 +173,7 @@ def train_run(
     resume: bool = False,
     retune: bool = False,
     init_from: Run | None = None,
+    arrays: Mapping[str, np.ndarray] | None = None,
     report: Report = lambda step, metrics: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Run:
@@ -174,6 +186,7 @@ def train_run(
       resume: continue the run in `workdir` (None: the newest of this experiment) from its last good checkpoint.
       retune: with `resume`, the learning rate may differ from that of the run.
       init_from: start with the weights of this run.
+      arrays: the data, in place of those of the config; they are kept in the run folder (`runs.own_data`).
       report: called with (step, metrics) a few times a second.
       say: called with sentences for people.
 
@@ -186,8 +199,13 @@ def train_run(
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
     config = configs.check(config)
-    source = load_fitting(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
+    if arrays is not None:
+        config = configs.keep_targets(own_data.within(config, path, arrays), config)
+    elif own_data.is_own(config, path):
+        own_data.check(path)
+    loaded: dict[str, Source] = {}
+    source = load_fitting(config, _reader(arrays, loaded))
     if resume and is_torso(path):
         say(f"{path}: was stopped before its options were written; it starts anew")
         resume = False
@@ -200,6 +218,9 @@ def train_run(
         if resume:  # again: until now another process may have trained here
             start = resuming.reopen(path, config, source, retune=retune)
         run = start.run if resume else start.create()
+        start.run.loaded.update(loaded)  # the run that trains, and is returned
+        if arrays is not None:
+            own_data.store(run.path, arrays)
         with log_to(run.path / "log.txt"):
             checkpoints = run.checkpoints(create=True)
             try:
@@ -213,6 +234,22 @@ def train_run(
                 raise
             finally:
                 checkpoints.close()
+
+
+def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) -> preflight.Load:
+    """Returns `data.load`, which remembers in `loaded` what it read; of arrays in memory where there are some."""
+    parts: dict[str, Any] = {}
+
+    def in_memory(options: data.DataConfig, split: str) -> Source:
+        if not parts:
+            parts.update(npz.parts(dict(arrays or {}), "data", options.protocol))
+        return npz.source(parts, options, split, str(options.source))
+
+    def load(options: data.DataConfig, split: str) -> Source:
+        loaded[split] = data.load(options, split) if arrays is None else data.load(options, split, in_memory)
+        return loaded[split]
+
+    return load
 
 
 def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Report, say: Callable[[str], None]) -> Run:
@@ -263,7 +300,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         writer.close()
     if first == c.steps:
         # Stopped after its last step: what comes after it may be missing.
-        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; --steps N makes more")
+        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; larger {option('steps')} make more")
         _figures(run, state, first)
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")

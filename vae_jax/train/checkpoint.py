@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from vae_jax.errors import InputError, quoted
+from vae_jax.errors import InputError, command, either, option, quoted
 from vae_jax.train import checksums
 from vae_jax.train.state import TrainState
 from vae_jax.train.waiting_loop import waiting_loops
@@ -84,7 +84,7 @@ class Checkpoints:
         if not saved:
             raise InputError(
                 f"{self.folder}: the checkpoint of step {step} is not saved because there is one of step "
-                f"{self.steps()[-1]}; remove the later ones, or choose another --workdir"
+                f"{self.steps()[-1]}; remove the later ones, or choose another {option('workdir')}"
             )
         return step
 
@@ -100,7 +100,8 @@ class Checkpoints:
         kept = self.steps()
         left = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no older checkpoint"
         return (
-            f"{self.folder}: cannot save the checkpoint of step {step} ({reason}); {left}; make room and use --resume"
+            f"{self.folder}: cannot save the checkpoint of step {step} ({reason}); {left}; make room and use "
+            f"{either('--resume', 'resume=True')}"
         )
 
     def restore(
@@ -121,8 +122,8 @@ class Checkpoints:
             raise InputError(f"{self.folder}: no checkpoint of step {step}; there are {found or 'none'}")
         if not found:
             raise InputError(
-                f"{self.folder}: no checkpoint found; name another run, or train this one with `vae-jax train "
-                f"--resume {quoted(self.run)}`"
+                f"{self.folder}: no checkpoint found; name another run, or train this one with "
+                f"{command('resume', self.run)}"
             )
         tried: dict[int, str] = {}
         for candidate in [step] if step is not None else found[::-1]:
@@ -141,9 +142,9 @@ class Checkpoints:
             return state, position
         others = [number for number in found if number not in tried]
         advice = (
-            f"use --step {others[-1]}" + (f" (there are also {others[:-1]})" if others[1:] else "")
+            f"use {option('step', others[-1])}" + (f" (there are also {others[:-1]})" if others[1:] else "")
             if others
-            else "put the folder back from a copy, or train again with another --workdir"
+            else f"put the folder back from a copy, or train again with another {option('workdir')}"
         )
         raise InputError(f"{self.folder}: {_listed(tried)}; {advice}")
 

@@ -16,7 +16,13 @@ from vae_jax.train.step import TrainStep, make_multi_step, make_train_step
 
 
 def init_state(
-    model: Model, tx: optax.GradientTransformation, key: jax.Array, batch: Batch, *, mesh: Mesh, ema: bool = False
+    model: Model,
+    tx: optax.GradientTransformation,
+    key: jax.Array,
+    batch: Batch,
+    *,
+    mesh: Mesh | None = None,
+    ema: bool = False,
 ) -> TrainState:
     """Returns a fresh state, made in place on the mesh (no device ever holds more than its shard).
 
@@ -25,10 +31,12 @@ def init_state(
       tx: optimizer over `{group: params}`.
       key: the run's key, consumed.
       batch: any batch of the run; only its shapes matter.
-      mesh: where the state lives.
+      mesh: where the state lives; None for the default device, as any array.
       ema: keep a moving average of params (give `make_train_step` its decay).
     """
     init = make_init(model, tx, ema=ema)
+    if mesh is None:
+        return jax.jit(init)(key, batch)
     placed = sharding.infer_sharding(jax.eval_shape(init, key, batch), mesh)
     return jax.jit(init, out_shardings=placed)(key, batch)
 

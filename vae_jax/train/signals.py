@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from types import TracebackType
 
-from vae_jax.errors import quoted
+from vae_jax.errors import command, either
 
 # How many signals flags took so far, and how many flags still wait for one. The command line reads both, to tell a
 # signal that somebody deals with from one that nobody noticed.
@@ -18,7 +18,7 @@ class Interrupted(Exception):
     """A signal stopped the run after its checkpoint was saved; `exit_code` is 128 + signal (130, 143)."""
 
     def __init__(self, signum: int, step: int, run: Path | None = None):
-        how = "--resume" if run is None else f"`vae-jax train --resume {quoted(run)}`"
+        how = either("--resume", "resume=True") if run is None else command("resume", run)
         super().__init__(f"stopped by {signal.Signals(signum).name} at step {step}; continue with {how}")
         self.signum, self.step, self.exit_code = signum, step, 128 + signum
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, either, option
 from vae_jax.files.atomic import jsonable, write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.runs import config as configs
@@ -79,7 +79,9 @@ class Record:
             path.mkdir(parents=True, exist_ok=True)
             record.write()
         except OSError as error:
-            raise InputError(f"{path}: cannot be written ({error.strerror}); choose another --workdir") from error
+            raise InputError(
+                f"{path}: cannot be written ({error.strerror}); choose another {option('workdir')}"
+            ) from error
         return record
 
     @classmethod
@@ -131,7 +133,10 @@ def check_free(path: Path) -> None:
       InputError: it holds something that a sweep killed at its start did not leave.
     """
     if path.exists() and not (path.is_dir() and all(_LEFT.fullmatch(entry.name) for entry in path.iterdir())):
-        raise InputError(f"{path}: already there; continue it with --resume, or choose another --workdir")
+        raise InputError(
+            f"{path}: already there; continue it with {either('--resume', 'resume=True')}, or choose another "
+            f"{option('workdir')}"
+        )
 
 
 def keep_split(path: Path, sweep: Sweep) -> Sweep:
@@ -160,7 +165,7 @@ def read(path: Path) -> dict[str, Any]:
     file = path / FILE
     if not file.is_file():
         what = "no such folder" if not path.exists() else f"no {FILE} in it"
-        raise InputError(f"{path}: not a sweep's folder ({what}); sweep without --resume")
+        raise InputError(f"{path}: not a sweep's folder ({what}); sweep without {either('--resume', 'resume=True')}")
     try:
         values = read_json(file)
         if not isinstance(values["config"], dict):

@@ -172,6 +172,7 @@ def _group(
     for member in members:
         lead = runs[0] if runs else None
         runs.append(open_member(record.path / member.name, sweep.experiment, member.config, source, lead))
+    runs[0].loaded["train"] = source  # the lead's data serve all members
     states: Sequence[TrainState | None] = [None] * len(group)
     if any(record.members[i]["state"] in ("waiting", "training") for i in group):
         for i in group:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from vae_jax.report import charts
-from vae_jax.report.charts import Series
-from vae_jax.report.pictures import Picture, tiles
+from vae_jax.pages import charts
+from vae_jax.pages.charts import Series
+from vae_jax.pages.pictures import Picture, tiles
 
 if TYPE_CHECKING:
-    from vae_jax.report.views import Entry, Plane
+    from vae_jax.pages.views import Entry, Plane
 
 # metric -> (title, unit, the axis begins at 0)
 CURVES = {

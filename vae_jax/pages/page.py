@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from vae_jax.evaluation.eval_file import difference
-from vae_jax.report import panels
-from vae_jax.report.views import Entry
+from vae_jax.pages import panels
+from vae_jax.pages.views import Entry
 from vae_jax.runs import config as configs
 from vae_jax.runs.targets import target_text
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_jax import spaces
 from vae_jax.data import limit
-from vae_jax.report.plane import Map, flatten
+from vae_jax.pages.plane import Map, flatten
 
 if TYPE_CHECKING:
     from vae_jax.evaluation.latents import Walk

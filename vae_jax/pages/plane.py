@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, choice, option
 
 Map = Literal["pca", "tsne", "umap"]
 MAPS: tuple[Map, ...] = ("pca", "tsne", "umap")
@@ -16,7 +16,8 @@ MAPS: tuple[Map, ...] = ("pca", "tsne", "umap")
 def check_map(name: str) -> None:
     """Raises InputError for a map that needs a package which is not there."""
     if name == "umap" and importlib.util.find_spec("umap") is None:
-        raise InputError("--map umap: umap-learn is not installed; `pip install umap-learn`, or use --map pca or tsne")
+        fix = f"`pip install umap-learn`, or use {choice('map', ('pca', 'tsne'))}"
+        raise InputError(f"{option('map', 'umap')}: umap-learn is not installed; {fix}")
 
 
 def flatten(codes: np.ndarray, name: Map, seed: int = 0) -> tuple[np.ndarray, str]:

@@ -1,0 +1,87 @@
+"""Arrays that a run was given in memory: kept in its folder, so that it can be resumed and measured from anywhere.
+
+`data.npz` is written once, and `data.sha256` beside it holds its hash in the form that `sha256sum -c` reads. In
+config.json the source of such data is `RUN/data.npz`, whatever the folder is called: it can be moved.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.errors import InputError
+from vae_jax.files.atomic import replacing
+from vae_jax.runs.config import Config
+
+FILE, SUM = "data.npz", "data.sha256"
+# What stands for the run's own folder in config.json.
+PORTABLE = f"RUN/{FILE}"
+
+
+def within(config: Config, folder: Path, arrays: Mapping[str, np.ndarray]) -> Config:
+    """Returns the config of a run in `folder` that is trained on arrays of its own."""
+    protocol = config.data.protocol if config.data.name == "npz" else "standard"
+    # Headers and names take some bytes more than the arrays.
+    size = sum(value.nbytes for value in arrays.values()) + (1 << 20)
+    options = {"name": "npz", "source": str(folder / FILE), "protocol": protocol, "image_size": None}
+    options["max_bytes"] = max(config.data.max_bytes, size)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **options))
+
+
+def portable(config: Config, folder: Path) -> Config:
+    """Returns the config as config.json holds it: the folder's own data are named without the folder."""
+    if not is_own(config, folder):
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, source=PORTABLE))
+
+
+def located(config: Config, folder: Path) -> Config:
+    """Returns the config of a config.json in `folder`, with the place where the folder is now."""
+    if config.data.source != PORTABLE:
+        return config
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, source=str(folder / FILE)))
+
+
+def is_own(config: Config, folder: Path) -> bool:
+    """Says whether a run's data are in its own folder."""
+    return config.data.source == str(folder / FILE)
+
+
+def store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes the arrays and their hash, if they are not there.
+
+    Raises:
+      OSError: the folder cannot be written.
+    """
+    if (folder / SUM).is_file():
+        return
+    with replacing(folder / FILE) as temporary:
+        np.savez(temporary, **dict(arrays))  # type: ignore[arg-type]
+    # The hash comes last: without it, a kill came between the two, and both are written again.
+    with replacing(folder / SUM) as temporary:
+        temporary.write_text(f"{_sha256(folder / FILE)}  {FILE}\n")
+
+
+def check(folder: Path) -> None:
+    """Checks that a run's own data are there, and are those that it was given.
+
+    Raises:
+      InputError: they are not.
+    """
+    file = folder / FILE
+    if not file.is_file() or not (folder / SUM).is_file():
+        raise InputError(
+            f"{folder}: the arrays that it was trained on are not in {FILE} with {SUM}; put both back, or give the "
+            f"arrays again: vj.train_run(config, {str(folder)!r}, data=images, resume=True)"
+        )
+    if (folder / SUM).read_text().split() != [_sha256(file), FILE]:
+        raise InputError(f"{file}: is not the file that {SUM} has the hash of, so it was changed; put it back")
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,102 @@
+"""What the tasks are given: a run or its path, numbers, and examples of a split, checked in one place."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vae_jax.data.pipeline import examples
+from vae_jax.errors import InputError, option
+from vae_jax.options.typed import conform
+from vae_jax.runs.run import Run
+from vae_jax.train import TrainState
+
+
+def opened(run: Run | Path | str, name: str = "run") -> Run:
+    """Returns the run, opened where a path is given.
+
+    Raises:
+      InputError: it is neither a run nor the path of one.
+    """
+    if isinstance(run, Run):
+        return run
+    if isinstance(run, str | os.PathLike):
+        return Run.load(run)
+    raise InputError(f'{name}: {run!r} is neither a run nor a path; write vj.load("runs/mine"), for example')
+
+
+def restored(run: Run, step: int | None, state: TrainState | None = None) -> TrainState:
+    """Returns the state that a task looks at: the given one, else that of a checkpoint, None for the newest.
+
+    Raises:
+      InputError: no such checkpoint.
+    """
+    return run.restore(conform(step, int | None, "step", 1000)) if state is None else state
+
+
+def at_least(name: str, value: Any, least: int = 1) -> int:
+    """Returns a whole number.
+
+    Raises:
+      InputError: it is another type, or less than `least`.
+    """
+    number = conform(value, int, name, least)
+    if number < least:
+        raise InputError(f"{option(name)}: {number} is out of range; it must be {least} or more")
+    return number
+
+
+def seed(value: Any) -> int:
+    """Returns a seed.
+
+    Raises:
+      InputError: it is another type, or out of range.
+    """
+    number = conform(value, int, "seed", 0)
+    if not 0 <= number < 2**31:
+        raise InputError(f"{option('seed')}: {number} is out of range; it must be in [0, 2^31)")
+    return number
+
+
+def shown_split(run: Run, split: Any) -> str:
+    """Returns the split to look at: the given one, else the one that the run evaluates."""
+    return conform(split, str | None, "split", "test") or run.config.evaluation.split
+
+
+def chosen(run: Run, split: str, indices: Sequence[int], name: str = "indices") -> dict[str, Any]:
+    """Returns examples of a split by index, as the model sees them: `x` float32 [B, *x.shape], `index` and the rest.
+
+    Raises:
+      InputError: unknown split, or an index that it does not have.
+    """
+    source = run.source(split)
+    for i in indices:
+        if not 0 <= i < source.size:
+            raise InputError(
+                f"{option(name)}: {i} is out of range; the {split} split of {run.config.data.name} has "
+                f"{source.size:,} examples, 0 to {source.size - 1}"
+            )
+    return examples(source, run.config.data, np.asarray(indices))
+
+
+def first(run: Run, split: str, n: int) -> dict[str, Any]:
+    """Returns the first n examples of a split.
+
+    Raises:
+      InputError: n is not positive, or more than there are.
+    """
+    n, size = at_least("n", n), run.source(split).size
+    if n > size:
+        raise InputError(
+            f"{option('n')}: {n} is out of range; the {split} split of {run.config.data.name} has {size:,} examples"
+        )
+    return chosen(run, split, range(n))
+
+
+def title(run: Run, state: TrainState) -> str:
+    """Returns "beta_vae, step 6,000", the beginning of the title of a picture."""
+    return f"{run.experiment}, step {int(state.step):,}"

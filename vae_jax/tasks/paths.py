@@ -1,0 +1,243 @@
+"""Paths through latent space, decoded: between two examples, and from one attribute to another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+
+from vae_jax.errors import InputError, nearest, option
+from vae_jax.evaluation import latents
+from vae_jax.evaluation.codes import decode_all, encode_all
+from vae_jax.options.typed import conform, items
+from vae_jax.runs.run import Run
+from vae_jax.tasks import given
+from vae_jax.train import TrainState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Path_ = Literal["linear", "spherical"]
+
+
+class Interpolations(NamedTuple):
+    """P paths of S codes between pairs of examples.
+
+    Attributes:
+      index: the pairs, int [P, 2].
+      codes: float64 [P, S, n], both ends included.
+      images: E[x|z], float32 [P, S, *x.shape].
+      ends: the examples, float32 [P, 2, *x.shape].
+      title: of the figure.
+    """
+
+    index: np.ndarray
+    codes: np.ndarray
+    images: np.ndarray
+    ends: np.ndarray
+    title: str
+
+    def figure(self) -> Figure:
+        """Returns a picture with one path per row, between its two examples."""
+        from vae_jax.figures import grid
+
+        rows = np.concatenate([self.ends[:, :1], self.images, self.ends[:, 1:]], axis=1)
+        shares = [f"{t:.2g}" for t in np.linspace(0, 1, self.images.shape[1])]
+        names = [f"{a} to {b}" for a, b in self.index]
+        columns = ["image", *shares, "image"]
+        return grid(rows, title=self.title, rows=names, columns=columns, xlabel="share of the path")
+
+
+def interpolate(
+    run: Run | Path | str,
+    indices: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7),
+    *,
+    steps: int = 10,
+    path: Path_ = "linear",
+    split: str | None = None,
+    step: int | None = None,
+    state: TrainState | None = None,
+) -> Interpolations:
+    """Decodes paths in latent space between pairs of examples of a run's data.
+
+    Args:
+      run: a run, or the path of its folder.
+      indices: examples of the split: from the first to the second, from the third to the fourth, and so on.
+      steps: codes on a path, both ends included; 2 or more.
+      path: "linear" is straight, "spherical" a great circle, which keeps the norm typical of a Gaussian prior.
+      split: of the run's data; None for the one that it evaluates.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Raises:
+      InputError: an odd number of examples, no such example or split, an argument out of range.
+    """
+    run, steps, indices = given.opened(run), given.at_least("steps", steps, 2), items(indices, int, "indices")
+    path = conform(path, Path_, "path", "linear")
+    if len(indices) < 2 or len(indices) % 2:
+        raise InputError(
+            f"{option('indices')}: {len(indices)} examples do not make pairs; give an even number, 2 or more"
+        )
+    split = given.shown_split(run, split)
+    batch = given.chosen(run, split, indices)
+    state = given.restored(run, step, state)
+    codes = encode_all(run.model, state, [batch])
+    z = latents.interpolate(codes.mean[0::2], codes.mean[1::2], steps, path)
+    # The condition goes straight from that of one example to that of the other.
+    cond = None if codes.cond is None else latents.interpolate(codes.cond[0::2], codes.cond[1::2], steps)
+    x = np.asarray(batch["x"])
+    title = f"{given.title(run, state)}: {path} interpolation between codes, {split} split"
+    ends = x.reshape(-1, 2, *x.shape[1:])
+    return Interpolations(np.reshape(indices, (-1, 2)), z, decode_all(run.model, state, z, cond=cond), ends, title)
+
+
+class Moves(NamedTuple):
+    """Examples moved along the direction of an attribute.
+
+    Attributes:
+      index: the examples, int32 [N].
+      direction: difference of the two mean codes, float64 [n].
+      shares: how many differences are added, float64 [S].
+      codes: float64 [N, S, n].
+      images: E[x|z], float32 [N, S, *x.shape].
+      x: the examples, float32 [N, *x.shape].
+      title: of the figure.
+    """
+
+    index: np.ndarray
+    direction: np.ndarray
+    shares: np.ndarray
+    codes: np.ndarray
+    images: np.ndarray
+    x: np.ndarray
+    title: str
+
+    def figure(self) -> Figure:
+        """Returns a picture with one example per row, itself first."""
+        from vae_jax.figures import grid
+
+        return grid(
+            np.concatenate([self.x[:, None], self.images], 1),
+            title=self.title,
+            rows=[str(int(i)) for i in self.index],
+            columns=["image", *(f"{t:.2g}" for t in self.shares)],
+            xlabel="differences of mean codes added",
+        )
+
+
+def arithmetic(
+    run: Run | Path | str,
+    from_: int,
+    to: int,
+    *,
+    factor: str | None = None,
+    n: int = 8,
+    steps: int = 6,
+    strength: float = 1.0,
+    learn: int = 10_000,
+    split: str | None = None,
+    step: int | None = None,
+    state: TrainState | None = None,
+) -> Moves:
+    """Moves examples of one label (or factor value) towards another: z + t (mean code of `to` - mean code of `from_`).
+
+    Args:
+      run: a run, or the path of its folder.
+      from_: the label that the examples have, or value of the factor.
+      to: the label (or value) to go to.
+      factor: the factor that the two are values of; None for the label.
+      n: examples: the first n of the split with `from_`.
+      steps: codes on each path, from the code itself (t = 0) to `strength`; 2 or more.
+      strength: the last t: how many differences are added.
+      learn: training examples whose codes give the means: the first ones, or some of every class of a sorted split.
+      split: of the run's data; None for the one that it evaluates.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Raises:
+      InputError: data without labels or such a factor, a value that no example has, an argument out of range.
+    """
+    run, n, learn = given.opened(run), given.at_least("n", n), given.at_least("learn", learn)
+    steps, strength = given.at_least("steps", steps, 2), conform(strength, float, "strength", 1.0)
+    check_values(from_, to, strength)
+    split = given.shown_split(run, split)
+    state = given.restored(run, step, state)
+    known = encode_all(run.model, state, run.batches("train", min(500, learn), learn))
+    values = _values(run, known.extra, factor, from_)
+    for name, value in (("from_", from_), ("to", to)):
+        if value not in values:
+            raise _absent(name, value, values, run.source("train").size)
+    direction = latents.attribute(known.mean, values, from_, to)
+    if not np.isfinite(direction).all():
+        raise InputError(f"{run.path}: its codes are not finite; lower the learning rate")
+    batch = given.chosen(run, split, _rows(run, split, factor, from_, n))
+    codes = encode_all(run.model, state, [batch])
+    shares = np.linspace(0.0, strength, steps)
+    z = codes.mean[:, None] + shares[:, None] * direction
+    cond = None if codes.cond is None else codes.cond[:, None]
+    images = decode_all(run.model, state, z, cond=cond)
+    what = "label" if factor is None else factor
+    title = f"{given.title(run, state)}: {what} {from_} to {to} by mean codes, {split} split"
+    return Moves(codes.index, direction, shares, z, images, np.asarray(batch["x"]), title)
+
+
+def check_values(from_: int, to: int, strength: float) -> None:
+    """Raises InputError for two equal values, or a strength that is no number."""
+    conform(from_, int, "from_", 0)
+    conform(to, int, "to", 1)
+    if not abs(strength) < float("inf"):
+        raise InputError(f"{option('strength')}: {strength} is out of range; it must be a finite number")
+    if from_ == to:
+        raise InputError(f"{option('to')}: {to} is where {_named('from_')} starts; choose two values")
+
+
+def _rows(run: Run, split: str, factor: str | None, value: int, n: int) -> list[int]:
+    """Returns the first n examples of a split that have the value."""
+    rows: list[int] = []
+    for shown in run.batches(split, 500):
+        rows += np.asarray(shown["index"])[_values(run, shown, factor, value) == value].tolist()
+        if len(rows) >= n:
+            return rows[:n]
+    raise InputError(
+        f"{option('n')}: {n} is out of range; only {len(rows)} examples of the {split} split have {value}; lower it"
+    )
+
+
+def _absent(name: str, value: int, values: np.ndarray, size: int) -> InputError:
+    """Returns the error for a value that none of the examples `values` [N] has, of a training split of `size`."""
+    there = ", ".join(map(str, np.unique(values)))
+    if len(values) < size:
+        return InputError(
+            f"{_named(name)}: {value}: none of the {len(values):,} training examples that were read has it; choose of "
+            f"{there}, or read all with {option('learn', size)}"
+        )
+    return InputError(f"{_named(name)}: {value}: no training example has it; choose of {there}")
+
+
+def _named(name: str) -> str:
+    return option(name, flag=name.rstrip("_"))
+
+
+def _values(run: Run, batch: Mapping[str, Any], factor: str | None, from_: int) -> np.ndarray:
+    """Returns the labels, or the values of the factor, int [N].
+
+    Raises:
+      InputError: the data have no labels, or no such factor.
+    """
+    info = run.source("train").info
+    if factor is None:
+        if "label" not in batch:
+            fix = f"name one of its factors with {option('factor')} ({', '.join(info.factor_names)})"
+            raise InputError(
+                f"{_named('from_')}: {from_}: the data set {info.name!r} has no labels"
+                + (f"; {fix}" if info.factor_names else " and no factors")
+            )
+        return np.asarray(batch["label"])
+    if factor not in info.factor_names:
+        raise InputError(
+            f"{option('factor')}: {factor}: the data set {info.name!r} has "
+            + (f"none such; {nearest(factor, info.factor_names)}" if info.factor_names else "no factors")
+        )
+    return np.asarray(batch["factors"])[:, info.factor_names.index(factor)]

@@ -1,0 +1,114 @@
+"""Examples beside their reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from vae_jax.evaluation.codes import decode_all, encode_all
+from vae_jax.options.typed import items
+from vae_jax.runs.inputs import user_batches
+from vae_jax.runs.run import Run
+from vae_jax.tasks import given
+from vae_jax.train import TrainState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Reconstructions(NamedTuple):
+    """Examples and what a model makes of their codes.
+
+    Attributes:
+      index: position in the data set, int32 [N].
+      x: the examples as the model sees them, float32 [N, *x.shape].
+      reconstructions: E[x | E[z|x]], float32 [N, *x.shape].
+      mse: mean squared error of each, float32 [N].
+      title: of the figure.
+    """
+
+    index: np.ndarray
+    x: np.ndarray
+    reconstructions: np.ndarray
+    mse: np.ndarray
+    title: str
+
+    def figure(self) -> Figure:
+        """Returns a picture of the pairs."""
+        from vae_jax.figures import pairs
+
+        return pairs(self.x, self.reconstructions, title=self.title)
+
+
+def reconstruct(
+    run: Run | Path | str,
+    x: Any = None,
+    *,
+    n: int = 32,
+    indices: Sequence[int] = (),
+    split: str | None = None,
+    batch_size: int = 500,
+    step: int | None = None,
+    state: TrainState | None = None,
+) -> np.ndarray:
+    """Returns what a run makes of examples: E[x | E[z|x]].
+
+    Args:
+      run: a run, or the path of its folder.
+      x: the examples, as for `encode`; None takes the run's own.
+      n: without x, the first n of the split.
+      indices: without x, these examples of the split instead.
+      split: as for `encode`; without x of the run's data, None for the one that it evaluates.
+      batch_size: examples at a time; no number depends on it.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Returns:
+      float32 [N, *x.shape], in the order of the examples: images in [0, 1] are [N, H, W, C].
+
+    Raises:
+      InputError: examples that cannot be read, or that this model cannot take; an argument out of range.
+    """
+    if x is None:
+        return pairs(run, n=n, indices=indices, split=split, step=step, state=state).reconstructions
+    run, batch_size = given.opened(run), given.at_least("batch_size", batch_size)
+    batches, _ = user_batches(run, x, given.shown_split(run, split), batch_size, asked=split is not None)
+    return made(run, given.restored(run, step, state), batches, "").reconstructions
+
+
+def pairs(
+    run: Run | Path | str,
+    *,
+    n: int = 32,
+    indices: Sequence[int] = (),
+    split: str | None = None,
+    step: int | None = None,
+    state: TrainState | None = None,
+) -> Reconstructions:
+    """Returns examples of the run's own data with their reconstructions; the arguments are those of `reconstruct`."""
+    run, indices = given.opened(run), items(indices, int, "indices")
+    split = given.shown_split(run, split)
+    batch = given.chosen(run, split, indices) if indices else given.first(run, split, n)
+    state = given.restored(run, step, state)
+    found = made(run, state, [batch], "")
+    about = f"reconstructions, {split} split, mean squared error {found.mse.mean():.4f}"
+    return found._replace(title=f"{given.title(run, state)}: {about}")
+
+
+def made(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], title: str) -> Reconstructions:
+    """Returns the reconstructions of batches."""
+    seen: list[np.ndarray] = []
+
+    def kept():
+        for batch in batches:
+            seen.append(np.asarray(batch["x"], np.float32))
+            yield batch
+
+    codes = encode_all(run.model, state, kept())
+    again = decode_all(run.model, state, codes.mean, cond=codes.cond)
+    x = np.concatenate(seen)
+    mse = np.square(x - again).mean(tuple(range(1, x.ndim)))
+    return Reconstructions(codes.index, x, again, mse, title)

@@ -1,0 +1,101 @@
+"""Draws data from a run: from its prior, or from a density that was fitted to its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vae_jax.errors import InputError, command, option
+from vae_jax.evaluation.codes import Pixels, draw
+from vae_jax.options.typed import conform
+from vae_jax.runs.run import Run
+from vae_jax.tasks import given
+from vae_jax.tasks.conditions import requested
+from vae_jax.tasks.fit_prior import draw_images
+from vae_jax.tasks.pictures import Pictures
+from vae_jax.train import TrainState
+
+
+def sample(
+    run: Run | Path | str,
+    n: int = 64,
+    *,
+    label: int | None = None,
+    cond: Sequence[float] = (),
+    prior: str | None = None,
+    temperature: float = 1.0,
+    pixels: Pixels = "mean",
+    seed: int = 0,
+    step: int | None = None,
+    state: TrainState | None = None,
+) -> np.ndarray:
+    """Draws n examples from a run: z ~ p(z), then p(x|z).
+
+    Args:
+      run: a run, or the path of its folder.
+      n: how many.
+      label: the class of a model conditioned on labels; None takes every class in turn.
+      cond: values of the factors, or the vector, that the model is conditioned on.
+      prior: draws z from a density of codes instead: "gmm", "flow" or "two-stage", fitted by `fit_prior`, or the path
+        of its .json.
+      temperature: factor on the standard deviation of the prior.
+      pixels: what is returned of p(x|z): "mean" is E[x|z], "mode" the most probable x, "sample" a draw.
+      seed: of all noise.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Returns:
+      float32 [n, *x.shape]: images in [0, 1] are [n, H, W, C].
+
+    Raises:
+      InputError: an argument out of range, a model without a prior, a condition that it does not take.
+    """
+    options: dict[str, Any] = {
+        "label": label,
+        "cond": cond,
+        "prior": prior,
+        "temperature": temperature,
+        "pixels": pixels,
+    }
+    return samples(run, n, **options, seed=seed, step=step, state=state).images
+
+
+def samples(
+    run: Run | Path | str,
+    n: int = 64,
+    *,
+    label: int | None = None,
+    cond: Sequence[float] = (),
+    prior: str | None = None,
+    temperature: float = 1.0,
+    pixels: Pixels = "mean",
+    seed: int = 0,
+    step: int | None = None,
+    state: TrainState | None = None,
+) -> Pictures:
+    """Returns what `sample` does, with the picture that shows it."""
+    run, n, seed = given.opened(run), given.at_least("n", n), given.seed(seed)
+    temperature = conform(temperature, float, "temperature", 1.0)
+    pixels, prior = conform(pixels, Pixels, "pixels", "mean"), conform(prior, str | None, "prior", "gmm")
+    if not 0 <= temperature < float("inf"):
+        raise InputError(f"{option('temperature')}: {temperature} is out of range; it must be a number of 0 or more")
+    if prior is None and run.model.prior is None:
+        raise InputError(
+            f"{run.path}: its model does not provide a prior to sample from; fit one with "
+            f"{command('fit_prior', run.path)}, or try reconstruct or interpolate"
+        )
+    state, key = given.restored(run, step, state), jax.random.key(seed)
+    features = requested(run, state, n, label, cond)
+    if prior is None:
+        images = draw(run.model, state, key, n, cond=features, temperature=temperature, pixels=pixels)
+    else:
+        images = draw_images(run, state, prior, key, n, temperature=temperature, pixels=pixels)
+    note = "" if temperature == 1 else f", temperature {temperature:g}"
+    note += "" if label is None else f", label {label}"
+    shown = {"mean": "E[x|z]", "mode": "mode of p(x|z)", "sample": "x ~ p(x|z)"}[pixels]
+    source = "p(z)" if prior is None else f"{Path(prior).stem} fitted to codes"
+    return Pictures(images, f"{given.title(run, state)}: samples, {shown}, z ~ {source}{note}")

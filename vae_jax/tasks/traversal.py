@@ -1,0 +1,112 @@
+"""Latent traversals of a run: one dimension moved at a time, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import jax
+import numpy as np
+
+from vae_jax import spaces
+from vae_jax.errors import InputError, option
+from vae_jax.evaluation import latents
+from vae_jax.evaluation.codes import decode_all, encode_all
+from vae_jax.evaluation.latents import Walk
+from vae_jax.evaluation.likelihood import evaluate
+from vae_jax.options.typed import conform, items
+from vae_jax.runs.run import Run
+from vae_jax.tasks import given
+from vae_jax.train import TrainState
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Examples that stand for a split: their codes give the spread, the KL and the most central code.
+EXAMPLES = 500
+
+
+class Traversals(NamedTuple):
+    """A latent traversal and its images: row r moves dimension `walk.dims[r]` through `walk.values[r]`.
+
+    Attributes:
+      walk: dimensions [R], their values [R, S], codes [R, S, n], KL [R] in nats.
+      images: E[x|z], float32 [R, S, *x.shape].
+      title: of the figure.
+    """
+
+    walk: Walk
+    images: np.ndarray
+    title: str
+
+    def figure(self) -> Figure:
+        """Returns a picture with one dimension per row."""
+        from vae_jax.figures import traversal_grid
+
+        return traversal_grid(self.images, self.walk, title=self.title)
+
+
+def traverse(
+    run: Run | Path | str,
+    dims: Sequence[int] = (),
+    *,
+    steps: int = 11,
+    reach: float = 2.5,
+    quantiles: bool = False,
+    index: int | None = None,
+    split: str | None = None,
+    step: int | None = None,
+    state: TrainState | None = None,
+) -> Traversals:
+    """Moves one latent dimension at a time and decodes; the others stay at the code of one example.
+
+    Args:
+      run: a run, or the path of its folder.
+      dims: latent dimensions, in this order; () for the 12 of largest KL, largest first.
+      steps: values of each dimension.
+      reach: range, in standard deviations of the prior either way (of the codes, for an autoencoder).
+      quantiles: takes the values at equal steps of probability of the codes instead (0.5 % to 99.5 %).
+      index: the example of the split to start from; None for the one, of 500 that stand for the split, whose code is
+        most central.
+      split: of the run's data; None for the one that it evaluates.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Raises:
+      InputError: no such dimension, example or split, an argument out of range.
+    """
+    run, steps, dims = given.opened(run), given.at_least("steps", steps), items(dims, int, "dims")
+    reach, quantiles = conform(reach, float, "reach", 2.5), conform(quantiles, bool, "quantiles", False)
+    if not 0 < reach < float("inf"):
+        raise InputError(f"{option('reach')}: {reach} is out of range; it must be positive")
+    variables = spaces.variables(run.model.about.latents)
+    for d in dims:
+        if not 0 <= d < len(variables):
+            raise InputError(
+                f"{option('dims')}: {d} is out of range; {run.path} has {len(variables)} latent dimensions, choose 0 "
+                f"to {len(variables) - 1}"
+            )
+    split = given.shown_split(run, split)
+    many = given.chosen(run, split, run.rows(split, EXAMPLES).tolist())
+    start = None if index is None else given.chosen(run, split, [conform(index, int, "index", 0)], "index")
+    state = given.restored(run, step, state)
+    codes = encode_all(run.model, state, [many])
+    result = evaluate(run.model, state, [many], key=jax.random.key(0))
+    own = None if start is None else encode_all(run.model, state, [start])
+    walk = latents.walk(
+        codes,
+        result.kl_per_dim,
+        dims=dims,
+        base=None if own is None else own.mean[0],
+        prior=run.prior_unit,
+        reach=reach,
+        steps=steps,
+        quantiles=quantiles,
+        blocks=variables,
+    )
+    # The example that is started from keeps its own condition throughout.
+    features = codes.cond if own is None else own.cond
+    cond = None if features is None else features[latents.centre(codes) if own is None else 0]
+    images = decode_all(run.model, state, walk.codes, cond=cond)
+    return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {split} split")
