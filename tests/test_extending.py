@@ -411,6 +411,8 @@ def test_code_is_not_executed_where_that_is_forbidden(tmp_path, monkeypatch):
     monkeypatch.setenv(codes.REFUSE, "0")
     with pytest.raises(InputError, match="is not executed because VAE_JAX_RUN_CODE is 0; read its code, and unset"):
         Run.load(run.path)
+    with pytest.raises(InputError, match=r"run/experiment\.py: is not executed because VAE_JAX_RUN_CODE is 0"):
+        codes.restore(run.path, json.loads((run.path / "config.json").read_text())["code_sha256"])
     assert not Path("ran").exists()
     monkeypatch.delenv(codes.REFUSE)
     Run.load(run.path)
