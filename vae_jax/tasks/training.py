@@ -15,7 +15,7 @@ import numpy as np
 from vae_jax import data, prng, train
 from vae_jax.data import Source, npz
 from vae_jax.data.pipeline import make_batch_fn, make_transform
-from vae_jax.errors import InputError, option
+from vae_jax.errors import InputError, either, option
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
@@ -300,7 +300,8 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         writer.close()
     if first == c.steps:
         # Stopped after its last step: what comes after it may be missing.
-        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; larger {option('steps')} make more")
+        more = either("--steps N", "steps=N")
+        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; {more} makes more")
         _figures(run, state, first)
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
