@@ -244,7 +244,7 @@ def test_a_damaged_checkpoint_asked_for_by_name_is_refused_with_the_others(run):
     with pytest.raises(InputError) as caught:
         run.restore(12)
     assert str(caught.value) == (
-        f"{run.path}/checkpoints: the checkpoint of step 12 cannot be read (a file is damaged); use --step 8 "
+        f"{run.path}/checkpoints: the checkpoint of step 12 cannot be read (a file is damaged); use step=8 "
         "(there are also [4])"
     )
     assert restored(run, 8) == (8, [])

@@ -115,10 +115,16 @@ def test_a_dimension_that_never_varies_is_no_trouble(kind):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("gmn", codes(30)), "--kind gmn: no such density of codes"),
-        (("gmm", codes(30), {"components": 0}), "--components 0: must be from 1 to the number of codes, 30"),
-        (("gmm", codes(30), {"components": 31}), "--components 31: must be from 1 to the number of codes, 30"),
-        (("flow", codes(30), {"steps": 0}), "--steps 0, 30 codes: flow takes 1 step or more, and 20 codes or more"),
+        (("gmn", codes(30)), "kind=.gmn.: no such density of codes"),
+        (
+            ("gmm", codes(30), {"components": 0}),
+            "components: 0 is out of range; it must be from 1 to the number of codes, 30",
+        ),
+        (
+            ("gmm", codes(30), {"components": 31}),
+            "components: 31 is out of range; it must be from 1 to the number of codes, 30",
+        ),
+        (("flow", codes(30), {"steps": 0}), "steps=0, 30 codes: flow takes 1 step or more, and 20 codes or more"),
         (("two-stage", codes(5)), "5 codes: two-stage takes"),
         (("gmm", np.full((9, 2), np.nan)), "two or more finite codes"),
         (("gmm", np.zeros(9)), "two or more finite codes"),
@@ -201,7 +207,7 @@ def test_bad_input_is_one_line_and_writes_nothing(vae, tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("")
     for words, message in [
-        (["fit-prior", str(vae), "--kind", "gmn"], "--kind gmn: no such density of codes"),
+        (["fit-prior", str(vae), "--kind", "gmn"], "kind=.gmn.: no such density of codes"),
         (["fit-prior", str(vae), "--components", "0"], "--components: 0 is out of range; it must be 1 or more"),
         (["fit-prior", str(vae), "--components", "400", "--limit", "300"], "to the number of codes, 300"),
         (["fit-prior", str(vae), "--kind", "flow", "--steps", "0"], "--steps: 0 is out of range; it must be 1 or more"),

@@ -77,13 +77,15 @@ def test_a_split_that_is_not_there_is_refused_before_the_first_step(sets, name, 
 def test_a_protocol_with_a_validation_split_is_offered():
     from vae_jax.data import DATASETS, DataConfig
     from vae_jax.data.source import Info, Source
+    from vae_jax.errors import on_command_line
     from vae_jax.runs.config import Config, Evaluation
     from vae_jax.tasks import preflight
 
     info = Info("mnist", (28, 28, 1), {"train": 60_000, "test": 10_000}, "standard", "")
     source = Source(info, "train", 60_000, {}, lambda a, i: {}, ())  # type: ignore[arg-type]
     config = Config(data=DataConfig("mnist"), evaluation=Evaluation("validation"))
-    said = str(preflight._no_split(config, source))
+    with on_command_line():
+        said = str(preflight._no_split(config, source))
     assert DATASETS["mnist"].validated
     protocols = " or ".join(DATASETS["mnist"].validated)
     assert said.endswith(f"use --evaluation.split test or train, or --data.protocol {protocols}")

@@ -65,10 +65,17 @@ def options(values: Mapping[str, object]) -> str:
 
 
 def choice(name: str, values: Iterable[object]) -> str:
-    """Returns an option with the values that it may have: `--split test or train`, `split="test" or "train"`."""
+    """Returns an option with the values that it may have: `--split test or train`, `split="test" or "train"`.
+
+    For an option of a config, in Python: `**{"data.protocol": "iwae"} (or "vampprior")`.
+    """
     first, *others = values
-    text = quoted if _on_command_line.get() else _literal
-    return " or ".join([option(name, first), *map(text, others)])
+    if _on_command_line.get():
+        return " or ".join([option(name, first), *map(quoted, others)])
+    rest = " or ".join(map(_literal, others))
+    if not rest:
+        return option(name, first)
+    return f"{option(name, first)} (or {rest})" if "." in name else f"{option(name, first)} or {rest}"
 
 
 def command(call: str, *arguments: object, **options: object) -> str:

@@ -64,7 +64,7 @@ class Categorical(Relaxed):
 
     def build(self, params, out, step, train) -> OneHotCategorical:
         del params
-        return OneHotCategorical(out.reshape(len(out), -1, self.categories), *self.at(step, train))
+        return OneHotCategorical(out.reshape(out.shape[0], -1, self.categories), *self.at(step, train))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Planar(Posterior):
         # Solved for D: outputs = 2 D + L (2 D + 1).
         dim = (out.shape[-1] - self.layers) // (2 + 2 * self.layers)
         base, rest = base_and_rest(out, dim)
-        each = rest.reshape(len(out), self.layers, 2 * dim + 1)
+        each = rest.reshape(out.shape[0], self.layers, 2 * dim + 1)
         layers = flows.planar(each[..., :dim], each[..., dim : 2 * dim], each[..., -1])
         return flows.Flow(base, Partial(flows.planar_forward, layers), Partial(flows.planar_inverse, layers))
 
@@ -63,7 +63,7 @@ class Radial(Posterior):
         del params, step, train
         dim = (out.shape[-1] - 2 * self.layers) // (2 + self.layers)
         base, rest = base_and_rest(out, dim)
-        each = rest.reshape(len(out), self.layers, dim + 2)
+        each = rest.reshape(out.shape[0], self.layers, dim + 2)
         layers = flows.radial(each[..., :dim], each[..., -2], each[..., -1])
         return flows.Flow(base, Partial(flows.radial_forward, layers), Partial(flows.radial_inverse, layers))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vae_jax import data
 from vae_jax.data import DataConfig, Source
 from vae_jax.data.source import SPLITS
-from vae_jax.errors import InputError, choice, command, option
+from vae_jax.errors import InputError, choice, either, option
 from vae_jax.evaluation import measures, needs
 from vae_jax.evaluation.needs import has_bound
 from vae_jax.model import Model
@@ -38,9 +38,10 @@ def check(config: Config, source: Source, model: Model, load: Load = data.load) 
     """
     e = config.evaluation
     if e.k and not has_bound(model):
+        none = either("--evaluation.k without numbers", '**{"evaluation.k": ()}')
         raise InputError(
             f"evaluation.k: {' '.join(map(str, e.k))} samples of a bound on log p(x), but this model does not "
-            f"have one (a point code, or a loss that is not a likelihood); leave {option('evaluation.k')} empty"
+            f"have one (a point code, or a loss that is not a likelihood); write {none}"
         )
     if e.split not in source.info.sizes:
         raise _no_split(config, source)
@@ -85,9 +86,9 @@ def _lacking(name: str, source: Source, model: Model) -> str:
     if re.fullmatch(r"iwae|iw_\d+", name) and (reason := needs.lacking(name, ("bound",), model)):
         return reason
     if name == "udr":
-        return f"udr: compares several runs, which {option('others')} of {command('evaluate_run')} names; leave it out"
+        others = either("`vae-jax eval RUN --others RUN ...`", "`vj.evaluate_run(run, others=[...])`")
+        return f"udr: compares several runs, which {others} names; leave it out"
     if name == "anomaly":
-        return (
-            f"anomaly: needs other images, which {option('outliers')} of {command('evaluate_run')} names; leave it out"
-        )
+        outliers = either("`vae-jax eval RUN --outliers DATA`", 'settings={"outliers": DATA} of `vj.evaluate_run`')
+        return f"anomaly: needs other images, which {outliers} names; leave it out"
     return ""

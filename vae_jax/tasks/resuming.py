@@ -247,7 +247,7 @@ def initial(run: Run, origin: Run, found: TrainState) -> TrainState:
     for name in dict.fromkeys([*mine, *theirs]):
         if theirs.get(name) != mine.get(name):
             raise InputError(
-                f"{option('init_from')}: {origin.path}: {name} is {theirs.get(name, 'not there')}, this model wants "
+                f"{option('init_from', origin.path)}: {name} is {theirs.get(name, 'not there')}, this model wants "
                 f"{mine.get(name, 'none')}; give the model options of that run, or take all of them{every}"
             )
     state = run.init()

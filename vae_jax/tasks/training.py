@@ -15,7 +15,7 @@ import numpy as np
 from vae_jax import data, prng, train
 from vae_jax.data import Source, npz
 from vae_jax.data.pipeline import make_batch_fn, make_transform
-from vae_jax.errors import InputError, option
+from vae_jax.errors import InputError, either, option
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
@@ -74,16 +74,17 @@ def prepare(config: Config) -> tuple[Source, DataSpec]:
     return source, spec_of(source)
 
 
-def load_fitting(config: Config, load: preflight.Load = data.load) -> Source:
+def load_fitting(config: Config, load: preflight.Load | None = None) -> Source:
     """Returns the training split of a config that `config.check` returned, as `prepare` does.
 
     Args:
       config: what will be trained.
-      load: reads a split, `data.load` or one that remembers.
+      load: reads a split, as `data.load` does, which None stands for.
 
     Raises:
       InputError: data, model and devices do not fit together.
     """
+    load = load or data.load
     source = load(config.data, "train")
     check_later(config, source, check_fit(config, source), load)
     mesh = train.make_mesh(config.mesh)
@@ -245,7 +246,7 @@ def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) 
         return npz.source(parts, options, split, str(options.source))
 
     def load(options: data.DataConfig, split: str) -> Source:
-        loaded[split] = data.load(options, split, None if arrays is None else in_memory)
+        loaded[split] = data.load(options, split) if arrays is None else data.load(options, split, in_memory)
         return loaded[split]
 
     return load
@@ -299,7 +300,8 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         writer.close()
     if first == c.steps:
         # Stopped after its last step: what comes after it may be missing.
-        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; larger {option('steps')} make more")
+        more = either("--steps N", "steps=N")
+        say(f"{run.path}: nothing to train, it has made its {c.steps:,} steps; {more} makes more")
         _figures(run, state, first)
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
