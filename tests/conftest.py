@@ -62,6 +62,15 @@ def _random_numbers_of_its_own(request):
         rng.bit_generator.state = np.random.default_rng(0).bit_generator.state
 
 
+@pytest.fixture
+def command_line():
+    """Makes messages speak to somebody at the command line, in tests that call what commands call."""
+    from vae_jax.errors import on_command_line
+
+    with on_command_line():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _no_command_outlives_its_test():
     """Ends what a failed test left running: a long command would take the processor from all tests after it."""

@@ -53,7 +53,7 @@ def digits(tmp_path, monkeypatch):
         (["--model.network"], "needs a name"),
         (
             ["--model.objective.beta", "6"],
-            "the chosen objective has no beta; use --model.objective beta --model.objective.beta 6 (also in",
+            "the chosen objective does not have beta; use --model.objective beta --model.objective.beta 6 (also in",
         ),
         (["--data.batch-size", "-4"], "data.batch_size: -4 is out of range"),
         (["--model.latent-dim", "0"], "model.latent_dim: 0 is out of range"),

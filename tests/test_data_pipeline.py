@@ -11,6 +11,8 @@ from vae_jax import data
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 DIGITS = DataConfig("digits", batch_size=100, binarize="dynamic")
 
 

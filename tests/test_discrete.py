@@ -27,6 +27,8 @@ from vae_jax.priors import BernoulliPrior, JointPrior, Links, UniformCategorical
 from vae_jax.runs.config import Config, check
 from vae_jax.train.metrics import to_host
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 LOGITS = np.asarray([0.5, -1.0, 2.0, 0.0])
 PI = np.exp(LOGITS) / np.exp(LOGITS).sum()
 N = 20_000

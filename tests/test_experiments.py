@@ -11,7 +11,7 @@ import pytest
 
 from vae_jax.cli import main
 from vae_jax.runs import experiments as index
-from vae_jax.runs.config import from_dict, to_dict
+from vae_jax.runs.config_json import from_dict, to_dict
 from vae_jax.tasks import training
 
 ROOT = Path(__file__).resolve().parent.parent

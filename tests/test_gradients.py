@@ -37,6 +37,8 @@ from vae_jax.posteriors import Binary, Categorical, JointPosterior
 from vae_jax.priors import BernoulliPrior, JointPrior, Prior, UniformCategorical
 from vae_jax.runs.config import Config, check
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 SHAPE, B = (2, 2, 1), 2
 BATCH = {"x": jnp.asarray([[1, 0, 1, 1], [0, 0, 1, 0]], jnp.float32).reshape(B, *SHAPE)}
 

@@ -23,6 +23,8 @@ from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.runs.config import Config, check
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 SHAPE, STD = (2, 2, 1), 0.7
 W = np.asarray([[1.0, 0.5, -0.3, 0.2], [0.0, 0.6, 0.9, -0.5]])
 X = np.asarray([[0.4, -0.2, 0.9, 0.1], [1.2, 0.3, -0.7, 0.5]])

@@ -30,6 +30,8 @@ from vae_jax.objectives.factor import permuted
 from vae_jax.objectives.total_correlation import stratified_log_weights
 from vae_jax.runs import config as configs
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 N = 6
 
 

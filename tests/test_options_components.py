@@ -14,6 +14,8 @@ from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.spec import ArraySpec
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 COMPONENTS = list(dict.fromkeys((option, name) for option, name, _ in FIELDS))
 
 

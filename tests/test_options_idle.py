@@ -22,6 +22,8 @@ from vae_jax.priors import PRIORS
 from vae_jax.runs import config as configs
 from vae_jax.runs import idle
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 DISCRETE = VAE(3, MLP((4,)), posterior=Categorical(), prior=PRIORS["categorical"](), gradient=LeaveOneOut())
 # The words that nothing reads -> the experiment that they are given for.
 CASES = {

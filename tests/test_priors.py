@@ -35,6 +35,8 @@ from vae_jax.runs.config import Config
 from vae_jax.train import MeshConfig
 from vae_jax.train.sharding import batch_sharding
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 KEY = jax.random.key(0)
 SHAPE, D = (4, 3, 1), 2
 # What the posteriors of these tests infer: mean and log variance are fixed linear maps of the pixels.

@@ -20,6 +20,7 @@ from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
+from vae_jax.runs.config_json import from_dict, to_json
 from vae_jax.runs.run import Run
 from vae_jax.runs.targets import judge, meets, target_text
 from vae_jax.tasks.measuring import evaluate_run
@@ -46,7 +47,7 @@ def test_target_in_words():
 
 def test_a_direction_survives_the_config_file():
     config = Config(expected={"elbo": (-1.0, 0.1, "here", "at least"), "rate": (2.0, 0.1, "there")})
-    again = configs.from_dict(json.loads(configs.to_json(config)))
+    again = from_dict(json.loads(to_json(config)))
     assert again.expected == config.expected
 
 

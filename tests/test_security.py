@@ -12,7 +12,8 @@ from vae_jax import data
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.runs import config_file as runfile
-from vae_jax.runs.config import Config, to_dict
+from vae_jax.runs.config import Config
+from vae_jax.runs.config_json import to_dict
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "SECURITY.md").read_text()
@@ -42,9 +43,9 @@ def test_it_holds_no_link_and_no_address():
 
 def test_what_is_trusted_is_said_both_ways():
     rows = re.findall(r"^\| ([^|]+) \| (yes|never) \|", TEXT, re.M)
-    assert [trusted for _, trusted in rows] == ["yes", "never", "never", "never"]
+    assert [trusted for _, trusted in rows] == ["yes", "never", "never", "yes", "never"]
     assert [name.split(":")[0].split(" (")[0] for name, _ in rows] == [
-        "experiment files", "data", "run folders", "weights and feature files",
+        "experiment files", "data", "run folders", "run folders with parts of their own", "weights and feature files",
     ]  # fmt: skip
 
 
@@ -64,7 +65,9 @@ def test_a_picture_is_opened_by_the_named_decoders_only(tmp_path, kind):
     assert data.load(config).info.shape == (8, 8, 1)
 
 
-def test_a_name_in_a_config_is_looked_up_and_never_imported(tmp_path, monkeypatch):
+def test_what_a_config_makes_a_process_import(tmp_path, monkeypatch):
+    """A name of a registry is never imported; `module:Class` can be forbidden, and is then not imported either."""
+    monkeypatch.setenv("VAE_JAX_RUN_CODE", "0")
     (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('ran').touch()\nclass Model: pass\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -77,8 +80,14 @@ def test_a_name_in_a_config_is_looked_up_and_never_imported(tmp_path, monkeypatc
             bad = json.loads(json.dumps(good))
             (bad["model"] if part is None else bad["model"][part])["kind"] = name
             file.write_text(json.dumps(bad))
-            with pytest.raises(InputError, match=re.escape(f"{name!r}")):
+            said = "evil:Model: is not executed because VAE_JAX_RUN_CODE is 0" if ":" in name else f"{name!r}"
+            with pytest.raises(InputError, match=re.escape(said)):
                 runfile.read(file)
+    data = json.loads(json.dumps(good))
+    data["data"]["name"] = "evil:Model"
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=r"data\.name: evil:Model: is not executed because VAE_JAX_RUN_CODE is 0"):
+        runfile.read(file)
     assert not (tmp_path / "ran").exists()
     file.write_text(json.dumps(good))
     assert runfile.read(file).config == Config()

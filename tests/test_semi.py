@@ -22,6 +22,8 @@ from vae_jax.networks import MLP
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 SHAPE, B, D, K = (4, 3, 1), 6, 2, support.FACTS["classes"]
 NET = MLP((8,))
 KEY = jax.random.key(5)

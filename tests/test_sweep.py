@@ -459,7 +459,7 @@ def test_members_wear_only_targets_that_are_theirs(tmp_path, monkeypatch):
         (["--vary", "model.objective=elbo,betta"], "no such objective; did you mean 'beta'?"),
         (
             ["--vary", "model.objective.beta=1,4"],
-            "the chosen objective has no beta; use --model.objective beta --model.objective.beta 1",
+            "the chosen objective does not have beta; use --model.objective beta --model.objective.beta 1",
         ),
         (["--vary", "model.latent_dim=2,0"], "model.latent_dim: 0 is out of range"),
         (["--vary", "optimizer.lr=1e-3,fast"], "'fast' is not a number"),

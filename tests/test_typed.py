@@ -19,6 +19,7 @@ from vae_jax.networks import MLP
 from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as index
 from vae_jax.runs.config import Config
+from vae_jax.runs.config_json import to_dict
 from vae_jax.runs.run import Run
 from vae_jax.schedules import Linear
 
@@ -115,7 +116,7 @@ def test_numpy_numbers_paths_and_lists_become_plain(option, given, plain):
     found = configs.get(checked, option)
     assert found == plain
     assert type(found) is type(plain)
-    json.dumps(configs.to_dict(checked))
+    json.dumps(to_dict(checked))
 
 
 @pytest.mark.parametrize("name", index.all_experiments())

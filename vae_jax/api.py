@@ -18,17 +18,19 @@ RUN is an open run (`load`), a `Run`, or the path of a run folder.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vae_jax import data as data_lib
 from vae_jax.data import memory
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError
+from vae_jax.options import registry
 from vae_jax.options.typed import conform, items
 from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as experiments_index
-from vae_jax.runs import idle
+from vae_jax.runs import hints, idle, kinds
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
 from vae_jax.tasks import training
@@ -101,15 +103,18 @@ def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
             "sweep reads them from a file: numpy.savez('data.npz', images=images), then data='data.npz'"
         )
     if isinstance(names.get("data"), str | Path):  # first, as on the command line: data options come on top
-        config = configs.put(config, "data", data_lib.choose(config.data, str(names.pop("data"))))
+        given = registry.internal(str(names.pop("data")), functools.partial(kinds.code_of, written))
+        config = configs.put(config, "data", data_lib.choose(config.data, given))
     for option in sorted((n for n in names if n in configs.REGISTRIES), key=lambda n: n.count(".")):
         if isinstance(names[option], str):
             config = configs.choose(config, option, names.pop(option))
     for option, value in names.items():
         known = configs.flatten(config)
         if option not in known and option not in configs.REGISTRIES:
-            raise InputError(f"{option}: no such option; {nearest(option, known)}")
+            every = [*known, *kinds.components(config)]
+            raise InputError(f"{option}: {hints.unknown_option(option, value, every, config)}")
         config = configs.put(config, option, value)
+    config = kinds.with_code(config, kinds.code_of(written))
     return configs.check(configs.keep_targets(config, written))
 
 

@@ -10,7 +10,7 @@ import contextlib
 import difflib
 import os
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 
 _MOST_LISTED = 16  # names in one message
@@ -55,6 +55,13 @@ def option(name: str, *values: object, flag: str | None = None) -> str:
         return name
     value = _literal(values[0] if len(values) == 1 else values)
     return f'**{{"{name}": {value}}}' if "." in name else f"{name}={value}"
+
+
+def options(values: Mapping[str, object]) -> str:
+    """Returns several options as the reader types them: `--model mlp --steps 7`, `**{"model": "mlp", "steps": 7}`."""
+    if _on_command_line.get():
+        return " ".join(option(name, value) for name, value in values.items())
+    return f"**{{{', '.join(f'{_literal(name)}: {_literal(value)}' for name, value in values.items())}}}"
 
 
 def choice(name: str, values: Iterable[object]) -> str:

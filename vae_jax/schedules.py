@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
+from vae_jax.options.ranges import AtLeast, Between, NotNegative
+
 
 @dataclass(frozen=True)
-class Constant:
+class Schedule:
+    """Base of the schedule configs."""
+
+    def __call__(self, step: jax.Array) -> jax.Array:
+        """Returns the factor float32 at a step int32."""
+        raise TypeError(f"{type(self).__name__} must define __call__")
+
+
+@dataclass(frozen=True)
+class Constant(Schedule):
     """Always 1."""
 
     def __call__(self, step: jax.Array) -> jax.Array:
@@ -18,12 +30,12 @@ class Constant:
 
 
 @dataclass(frozen=True)
-class Linear:
+class Linear(Schedule):
     """From `start` to 1 in `steps` steps, then 1 (KL warm-up, arXiv:1511.06349)."""
 
-    steps: int = 10_000
+    steps: Annotated[int, AtLeast(1)] = 10_000
     """Length of the warm-up, in steps."""
-    start: float = 0.0
+    start: Annotated[float, NotNegative()] = 0.0
     """Factor at step 0. A start above 1 anneals downwards."""
 
     def __call__(self, step: jax.Array) -> jax.Array:
@@ -32,14 +44,14 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Cyclical:
+class Cyclical(Schedule):
     """`cycles` ramps from 0 to 1 over `steps` steps, each rising for `ratio` of its period (arXiv:1903.10145)."""
 
-    steps: int = 40_000
+    steps: Annotated[int, AtLeast(1)] = 40_000
     """Length of all cycles together, in steps; afterwards the factor stays 1."""
-    cycles: int = 4
+    cycles: Annotated[int, AtLeast(1)] = 4
     """Number of cycles (M)."""
-    ratio: float = 0.5
+    ratio: Annotated[float, Between(0, 1, "(]")] = 0.5
     """Share of a cycle in which the factor rises (R)."""
 
     def __call__(self, step: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import io
 import re
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vae_jax.cli import advice
 from vae_jax.errors import InputError, nearest
+from vae_jax.options import registry
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -61,14 +63,14 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
     """
     from vae_jax import data
     from vae_jax.runs import config as configs
+    from vae_jax.runs.kinds import code_of, with_code
 
     words, given = _take_data(list(argv))
     if given is not None:  # before the other options of the data, which are set on top of it
+        given = registry.internal(given, functools.partial(code_of, config))
         config = configs.put(config, "data", data.choose(config.data, given))
     words, chosen = _take_components(words, configs.REGISTRIES)
     for option in sorted(chosen, key=lambda o: o.count(".")):
-        if not _has(config, option):
-            raise InputError(f"--{option}: this model has no {option.rpartition('.')[2]}; leave the option out")
         config = configs.choose(config, option, chosen[option])
     if any(word in ("-h", "--help") for word in words):
         description = f"{description}\n\n{_DATA_HELP}\n\n{_component_help(config)}"
@@ -76,7 +78,8 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
         option, value, others = epochs
         config = configs.check(parse(configs.Config, others, prog, default=config))
         raise InputError(advice.epochs(option, value, config))
-    return configs.check(parse(configs.Config, words, prog, default=config, description=description))
+    parsed = parse(configs.Config, words, prog, default=config, description=description)
+    return configs.check(with_code(parsed, code_of(config)))
 
 
 _DATA_HELP = (
@@ -135,10 +138,10 @@ def _component_help(config: Config) -> str:
     from vae_jax.runs import config as configs
 
     lines = ["Components, chosen by name (their options below are those of the present choice):"]
-    for option, registry in configs.REGISTRIES.items():
+    for option, known in configs.REGISTRIES.items():
         if _has(config, option):
             present = configs.kind(option, configs.get(config, option))
-            lines.append(f"--{option} {{{','.join(registry)}}} (default: {present})")
+            lines.append(f"--{option} {{{','.join(known)}}} (default: {present})")
     return "\n\n".join(lines)
 
 
@@ -156,6 +159,8 @@ def option_names(target: Any, prefix: str = "") -> list[str]:
 
 
 def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
+    from vae_jax.runs import hints
+
     known = option_names(target)
     for i, word in enumerate(argv):
         option, equals, value = word.partition("=")
@@ -164,7 +169,9 @@ def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
             continue
         if not equals and i + 1 < len(argv) and not argv[i + 1].startswith("--"):
             value = argv[i + 1]
-        raise InputError(f"{option}: {advice.unknown_option(name, value, known, target)} (all: {prog} --help)")
+        plain = [k.replace("-", "_") for k in known]
+        words = hints.unknown_option(name.replace("-", "_"), value, plain, target)
+        raise InputError(f"{option}: {words} (all: {prog} --help)")
 
 
 def _one_line(text: str) -> str:

@@ -1,12 +1,13 @@
 """Data sets, split protocols and batches: `load(config, split) -> Source`, then `make_batch_fn` or `eval_batches`.
 
-`DATASETS` names what there is. Importing this package loads neither TensorFlow nor any reader library.
+`DATASETS` names what there is: a data set is one file and one row of it, or a `DataSet` outside of this package.
+Importing this package loads neither TensorFlow nor any reader library.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from vae_jax.data import catalog, classes, digits, folder, labels, limit, mnist, npz, pick, prepared, sprites
@@ -14,17 +15,21 @@ from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
 from vae_jax.data.catalog import Report
 from vae_jax.data.config import DataConfig
+from vae_jax.data.own import DataSet, Entry, entry_of
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
-from vae_jax.data.source import SPLITS, Batch, Info, Source, no_validation
+from vae_jax.data.source import SPLITS, Batch, Info, Source, from_arrays, no_validation
 from vae_jax.data.stream import GrainStream
 from vae_jax.errors import InputError, nearest, option, quoted, shown
 from vae_jax.files.bounded import DEFAULT_BYTES
+from vae_jax.options import registry
+from vae_jax.options.registry import Kind
 
 __all__ = [
     "DATASETS",
     "SPLITS",
     "Batch",
     "DataConfig",
+    "DataSet",
     "Entry",
     "GrainStream",
     "Info",
@@ -33,7 +38,9 @@ __all__ = [
     "choose",
     "classes",
     "describe",
+    "entry",
     "eval_batches",
+    "from_arrays",
     "limit",
     "load",
     "make_batch_fn",
@@ -43,29 +50,6 @@ __all__ = [
     "train_indices",
     "transform",
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """One row of the registry.
-
-    Attributes:
-      summary: one line for `vae-jax data list`.
-      reference: where the data set comes from.
-      protocols: one sentence a protocol, by name.
-      load: `(config, split) -> Source`.
-      validated: protocols with a validation split; None where it depends on the user's files.
-      resizable: whether `image_size` means something.
-      made: why there is no `source` to read ("computed"), or "".
-    """
-
-    summary: str
-    reference: str
-    protocols: Mapping[str, str]
-    load: Callable[[DataConfig, str], Source]
-    validated: tuple[str, ...] | None = None
-    resizable: bool = False
-    made: str = ""
 
 
 def _prepared_or(load_raw: Callable[[DataConfig, str], Source]) -> Callable[[DataConfig, str], Source]:
@@ -139,25 +123,25 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         training split.
     """
     config_lib.check(config)
-    entry = _entry(config.name)
-    if config.protocol not in entry.protocols:
+    row = entry(config.name)
+    if config.protocol not in row.protocols:
         raise InputError(
-            f"data.protocol: {config.name!r} has no protocol {config.protocol!r}; "
-            f"{nearest(config.protocol, entry.protocols)}"
+            f"data.protocol: {config.shown!r} has no protocol {config.protocol!r}; "
+            f"{nearest(config.protocol, row.protocols)}"
         )
     if split not in SPLITS:
         raise InputError(f"data split: unknown split {split!r}; {nearest(split, SPLITS)}")
-    if split == "validation" and entry.validated is not None and config.protocol not in entry.validated:
-        raise no_validation(config.name, config.protocol, entry.validated)
-    if config.image_size is not None and not entry.resizable:
-        raise InputError(f"data.image_size: the images of {config.name!r} have a fixed size; leave it unset")
-    _check_source(config, entry)
-    source = labels.attach(limit.limited((read or entry.load)(config, split), config.limit), config)
+    if split == "validation" and row.validated is not None and config.protocol not in row.validated:
+        raise no_validation(config.shown, config.protocol, row.validated)
+    if config.image_size is not None and not row.resizable:
+        raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
+    _check_source(config, row)
+    source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     training = source.info.sizes["train"]
     if config.batch_size > training:
         raise InputError(
             f"data.batch_size: {config.batch_size} is larger than the {training} training examples of "
-            f"{config.name!r}; use {option('data.batch_size', training)}{' or less' if training > 1 else ''}"
+            f"{config.shown!r}; use {option('data.batch_size', training)}{' or less' if training > 1 else ''}"
         )
     if split == "train" and config.workers and source.pipeline == "device":
         reads = option("data.pipeline", "grain")
@@ -175,7 +159,11 @@ def choose(config: DataConfig, given: str) -> DataConfig:
     Raises:
       InputError: nothing that is read; the line says what is.
     """
-    name, source = pick.pick(given, DATASETS)
+    if ":" in given and not Path(given).expanduser().exists():
+        entry(given)
+        name, source = given, None
+    else:
+        name, source = pick.pick(given, DATASETS)
     if source is not None and DATASETS[name].made:
         raise InputError(
             f"{option('data')} {given}: {name!r} is {DATASETS[name].made} and read from no folder; use "
@@ -186,9 +174,9 @@ def choose(config: DataConfig, given: str) -> DataConfig:
     return dataclasses.replace(config, name=name, source=source, protocol="standard", image_size=None)
 
 
-def _check_source(config: DataConfig, entry: Entry) -> None:
+def _check_source(config: DataConfig, row: Entry) -> None:
     """Raises for a `source` that this data set does not read: training on other data would go unnoticed."""
-    if config.source is None:
+    if config.source is None or row.cls is not None:
         return
     folder = Path(config.source).expanduser()
     # A folder of images may also hold other files; whoever says image_folder means the images. To search it for each
@@ -202,10 +190,10 @@ def _check_source(config: DataConfig, entry: Entry) -> None:
     typed = quoted(config.source)
     # Computed and embedded images are read from no folder, not even from a prepared one: their name selects them.
     fix = f"use {option('data', reader if reader and DATASETS[reader].made else config.source)}"
-    if entry.made:
+    if row.made:
         fix = "leave it out" if reader in (None, config.name) else fix
         raise InputError(
-            f"data.source: {typed} is not read, because the images of {config.name!r} are {entry.made}; {fix}"
+            f"data.source: {typed} is not read, because the images of {config.name!r} are {row.made}; {fix}"
         )
     if reader not in (None, config.name):
         raise InputError(f"data.source: {typed} is {reader!r} data, which {config.name!r} does not read; {fix}")
@@ -234,12 +222,14 @@ def prepare(
     max_bytes: int = DEFAULT_BYTES,
 ) -> Report:
     """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`."""
-    entry = _entry(name)
-    if from_dir is not None and entry.made:
+    row = entry(name)
+    if row.cls is not None:
         raise InputError(
-            f"data prepare: {name!r} is {entry.made}, so --from {shown(from_dir)} is not read; leave it out"
+            f"data prepare: {name} is loaded by its own class, which nothing prepares; train with --data.name {name}"
         )
-    if image_size is not None and not entry.resizable:
+    if from_dir is not None and row.made:
+        raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")
+    if image_size is not None and not row.resizable:
         raise InputError(f"data prepare: the images of {name!r} have a fixed size; leave out --image-size")
     report = catalog.prepare(name, from_dir, data_dir, image_size, max_bytes)
     if name != "image_folder" or from_dir is None:
@@ -247,7 +237,17 @@ def prepare(
     return dataclasses.replace(report, notes=tuple(folder.unread(Path(from_dir).expanduser())))
 
 
-def _entry(name: str) -> Entry:
-    if name not in DATASETS:
+def entry(name: str) -> Entry:
+    """Returns the row of a data set: of the registry, or of a class that `package.module:Class` names.
+
+    Raises:
+      InputError: there is none of this name, or it is not a data set.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    if ":" not in name:
         raise InputError(f"data.name: unknown data set {name!r}; {nearest(name, DATASETS)}")
-    return DATASETS[name]
+    return entry_of(_KIND.find(name, "data.name"), registry.external(name))
+
+
+_KIND = Kind("data set", DATASETS, "vae_jax.data.DataSet", methods=("load",), options=False)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from vae_jax.errors import InputError
 from vae_jax.files.bounded import DEFAULT_BYTES
+from vae_jax.options.ranges import AtLeast
+from vae_jax.options.registry import external
 
 
 @dataclass(frozen=True)
@@ -14,10 +16,11 @@ class DataConfig:
     """Which data, which split protocol, and what is done to a pixel before the model sees it."""
 
     name: str = "sprites"
-    """Data set: sprites, digits (embedded), mnist, fashion_mnist, npz, image_folder; see `vae-jax data list`."""
+    """Data set: sprites, digits (embedded), mnist, fashion_mnist, npz, image_folder (see `vae-jax data list`), or a
+    class of your own, package.module:Class."""
     source: str | None = None
     """Folder or file with the data of `name`; `--data PATH` sets both by what the path is."""
-    batch_size: int = 64
+    batch_size: Annotated[int, AtLeast(1)] = 64
     """Examples a training step, over all devices."""
     protocol: str = "standard"
     """Named train/validation/test split of the data set; see `vae-jax data list`."""
@@ -39,6 +42,11 @@ class DataConfig:
     """Reader processes of the grain pipeline; 0 reads with threads of this process."""
     max_bytes: int = DEFAULT_BYTES
     """Most bytes that one file or prepared split may take in memory; a file that claims more is refused."""
+
+    @property
+    def shown(self) -> str:
+        """The name as messages and results have it: `experiment:Class` for a class of an experiment file."""
+        return external(self.name)
 
 
 def check(config: DataConfig) -> None:

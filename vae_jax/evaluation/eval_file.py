@@ -164,7 +164,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     return {
         "experiment": experiment,
         "step": step,
-        "data": config.data.name,
+        "data": config.data.shown,
         "split": top["split"],
         "protocol": protocol,
         "metrics": metrics,

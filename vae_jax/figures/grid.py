@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from vae_jax.errors import InputError, either
 from vae_jax.files.atomic import replacing
 
 DPI = 100
@@ -42,6 +43,9 @@ def mosaic(images: np.ndarray, *, group: int = 1, tile: int = TILE) -> np.ndarra
       group: rows that stand together; a wider gap follows each group.
       tile: the size in pixels that small images are enlarged to, by the nearest whole factor, pixels kept sharp.
     """
+    if np.ndim(images) != 5:
+        fix = either("end --out with .npz", "use their arrays")
+        raise InputError(f"figure: examples of shape {list(np.shape(images)[2:])} are not images; {fix}")
     tiles = pixels(images)
     rows, columns, height, width, _ = tiles.shape
     factor = enlargement(height, width, tile)

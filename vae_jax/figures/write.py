@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import jax
@@ -18,6 +19,8 @@ from vae_jax.figures.latents import kl_chart, traversal_grid
 from vae_jax.model import Batch, Model
 from vae_jax.train.state import TrainState
 
+logger = logging.getLogger(__name__)
+
 
 def write_all(
     run_path: Path,
@@ -31,6 +34,8 @@ def write_all(
     """Writes RUN/figures/*.png: samples, reconstructions, traversals, loss_curves, kl_per_dim, and manifold (D = 2).
 
     A model that labels can be asked of also has class_grid. What is shown of given images has their own features.
+
+    Of data that are not images only loss_curves is written, and the log says why.
 
     What the model has not is left out: an autoencoder has no samples and no KL. Numbers that are not finite are shown
     as such (magenta pixels, missing bars) and stop nothing.
@@ -49,6 +54,10 @@ def write_all(
     """
     folder = run_path / "figures"
     folder.mkdir(exist_ok=True)
+    if model.about.spec.x.kind != "image":
+        # The numbers of vectors, sequences and tokens are no colors: only what does not show examples is drawn.
+        logger.info("figures: only loss_curves, because the data are of kind %s, not images", model.about.spec.x.kind)
+        return [save(curves({title: read_metrics(run_path)}, title=title), folder / "loss_curves.png")]
     codes = encode_all(model, state, [batch])
     result = evaluate(model, state, [batch], key=jax.random.key(0))
     head = f"{title}: " if title else ""

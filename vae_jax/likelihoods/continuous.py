@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from jax.scipy.special import betaln, gammaln
 from vae_jax import prng
 from vae_jax.likelihoods.decoded import WIDEST, sum_pixels
 from vae_jax.likelihoods.pixels import PixelLikelihood, soft_floor
+from vae_jax.options.ranges import Above, Positive
 
 # log(sinh a / a) = sum_n LOG_SINHC[n] a^(2n + 2), from the Bernoulli numbers; the last term is 2e-7 at a = 1.
 LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250)
@@ -197,7 +198,7 @@ class ContinuousBernoulli(PixelLikelihood):
 class LocationScale(PixelLikelihood):
     """Base of the densities with a location for each pixel and one scale for all."""
 
-    init_scale: float = 0.2
+    init_scale: Annotated[float, Positive()] = 0.2
     """Scale of a pixel at the start, in units of the data (which lie in [0, 1])."""
     learned: bool = True
     """Train the log of the scale by gradient; False keeps it."""
@@ -227,7 +228,7 @@ class Laplace(LocationScale):
 class StudentT(LocationScale):
     """Student-t pixels: squared error near, its logarithm far, robust to outliers (Takahashi et al. 2018)."""
 
-    df: float = 4.0
+    df: Annotated[float, Above(1)] = 4.0
     """Degrees of freedom: the smaller, the heavier the tails; above 1, where the mean exists."""
 
     def build(self, out, params, state) -> StudentTPixels:
@@ -250,7 +251,7 @@ class BetaDensity(PixelLikelihood):
 
     closed: ClassVar[bool] = False
 
-    min_shape: float = 0.1
+    min_shape: Annotated[float, Positive()] = 0.1
     """Floor of both shapes a and b; below 1 the density may rise without bound towards black or white."""
 
     @property

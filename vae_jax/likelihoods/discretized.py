@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from vae_jax import prng
 from vae_jax.likelihoods.continuous import log_sinhc
 from vae_jax.likelihoods.decoded import WIDEST, sum_pixels
 from vae_jax.likelihoods.pixels import PixelLikelihood, soft_floor
+from vae_jax.options.ranges import AtLeast, Positive
 
 LEVELS = 256
 HALF = 1.0 / 255.0  # half of a cell, in t
@@ -221,7 +222,7 @@ class Logistic256(GreyLevels):
 
     pixelwise: bool = False
     """The decoder gives the log scale of every pixel; False trains one for all."""
-    init_scale: float = 0.2
+    init_scale: Annotated[float, Positive()] = 0.2
     """Scale at the start where there is one for all, in units of black = -1 to white = 1."""
     min_log_scale: float = -7.0
     """Soft floor of the log scale: below it one level has all the mass already."""
@@ -242,7 +243,7 @@ class Logistic256(GreyLevels):
 class LogisticMixture(GreyLevels):
     """Mixture of discretised logistics, green linear in red and blue in both as in PixelCNN++ (arXiv:1701.05517)."""
 
-    components: int = 5
+    components: Annotated[int, AtLeast(1)] = 5
     """Logistics in the mixture of a pixel."""
     coupled: bool = True
     """One component for all channels of a pixel, each linear in those before; False: every channel by itself."""

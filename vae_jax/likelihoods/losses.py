@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.likelihoods.pixels import PixelLikelihood
+from vae_jax.options.ranges import Positive
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the five scales (Wang et al. 2003, sec. 4)
 WINDOW, SIGMA = 11, 1.5  # Gaussian window of SSIM (Wang et al. 2004)
@@ -120,7 +121,7 @@ class MsSsim(PixelLikelihood):
 
     normalized: ClassVar[bool] = False
 
-    weight: float = 1.0
+    weight: Annotated[float, Positive()] = 1.0
     """Weight of 1 - MS-SSIM a sub-pixel, so that its sum weighs like that of other pixel losses."""
 
     @property

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax import collectives
 from vae_jax.likelihoods.decoded import BernoulliPixels, GaussianPixels
+from vae_jax.options.ranges import Positive, Share
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Bernoulli(PixelLikelihood):
 class Gaussian(PixelLikelihood):
     """Gaussian pixels of one fixed standard deviation."""
 
-    std: float = 1.0
+    std: Annotated[float, Positive()] = 1.0
     """Standard deviation of a pixel, in units of the data (which lie in [0, 1])."""
 
     def build(self, out, params, state) -> GaussianPixels:
@@ -125,7 +126,7 @@ class Gaussian(PixelLikelihood):
 class GaussianLearned(PixelLikelihood):
     """Gaussian pixels; one log standard deviation for all pixels, trained by gradient (arXiv:2006.13202, sec. 3)."""
 
-    init_std: float = 1.0
+    init_std: Annotated[float, Positive()] = 1.0
     """Standard deviation at the start."""
     min_log_std: float = -6.0
     """Soft floor of the log standard deviation, so that a perfect pixel cannot blow the density up."""
@@ -165,7 +166,7 @@ class GaussianOptimal(PixelLikelihood):
     of sigma*^2 is used.
     """
 
-    decay: float = 0.99
+    decay: Annotated[float, Share()] = 0.99
     """Decay of the running mean of sigma*^2, per step."""
     min_log_std: float = -6.0
     """Floor of the log standard deviation. Hard, as no gradient passes it: above it sigma* is exactly optimal."""

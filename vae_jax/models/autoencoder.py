@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import flax.linen as nn
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from vae_jax import likelihoods, networks, prng
 from vae_jax.model import About, Aux, Batch, Context, Encoding, Metrics, Model, Params, State
+from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
 from vae_jax.spec import DataSpec
 
@@ -20,7 +21,7 @@ from vae_jax.spec import DataSpec
 class Autoencoder:
     """Autoencoder; with `corruption`, the denoising autoencoder (Vincent et al. 2008)."""
 
-    latent_dim: int = 20
+    latent_dim: Annotated[int, AtLeast(1)] = 20
     """Number of code dimensions."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Encoder and decoder; `linear` gives the linear autoencoder, whose optimum is PCA."""
@@ -28,7 +29,7 @@ class Autoencoder:
     """The reconstruction loss is -log p(x|z) of this: Gaussian is squared error, Bernoulli is cross entropy."""
     corruption: Literal["none", "gaussian", "mask"] = "none"
     """Noise put on the encoder's input in training; the target stays clean."""
-    corruption_level: float = 0.25
+    corruption_level: Annotated[float, NotNegative()] = 0.25
     """Standard deviation of the Gaussian noise, or the share of pixels masked to 0."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters and the loss stay float32."""

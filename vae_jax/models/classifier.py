@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from vae_jax.models.semi import M2
+from vae_jax.options.ranges import NotNegative
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,7 @@ class Classifier(M2):
     share no parameter with it, learn the labelled images and show what a class looks like.
     """
 
-    alpha: float = 1.0
+    alpha: Annotated[float, NotNegative()] = 1.0
     """Weight of the classification loss. It is alone in moving the classifier, so it says little under Adam."""
 
     unlabelled: ClassVar[bool] = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -37,6 +37,7 @@ from vae_jax.model import (
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound
 from vae_jax.models.several import check_several, decoded, encoded
+from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
 from vae_jax.spec import DataSpec
 
@@ -45,7 +46,7 @@ from vae_jax.spec import DataSpec
 class Multimodal:
     """Image and label of one code; inferred from either or both: MVAE or MMVAE (arXiv:1802.05335, arXiv:1911.03393)."""
 
-    latent_dim: int = 20
+    latent_dim: Annotated[int, AtLeast(1)] = 20
     """Number of latent dimensions."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Encoder and decoder of the image."""
@@ -55,13 +56,13 @@ class Multimodal:
     """q(z|x, y): product of experts with the prior (MVAE), or their even mixture (MMVAE)."""
     bound: Literal["elbo", "iwae"] = "elbo"
     """What is maximized; iwae takes the log-mean of the `samples` of each expert."""
-    samples: int = 1
+    samples: Annotated[int, AtLeast(1)] = 1
     """Samples of each expert per example."""
-    label_weight: float = 10.0
+    label_weight: Annotated[float, NotNegative()] = 10.0
     """Weight of log p(y|z) in the loss: one label is little beside many pixels."""
-    beta: float = 1.0
+    beta: Annotated[float, NotNegative()] = 1.0
     """Weight of the rate; 1 is the bound."""
-    width: int = 64
+    width: Annotated[int, AtLeast(1)] = 64
     """Hidden units of the label's encoder and decoder."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters, likelihoods and KL stay float32."""

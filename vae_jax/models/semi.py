@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -39,6 +39,7 @@ from vae_jax.model import (
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound, repeat
 from vae_jax.models.several import check_several, decoded, encoded
+from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
 from vae_jax.spec import DataSpec
 
@@ -47,19 +48,19 @@ from vae_jax.spec import DataSpec
 class M2:
     """Semi-supervised M2: q(y|x), q(z|x, y) and p(x|y, z), the unknown class summed out exactly (arXiv:1406.5298)."""
 
-    latent_dim: int = 2
+    latent_dim: Annotated[int, AtLeast(1)] = 2
     """Number of latent dimensions besides the class; with many the code holds the class too, and y means less."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Classifier, encoder and decoder."""
     likelihood: likelihoods.PixelLikelihood = field(default_factory=likelihoods.Bernoulli)
     """Distribution of pixels given class and code."""
-    alpha: float = 3.0
+    alpha: Annotated[float, NotNegative()] = 3.0
     """Weight of the classification loss -log q(y|x); a large one makes q(y|x) sure before p(x|y, z) can object."""
-    labelled_weight: float = 1.0
+    labelled_weight: Annotated[float, NotNegative()] = 1.0
     """Weight of the labelled bound; one labelled example comes with each unlabelled one."""
-    beta: float = 1.0
+    beta: Annotated[float, NotNegative()] = 1.0
     """Weight of the rate; 1 is the bound on log p(x)."""
-    width: int = 128
+    width: Annotated[int, AtLeast(1)] = 128
     """Features of an image that q(z|x, y) joins with the class."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters, likelihoods and KL stay float32."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax.errors import InputError
 from vae_jax.networks.base import ACTIVATIONS
 from vae_jax.networks.conv import Conv64
+from vae_jax.options.ranges import AtLeast, Each, Positive
 from vae_jax.spec import ArraySpec
 
 
@@ -45,9 +47,13 @@ class BroadcastDecoder(nn.Module):
 class Broadcast(Conv64):
     """Strided conv encoder with a spatial broadcast decoder, which favours codes of position (arXiv:1901.07017)."""
 
-    pixel_hidden: tuple[int, ...] = (64, 64, 64)
+    pixel_hidden: Annotated[tuple[int, ...], Each(AtLeast(1), "one or more sizes of 1 or more", some=True)] = (
+        64,
+        64,
+        64,
+    )
     """Widths of the decoder's 1x1 layers."""
-    aspect: float = 1.0
+    aspect: Annotated[float, Positive()] = 1.0
     """Range of the column coordinate over that of the row's; away from 1, x is learned before y (or after)."""
 
     def check(self, x: ArraySpec) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from vae_jax.errors import InputError
 from vae_jax.networks.base import ACTIVATIONS, Activation, Network
 from vae_jax.networks.convolution import Conv, ConvTranspose
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, Each
 from vae_jax.spec import ArraySpec
 
 Norm = Literal["none", "group"]
@@ -109,13 +110,18 @@ def stage_sizes(image_shape: tuple[int, ...], stages: int) -> list[tuple[int, in
 class Conv64(Network):
     """The 64x64 net of the disentanglement literature: stride-2 convs 32-32-64-64, fc256 (arXiv:1811.12359, tab. 1)."""
 
-    channels: tuple[int, ...] = (32, 32, 64, 64)
+    channels: Annotated[tuple[int, ...], Each(AtLeast(1), "a list of one or more sizes of 1 or more", some=True)] = (
+        32,
+        32,
+        64,
+        64,
+    )
     """Channels of the stride-2 stages; the decoder has them in reverse."""
-    kernels: tuple[int, ...] = (4, 4, 2, 2)
+    kernels: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (4, 4, 2, 2)
     """Kernel size of each encoder stage."""
-    up_kernel: int = 4
+    up_kernel: Annotated[int, AtLeast(1)] = 4
     """Kernel size of every decoder stage (one more, if even, where upsampling is nearest)."""
-    dense: tuple[int, ...] = (256,)
+    dense: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (256,)
     """Widths of the dense layers between the convolutions and the code."""
     activation: Activation = "relu"
     """Activation."""
@@ -151,11 +157,16 @@ class Conv64(Network):
 class DeepConv(Conv64):
     """Four wide stages 64-128-256-512 with group norm, for natural images and latents of 128 to 256."""
 
-    channels: tuple[int, ...] = (64, 128, 256, 512)
+    channels: Annotated[tuple[int, ...], Each(AtLeast(1), "a list of one or more sizes of 1 or more", some=True)] = (
+        64,
+        128,
+        256,
+        512,
+    )
     """Channels of the stride-2 stages; the decoder has them in reverse."""
-    kernels: tuple[int, ...] = (4, 4, 4, 4)
+    kernels: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (4, 4, 4, 4)
     """Kernel size of each encoder stage."""
-    dense: tuple[int, ...] = ()
+    dense: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = ()
     """Widths of the dense layers between the convolutions and the code."""
     activation: Activation = "leaky-relu"
     """Activation."""
@@ -167,13 +178,17 @@ class DeepConv(Conv64):
 class PooledConv(Network):
     """3x3 convolutions with 2x2 max pooling, 32-64-128, then dense 512."""
 
-    channels: tuple[int, ...] = (32, 64, 128)
+    channels: Annotated[tuple[int, ...], Each(AtLeast(1), "a list of one or more sizes of 1 or more", some=True)] = (
+        32,
+        64,
+        128,
+    )
     """Channels of the stages; the decoder has them in reverse."""
-    kernel: int = 3
+    kernel: Annotated[int, AtLeast(1)] = 3
     """Kernel size of the encoder's convolutions."""
-    up_kernel: int = 4
+    up_kernel: Annotated[int, AtLeast(1)] = 4
     """Kernel size of every decoder stage (one more, if even, where upsampling is nearest)."""
-    dense: tuple[int, ...] = (512,)
+    dense: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (512,)
     """Widths of the dense layers between the convolutions and the code."""
     activation: Activation = "relu"
     """Activation."""
@@ -205,11 +220,14 @@ class PooledConv(Network):
 class LeNet(PooledConv):
     """LeNet: 5x5 convolutions 6-16 with pooling, dense 120-84 (LeCun et al. 1998), mirrored."""
 
-    channels: tuple[int, ...] = (6, 16)
+    channels: Annotated[tuple[int, ...], Each(AtLeast(1), "a list of one or more sizes of 1 or more", some=True)] = (
+        6,
+        16,
+    )
     """Channels of the stages; the decoder has them in reverse."""
-    kernel: int = 5
+    kernel: Annotated[int, AtLeast(1)] = 5
     """Kernel size of the encoder's convolutions."""
-    up_kernel: int = 5
+    up_kernel: Annotated[int, AtLeast(1)] = 5
     """Kernel size of every decoder stage (one more, if even, where upsampling is nearest)."""
-    dense: tuple[int, ...] = (120, 84)
+    dense: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (120, 84)
     """Widths of the dense layers between the convolutions and the code."""

@@ -175,7 +175,7 @@ def _to_blocks(x, window):
     """x `[B, H, W, C]`, padded, to `[B, N, N', s s C]`."""
     (top, bottom), (left, right) = window.padding
     x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (top, bottom, 0), (left, right, 0), (0, 0, 0)])
-    batch, s, (n, m), channels = len(x), window.stride, _grid(window), x.shape[3]
+    batch, s, (n, m), channels = x.shape[0], window.stride, _grid(window), x.shape[3]
     x = x.reshape(batch, n, s, m, s, channels).transpose(0, 1, 3, 2, 4, 5)
     return x.reshape(batch, n, m, s * s * channels)
 

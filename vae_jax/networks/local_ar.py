@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from vae_jax.errors import InputError
 from vae_jax.networks.base import ACTIVATIONS, Activation, Network
 from vae_jax.networks.dropout import keep
 from vae_jax.networks.mlp import DenseStack
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, Each, NotNegative, Positive, Share
 from vae_jax.spec import ArraySpec
 
 
@@ -99,24 +100,24 @@ def _pick(table, at, axis=0):
 class LocalAR(Network):
     """MLP encoder; autoregressive decoder: a causal window, the code and the place, 1x1 layers (arXiv:1611.02731)."""
 
-    hidden: tuple[int, ...] = (256,)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (256,)
     """Widths of the encoder's hidden layers."""
     activation: Activation = "relu"
     """Activation between layers."""
-    kernel: int = 7
+    kernel: Annotated[int, AtLeast(1)] = 7
     """Side of the window, odd: a pixel sees (kernel^2 - 1) / 2 pixels before it. The decoder's reach."""
-    pixel_hidden: tuple[int, ...] = (32, 32)
+    pixel_hidden: Annotated[tuple[int, ...], Each(AtLeast(1), "one or more sizes of 1 or more", some=True)] = (32, 32)
     """Widths of the decoder's 1x1 layers."""
-    input_dropout: float = 0.0
+    input_dropout: Annotated[float, Share()] = 0.0
     """Share of the pixels hidden from the decoder in training, as in word dropout (arXiv:1511.06349)."""
     skip: bool = False
     """Skip-VAE: every decoder layer sees the code, not the first alone (arXiv:1807.04863)."""
 
-    code_hidden: int = 128
+    code_hidden: Annotated[int, AtLeast(1)] = 128
     """Width of the hidden layer through which the code paints its feature maps."""
-    code_maps: int = 4
+    code_maps: Annotated[int, NotNegative()] = 4
     """Feature maps that the code paints over the image; 0 leaves the code as a constant that every pixel sees."""
-    code_scale: float = 1.0
+    code_scale: Annotated[float, Positive()] = 1.0
     """Size of the code's weights at the start; well below 1 the decoder begins without the code, and may stay so."""
 
     autoregressive: ClassVar[bool] = True

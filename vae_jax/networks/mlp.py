@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from vae_jax.networks.base import ACTIVATIONS, Activation, Network
 from vae_jax.networks.dropout import dropout
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, Share
 
 
 class DenseStack(nn.Module):
@@ -43,13 +44,13 @@ class DenseStack(nn.Module):
 class MLP(Network):
     """Fully connected encoder and mirrored decoder (784-512-512-20 on MNIST with the defaults and latent 20)."""
 
-    hidden: tuple[int, ...] = (512, 512)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (512, 512)
     """Widths of the encoder's hidden layers; the decoder has them in reverse."""
     activation: Activation = "relu"
     """Activation between layers."""
-    decoder_hidden: tuple[int, ...] = ()
+    decoder_hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = ()
     """Widths of the decoder's hidden layers, its capacity; empty mirrors the encoder."""
-    dropout: float = 0.0
+    dropout: Annotated[float, Share()] = 0.0
     """Share of the decoder's hidden units that drop out in training: a weaker decoder leans more on the code."""
     skip: bool = False
     """Skip-VAE: every decoder layer sees the code, not the first alone (arXiv:1807.04863)."""

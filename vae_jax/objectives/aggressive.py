@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 
 from vae_jax.objectives.elbo import Elbo
+from vae_jax.options.ranges import AtLeast
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Aggressive(Elbo):
     updates than under `elbo`.
     """
 
-    inner: int = 10
+    inner: Annotated[int, AtLeast(1)] = 10
     """Encoder updates for each update of the decoder, in the first phase."""
-    steps: int = 2_000
+    steps: Annotated[int, AtLeast(1)] = 2_000
     """Length of the first phase, in encoder updates."""
 
     separate_encoder: ClassVar[bool] = True

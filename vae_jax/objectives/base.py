@@ -77,7 +77,7 @@ class Objective:
       noisy: whether it draws noise of its own.
     """
 
-    schedule: schedules.Constant | schedules.Linear | schedules.Cyclical = field(default_factory=schedules.Constant)
+    schedule: schedules.Schedule = field(default_factory=schedules.Constant)
     """Annealing of the KL weight: constant, linear (warm-up) or cyclical."""
 
     importance: ClassVar[bool] = False

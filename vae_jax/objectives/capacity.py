@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,17 +11,18 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import AtLeast, NotNegative
 
 
 @dataclass(frozen=True)
 class Capacity(Objective):
     """Annealed capacity: gamma |KL - C(step)|, C rising from 0 (Burgess et al., arXiv:1804.03599)."""
 
-    gamma: float = 1000.0
+    gamma: Annotated[float, NotNegative()] = 1000.0
     """Weight of the distance between the rate and the capacity."""
-    capacity: float = 25.0
+    capacity: Annotated[float, NotNegative()] = 25.0
     """Final capacity C, nats."""
-    capacity_steps: int = 100_000
+    capacity_steps: Annotated[int, AtLeast(1)] = 100_000
     """Steps over which the capacity rises from 0, linearly."""
 
     couples: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import NotNegative
 from vae_jax.spaces import Real, Space
 
 
@@ -24,9 +25,9 @@ def covariance(z: jax.Array) -> jax.Array:
 class DipI(Objective):
     """DIP-VAE-I: the covariance of the means, Cov[mu(x)], near the identity (arXiv:1711.00848)."""
 
-    lambda_od: float = 10.0
+    lambda_od: Annotated[float, NotNegative()] = 10.0
     """Weight of the squares off the diagonal."""
-    lambda_d: float = 100.0
+    lambda_d: Annotated[float, NotNegative()] = 100.0
     """Weight of (Cov_jj - 1)^2 on the diagonal."""
 
     couples: ClassVar[bool] = True
@@ -58,7 +59,7 @@ class DipI(Objective):
 class DipII(DipI):
     """DIP-VAE-II: the covariance of the codes, Cov[mu(x)] + E[sigma^2(x)], near the identity (arXiv:1711.00848)."""
 
-    lambda_d: float = 10.0
+    lambda_d: Annotated[float, NotNegative()] = 10.0
     """Weight of (Cov_jj - 1)^2 on the diagonal."""
 
     def moments(self, terms: Terms, ctx: Context) -> jax.Array:

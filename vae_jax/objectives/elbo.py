@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import NotNegative
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Elbo(Objective):
 class Beta(Elbo):
     """beta-VAE: distortion + beta * rate (Higgins et al. 2017; rate-distortion view: arXiv:1711.00464)."""
 
-    beta: float = 4.0
+    beta: Annotated[float, NotNegative()] = 4.0
     """Weight of the rate (KL). 1 is the ELBO; above 1 trades reconstruction for disentanglement."""
 
     def hyper(self) -> dict[str, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from vae_jax import collectives, prng
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives import critic as critics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, NotNegative
 from vae_jax.spaces import Positive, Real, Space, UnitInterval
 
 
@@ -24,9 +25,9 @@ def permuted(key: jax.Array, z: jax.Array) -> jax.Array:
 class Factor(Objective):
     """FactorVAE: distortion + rate + gamma * TC, the TC from a critic that knows permuted codes (arXiv:1802.05983)."""
 
-    gamma: float = 10.0
+    gamma: Annotated[float, NotNegative()] = 10.0
     """Weight of the total correlation."""
-    hidden: tuple[int, ...] = (1000,) * 6
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (1000,) * 6
     """Widths of the critic's hidden layers (leaky ReLU). It trains with `critic_optimizer`."""
 
     couples: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,17 +12,18 @@ import numpy as np
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import AtLeast, NotNegative, Positive
 
 
 @dataclass(frozen=True)
 class FreeBits(Objective):
     """Free bits: sum_j max(lambda, E KL_j) in place of the rate, E over the batch (arXiv:1606.04934, eq. 15)."""
 
-    free_nats: float = 0.25
+    free_nats: Annotated[float, NotNegative()] = 0.25
     """lambda: nats of each unit that cost nothing."""
     unit: Literal["dimension", "group", "all"] = "dimension"
     """What has a floor of its own: each latent variable, each of `groups` groups of them, or all together."""
-    groups: int = 2
+    groups: Annotated[int, AtLeast(1)] = 2
     """Number of groups of neighbouring latent variables (with unit = group)."""
 
     couples: ClassVar[bool] = True
@@ -49,7 +50,7 @@ class FreeBits(Objective):
 class MinimumKL(Objective):
     """A minimum for the whole rate: distortion + max(target, E KL), E over the batch (arXiv:1606.04934)."""
 
-    target: float = 5.0
+    target: Annotated[float, NotNegative()] = 5.0
     """Rate below which it costs nothing, nats."""
 
     couples: ClassVar[bool] = True
@@ -68,11 +69,11 @@ class MinimumKL(Objective):
 class SoftFreeBits(Objective):
     """Soft free bits: distortion + gamma * rate, gamma <= 1 adapted to hold the rate at a target (arXiv:1611.02731)."""
 
-    target: float = 5.0
+    target: Annotated[float, NotNegative()] = 5.0
     """Rate that is held, nats."""
-    speed: float = 0.05
+    speed: Annotated[float, Positive()] = 0.05
     """Share by which gamma rises or falls in a step."""
-    slack: float = 0.05
+    slack: Annotated[float, NotNegative()] = 0.05
     """gamma rises only where the rate is above (1 + slack) * target."""
 
     couples: ClassVar[bool] = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +12,20 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import Above, Positive, Share
 
 
 @dataclass(frozen=True)
 class Geco(Objective):
     """GECO: rate + lambda (squared error - tolerance), lambda a running multiplier (arXiv:1810.00597)."""
 
-    tolerance: float = 0.1
+    tolerance: Annotated[float, Positive()] = 0.1
     """Root mean squared error of a pixel that is aimed at, in units of the data (which lie in [0, 1])."""
-    decay: float = 0.99
+    decay: Annotated[float, Share()] = 0.99
     """Decay of the moving average of the violation, per step."""
-    speed: float = 0.01
+    speed: Annotated[float, Positive()] = 0.01
     """Rate at which lambda grows while the error is over twice its limit, per step."""
-    max_lambda: float = 1e6
+    max_lambda: Annotated[float, Above(1)] = 1e6
     """Largest lambda; the smallest is its inverse."""
 
     couples: ClassVar[bool] = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jax.scipy.special import logsumexp
 
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Path, Terms
+from vae_jax.options.ranges import AtLeast, Between
 from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 
 
@@ -54,7 +55,7 @@ class Importance(Objective):
 class IWAE(Importance):
     """Importance-weighted bound log 1/K sum_k w_k (arXiv:1509.00519); biased under `stl`, use `dreg`."""
 
-    k: int = 5
+    k: Annotated[int, AtLeast(1)] = 5
     """Importance samples an example, K. 1 is the ELBO."""
 
     @property
@@ -75,9 +76,9 @@ class IWAE(Importance):
 class MIWAE(Importance):
     """Mean of M importance-weighted bounds of K samples each (arXiv:1802.04537)."""
 
-    m: int = 4
+    m: Annotated[int, AtLeast(1)] = 4
     """Bounds averaged, M."""
-    k: int = 4
+    k: Annotated[int, AtLeast(1)] = 4
     """Importance samples of each bound, K."""
 
     @property
@@ -123,9 +124,9 @@ class PIWAE(MIWAE):
 class CIWAE(Importance):
     """Convex combination of ELBO and importance-weighted bound (arXiv:1802.04537)."""
 
-    elbo_weight: float = 0.05
+    elbo_weight: Annotated[float, Between(0, 1)] = 0.05
     """Weight of the ELBO, beta of the paper, in [0, 1]; the bound of K samples has the rest."""
-    k: int = 64
+    k: Annotated[int, AtLeast(1)] = 64
     """Importance samples an example, K."""
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Mixed, Space
 
 
@@ -18,13 +19,13 @@ from vae_jax.spaces import Mixed, Space
 class JointCapacity(Objective):
     """JointVAE: gamma |KL - C(step)| of the real and of the discrete channel, each its own C (arXiv:1804.00104)."""
 
-    gamma: float = 30.0
+    gamma: Annotated[float, NotNegative()] = 30.0
     """Weight of the distance between each channel's KL and its capacity."""
-    capacity: float = 5.0
+    capacity: Annotated[float, NotNegative()] = 5.0
     """Final capacity of the real variables together, nats."""
-    discrete_capacity: float = 5.0
+    discrete_capacity: Annotated[float, NotNegative()] = 5.0
     """Final capacity of the categorical variables together, nats; never more than they can hold, the sum of ln K."""
-    capacity_steps: int = 25_000
+    capacity_steps: Annotated[int, AtLeast(1)] = 25_000
     """Steps over which both capacities rise from 0, linearly."""
 
     by_dimension: ClassVar[bool] = True

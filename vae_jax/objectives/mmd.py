@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,8 @@ from vae_jax.distributions import kernels
 from vae_jax.errors import InputError
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options import ranges
+from vae_jax.options.ranges import Each, NotNegative
 from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 from vae_jax.spec import DataSpec
 
@@ -30,7 +32,15 @@ class Discrepancy(Objective):
 
     kernel: Literal["imq", "rbf"] = "imq"
     """Kernel: inverse multiquadratic, C / (C + d^2), or Gaussian, exp(-d^2 / C)."""
-    bandwidths: tuple[float, ...] = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+    bandwidths: Annotated[tuple[float, ...], Each(ranges.Positive(), "one or more positive numbers", some=True)] = (
+        0.1,
+        0.2,
+        0.5,
+        1.0,
+        2.0,
+        5.0,
+        10.0,
+    )
     """The s of C = 2 D s; the kernel is the sum over them."""
 
     couples: ClassVar[bool] = True
@@ -48,9 +58,9 @@ class Discrepancy(Objective):
 class InfoVAE(Discrepancy):
     """InfoVAE (MMD-VAE): (1 - alpha) * rate + (alpha + lambda - 1) * MMD(q(z), p(z)) (arXiv:1706.02262)."""
 
-    alpha: float = 1.0
+    alpha: Annotated[float, NotNegative()] = 1.0
     """Weight of the mutual information; the rate weighs 1 - alpha, so that 1 leaves only the MMD."""
-    lam: float = 10.0
+    lam: Annotated[float, NotNegative()] = 10.0
     """lambda; the MMD, here that of a sum of kernels, weighs alpha + lambda - 1."""
 
     def check(self, spec: DataSpec) -> None:
@@ -80,7 +90,7 @@ class InfoVAE(Discrepancy):
 class WaeMMD(Discrepancy):
     """Wasserstein autoencoder: distortion + lambda * MMD(q(z), p(z)), no rate (arXiv:1711.01558)."""
 
-    lam: float = 10.0
+    lam: Annotated[float, NotNegative()] = 10.0
     """lambda, weight of the MMD."""
 
     rateless: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,13 +11,14 @@ import jax.numpy as jnp
 from vae_jax import prng
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import NotNegative
 
 
 @dataclass(frozen=True)
 class RaeL2(Objective):
     """RAE-L2: distortion + beta |z|^2 / 2; the decoder's L2 is `--optimizer.weight_decay` (arXiv:1903.12436)."""
 
-    beta: float = 1e-2
+    beta: Annotated[float, NotNegative()] = 1e-2
     """Weight of |z|^2 / 2."""
 
     path: ClassVar[bool] = True
@@ -37,7 +38,7 @@ class RaeL2(Objective):
 class RaeGP(RaeL2):
     """RAE-GP: distortion + beta |z|^2 / 2 + lambda |dx/dz|^2 / 2, the decoder's Jacobian (arXiv:1903.12436)."""
 
-    lam: float = 1e-2
+    lam: Annotated[float, NotNegative()] = 1e-2
     """lambda, weight of the squared Jacobian of the decoded mean."""
 
     noisy: ClassVar[bool] = True

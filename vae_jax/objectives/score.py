@@ -7,7 +7,7 @@ unbiased; they differ in variance. The signal of an example uses no other exampl
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vae_jax import collectives, prng
 from vae_jax.model import Context
 from vae_jax.objectives.gradients import Pathwise
+from vae_jax.options.ranges import AtLeast, Share
 from vae_jax.spaces import Bits, Space
 
 COSTS = ("distortion", "rate")
@@ -38,7 +39,7 @@ class Reinforce(Score):
 
     baseline: Literal["mean", "none"] = "mean"
     """What is subtracted from the cost: its moving average, or nothing."""
-    decay: float = 0.99
+    decay: Annotated[float, Share()] = 0.99
     """Decay of the moving average, per step."""
 
     def init_state(self) -> dict[str, Any]:
@@ -64,7 +65,7 @@ class Reinforce(Score):
 class LeaveOneOut(Score):
     """RLOO: K samples, each with the mean cost of the others as its baseline (Kool et al. 2019)."""
 
-    k: int = 4
+    k: Annotated[int, AtLeast(2, "each sample's baseline is the mean of the others")] = 4
     """Samples an example, K; 2 or more."""
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from vae_jax.distributions.separable import log_densities
 from vae_jax.errors import InputError
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.options.ranges import NotNegative
 from vae_jax.spaces import Real, Space
 from vae_jax.spec import DataSpec
 
@@ -45,11 +46,11 @@ def stratified_log_weights(rows: jax.Array, batch: int, examples: int) -> jax.Ar
 class BetaTC(Objective):
     """beta-TCVAE: alpha * MI + beta * TC + gamma * dimension-wise KL in place of the rate (arXiv:1802.04942)."""
 
-    beta: float = 6.0
+    beta: Annotated[float, NotNegative()] = 6.0
     """Weight of the total correlation KL(q(z) || prod_j q(z_j))."""
-    alpha: float = 1.0
+    alpha: Annotated[float, NotNegative()] = 1.0
     """Weight of the mutual information I(x; z)."""
-    gamma: float = 1.0
+    gamma: Annotated[float, NotNegative()] = 1.0
     """Weight of the dimension-wise KL sum_j KL(q(z_j) || p(z_j))."""
     estimator: Literal["mss", "mws"] = "mss"
     """How q(z) is estimated from a batch: stratified sampling, which is unbiased, or weighted sampling, which is low

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 
@@ -13,6 +13,7 @@ from vae_jax.model import Context, Metrics
 from vae_jax.objectives import critic as critics
 from vae_jax.objectives.base import Objective, Terms
 from vae_jax.objectives.mmd import codes_and_prior
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, NotNegative
 from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 
 
@@ -20,9 +21,9 @@ from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 class WaeGAN(Objective):
     """Adversarial autoencoder (WAE-GAN): a critic tells codes from draws of the prior (arXiv:1511.05644)."""
 
-    lam: float = 10.0
+    lam: Annotated[float, NotNegative()] = 10.0
     """lambda, weight of the encoder's adversarial loss -ln D(z)."""
-    hidden: tuple[int, ...] = (512,) * 4
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (512,) * 4
     """Widths of the critic's hidden layers (leaky ReLU). It trains with `critic_optimizer`."""
 
     couples: ClassVar[bool] = True
@@ -55,9 +56,9 @@ class WaeGAN(Objective):
 class SlicedWAE(Objective):
     """Sliced Wasserstein autoencoder: distances of sorted projections of codes and prior draws (arXiv:1804.01947)."""
 
-    lam: float = 10.0
+    lam: Annotated[float, NotNegative()] = 10.0
     """lambda, weight of the squared distance."""
-    projections: int = 50
+    projections: Annotated[int, AtLeast(1)] = 50
     """Random directions a step, L."""
 
     couples: ClassVar[bool] = True

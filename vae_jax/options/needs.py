@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, choice, option
 from vae_jax.spaces import Space
 
 # property -> how a message says that it is needed.
@@ -34,11 +34,11 @@ WORDS: dict[str, str] = {
     "no running state": "an error of its own for each decoding",
 }
 # property -> what to type where no component of the registry is to be exchanged.
-TYPED: dict[str, str] = {
-    "condition": "--model.condition.on label",
-    "no condition": "--model.condition.on none",
-    "constant weight": "--model.objective.schedule constant",
-    "no noise": "--model.network.dropout 0",
+TYPED: dict[str, tuple[str, object]] = {
+    "condition": ("model.condition.on", "label"),
+    "no condition": ("model.condition.on", "none"),
+    "constant weight": ("model.objective.schedule", "constant"),
+    "no noise": ("model.network.dropout", 0),
 }
 
 Property = str | type[Space]
@@ -105,14 +105,14 @@ def _fix(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, ty
     """Returns what to type: components that make the whole set work, before those that meet this need alone."""
     typed = [TYPED[p] for p in need.any_of if isinstance(p, str) and p in TYPED]
     if typed:
-        return f"set {typed[0]}"
+        return f"set {option(*typed[0])}"
     places = (kind, need.of) if need.change_self else (need.of, kind)
     for whole in (True, False):
         for place in places:
             fits = [n for n, cls in registries.get(place, {}).items() if _works(components, place, cls, need, whole)]
             if fits:
-                return f"choose --model.{place} {' or '.join(fits[:MOST])}"
-    return f"choose another --model.{kind}"
+                return f"choose {choice(f'model.{place}', fits[:MOST])}"
+    return f"choose another {option(f'model.{kind}')}"
 
 
 def _works(components: Mapping[str, Any], place: str, cls: type, need: Need, whole: bool) -> bool:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
+from vae_jax.options.registry import Kind
 from vae_jax.options.words import arms, example, shown, words, written
 
 _NO = object()  # "does not match": None is a value
@@ -61,31 +62,29 @@ def check_finite(value: Any, name: str, rule: str = "finite") -> None:
             raise InputError(f"{name}: {number} is not a number that can be used; {name} must be {rule}")
 
 
-def conform_fields(
-    config: Any, registries: Mapping[str, Mapping[str, type]], option: str = "", *, json: bool = False
-) -> Any:
+def conform_fields(config: Any, kinds: Mapping[str, Kind], option: str = "", *, json: bool = False) -> Any:
     """Returns a dataclass with every field as its hint wants it, down to the last; the same object if all were.
 
     Args:
       config: an instance of a dataclass.
-      registries: option -> the components that it can name; it must hold one of them.
+      kinds: option -> the kind of component that it must hold.
       option: where `config` is.
       json: as for `conform`.
 
     Raises:
-      InputError: as `conform`, or a component that its registry does not know.
+      InputError: as `conform`, or something that is not a component of the kind.
     """
     changed = {}
     for field in dataclasses.fields(config):
         old, child = getattr(config, field.name), f"{option}.{field.name}" if option else field.name
         hint = _hints(type(config))[field.name]
-        if child in registries:
-            _check_component(old, registries[child], child, json)
+        if child in kinds:
+            _check_component(old, kinds[child], child, json)
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(old, hint):
             fix = "write {}" if json else f"give {hint.__name__}()"
             raise InputError(f"{child}: {shown(old, json)}, but it must be {words(hint, json)}; {fix}, for example")
         if dataclasses.is_dataclass(old):
-            new = conform_fields(old, registries, child, json=json)
+            new = conform_fields(old, kinds, child, json=json)
         else:
             new = conform(old, hint, child, _default(field), json=json)
         if new is not old:
@@ -102,15 +101,21 @@ def _default(field: dataclasses.Field) -> Any:
     return _NO if field.default is dataclasses.MISSING else field.default
 
 
-def _check_component(value: Any, known: Mapping[str, type], option: str, json: bool) -> None:
-    if type(value) in known.values():
+def _check_component(value: Any, kind: Kind, option: str, json: bool) -> None:
+    known: Mapping[str, type] = kind.classes
+    fault = kind.fault(type(value))
+    if type(value) in known.values() or fault is None:
         return
-    wrong = f"{option}: {shown(value, json)}, but it must be a {option.rpartition('.')[2]}"
+    name = type(value).__name__
+    if fault is not None and kind.base and kind.extends(type(value)):
+        raise InputError(f"{option}: {name} is not a {kind.word}, because {fault}")
+    wrong = f"{option}: {shown(value, json)}, but it must be a {kind.word}"
     if json:
         name = value if isinstance(value, str) and value in known else next(iter(known))
         raise InputError(f'{wrong}; write {{"kind": "{name}"}}, for example')
     # A registry name, or a class without its brackets.
-    named = known.get(value) if isinstance(value, str) else value if value in known.values() else None
+    own = isinstance(value, type) and kind.fault(value) is None
+    named = known.get(value) if isinstance(value, str) else value if own else None
     if named is not None:
         raise InputError(f"{wrong} itself; give {named.__name__}()")
     classes = dict.fromkeys(cls.__name__ for cls in known.values())

@@ -101,15 +101,16 @@ def _card(number: int, entry: Entry) -> dict[str, object]:
     chosen = headlines(result["metrics"])[:4]
     passed = result.get("pass")
     undecided = "not all targets measured" if result.get("expected") else "no targets"
-    height, width, channels = run.spec.x.shape
+    x = run.spec.x
+    unit = "images" if x.kind == "image" else "examples"
     return {
         "number": number,
         "name": entry.name,
         "experiment": run.experiment,
         "about": f"step {result['step']:,} of {run.config.steps:,}, seed {run.config.seed}, "
         f"{entry.look.parameters:,} parameters",
-        "data": f"{result['data']} {height}x{width}x{channels}, {result['split']} split, "
-        f"{result['protocol']['n']:,} images",
+        "data": f"{result['data']} {'x'.join(map(str, x.shape))}, {result['split']} split, "
+        f"{result['protocol']['n']:,} {unit}",
         "parts": ", ".join(_parts(run)),
         "verdict": {True: "targets met", False: "targets missed", None: undecided}[passed],
         "state": {True: "good", False: "bad", None: "open"}[passed],

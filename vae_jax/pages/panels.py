@@ -97,6 +97,8 @@ def kl_panel(entry: Entry) -> dict[str, object]:
 def sample_panel(entry: Entry) -> dict[str, object]:
     """Returns the samples."""
     images = entry.look.samples
+    if (reason := _no_pictures(entry)) is not None:
+        return reason
     if images is None:
         return {"name": entry.name, "missing": entry.look.missing["samples"]}
     rows, columns = images.shape[:2]
@@ -107,6 +109,8 @@ def pair_panel(entry: Entry) -> dict[str, object]:
     """Returns held-out images, each above what was made of it."""
     from vae_jax.figures.grid import fold
 
+    if (reason := _no_pictures(entry)) is not None:
+        return reason
     look = entry.look
     columns = min(8, len(look.made))
     halves = fold(look.originals, columns), fold(look.made, columns)
@@ -119,6 +123,8 @@ def pair_panel(entry: Entry) -> dict[str, object]:
 def walk_panel(entry: Entry) -> dict[str, object]:
     """Returns one strip of images for each dimension that is moved, largest KL first."""
     walk, walked = entry.look.walk, entry.look.walked
+    if (reason := _no_pictures(entry)) is not None:
+        return reason
     if walk is None or walked is None:
         return {"name": entry.name, "missing": entry.look.missing["traversals"]}
     if walk.kl is not None:
@@ -173,6 +179,12 @@ def _coloured(plane: Plane, name: str, run: str) -> dict[str, object]:
     ]
     chart = charts.cloud(series, label, ramp=ramp, names=not ramp)
     return {"by": name, "chart": chart, "legend": [(s.label, s.colour) for s in series], "ramp": ramp}
+
+
+def _no_pictures(entry: Entry) -> dict[str, object] | None:
+    """Returns the panel that takes the place of pictures where the data are not images."""
+    kind = entry.run.spec.x.kind
+    return None if kind == "image" else {"name": entry.name, "missing": f"the data are of kind {kind}, not images"}
 
 
 def _grid(entry: Entry, picture: Picture, words: str, columns: int) -> dict[str, object]:

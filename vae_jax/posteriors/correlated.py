@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax.distributions.correlated import FullGaussian, LowRankGaussian
 from vae_jax.distributions.special import positive
 from vae_jax.errors import InputError
+from vae_jax.options.ranges import AtLeast
 from vae_jax.posteriors.base import Posterior
 
 STD_FLOOR = 1e-4
@@ -43,7 +45,7 @@ class FullCovariance(Posterior):
 class LowRank(Posterior):
     """Gaussian with a diagonal plus low-rank covariance (arXiv:1701.03208)."""
 
-    rank: int = 2
+    rank: Annotated[int, AtLeast(1)] = 2
     """Rank of what is added to the diagonal."""
 
     def check(self, latent_dim: int) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import jax
 
 from vae_jax.distributions import concrete
 from vae_jax.distributions.categorical import IndependentBernoulli, OneHotCategorical
+from vae_jax.options.ranges import AtLeast, Each, Positive
 from vae_jax.posteriors.base import Posterior
 from vae_jax.spaces import Bits, OneHot, Space
 
@@ -20,11 +21,11 @@ class Relaxed(Posterior):
     relaxation: Literal["gumbel", "straight-through", "none"] = "gumbel"
     """How training samples carry gradients: relaxed (Concrete), exact with the gradient of the relaxed sample, or not
     at all. Score-function estimators (reinforce, rloo, ...) draw exact samples and need none."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Positive()] = 1.0
     """Temperature of the relaxation at step 0."""
-    final_temperature: float = 0.5
+    final_temperature: Annotated[float, Positive()] = 0.5
     """Temperature from `anneal_steps` on; the way there is exponential."""
-    anneal_steps: int = 10_000
+    anneal_steps: Annotated[int, AtLeast(1)] = 10_000
     """Length of the annealing, in steps."""
 
     @property
@@ -43,7 +44,7 @@ class Relaxed(Posterior):
 class Categorical(Relaxed):
     """Categorical codes by Gumbel-softmax: `latent_dim` variables of `categories` values each (arXiv:1611.01144)."""
 
-    categories: int = 10
+    categories: Annotated[int, Each(AtLeast(2), "2 or more values a variable", some=True)] = 10
     """Values of each variable."""
 
     space: ClassVar[type[Space]] = OneHot
@@ -63,7 +64,7 @@ class Categorical(Relaxed):
 
     def build(self, params, out, step, train) -> OneHotCategorical:
         del params
-        return OneHotCategorical(out.reshape(len(out), -1, self.categories), *self.at(step, train))
+        return OneHotCategorical(out.reshape(out.shape[0], -1, self.categories), *self.at(step, train))
 
 
 @dataclass(frozen=True)

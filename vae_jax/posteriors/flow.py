@@ -6,7 +6,7 @@ Their rate has no closed form: it is estimated from log q - log p of the samples
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jax.tree_util import Partial
 from vae_jax.distributions import coupling, flows, made
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast
 from vae_jax.posteriors.base import Posterior
 
 # |log variance| of the base stays below this: any encoder output gives a finite density.
@@ -31,7 +32,7 @@ def base_and_rest(out: jax.Array, dim: int) -> tuple[DiagGaussian, jax.Array]:
 class Planar(Posterior):
     """Planar flow: layers z + u tanh(w.z + b) whose u, w, b the encoder gives (arXiv:1505.05770)."""
 
-    layers: int = 8
+    layers: Annotated[int, AtLeast(1)] = 8
     """Layers of the flow."""
 
     def outputs(self, latent_dim: int) -> int:
@@ -42,7 +43,7 @@ class Planar(Posterior):
         # Solved for D: outputs = 2 D + L (2 D + 1).
         dim = (out.shape[-1] - self.layers) // (2 + 2 * self.layers)
         base, rest = base_and_rest(out, dim)
-        each = rest.reshape(len(out), self.layers, 2 * dim + 1)
+        each = rest.reshape(out.shape[0], self.layers, 2 * dim + 1)
         layers = flows.planar(each[..., :dim], each[..., dim : 2 * dim], each[..., -1])
         return flows.Flow(base, Partial(flows.planar_forward, layers), Partial(flows.planar_inverse, layers))
 
@@ -51,7 +52,7 @@ class Planar(Posterior):
 class Radial(Posterior):
     """Radial flow: layers that contract or expand around points that the encoder gives (arXiv:1505.05770)."""
 
-    layers: int = 8
+    layers: Annotated[int, AtLeast(1)] = 8
     """Layers of the flow."""
 
     def outputs(self, latent_dim: int) -> int:
@@ -62,7 +63,7 @@ class Radial(Posterior):
         del params, step, train
         dim = (out.shape[-1] - 2 * self.layers) // (2 + self.layers)
         base, rest = base_and_rest(out, dim)
-        each = rest.reshape(len(out), self.layers, dim + 2)
+        each = rest.reshape(out.shape[0], self.layers, dim + 2)
         layers = flows.radial(each[..., :dim], each[..., -2], each[..., -1])
         return flows.Flow(base, Partial(flows.radial_forward, layers), Partial(flows.radial_inverse, layers))
 
@@ -71,11 +72,11 @@ class Radial(Posterior):
 class InverseAutoregressive(Posterior):
     """IAF: gated autoregressive layers on the sample, steered by a context of the encoder (arXiv:1606.04934)."""
 
-    layers: int = 4
+    layers: Annotated[int, AtLeast(1)] = 4
     """Layers of the flow; the order of the dimensions is reversed from one to the next."""
-    hidden: tuple[int, ...] = (128,)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (128,)
     """Widths of the hidden layers of each MADE."""
-    context: int = 32
+    context: Annotated[int, AtLeast(1)] = 32
     """Encoder outputs that steer the flow, besides mean and log variance of the base."""
 
     def outputs(self, latent_dim: int) -> int:
@@ -96,11 +97,11 @@ class InverseAutoregressive(Posterior):
 class Coupling(Posterior):
     """RealNVP on the code: affine coupling layers steered by a context of the encoder (arXiv:1605.08803)."""
 
-    layers: int = 4
+    layers: Annotated[int, AtLeast(1)] = 4
     """Layers of the flow; each moves every second dimension, 2 or more."""
-    hidden: tuple[int, ...] = (128,)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (128,)
     """Widths of the hidden layers of each net."""
-    context: int = 32
+    context: Annotated[int, AtLeast(1)] = 32
     """Encoder outputs that steer the flow, besides mean and log variance of the base."""
 
     def check(self, latent_dim: int) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax.numpy as jnp
 
 from vae_jax.distributions.categorical import Joint, OneHotCategorical
 from vae_jax.distributions.gaussian import of_outputs
+from vae_jax.options.ranges import AtLeast, Each
 from vae_jax.posteriors.discrete import Relaxed
 from vae_jax.spaces import Mixed, Space
 
@@ -18,7 +19,7 @@ from vae_jax.spaces import Mixed, Space
 class JointPosterior(Relaxed):
     """JointVAE: `latent_dim` Gaussian variables and a list of categorical ones (arXiv:1804.00104)."""
 
-    categories: tuple[int, ...] = (10,)
+    categories: Annotated[tuple[int, ...], Each(AtLeast(2), "2 or more values a variable", some=True)] = (10,)
     """Values of each categorical variable, one number a variable."""
 
     space: ClassVar[type[Space]] = Mixed

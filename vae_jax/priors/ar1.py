@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import ar1
 from vae_jax.errors import InputError
+from vae_jax.options.ranges import NotNegative
 from vae_jax.priors.base import Links, Prior
 
 # Least 1 - alpha^2: closer to 1, alpha loses its digits in float32.
@@ -25,7 +27,7 @@ class DeltaAR1(Prior):
     alpha for each channel; here over the dimensions of the one code.
     """
 
-    delta: float = 2.0
+    delta: Annotated[float, NotNegative()] = 2.0
     """The least rate in nats; alpha follows from it and from the number of dimensions."""
 
     def unit(self) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 
 from vae_jax.distributions import flows, made
 from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE
 from vae_jax.priors.base import Links, Prior
 
 
@@ -18,7 +19,7 @@ from vae_jax.priors.base import Links, Prior
 class Autoregressive(Prior):
     """Gaussian MADE: prod_i N(z_i; m_i(z_<i), s_i(z_<i)^2) (arXiv:1502.03509)."""
 
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (128, 128)
     """Widths of the hidden layers."""
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from vae_jax import prng
 from vae_jax.distributions.categorical import IndependentBernoulli, Joint, OneHotCategorical
 from vae_jax.distributions.gaussian import DiagGaussian
+from vae_jax.options.ranges import Between
 from vae_jax.priors.base import Links, Prior
 from vae_jax.spaces import Bits, Mixed, OneHot, Space
 
@@ -37,7 +38,7 @@ class UniformCategorical(Prior):
 class BernoulliPrior(Prior):
     """Independent binary variables of one probability (arXiv:1611.00712)."""
 
-    p: float = 0.5
+    p: Annotated[float, Between(0, 1, "()")] = 0.5
     """Probability of a 1."""
 
     space: ClassVar[type[Space]] = Bits

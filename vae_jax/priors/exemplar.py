@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ from vae_jax import collectives
 from vae_jax.distributions.gaussian import of_outputs
 from vae_jax.distributions.mixture import GaussianMixture
 from vae_jax.model import Context
+from vae_jax.options.ranges import AtLeast, Positive
 from vae_jax.priors.base import Links, Prior
 
 
@@ -27,9 +28,9 @@ class Exemplar(Prior):
     While the buffer is empty the prior is N(0, s^2 I), s = `std` at the start.
     """
 
-    exemplars: int = 500
+    exemplars: Annotated[int, AtLeast(1)] = 500
     """Training images kept, M. Each is encoded at every step."""
-    std: float = 1.0
+    std: Annotated[float, Positive()] = 1.0
     """Standard deviation s at the start; it is trained."""
 
     encodes: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from jax.tree_util import Partial
 from vae_jax.distributions import coupling, flows, made
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast
 from vae_jax.priors.base import Links, Prior
 
 
@@ -25,9 +26,9 @@ class FlowPrior(Prior):
 
     family: Literal["realnvp", "maf"] = "realnvp"
     """Affine coupling layers, or autoregressive ones."""
-    layers: int = 6
+    layers: Annotated[int, AtLeast(1)] = 6
     """Layers of the flow; realnvp needs 2 to move every dimension."""
-    hidden: tuple[int, ...] = (128,)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (128,)
     """Widths of the hidden layers of each net."""
 
     def check(self, code_dim: int) -> None:

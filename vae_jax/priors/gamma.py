@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import gamma
 from vae_jax.distributions.special import TINY
+from vae_jax.options import ranges
 from vae_jax.priors.base import Links, Prior
 from vae_jax.spaces import Positive, Space
 
@@ -18,9 +19,9 @@ from vae_jax.spaces import Positive, Space
 class Gamma(Prior):
     """Independent gamma codes; the default, Gamma(1, 1), is the exponential distribution (arXiv:1805.08498)."""
 
-    concentration: float = 1.0
+    concentration: Annotated[float, ranges.Positive()] = 1.0
     """Shape parameter of every latent dimension."""
-    rate: float = 1.0
+    rate: Annotated[float, ranges.Positive()] = 1.0
     """Rate of every latent dimension; the mean is concentration / rate."""
 
     space: ClassVar[type[Space]] = Positive

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import laplace
+from vae_jax.options.ranges import Positive
 from vae_jax.priors.base import Links, Prior
 
 
@@ -19,7 +20,7 @@ class Laplace(Prior):
 
     mean: float = 0.0
     """Mean of every latent dimension."""
-    scale: float = 1.0
+    scale: Annotated[float, Positive()] = 1.0
     """Scale b of every latent dimension; the standard deviation is sqrt(2) b."""
 
     factorized: ClassVar[bool] = True

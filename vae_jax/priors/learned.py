@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import dense
 from vae_jax.distributions.gaussian import DiagGaussian, of_outputs
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE
 from vae_jax.priors.base import Links, Prior
 
 # Log deviations of a network's outputs stay within +-LOG_STD_RANGE: exp(-2 x) and its square are then finite.
@@ -41,7 +42,7 @@ class LearnedNormal(Prior):
 class ConditionalNormal(Prior):
     """N(m(c), diag(s(c)^2)): mean and deviation from the condition by a small dense net (Sohn et al. 2015)."""
 
-    hidden: tuple[int, ...] = (64,)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (64,)
     """Widths of the hidden layers of the net."""
 
     factorized: ClassVar[bool] = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from vae_jax import prng
 from vae_jax.distributions.gaussian import of_outputs
 from vae_jax.distributions.mixture import GaussianMixture
+from vae_jax.options.ranges import AtLeast, Positive
 from vae_jax.priors.base import Links, Prior
 
 
@@ -18,9 +19,9 @@ from vae_jax.priors.base import Links, Prior
 class MixtureOfGaussians(Prior):
     """sum_k w_k N(m_k, diag(s_k^2)), all trained with the model: the MoG prior (arXiv:1705.07120, sec. 4.2)."""
 
-    components: int = 10
+    components: Annotated[int, AtLeast(1)] = 10
     """Number of Gaussians, K."""
-    spread: float = 0.5
+    spread: Annotated[float, Positive()] = 0.5
     """Standard deviation of the means at the start; the components themselves start as unit Gaussians."""
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:

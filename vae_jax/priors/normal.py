@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.options.needs import Property
+from vae_jax.options.ranges import Positive
 from vae_jax.priors.base import Links, Prior
 
 
@@ -20,7 +21,7 @@ class Normal(Prior):
 
     mean: float = 0.0
     """Mean of every latent dimension."""
-    std: float = 1.0
+    std: Annotated[float, Positive()] = 1.0
     """Standard deviation of every latent dimension."""
 
     factorized: ClassVar[bool] = True

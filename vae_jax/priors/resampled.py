@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from vae_jax import prng
 from vae_jax.distributions import dense
 from vae_jax.distributions.gaussian import LOG_2PI
 from vae_jax.model import Context
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, Share
 from vae_jax.priors.base import Links, Prior
 
 
@@ -47,15 +48,15 @@ class Resampled(Prior):
     it belongs to the weights that are evaluated, moving averages included.
     """
 
-    truncation: int = 100
+    truncation: Annotated[int, AtLeast(2)] = 100
     """Tries before a draw is taken whatever a(z) is, T; 2 or more."""
-    hidden: tuple[int, ...] = (100, 100)
+    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (100, 100)
     """Widths of the hidden layers of the acceptance net."""
-    samples: int = 1024
+    samples: Annotated[int, AtLeast(1)] = 1024
     """Draws a step that estimate the normaliser."""
-    decay: float = 0.9
+    decay: Annotated[float, Share()] = 0.9
     """Decay of the normaliser's moving average."""
-    evaluation_samples: int = 16384
+    evaluation_samples: Annotated[int, AtLeast(1)] = 16384
     """Fixed draws that estimate the normaliser outside training."""
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:

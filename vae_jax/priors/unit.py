@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import unit
+from vae_jax.options.ranges import Positive
 from vae_jax.priors.base import Links, Prior
 from vae_jax.spaces import Space, UnitInterval
 
@@ -17,9 +18,9 @@ from vae_jax.spaces import Space, UnitInterval
 class Beta(Prior):
     """Independent beta codes; the default, Beta(1, 1), is the uniform distribution (arXiv:1605.06197)."""
 
-    a: float = 1.0
+    a: Annotated[float, Positive()] = 1.0
     """Exponent at 0, plus 1; under 1 the density piles up at 0."""
-    b: float = 1.0
+    b: Annotated[float, Positive()] = 1.0
     """Exponent at 1, plus 1."""
 
     space: ClassVar[type[Space]] = UnitInterval

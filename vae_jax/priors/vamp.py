@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.distributions.mixture import AggregatePosterior, GaussianMixture
+from vae_jax.options.ranges import AtLeast, Between
 from vae_jax.priors.base import Links, Prior
 
 
@@ -22,9 +23,9 @@ class Vamp(Prior):
     none outside.
     """
 
-    pseudo_inputs: int = 500
+    pseudo_inputs: Annotated[int, AtLeast(1)] = 500
     """Number of pseudo-inputs, K."""
-    level: float = 0.2
+    level: Annotated[float, Between(0, 1, "()")] = 0.2
     """Grey level about which the pseudo-inputs start, in (0, 1)."""
 
     encodes: ClassVar[bool] = True

@@ -6,22 +6,26 @@ no checkpoint fits.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from vae_jax.errors import InputError, nearest
+from vae_jax.files import code as codes
 from vae_jax.files.bounded import read_json
 from vae_jax.options.typed import conform
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
+from vae_jax.runs.config_json import from_dict
 from vae_jax.spec import AXES, ArraySpec, DataSpec
 
 # Without these the defaults of another model would take their place. Later versions add options, never these.
 REQUIRED = ("steps", "seed", "data", "model", "optimizer", "data.name", "data.batch_size", "model.kind")
 # Where a run of before `data_spec` has its data.
 OLD_SPEC = ("image_shape", "facts")
+CODE = "code_sha256"  # the entry with the SHA-256 of each copy of the user's own code
 REQUIRED_OF_MODEL = ("latent_dim", "network", "likelihood")
 
 
@@ -59,20 +63,25 @@ def read(file: Path) -> RunFile:
             f"{file}: holds a {type(values).__name__}, not the options of a run; restore it, or train again"
         )
     try:
-        return _checked(values)
+        return _checked(values, file.parent)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
 
 
-def _checked(values: dict[str, Any]) -> RunFile:
-    known = (*RunFile._fields, *OLD_SPEC)
+def _checked(values: dict[str, Any], folder: Path) -> RunFile:
+    known = (*RunFile._fields, *OLD_SPEC, CODE)
     own = {name: values.pop(name) for name in known if name in values and name != "config"}
     shape = "image_shape" if "image_shape" in own else "data_spec"
     for name in ("experiment", shape):
         if name not in own:
             raise InputError(f"{name} is missing; restore the file, or train again")
     _check_required(values)
-    config = configs.check(configs.from_dict(values), json=True)
+    sums = conform(own.get(CODE, {}), dict[str, str], CODE, {codes.MAIN: "0" * 64}, json=True)
+    if sums:
+        codes.check_sums(sums)
+    # The copies are executed only where an entry names one of their classes.
+    code = functools.cache(lambda: codes.restore(folder, sums) if sums else None)
+    config = configs.check(from_dict(values, code=code), json=True)
     sha256 = conform(own.get("data_sha256"), str | None, "data_sha256", json=True)
     if sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", sha256):
         raise InputError(f"data_sha256: {sha256!r} is not a SHA-256 of 64 digits; restore the file, or train again")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_jax.errors import InputError, nearest, quoted, shown
+from vae_jax.files import code as codes
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -115,15 +115,12 @@ def load(path: Path) -> Config:
       InputError: the file has no `get_config`, or it raises, or does not return a Config.
     """
     from vae_jax.runs.config import Config
+    from vae_jax.runs.kinds import with_code
 
-    spec = importlib.util.spec_from_file_location(f"vae_jax_experiment_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
     config = None
     try:
-        spec.loader.exec_module(module)
-        if callable(get_config := getattr(module, "get_config", None)):
+        code = codes.load(path)
+        if callable(get_config := getattr(sys.modules[code.module], "get_config", None)):
             config = get_config()
     except InputError:
         raise
@@ -132,7 +129,7 @@ def load(path: Path) -> Config:
         raise InputError(f"{path}: cannot be loaded ({text}{_line(error, path)}); correct the file") from error
     if not isinstance(config, Config):
         raise InputError(f"{path}: needs a function get_config() that returns a vae_jax.config.Config")
-    return config
+    return with_code(config, code)
 
 
 def _line(error: BaseException, path: Path) -> str:

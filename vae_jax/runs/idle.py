@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vae_jax.errors import InputError
+from vae_jax.errors import option as option_text
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -17,12 +18,12 @@ class Rule(NamedTuple):
     Attributes:
       read: config -> whether the option matters.
       why: completes "is not used because ...".
-      fix: what to add for it to matter.
+      fix: (option, value) to add for it to matter.
     """
 
     read: Callable[[Config], bool]
     why: str
-    fix: str
+    fix: tuple[str, object]
 
 
 def _optimizer(group: str) -> dict[str, Rule]:
@@ -31,11 +32,10 @@ def _optimizer(group: str) -> dict[str, Rule]:
     def kind(config: Config) -> str:
         return getattr(config, group).schedule.kind
 
-    optimizer = f"--{group.replace('_', '-')}"
-    flag = f"{optimizer}.schedule.kind"
-    cosine = Rule(lambda c: kind(c) in ("cosine", "warmup-cosine"), "the schedule is no cosine", f"{flag} cosine")
-    step = Rule(lambda c: kind(c) == "step", "the schedule has no milestones", f"{flag} step")
-    adaptive = Rule(lambda c: getattr(c, group).name != "sgd", "sgd keeps no squares", f"{optimizer}.name adam")
+    flag = f"{group}.schedule.kind"
+    cosine = Rule(lambda c: kind(c) in ("cosine", "warmup-cosine"), "the schedule is no cosine", (flag, "cosine"))
+    step = Rule(lambda c: kind(c) == "step", "the schedule has no milestones", (flag, "step"))
+    adaptive = Rule(lambda c: getattr(c, group).name != "sgd", "sgd keeps no squares", (f"{group}.name", "adam"))
     names = {"schedule.final": cosine, "schedule.milestones": step, "schedule.factor": step}
     return {f"{group}.{name}": rule for name, rule in (names | {"b2": adaptive, "eps": adaptive}).items()}
 
@@ -47,30 +47,30 @@ def _critic(config: Config) -> bool:
 _SCORE = Rule(
     lambda c: not getattr(getattr(c.model, "gradient", None), "score", False),
     "this gradient estimator draws exact codes, without a relaxation",
-    "--model.gradient pathwise",
+    ("model.gradient", "pathwise"),
 )
 _CONDITION = Rule(
     lambda c: getattr(getattr(c.model, "condition", None), "on", "none") != "none",
     "the model is not conditioned",
-    "--model.condition.on label",
+    ("model.condition.on", "label"),
 )
 
 # option, or the first part of several -> when it is read. Every rule that fits must hold.
 RULES: dict[str, Rule] = {
     **_optimizer("optimizer"),
-    "critic_optimizer.": Rule(_critic, "the objective trains no critic", "--model.objective factor"),
+    "critic_optimizer.": Rule(_critic, "the objective trains no critic", ("model.objective", "factor")),
     **_optimizer("critic_optimizer"),
-    "data.label_seed": Rule(lambda c: c.data.labels is not None, "every label is known", "--data.labels 100"),
+    "data.label_seed": Rule(lambda c: c.data.labels is not None, "every label is known", ("data.labels", 100)),
     "data.workers": Rule(
-        lambda c: c.data.pipeline != "device", "the device pipeline reads nothing", "--data.pipeline grain"
+        lambda c: c.data.pipeline != "device", "the device pipeline reads nothing", ("data.pipeline", "grain")
     ),
     "model.corruption_level": Rule(
-        lambda c: getattr(c.model, "corruption", "") != "none", "nothing is corrupted", "--model.corruption gaussian"
+        lambda c: getattr(c.model, "corruption", "") != "none", "nothing is corrupted", ("model.corruption", "gaussian")
     ),
     "model.objective.groups": Rule(
         lambda c: getattr(getattr(c.model, "objective", None), "unit", "") == "group",
         "the free bits are not those of groups",
-        "--model.objective.unit group",
+        ("model.objective.unit", "group"),
     ),
     "model.posterior.relaxation": _SCORE,
     "model.posterior.temperature": _SCORE,
@@ -101,7 +101,9 @@ def refuse(configs: Sequence[Config], experiment: Config, options: Iterable[str]
         for rule in (rule for name, rule in RULES.items() if option == name or _below(option, name)):
             if changed and not any(rule.read(config) for config, _ in held):
                 given = value_text(changed[0])
-                raise InputError(f"{option}: {given} is not used because {rule.why}; add {rule.fix}, or leave it out")
+                raise InputError(
+                    f"{option}: {given} is not used because {rule.why}; add {option_text(*rule.fix)}, or leave it out"
+                )
 
 
 def _below(option: str, name: str) -> bool:

@@ -82,7 +82,8 @@ def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -
     # Protocol `full` has all images in the training split.
     part = _part(parts, split, what, name, asked) if parts else "train"
     load = {"npz": npz.load, "image_folder": folder.load}.get(config.name)
-    if given == run.config.data.name or (config.source and prepared.is_prepared(Path(config.source))):
+    own = given in (run.config.data.name, run.config.data.shown)
+    if own or (config.source and prepared.is_prepared(Path(config.source))):
         load = None
     try:
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
@@ -186,10 +187,10 @@ def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig
         config = dataclasses.replace(whole, name="image_folder", source=str(path), image_size=size)
         parts = tuple(split_folders(path)[0])
     else:
-        named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.name}
+        named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.shown}
         if given not in named:
             raise InputError(f"{what}: no such file, folder or data set; {nearest(given, named)}")
-        if given == own.name:
+        if given in (own.name, own.shown):
             return dataclasses.replace(own, batch_size=1, limit=None, labels=None), SPLITS
         size, parts = run.spec.x.shape[0] if DATASETS[given].resizable else None, SPLITS
         config = dataclasses.replace(whole, name=given, source=None, image_size=size)

@@ -26,7 +26,7 @@ from vae_jax.files.atomic import write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
-from vae_jax.runs import config_file, own_data, training_data
+from vae_jax.runs import config_file, config_json, kinds, own_data, training_data
 from vae_jax.runs.config import Config
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
@@ -81,6 +81,8 @@ class Run:
             path.mkdir(parents=True, exist_ok=True)
             # First of all files: a run that is killed from here on can be resumed.
             run.write_config()
+            if (code := kinds.code_of(config)) is not None:
+                code.copy(path)
             (path / "figures").mkdir(exist_ok=True)
             write_json(path / "env.json", about)
         except OSError as error:
@@ -94,7 +96,11 @@ class Run:
         about: dict[str, Any] = {"experiment": self.experiment, "data_spec": config_file.spec_to_json(self.spec)}
         about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
-        write_json(self.path / "config.json", {**about, **configs.to_dict(own_data.portable(self.config, self.path))})
+        code = kinds.code_of(self.config)
+        about |= {"code_sha256": code.sums} if code is not None else {}
+        write_json(
+            self.path / "config.json", {**about, **config_json.to_dict(own_data.portable(self.config, self.path))}
+        )
 
     @classmethod
     def load(cls, path: Path | str) -> Run:

@@ -52,14 +52,14 @@ def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> So
     """
     # The batch of training is no matter of those who look at a run, and its data may have become fewer than that.
     options = dataclasses.replace(options, batch_size=1)
-    if data.DATASETS[options.name].made:
+    if data.entry(options.name).made:
         options = dataclasses.replace(options, source=None)  # earlier versions kept one that nothing reads
     try:
         source = data.load(options, split)
     except InputError as error:
         raise _unreadable(where, options, split, error) from error
     # By name first: a class folder that is gone must not shift the numbers of the others.
-    source = data.classes.match(source, trained.spec.label_names, options.name)
+    source = data.classes.match(source, trained.spec.label_names, options.shown)
     check(where, trained, source)
     return source
 

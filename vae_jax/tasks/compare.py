@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vae_jax.errors import InputError, command
 from vae_jax.evaluation import eval_file as evaluations
 from vae_jax.evaluation.reading import digits
-from vae_jax.runs import config as configs
+from vae_jax.runs.config_json import to_dict
 from vae_jax.runs.run import Run
 from vae_jax.tasks import baseline
 
@@ -86,7 +86,7 @@ def options_of(path: Path) -> dict[str, Any]:
       InputError: it is neither.
     """
     found = baseline.options_of(path)
-    return configs.to_dict(Run.load(path).config) if found is None else found
+    return to_dict(Run.load(path).config) if found is None else found
 
 
 def differences(options: dict[str, dict[str, Any]]) -> dict[str, list[str]]:

@@ -77,7 +77,7 @@ def chosen(run: Run, split: str, indices: Sequence[int], name: str = "indices") 
     for i in indices:
         if not 0 <= i < source.size:
             raise InputError(
-                f"{option(name)}: {i} is out of range; the {split} split of {run.config.data.name} has "
+                f"{option(name)}: {i} is out of range; the {split} split of {run.config.data.shown} has "
                 f"{source.size:,} examples, 0 to {source.size - 1}"
             )
     return examples(source, run.config.data, np.asarray(indices))
@@ -92,7 +92,7 @@ def first(run: Run, split: str, n: int) -> dict[str, Any]:
     n, size = at_least("n", n), run.source(split).size
     if n > size:
         raise InputError(
-            f"{option('n')}: {n} is out of range; the {split} split of {run.config.data.name} has {size:,} examples"
+            f"{option('n')}: {n} is out of range; the {split} split of {run.config.data.shown} has {size:,} examples"
         )
     return chosen(run, split, range(n))
 

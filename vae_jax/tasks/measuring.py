@@ -234,7 +234,7 @@ def _values(
     values = {
         "experiment": run.experiment,
         "step": int(state.step),
-        "data": run.config.data.name,
+        "data": run.config.data.shown,
         "split": call.split,
         "protocol": about,
         "metrics": {name: vars(result.metrics[name]) for name in names},

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vae_jax import data
-from vae_jax.data import DATASETS, DataConfig, Source
+from vae_jax.data import DataConfig, Source
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError, choice, either, option
 from vae_jax.evaluation import measures, needs
@@ -55,11 +55,11 @@ def _no_split(config: Config, source: Source) -> InputError:
     split, info = config.evaluation.split, source.info
     there = [name for name in reversed(SPLITS) if name in info.sizes]  # held-out ones first
     fix = f"use {choice('evaluation.split', there)}"
-    entry = DATASETS.get(config.data.name)
-    if entry is not None and entry.validated and split == "validation":
+    entry = data.entry(config.data.name)
+    if entry.validated and split == "validation":
         fix += f", or {choice('data.protocol', entry.validated)}"
     return InputError(
-        f"evaluation.split: {config.data.name!r} has no {split} split under protocol {info.protocol!r}; {fix}"
+        f"evaluation.split: {config.data.shown!r} has no {split} split under protocol {info.protocol!r}; {fix}"
     )
 
 

@@ -205,7 +205,7 @@ def check_data(run: Run, source: Source) -> None:
 def _data_words(run: Run, source: Source) -> str:
     """Returns " --data ..." for data that a run's own options do not name, else ""."""
     own, info = run.config.data, source.info
-    if own.name == info.name and (own.source is None or Path(own.source).expanduser() == Path(info.where)):
+    if own.shown == info.name and (own.source is None or Path(own.source).expanduser() == Path(info.where)):
         return ""
     return f" --data {quoted(info.where if Path(info.where).exists() else info.name)}"
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import jax
 import jax.numpy as jnp
 import optax
+
+from vae_jax.options.ranges import Each, NotNegative, Positive, Share
 
 Schedule = Literal["constant", "cosine", "warmup-cosine", "step"]
 
@@ -23,13 +25,13 @@ class LearningRate:
 
     kind: Schedule = "constant"
     """constant; cosine decay to `final`; linear warm-up, then cosine; or a factor at each milestone."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, NotNegative()] = 0
     """Linear warm-up from 0, in steps (any kind)."""
-    final: float = 0.0
+    final: Annotated[float, NotNegative()] = 0.0
     """Learning rate at the end of a cosine, as a share of the peak."""
-    milestones: tuple[int, ...] = ()
+    milestones: Annotated[tuple[int, ...], Each(NotNegative(), "steps of 0 or more")] = ()
     """Steps at which `step` multiplies the rate by `factor`."""
-    factor: float = 0.1
+    factor: Annotated[float, Positive()] = 0.1
     """Factor applied at each milestone."""
 
     def build(self, peak: float | jax.Array, steps: int) -> optax.Schedule:
@@ -58,19 +60,19 @@ class Optimizer:
 
     name: Literal["adam", "adamw", "adamax", "rmsprop", "sgd"] = "adam"
     """Update rule. adamw is adam with decoupled weight decay."""
-    lr: float = 1e-3
+    lr: Annotated[float, Positive()] = 1e-3
     """Peak learning rate."""
     schedule: LearningRate = field(default_factory=LearningRate)
     """Learning-rate schedule."""
-    clip: float = 0.0
+    clip: Annotated[float, NotNegative()] = 0.0
     """Clip the group's gradient to this global norm; 0 never clips."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, NotNegative()] = 0.0
     """Weight decay on arrays of rank 2 and more: decoupled for adamw, added to the gradient (L2) otherwise."""
-    b1: float = 0.9
+    b1: Annotated[float, Share()] = 0.9
     """First-moment decay (momentum for sgd and rmsprop: 0 switches it off)."""
-    b2: float = 0.999
+    b2: Annotated[float, Share()] = 0.999
     """Second-moment decay."""
-    eps: float = 1e-8
+    eps: Annotated[float, Positive()] = 1e-8
     """Added to the denominator."""
 
     def build(self, steps: int, lr: jax.Array | None = None) -> optax.GradientTransformation:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from vae_jax import likelihoods, networks, objectives, posteriors, priors
 from vae_jax.models.condition import Condition
 from vae_jax.options import needs
+from vae_jax.options.ranges import AtLeast
 
 # kind -> {registry name: class}: what messages call a component, and what they advise instead.
 REGISTRIES: Mapping[str, Mapping[str, type]] = {
@@ -25,7 +26,7 @@ REGISTRIES: Mapping[str, Mapping[str, type]] = {
 class Components:
     """The options of a VAE; `build.VAE` builds it."""
 
-    latent_dim: int = 10
+    latent_dim: Annotated[int, AtLeast(1)] = 10
     """Number of latent dimensions (of latent variables, where each is a category)."""
     network: networks.Network = field(default_factory=networks.MLP)
     """Encoder and decoder."""

@@ -17,6 +17,7 @@ from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn
 from vae_jax.runs import config as configs
+from vae_jax.runs import config_json
 from vae_jax.runs.run import Run, optimizer_of
 from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks.resuming import check_data, set_aside_lost
@@ -54,11 +55,11 @@ def grouped(members: Sequence[Member], check: Callable[[configs.Config], tuple[S
     groups: dict[str, list[int]] = {}
     checked: dict[str, tuple[Source, Any]] = {}
     for number, member in enumerate(members):
-        text = configs.to_json(configs.put(member.config, "seed", 0))
+        text = config_json.to_json(configs.put(member.config, "seed", 0))
         if text not in checked:
             checked[text] = check(member.config)
         source, model = checked[text]
-        key = configs.to_json(program_of(member.config, model))
+        key = config_json.to_json(program_of(member.config, model))
         groups.setdefault(key if source.pipeline == "device" else f"{number}", []).append(number)
     return list(groups.values())
 

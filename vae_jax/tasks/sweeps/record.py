@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from vae_jax.errors import InputError, either, option
 from vae_jax.files.atomic import jsonable, write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.runs import config as configs
+from vae_jax.runs import config_json, kinds
 from vae_jax.runs.run import Run, with_old_protocol
 from vae_jax.tasks.sweeps.plan import Member
 from vae_jax.tasks.training import FREE_ON_RESUME
@@ -98,8 +100,10 @@ class Record:
             for name in ("experiment", "seeds", "vary", "metrics", "strategy")
             if values.get(name) != new[name]
         ]
+        # What `experiment:` means in the file is the experiment that is swept now; its hash is compared below.
+        code = functools.partial(kinds.code_of, sweep.members[0].config)
         try:
-            old = configs.check(configs.from_dict(values["config"]), json=True)
+            old = configs.check(config_json.from_dict(values["config"], code=code), json=True)
         except InputError as error:
             raise InputError(f"{path / FILE}: config.{error}") from error
         if (held := _split_of(path, sweep)) is not None:
@@ -185,7 +189,7 @@ def _identity(sweep: Sweep) -> dict[str, Any]:
         "vary": {option: list(values) for option, values in sweep.vary.items()},
         "metrics": sweep.metrics,
         "strategy": sweep.strategy,  # the other one gives the same numbers, but not the same bits
-        "config": configs.to_dict(sweep.members[0].config),
+        "config": config_json.to_dict(sweep.members[0].config),
     }
 
 

@@ -1,0 +1,529 @@
+"""Parts from outside of the package: the examples of docs/extending.md as they are printed, and what is refused."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import vae_jax as vj
+from vae_jax import figures
+from vae_jax.cli.main import run as cli
+from vae_jax.cli.options import parse_config
+from vae_jax.errors import InputError
+from vae_jax.files import code as codes
+from vae_jax.options.ranges import ranges
+from vae_jax.runs import config as configs
+from vae_jax.runs import experiments as index
+from vae_jax.runs.kinds import KINDS
+from vae_jax.runs.run import Run
+
+DOCS = (Path(__file__).resolve().parent.parent / "docs" / "extending.md").read_text()
+EXAMPLES = dict(re.findall(r"\n## An? ([\w ]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", DOCS, re.DOTALL))
+# Example -> (option of its part, a field of it, a value out of its range).
+FIELDS = {
+    "network": ("model.network", "width", 0),
+    "likelihood": ("model.likelihood", "floor", 0.0),
+    "prior": ("model.prior", "start", float("nan")),
+    "posterior": ("model.posterior", "std", -1.0),
+    "objective": ("model.objective", "target", -1.0),
+    "gradient estimator": ("model.gradient", "share", 1.5),
+    "KL schedule": ("model.objective.schedule", "steps", 0),
+    "model": ("model", "weight", -1.0),
+    "data set": ("data.name", "", ""),
+}
+SMALL = (
+    "--steps",
+    "2",
+    "--quiet",
+    "--data.batch-size",
+    "8",
+    "--evaluation.limit",
+    "20",
+    "--logging.tensorboard",
+    "False",
+)
+
+
+def test_every_kind_has_an_example():
+    assert list(EXAMPLES) == list(FIELDS)
+    assert {option for option, *_ in FIELDS.values()} == {*KINDS, "data.name"}
+    assert all(f"`{option}`" in DOCS for option in (*KINDS, "data.name"))
+
+
+@pytest.fixture(scope="module")
+def lives(tmp_path_factory):
+    """Returns example -> (its file, its trained run), each made once and without figures."""
+    folder = tmp_path_factory.mktemp("mine")
+    made = {}
+
+    def make(example):
+        if example not in made:
+            file = folder / f"{example.replace(' ', '_')}.py"
+            file.write_text(EXAMPLES[example])
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(figures, "write_all", lambda *args, **options: [])
+                assert cli(["train", str(file), *SMALL, "--workdir", str(folder / file.stem)]) == 0
+            made[example] = file, folder / file.stem
+        return made[example]
+
+    return make
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_an_example_lives_on_without_its_file(example, lives, tmp_path, capsys, monkeypatch):
+    file, made = lives(example)
+    path = shutil.copytree(made, tmp_path / "run")  # from a folder of its own
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(codes, "_loaded", [])  # as another process: nothing of the file is there
+    monkeypatch.setattr(figures, "write_all", lambda *args, **options: [])
+    held = json.loads((path / "config.json").read_text())
+    option = FIELDS[example][0]
+    name = held["data"]["name"] if option == "data.name" else _held(held, option)["kind"]
+    cls = re.search(r"\nclass (\w+)\((?!nn\.)", EXAMPLES[example])
+    assert cls is not None
+    assert name == f"experiment:{cls.group(1)}"
+    assert held["code_sha256"].keys() == {"experiment.py"}
+    moved = file.rename(file.with_suffix(".gone"))
+    try:
+        assert cli(["train", "--resume", "run", "--steps", "3", "--quiet"]) == 0
+        assert cli(["eval", "run", "--limit", "20"]) == 0
+        assert cli(["sample", "run", "--n", "4", "--out", "samples.npz"]) == 0
+        assert cli(["report", "run"]) == 0
+        assert np.isfinite(np.load("samples.npz")["images"]).all()
+        assert json.loads((path / "eval.json").read_text())["step"] == 3
+        (path / "experiment.py").unlink()
+        monkeypatch.setattr(codes, "_loaded", [])
+        capsys.readouterr()
+        assert cli(["eval", "run"]) == 2
+    finally:
+        moved.rename(file)
+    line = capsys.readouterr().err
+    assert line == (
+        "vae-jax: run/config.json: run/experiment.py: cannot be read (No such file or directory), and the run needs "
+        "its classes; restore it from the experiment file, or train again\n"
+    )
+    shutil.copy(file, path / "experiment.py")  # the advice is good
+    assert Run.load(path).config.steps == 3
+
+
+def _held(values, option):
+    for part in option.split("."):
+        values = values[part]
+    return values
+
+
+PARTS = """
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
+from vae_jax.objectives import Elbo
+
+if TYPE_CHECKING:
+    from nowhere import Thing
+
+
+@dataclass(frozen=True)
+class Tiny(MLP):
+    extra: float = 1.0
+
+
+class Bare(MLP):
+    more: int = 3
+
+
+@dataclass
+class Open(MLP):
+    __hash__ = None
+
+
+@dataclass(frozen=True)
+class Asks(Elbo):
+    def __init__(self, width):
+        pass
+
+
+@dataclass(frozen=True)
+class Vague(Elbo):
+    thing: "Thing" = None
+
+
+@dataclass(frozen=True)
+class Built:
+    latent_dim: int = 2
+
+
+def function():
+    pass
+"""
+# (option, name, what the line says).
+WRONG = [
+    ("model.network", "nowhere.nets:Tiny", "no module 'nowhere' is installed; install it with pip, or add the folder"),
+    ("model.network", "parts.nets:Tiny", "no module 'parts.nets' is installed"),
+    ("model.network", "../parts:Tiny", "no module '../parts' is installed"),
+    ("model.network", "parts:Tyni", "parts does not have a class 'Tyni'; did you mean 'Tiny'?"),
+    ("model.network", "parts:function", "parts:function is not a network, because it is not a class; name a class"),
+    (
+        "model.network",
+        "parts:Asks",
+        "parts:Asks is not a network, because it does not extend vae_jax.networks.Network; write class Asks(Network)",
+    ),
+    ("model.network", "parts:Bare", "it is not a frozen dataclass; write @dataclass(frozen=True) above class Bare"),
+    ("model.network", "broken:Tiny", "broken cannot be imported (ZeroDivisionError: division by zero); correct the"),
+    ("model.objective", "parts:Asks", "its field width does not have a default; give it one"),
+    ("model.objective", "parts:Vague", "its annotations cannot be read (name 'Thing' is not defined); import what"),
+    ("model", "parts:Built", "parts:Built is not a model, because it does not have a method build; define Built.build"),
+    ("model.network", "experiment:Tiny", "experiment means the experiment file, but none of its classes are in use"),
+    ("data.name", "parts:Tiny", "parts:Tiny is not a data set, because it does not extend vae_jax.data.DataSet; write"),
+    ("data.name", "parts:Blob", "parts does not have a class 'Blob'"),
+]
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch):
+    """Makes `parts` and `broken` modules that can be imported."""
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    (folder / "parts.py").write_text(PARTS.replace("@dataclass\nclass Open", "@dataclass(frozen=True)\nclass Open"))
+    (folder / "broken.py").write_text("1 / 0\n")
+    monkeypatch.syspath_prepend(folder)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    yield tmp_path / "here"
+    for name in ("parts", "broken"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize(("option", "name", "said"), WRONG, ids=[f"{option}-{name}" for option, name, _ in WRONG])
+def test_a_name_that_leads_nowhere_is_one_line(parts, capsys, option, name, said):
+    assert cli(["train", "vae_digits", f"--{option}", name, "--smoke"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith((f"vae-jax: --{option}: ", f"vae-jax: {option}: "))
+    assert said in err
+    assert err.count("\n") == 1
+    with pytest.raises(InputError) as error:
+        vj.experiment("vae_digits", **{option: name})
+    assert said in str(error.value)
+    assert "--" not in str(error.value)
+    assert list(parts.iterdir()) == []
+
+
+def test_a_class_of_an_installed_module(parts, capsys):
+    options = {"model.network": "parts:Tiny", "model.network.extra": 2.0, "model.network.hidden": (8,)}
+    config = vj.experiment("vae_digits", **options)
+    assert configs.kind("model.network", config.model.network) == "parts:Tiny"
+    run = Run.create(parts / "run", "mine", config, vj.spec.images(8, 8, 1))
+    assert Run.load(run.path).config == config
+    assert {p.name for p in run.path.iterdir()} == {
+        "config.json",
+        "env.json",
+        "figures",
+    }  # no copy of what is installed
+    file = run.path / "config.json"
+    values = json.loads(file.read_text())
+    values["model"]["network"]["kind"] = "parts:Tyni"
+    file.write_text(json.dumps(values))
+    assert cli(["eval", "run"]) == 2
+    said = "run/config.json: model.network.kind: parts does not have a class 'Tyni'; did you mean 'Tiny'?"
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("example", [name for name in FIELDS if name != "data set"])
+def test_the_range_of_a_field_of_ones_own(example, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(EXAMPLES[example])
+    option, field, value = FIELDS[example]
+    assert cli(["train", "mine.py", f"--{option}.{field}", str(value)]) == 2
+    line = capsys.readouterr().err
+    config = index.load(Path("mine.py"))
+    found = ranges(type(configs.get(config, option)))[field]
+    if found is None:
+        assert (
+            line
+            == f"vae-jax: {option}.{field}: nan is not a number that can be used; {option}.{field} must be finite\n"
+        )
+    else:
+        assert line == f"vae-jax: {option}.{field}: {value} is out of range; it must be {found.words}\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_help_shows_the_options_of_a_class_of_ones_own(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(EXAMPLES["network"])
+    assert cli(["train", str(tmp_path / "mine.py"), "--help"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "--model.network.width INT" in out
+    assert "Hidden units. (default: 32)" in out
+    assert "(default: experiment:Tiny)" in out
+
+
+def test_a_class_that_no_other_process_finds(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Local(vj.config.Config().model.network.__class__):
+        pass
+
+    config = vj.experiment("vae_digits")
+    with pytest.raises(InputError) as error:
+        vj.train_run(configs.put(config, "model.network", Local()), tmp_path / "run", quiet=True)
+    assert "Local is a class of a function, or no module, so that no other process can import it; move it" in str(
+        error.value
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_classes_of_the_experiment_file_by_name(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    more = "\n\n@dataclass(frozen=True)\nclass Wide(Tiny):\n    more: int = 64\n"
+    circle = EXAMPLES["data set"].split("def get_config")[0]
+    Path("mine.py").write_text(circle + EXAMPLES["network"].replace("\n\ndef get_config", f"{more}\n\ndef get_config"))
+    given = {"model.network": "experiment:Wide", "data": "experiment:Circle", "model.likelihood": "gaussian"}
+    config = vj.experiment("mine.py", **given)
+    assert config.model.network.more == 64
+    assert config == vj.experiment("mine.py", **(given | {"data.name": given["data"]}))
+    words = [word for option, name in given.items() for word in (f"--{option}", name)]
+    assert cli(["train", "mine.py", *words, "--model.network.width", "0"]) == 2  # the class is there, with its range
+    assert "model.network.width: 0" in capsys.readouterr().err
+    assert parse_config(index.load(Path("mine.py")), words, "train") == config
+    assert config.data.shown == "experiment:Circle"
+
+
+# Files beside the experiment
+
+HELPED = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from helpers import WIDTH, Net
+from vae_jax.config import Config
+from vae_jax.data import DataConfig
+from vae_jax.models import VAE
+
+
+@dataclass(frozen=True)
+class Own(Net):
+    width: int = WIDTH
+
+
+def get_config():
+    import late
+
+    return Config(steps=late.STEPS, data=DataConfig("digits"), model=VAE(2, Own()))
+"""
+HELPERS = """
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import random  # of Python, whatever is called so beside this file
+
+from vae_jax.networks import MLP
+
+WIDTH = {width}
+
+
+@dataclass(frozen=True)
+class Net(MLP):
+    hidden: tuple[int, ...] = (8,)
+"""
+
+
+def beside(folder, width):
+    """Writes an experiment and the files that it imports into a folder, and returns the experiment."""
+    folder.mkdir()
+    (folder / "helpers.py").write_text(HELPERS.format(width=width))
+    (folder / "late.py").write_text("import helpers\n\nSTEPS = helpers.WIDTH + 1\n")
+    (folder / "random.py").write_text("1 / 0\n")
+    (folder / "unrelated.py").write_text("1 / 0\n")
+    (folder / "mine.py").write_text(HELPED)
+    return folder / "mine.py"
+
+
+def test_files_beside_an_experiment(tmp_path):
+    first, second = beside(tmp_path / "a", 3), beside(tmp_path / "b", 5)
+    path, modules = list(sys.path), set(sys.modules)
+    configs_of = [index.load(file) for file in (first, second, first)]
+    assert [(c.steps, c.model.network.width) for c in configs_of] == [(4, 3), (6, 5), (4, 3)]
+    assert configs_of[0] == configs_of[2] != configs_of[1]
+    assert sys.path == path
+    new = set(sys.modules) - modules
+    assert {name.rpartition(".")[2] for name in new if "." in name} == {"helpers", "late"}
+    assert all(name.startswith(codes.PREFIX) for name in new)
+    assert not {"helpers", "late", "mine"} & set(sys.modules)
+    assert not list(tmp_path.rglob("__pycache__"))
+
+
+def test_copies_of_the_files_beside(tmp_path, monkeypatch):
+    file = beside(tmp_path / "a", 3)
+    config = configs.put(index.load(file), "model.network", index.load(file).model.network.__class__.__base__())
+    run = Run.create(tmp_path / "run", "mine", config, vj.spec.images(8, 8, 1))
+    held = json.loads((run.path / "config.json").read_text())
+    assert held["model"]["network"]["kind"] == "experiment.helpers:Net"
+    names = {"experiment.py", "experiment_files/helpers.py", "experiment_files/late.py"}
+    assert held["code_sha256"].keys() == names
+    shutil.rmtree(tmp_path / "a")
+    monkeypatch.setattr(codes, "_loaded", [])
+    assert Run.load(run.path).config.model.network.hidden == (8,)
+    assert not list(tmp_path.rglob("__pycache__"))
+    for name in names:
+        text = (run.path / name).read_text()
+        for damage, said in ((lambda f: f.unlink(), "cannot be read"), (lambda f: f.write_text(""), "changed since")):
+            monkeypatch.setattr(codes, "_loaded", [])
+            damage(run.path / name)
+            with pytest.raises(InputError, match=re.escape(f"{run.path / name}: {said}")):
+                Run.load(run.path)
+            (run.path / name).write_text(text)
+    Run.load(run.path)
+
+
+BAD_SUMS = [
+    ({"../mine.py": "0" * 64}, "code_sha256.../mine.py: is not a file that a run keeps"),
+    ({"experiment_files/../../x.py": "0" * 64}, "is not a file that a run keeps"),
+    ({"experiment.py": "0"}, "code_sha256.experiment.py: '0' is not a SHA-256 of 64 digits"),
+    ({"experiment_files/x.py": "0" * 64}, "code_sha256.experiment.py is missing"),
+    ({}, "model.network.kind: experiment means the experiment file, but none of its classes are in use here"),
+    ("x", 'code_sha256: "x" is text, but it must be an object'),
+]
+
+
+@pytest.mark.parametrize(("sums", "said"), BAD_SUMS)
+def test_an_edited_list_of_copies(sums, said, tmp_path):
+    (tmp_path / "mine.py").write_text(EXAMPLES["network"])
+    run = Run.create(tmp_path / "run", "mine", index.load(tmp_path / "mine.py"), vj.spec.images(8, 8, 1))
+    values = json.loads((run.path / "config.json").read_text())
+    (run.path / "config.json").write_text(json.dumps(values | {"code_sha256": sums}))
+    with pytest.raises(InputError, match=re.escape(said)):
+        Run.load(run.path)
+
+
+def test_code_is_not_executed_where_that_is_forbidden(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(EXAMPLES["network"] + "\nopen('ran', 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(tmp_path / "run", "mine", index.load(tmp_path / "mine.py"), vj.spec.images(8, 8, 1))
+    Path("ran").unlink()
+    monkeypatch.setattr(codes, "_loaded", [])
+    monkeypatch.setenv(codes.REFUSE, "0")
+    with pytest.raises(InputError, match="is not executed because VAE_JAX_RUN_CODE is 0; read its code, and unset"):
+        Run.load(run.path)
+    with pytest.raises(InputError, match=r"run/experiment\.py: is not executed because VAE_JAX_RUN_CODE is 0"):
+        codes.restore(run.path, json.loads((run.path / "config.json").read_text())["code_sha256"])
+    assert not Path("ran").exists()
+    monkeypatch.delenv(codes.REFUSE)
+    Run.load(run.path)
+    assert Path("ran").exists()
+
+
+# Whole runs
+
+
+def test_another_code_is_another_run(lives, tmp_path):
+    file, made = lives("objective")
+    path = shutil.copytree(made, tmp_path / "run")
+    edited = tmp_path / "edited.py"
+    edited.write_text(file.read_text().replace("jnp.abs(", "2 * jnp.abs("))
+    config = Run.load(path).config
+    other = configs.put(config, "model", index.load(edited).model)
+    with pytest.raises(InputError, match=r"cannot resume with a changed config \(code: \w{12} -> \w{12}\)"):
+        vj.train_run(other, path, resume=True, quiet=True)
+    two = configs.put(other, "data.name", index.load(lives("data set")[0]).data.name)
+    with pytest.raises(InputError, match="a run keeps one experiment file; put both into one file"):
+        configs.check(two)
+
+
+def test_a_run_from_the_weights_of_another_keeps_its_code(lives, tmp_path, monkeypatch):
+    _, made = lives("network")
+    monkeypatch.setattr(codes, "_loaded", [])
+    monkeypatch.setattr(figures, "write_all", lambda *args, **options: [])
+    assert cli(["train", "--init-from", str(made), "--workdir", str(tmp_path / "next"), *SMALL]) == 0
+    copies = [(folder / "experiment.py").read_bytes() for folder in (made, tmp_path / "next")]
+    assert copies[0] == copies[1] == EXAMPLES["network"].encode()
+
+
+def test_members_of_a_sweep_keep_the_code(lives, tmp_path, monkeypatch):
+    file, _ = lives("objective")
+    words = ["sweep", str(file), "--seeds", "0:2", "--vary", "model.objective.weight=1,2", *SMALL]
+    assert cli([*words, "--workdir", str(tmp_path / "sweep")]) == 0
+    members = sorted(p.parent for p in (tmp_path / "sweep").glob("*/experiment.py"))
+    assert len(members) == 4
+    monkeypatch.setattr(codes, "_loaded", [])
+    assert {Run.load(member).config.model.objective.weight for member in members} == {1.0, 2.0}
+    assert cli(["eval", str(members[0]), "--limit", "20"]) == 0
+    assert cli([*words, "--workdir", str(tmp_path / "sweep"), "--resume"]) == 0
+
+
+def test_a_report_from_another_shell(lives, tmp_path):
+    _, made = lives("network")
+    shutil.copytree(made, tmp_path / "run")
+    done = subprocess.run(
+        [sys.executable, "-m", "vae_jax", "report", "run"], cwd=tmp_path, capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert "experiment:Tiny" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_vectors_have_no_pictures(lives, tmp_path, capsys):
+    _, made = lives("data set")
+    path = shutil.copytree(made, tmp_path / "run")
+    for command in ("sample", "reconstruct", "traverse"):
+        assert cli([command, str(path)]) == 2
+        assert capsys.readouterr().err == "vae-jax: figure: examples of shape [2] are not images; end --out with .npz\n"
+        assert cli([command, str(path), "--out", str(tmp_path / f"{command}.npz")]) == 0
+    assert cli(["report", str(path)]) == 0
+    assert "the data are of kind vector, not images" in (path / "report.html").read_text()
+    written = figures.write_all(path, Run.load(path).model, None, {}, "title")  # type: ignore[arg-type]
+    assert [file.name for file in written] == ["loss_curves.png"]
+
+
+def test_data_that_change_their_mind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = EXAMPLES["data set"].replace("return from_arrays(info, split, arrays, config.pipeline)", "return arrays")
+    Path("mine.py").write_text(wrong)
+    with pytest.raises(
+        InputError, match=r"data\.name: experiment:Circle\.load returned a dict; return data\.from_arrays"
+    ):
+        vj.train_run(index.load(Path("mine.py")), quiet=True)
+    Path("mine.py").write_text(
+        EXAMPLES["data set"].replace("return from_arrays(info", "del sizes['test']\n        return from_arrays(info")
+    )
+    with pytest.raises(InputError, match=r"evaluation\.split: 'experiment:Circle' has no test split"):
+        vj.train_run(index.load(Path("mine.py")), quiet=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.py"]
+
+
+# Hints
+
+PYTHON = [
+    (
+        {"model.objective.beta": 3.0},
+        'the chosen objective does not have beta; use **{"model.objective": "beta", "model.objective.beta": 3.0}',
+    ),
+    ({"lr": 1e-3}, "lr: no such option; did you mean 'optimizer.lr'? (or critic_optimizer.lr)"),
+    ({"model.prior": "mogg"}, "model.prior='mogg': no such prior; did you mean 'mog'?"),
+    (
+        {"model": "classifier", "model.prior": "mog"},
+        "model.prior: this model does not have a prior; leave the option out",
+    ),
+    ({"data.batch_size": 5000}, 'use **{"data.batch_size": 1437} or less'),
+    ({"data.label_seed": 3}, 'add **{"data.labels": 100}, or leave it out'),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), PYTHON)
+def test_hints_in_python_are_python(options, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as error:
+        vj.train_run(vj.experiment("vae_digits", **options), quiet=True)
+    assert said in str(error.value)
+    assert "--" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_advice_for_another_component_is_good():
+    config = vj.experiment("vae_digits", **{"model.objective": "beta", "model.objective.beta": 3.0})
+    assert config.model.objective.beta == 3.0

@@ -1,0 +1,133 @@
+"""The components of a config: which options name one, by which name, and from whose file."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from vae_jax import data
+from vae_jax.errors import InputError, either, shown
+from vae_jax.errors import option as typed
+from vae_jax.files.code import Code
+from vae_jax.likelihoods import LIKELIHOODS
+from vae_jax.models import MODELS
+from vae_jax.networks import NETWORKS
+from vae_jax.objectives import GRADIENTS, OBJECTIVES
+from vae_jax.options import registry
+from vae_jax.options.registry import Kind
+from vae_jax.options.tree import flatten, get, put
+from vae_jax.posteriors import POSTERIORS
+from vae_jax.priors import PRIORS
+from vae_jax.schedules import SCHEDULES
+
+# The option whose value names a component -> what it can name. Those of outer components come before inner ones.
+KINDS: dict[str, Kind] = {
+    "model": Kind("model", MODELS, methods=("build",)),
+    "model.network": Kind("network", NETWORKS, "vae_jax.networks.Network"),
+    "model.likelihood": Kind("likelihood", LIKELIHOODS, "vae_jax.likelihoods.PixelLikelihood"),
+    "model.posterior": Kind("posterior", POSTERIORS, "vae_jax.posteriors.Posterior"),
+    "model.prior": Kind("prior", PRIORS, "vae_jax.priors.Prior"),
+    "model.objective": Kind("objective", OBJECTIVES, "vae_jax.objectives.Objective"),
+    "model.objective.schedule": Kind("schedule", SCHEDULES, "vae_jax.schedules.Schedule"),
+    "model.gradient": Kind("gradient", GRADIENTS, "vae_jax.objectives.Pathwise"),
+}
+REGISTRIES: dict[str, Any] = {option: kind.classes for option, kind in KINDS.items()}
+NAMES = ("data.name",)  # options that name a class without holding it
+
+
+def kind(option: str, component: Any) -> str:
+    """Returns the name of the component at `option`: of its registry, `package.module:Class` or `experiment:Class`."""
+    return KINDS[option].name(type(component))
+
+
+def choose(config: Any, option: str, name: str) -> Any:
+    """Returns the config with the component at `option` replaced by the one called `name`.
+
+    Options that both components have (a `schedule`, say) keep their values; the others start at their defaults.
+
+    Args:
+      config: to start from.
+      option: of the component.
+      name: of its registry, `package.module:Class`, or `experiment:Class` of the file that `config` is from.
+
+    Raises:
+      InputError: no component of that name, or a model without such a component.
+    """
+    if option not in components(config):
+        raise InputError(f"{typed(option)}: this model does not have a {KINDS[option].word}; leave the option out")
+    where = typed(option) if ":" in name else either(f"--{option} {shown(name)}", f"{option}={name!r}")
+    cls = KINDS[option].find(name, where, lambda: code_of(config))
+    old = get(config, option)
+    if type(old) is cls:
+        return config
+    shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
+    default, old_default = cls(), type(old)()
+    kept = {n: getattr(old, n) for n in shared if getattr(old, n) != getattr(old_default, n)}
+    return put(config, option, dataclasses.replace(default, **kept))
+
+
+def options(config: Any) -> dict[str, Any]:
+    """Returns {dotted option: value} for every leaf, and for every component the name that it was chosen by.
+
+    A config with classes of an experiment file also has `code`, the hash of that file: it decides what is computed.
+    """
+    flat = {name: registry.external(v) if name in NAMES else v for name, v in flatten(config).items()}
+    for option, component in components(config).items():
+        flat[option] = kind(option, component)
+    code = code_of(config)
+    return flat | ({"code": code.sha256[:12]} if code is not None else {})
+
+
+def diff(a: Any, b: Any) -> list[str]:
+    """Returns the options whose values differ, components included, as `option: a -> b`."""
+    flat_a, flat_b = options(a), options(b)
+    return [
+        f"{name}: {flat_a.get(name, '-')} -> {flat_b.get(name, '-')}"
+        for name in dict.fromkeys([*flat_a, *flat_b])
+        if flat_a.get(name) != flat_b.get(name)
+    ]
+
+
+def components(config: Any) -> dict[str, Any]:
+    """Returns {option: component} of every component that a config has."""
+    found = {}
+    for option in KINDS:
+        try:
+            found[option] = get(config, option)
+        except AttributeError:
+            continue
+    return found
+
+
+def code_of(config: Any) -> Code | None:
+    """Returns the experiment file that a config's own classes are from, None where all are installed.
+
+    Raises:
+      InputError: they are from two experiment files.
+    """
+    modules = {option: type(component).__module__ for option, component in components(config).items()}
+    modules |= {option: str(get(config, option)).partition(":")[0] for option in NAMES}
+    return registry.code_of(modules)
+
+
+def check_importable(config: Any) -> None:
+    """Checks that another process can open a run of this config.
+
+    Raises:
+      InputError: a component that no process finds by its name, or components of two experiment files.
+    """
+    for option, component in components(config).items():
+        if type(component) not in KINDS[option].classes.values():
+            registry.check_importable(type(component), option)
+    if ":" in config.data.name and (cls := data.entry(config.data.name).cls) is not None:
+        registry.check_importable(cls, "data.name")
+    code_of(config)
+
+
+def with_code(config: Any, code: Code | None) -> Any:
+    """Returns the config with `experiment:Class`, where an option names a class so, as one of this experiment file."""
+    for option in NAMES:
+        held = get(config, option)
+        if isinstance(held, str) and (name := registry.internal(held, lambda: code)) != held:
+            config = put(config, option, name)
+    return config
