@@ -207,7 +207,7 @@ def test_bad_input_is_one_line_and_writes_nothing(vae, tmp_path, capsys):
     file = tmp_path / "file"
     file.write_text("")
     for words, message in [
-        (["fit-prior", str(vae), "--kind", "gmn"], "kind=.gmn.: no such density of codes"),
+        (["fit-prior", str(vae), "--kind", "gmn"], "--kind gmn: no such density of codes"),
         (["fit-prior", str(vae), "--components", "0"], "--components: 0 is out of range; it must be 1 or more"),
         (["fit-prior", str(vae), "--components", "400", "--limit", "300"], "to the number of codes, 300"),
         (["fit-prior", str(vae), "--kind", "flow", "--steps", "0"], "--steps: 0 is out of range; it must be 1 or more"),
