@@ -21,7 +21,7 @@ import time
 import traceback
 from pathlib import Path
 
-from vae_jax.cli import evaluate, main, progress  # noqa: F401 - imported before the first fork
+from vae_jax.cli import evaluate, main  # noqa: F401 - imported before the first fork
 from vae_jax.data import digits
 from vae_jax.data.config import DataConfig
 from vae_jax.likelihoods import GaussianOptimal
@@ -32,7 +32,7 @@ from vae_jax.objectives import Factor
 from vae_jax.priors import Exemplar
 from vae_jax.runs import run as runs
 from vae_jax.runs.config import Config, Evaluation, Logging
-from vae_jax.tasks import training
+from vae_jax.tasks import progress, training  # noqa: F401 - imported before the first fork
 from vae_jax.train import MeshConfig, Optimizer, metrics
 from vae_jax.train.metrics import read_lines
 

@@ -802,7 +802,7 @@ def test_udr_compares_this_run_with_the_others(runs, tmp_path, capsys):
 def test_refused_runs_exit_with_2_and_one_line(tmp_path, capsys):
     digits = make(tmp_path / "digits", name="digits")
     assert cli(["eval", str(digits.path), "--metrics", "elbo,mig", "--limit", "50"]) == 2
-    assert "mig: the data set 'digits' has no factors; sprites has" in capsys.readouterr().err
+    assert "mig: needs generative factors, which the data set 'digits' does not provide" in capsys.readouterr().err
     assert "elbo" in json.loads((digits.path / "eval.json").read_text())["metrics"]
     # In the order of the grid, whose first rows are all squares: the rows of a limit are spread over it.
     grid = make(tmp_path / "grid", protocol="full")

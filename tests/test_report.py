@@ -167,7 +167,7 @@ def test_runs_side_by_side(runs, tmp_path):
     assert "model.posterior" in differing
     assert "data.name" not in differing
     assert "data.name" in page.section("config")
-    assert "the model has no prior" in page.section("samples")
+    assert "the model does not provide a prior" in page.section("samples")
     assert "no sum over dimensions" in page.section("kl")
     assert page.section("map").count("<svg") == 3
     assert "two latent dimensions as they are" in page.section("map")

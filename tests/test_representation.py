@@ -217,8 +217,8 @@ def test_no_labels(unlabelled, tmp_path, capsys):
     assert code == 2
     assert list(held["metrics"]) == ["mse"]
     err = capsys.readouterr().err
-    assert "clustering: the data set 'npz' has no labels" in err
-    assert "knn: the data set 'npz' has no labels" in held["refused"]["knn"]
+    assert "clustering: needs labels, which the data set 'npz' does not provide" in err
+    assert "knn: needs labels, which the data set 'npz' does not provide" in held["refused"]["knn"]
     assert err.count("\n") == 1
 
 

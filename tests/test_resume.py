@@ -398,7 +398,9 @@ def test_data_may_move(pictures, folder):
 def test_a_run_of_before_continues_with_one_line_and_gets_its_hash(run8, capsys):
     values = stored(run8)
     sha256 = values.pop("data_sha256")
-    values["facts"] = {name: values["facts"][name] for name in ("examples", "classes", "factors", "cond")}
+    spec = values.pop("data_spec")
+    values["image_shape"] = spec["x"]["shape"]
+    values["facts"] = {name: spec[name] for name in ("examples", "classes", "factors", "cond")}
     (run8 / "config.json").write_text(json.dumps(values))
     vae_jax(f"vae-jax train --resume {run8} --steps 9")
     assert capsys.readouterr().out.count("kept no hash of the training data") == 1

@@ -83,18 +83,21 @@ EDITS = [
     (put("model.latent", 3), "model.latent: no such option; did you mean 'latent_dim'?", ...),
     (put("stepz", 3), "stepz: no such option; did you mean 'steps'?", ...),
     (
-        put("image_shape", [8, 8]),
-        "image_shape: [8, 8] is not [height, width, channels] of the training images",
+        put("data_spec.x.shape", [8, 8]),
+        "data_spec.x.shape: [8, 8] is not [height, width, channels] of the training images",
         [8, 8, 1],
     ),
-    (put("image_shape", [8, 0, 1]), "image_shape: [8, 0, 1] is not [height, width, channels]", [8, 8, 1]),
-    (put("image_shape", "8x8"), 'image_shape: "8x8" is not [height, width, channels]', [8, 8, 1]),
-    (put("image_shape", ...), "image_shape is missing; restore the file, or train again", [8, 8, 1]),
+    (put("data_spec.x.shape", [8, 0, 1]), "data_spec.x.shape: [8, 0, 1] is not [height, width, channels]", [8, 8, 1]),
+    (put("data_spec.x.shape", "8x8"), 'data_spec.x.shape: "8x8" is not [height, width, channels]', [8, 8, 1]),
+    (put("data_spec.x.kind", "picture"), 'data_spec.x.kind: "picture" is text, but it must be one of', "image"),
+    (put("data_spec.x.dtyp", "float32"), "data_spec.x.dtyp: no such entry; did you mean 'dtype'?", ...),
+    (put("image_shape", [8, 8, 1]), "image_shape: describes the data, and so does data_spec; remove it", ...),
+    (put("facts", {}), "facts: describes the data, and so does data_spec; remove it", ...),
     (put("experiment", 3), 'experiment: 3 is a whole number, but it must be text; write "custom", for example', "x"),
-    (put("facts.exampels", 3), "facts.exampels: no such fact; did you mean 'examples'?", ...),
-    (put("facts.factors", [2.5]), "facts.factors[0]: 2.5 is a real number, but it must be a whole number", []),
-    (put("facts.classes", -1), "facts.classes: -1 is out of range; it must be 0 or more", 0),
-    (put("facts", [1]), "facts: [1] is a list, but it must be an object", {}),
+    (put("data_spec.exampels", 3), "data_spec.exampels: no such fact; did you mean 'examples'?", ...),
+    (put("data_spec.factors", [2.5]), "data_spec.factors[0]: 2.5 is a real number, but it must be a whole number", []),
+    (put("data_spec.classes", -1), "data_spec.classes: -1 is out of range; it must be 0 or more", 0),
+    (put("data_spec", [1]), "data_spec: [1] is a list, but it must be an object", {"x": {"shape": [8, 8, 1]}}),
     (put("data_sha256", "abc"), "data_sha256: 'abc' is not a SHA-256 of 64 digits", ...),
     (
         put("expected", {"elbo": [1]}),
@@ -106,6 +109,7 @@ WHOLE = [
     (lambda values: [values], "holds a list, not the options of a run; restore it, or train again"),
     (lambda values: None, "holds a NoneType, not the options of a run"),
     (put("model", ...), "model is missing"),
+    (put("data_spec", ...), "data_spec is missing; restore the file, or train again"),
     (put("data", None), "data: null is nothing, but it must be an object"),
     (put("model.network", "mlp"), 'model.network: "mlp" is text, but it must be a network; write {"kind": "mlp"}'),
     (put("model", 3), 'model: 3 is a whole number, but it must be a model; write {"kind": "vae"}'),
@@ -136,6 +140,28 @@ def test_an_edited_config_is_one_line_and_can_be_mended(made, tmp_path, capsys, 
         file = path / "config.json"
         file.write_text(json.dumps(put(option, right)(json.loads(file.read_text()))))
         Run.load(path)
+
+
+OLD = [
+    (put("image_shape", [8, 8]), "image_shape: [8, 8] is not [height, width, channels]", [8, 8, 1]),
+    (put("facts.exampels", 3), "facts.exampels: no such fact; did you mean 'examples'?", ...),
+    (put("facts", [1]), "facts: [1] is a list, but it must be an object", {}),
+]
+
+
+@pytest.mark.parametrize(("edit", "said", "right"), OLD)
+def test_an_edited_config_of_before_the_data_spec(made, tmp_path, capsys, edit, said, right):
+    def old(values):
+        spec = values.pop("data_spec")
+        facts = {name: spec[name] for name in ("examples", "classes", "factors", "cond", "label_names")}
+        return edit(values | {"image_shape": spec["x"]["shape"], "facts": facts})
+
+    path = edited(made, tmp_path, old)
+    assert cli(["sample", str(path)]) == 2
+    assert said in capsys.readouterr().err
+    file = path / "config.json"
+    file.write_text(json.dumps(put(edit.__closure__[0].cell_contents, right)(json.loads(file.read_text()))))
+    Run.load(path)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -275,7 +301,7 @@ def test_changed_data_that_were_split_by_row_are_not_measured_as_held_out(traine
     values = json.loads((path / "config.json").read_text())
     values["data"]["protocol"] = "random-tenth"
     source = data.load(DataConfig("npz", str(file), batch_size=1, protocol="random-tenth"), "train")
-    values["facts"]["examples"], values["data_sha256"] = source.size, fingerprint(source)
+    values["data_spec"]["examples"], values["data_sha256"] = source.size, fingerprint(source)
     if not known:  # as version 0.1 wrote it
         del values["data_sha256"]
         values["data"]["protocol"] = "standard"
@@ -300,7 +326,7 @@ def test_a_limit_does_not_hide_that_data_were_split_by_row(trained, capsys):
     values["data"] |= {"protocol": "random-tenth", "limit": 20}
     options = DataConfig("npz", str(file), batch_size=1, protocol="random-tenth", limit=20)
     source = data.load(options, "train")
-    values["facts"]["examples"], values["data_sha256"] = source.size, fingerprint(source)
+    values["data_spec"]["examples"], values["data_sha256"] = source.size, fingerprint(source)
     (path / "config.json").write_text(json.dumps(values))
     assert cli(["eval", str(path)]) == 0
     np.savez(file, **arrays(50))

@@ -71,8 +71,11 @@ def read(file: Path) -> RunFile:
 def _checked(values: dict[str, Any], folder: Path) -> RunFile:
     known = (*RunFile._fields, *OLD_SPEC, CODE)
     own = {name: values.pop(name) for name in known if name in values and name != "config"}
-    shape = "image_shape" if "image_shape" in own else "data_spec"
-    for name in ("experiment", shape):
+    # Of before `data_spec`, or of today: never both, or one of them would be passed over in silence.
+    old = [name for name in OLD_SPEC if name in own]
+    if old and "data_spec" in own:
+        raise InputError(f"{old[0]}: describes the data, and so does data_spec; remove it")
+    for name in ("experiment", "image_shape" if old else "data_spec"):
         if name not in own:
             raise InputError(f"{name} is missing; restore the file, or train again")
     _check_required(values)
@@ -88,7 +91,7 @@ def _checked(values: dict[str, Any], folder: Path) -> RunFile:
     return RunFile(
         conform(own["experiment"], str, "experiment", "custom", json=True),
         config,
-        _spec(own["data_spec"]) if shape == "data_spec" else _old_spec(own["image_shape"], own.get("facts", {})),
+        _old_spec(own["image_shape"], own.get("facts", {})) if old else _spec(own["data_spec"]),
         sha256,
         conform(own.get("init_from"), tuple[str, int] | None, "init_from", json=True),
     )
