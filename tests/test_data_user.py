@@ -222,7 +222,7 @@ def test_prepared_user_data_round_trip(tmp_path):
             assert {k: v.dtype for k, v in raw.arrays.items()} == {k: v.dtype for k, v in read.arrays.items()}
             for key, value in raw.arrays.items():
                 assert np.array_equal(value, read.arrays[key])
-            for fact in ("image_shape", "sizes", "num_classes", "label_names", "factor_sizes", "values"):
+            for fact in ("shape", "sizes", "num_classes", "label_names", "factor_sizes", "values"):
                 assert getattr(raw.info, fact) == getattr(read.info, fact)
             streamed = data.load(DataConfig(name, source=folder, batch_size=2, pipeline="grain"), split)
             index = np.arange(streamed.size)[::-1]
