@@ -22,8 +22,6 @@ from vae_jax.priors import PRIORS
 from vae_jax.runs import config as configs
 from vae_jax.runs import idle
 
-pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
-
 DISCRETE = VAE(3, MLP((4,)), posterior=Categorical(), prior=PRIORS["categorical"](), gradient=LeaveOneOut())
 # The words that nothing reads -> the experiment that they are given for.
 CASES = {
@@ -59,6 +57,7 @@ def given(words, experiment):
     return config
 
 
+@pytest.mark.usefixtures("command_line")  # whose words are typed again below
 @pytest.mark.parametrize("text", CASES)
 def test_what_nothing_reads_is_refused_and_the_advice_works(text):
     words, experiment = text.split(), CASES[text]
@@ -145,7 +144,7 @@ def test_python_refuses_the_same(monkeypatch):
     for refused in (lambda: vj.experiment("vae_digits", **option), lambda: vj.sweep("vae_digits", **option)):
         with pytest.raises(InputError) as error:
             refused()
-        assert str(error.value) == NO_CRITIC
+        assert str(error.value) == NO_CRITIC.replace("--model.objective factor", '**{"model.objective": "factor"}')
     assert vj.experiment("vae_digits", **option, **factor).critic_optimizer.lr == 0.5
     vj.sweep("vae_digits", **option, vary={"model.objective": ("elbo", "factor")})
     vj.sweep("vae_digits", **option, **factor)
