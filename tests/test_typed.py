@@ -226,15 +226,11 @@ def test_arguments_of_evaluate_run(run, change, said):
     assert not (run.path / "eval.json").exists()
 
 
-def test_a_path_is_no_run_and_lists_are_taken(run, tmp_path):
-    with pytest.raises(InputError) as error:
-        vj.evaluate_run(str(run.path))
-    advice = f"run: '{run.path}' is a path; open it with vj.Run.load('{run.path}')"
-    assert str(error.value) == advice
+def test_paths_and_lists_are_taken(run, tmp_path):
     out = str(tmp_path / "e.json")
     given = {"k": [np.int64(2)], "limit": np.int64(20), "settings": {"samples": np.int64(30)}}
     given["metrics"] = ["elbo", "iwae", "mmd"]
-    found = vj.evaluate_run(vj.Run.load(str(run.path)), out=out, **given)
+    found = vj.evaluate_run(str(run.path), out=out, **given)
     assert {"elbo", "iw_2", "mmd_polynomial"} <= found["metrics"].keys()
     assert found["metrics"]["elbo"]["n"] == 20
     assert json.loads(Path(out).read_text())["metrics"] == found["metrics"]
