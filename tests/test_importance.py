@@ -285,7 +285,10 @@ def test_options_out_of_range(objective, words):
     ("parts", "words"),
     [
         ({"gradient": DoublyReparameterized()}, r"dreg needs importance weights, which the objective \(elbo\)"),
-        ({"gradient": LeaveOneOut(), "objective": IWAE()}, r"rloo needs a single-sample ELBO, which the objective \(iwae\)"),
+        (
+            {"gradient": LeaveOneOut(), "objective": IWAE()},
+            r"rloo needs a single-sample ELBO, which the objective \(iwae\)",
+        ),
         (
             {"gradient": DoublyReparameterized(), "objective": IWAE(schedules.Linear())},
             r"dreg needs a KL weight that stays constant, which the objective \(iwae\)",
