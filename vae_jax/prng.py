@@ -24,7 +24,7 @@ def site_key(key: jax.Array, name: str) -> jax.Array:
 
 
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
-    """Returns one key an example.
+    """Returns one key per example.
 
     Args:
       key: a typed key, consumed.
@@ -37,7 +37,7 @@ def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
 
 
 def numbered_keys(keys: jax.Array, number: int | jax.Array) -> jax.Array:
-    """Returns the keys [B] of draw `number` of each example (a scalar), from one key an example: keys [B]."""
+    """Returns the keys [B] of draw `number` of each example (a scalar), from one key per example: keys [B]."""
     return jax.vmap(jax.random.fold_in, in_axes=(0, None))(keys, number)
 
 
@@ -50,10 +50,10 @@ def sample_keys(keys: jax.Array, numbers: jax.Array) -> jax.Array:
 
 
 def normal(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """Returns standard normal noise [B, *shape], drawn from one key an example: keys [B]."""
+    """Returns standard normal noise [B, *shape], drawn from one key per example: keys [B]."""
     return jax.vmap(lambda k: jax.random.normal(k, shape, dtype))(keys)
 
 
 def uniform(keys: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """Returns uniform noise on [0, 1), [B, *shape], drawn from one key an example: keys [B]."""
+    """Returns uniform noise on [0, 1), [B, *shape], drawn from one key per example: keys [B]."""
     return jax.vmap(lambda k: jax.random.uniform(k, shape, dtype))(keys)

@@ -1,4 +1,4 @@
-"""From stored pixels to float32 in [0, 1]: scaling, binarisation, dequantisation; pure, one key an example.
+"""From stored pixels to float32 in [0, 1]: scaling, binarisation, dequantisation; pure, one key per example.
 
 Random bits come from a keyed hash of the pixel's number (two MurmurHash3 finalisers under 64 key bits), not from
 threefry: 128 MNIST images cost 24 us instead of 215-510 us, which is 3-8 % of an MLP's train step. The key of each
@@ -23,7 +23,7 @@ _STATIC_SEED = 20151106  # the key of "static": a constant, so that every run se
 
 
 def bits16(keys: jax.Array, count: int) -> jax.Array:
-    """Returns uniform integers in [0, 2**16) as uint32 [B, count], from one key an example."""
+    """Returns uniform integers in [0, 2**16) as uint32 [B, count], from one key per example."""
     words = jax.vmap(jax.random.key_data)(keys)
     counter = jnp.arange(count, dtype=jnp.uint32)[None, :] * np.uint32(0x9E3779B9)
     return mix(mix(counter ^ words[:, :1]) + words[:, 1:2]) >> 16

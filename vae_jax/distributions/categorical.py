@@ -39,7 +39,7 @@ class OneHotCategorical:
         return z.reshape(*z.shape[:-2], -1)
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z ~ q [B, G * K], from one key an example (Gumbel-max)."""
+        """Returns z ~ q [B, G * K], from one key per example (Gumbel-max)."""
         noisy = self.logits + concrete.gumbel(keys, self.logits.shape[1:])
         if self.temperature is None:
             return self._flat(concrete.one_hot_mode(noisy))
@@ -86,7 +86,7 @@ class IndependentBernoulli:
     straight: bool = field(default=False, metadata={"static": True})
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z ~ q [B, D], from one key an example."""
+        """Returns z ~ q [B, D], from one key per example."""
         if self.temperature is None:
             return (prng.uniform(keys, self.logits.shape[1:]) < jax.nn.sigmoid(self.logits)).astype(jnp.float32)
         noisy = self.logits + concrete.logistic(keys, self.logits.shape[1:])
@@ -122,7 +122,7 @@ class Joint(NamedTuple):
     categorical: tuple[OneHotCategorical, ...]
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z ~ q [B, D + sum_i K_i], from one key an example."""
+        """Returns z ~ q [B, D + sum_i K_i], from one key per example."""
 
         def site(name: str) -> jax.Array:
             return jax.vmap(lambda key: prng.site_key(key, name))(keys)

@@ -16,12 +16,12 @@ from vae_jax import prng
 
 
 def gumbel(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns standard Gumbel noise [B, *shape], from one key an example."""
+    """Returns standard Gumbel noise [B, *shape], from one key per example."""
     return jax.vmap(lambda key: jax.random.gumbel(key, shape))(keys)
 
 
 def logistic(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Returns standard logistic noise log u - log(1 - u), [B, *shape], from one key an example."""
+    """Returns standard logistic noise log u - log(1 - u), [B, *shape], from one key per example."""
     u = jnp.maximum(prng.uniform(keys, shape), 2.0**-24)  # u = 0 happens, once in 2^23 draws
     return jnp.log(u) - jnp.log1p(-u)
 

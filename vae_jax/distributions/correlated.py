@@ -41,7 +41,7 @@ class FullGaussian(NamedTuple):
         return self.std / jnp.sqrt(1.0 + jnp.sum(jnp.square(self.weights), -1))
 
     def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns z = mean + diag(std) R eps [B, D], from one key an example, and log q(z) [B]."""
+        """Returns z = mean + diag(std) R eps [B, D], from one key per example, and log q(z) [B]."""
         noise = prng.normal(keys, self.mean.shape[1:])
         z = self.mean + self._scale() * (noise + jnp.einsum("bij,bj->bi", self.weights, noise))
         return z, self._density(noise)
@@ -101,7 +101,7 @@ class LowRankGaussian(NamedTuple):
         return self.std / jnp.sqrt(1.0 + jnp.sum(jnp.square(self.weights), -1))
 
     def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns z = mean + t (eps + W v) [B, D], from one key an example, and log q(z) [B]."""
+        """Returns z = mean + t (eps + W v) [B, D], from one key per example, and log q(z) [B]."""
         dim, rank = self.weights.shape[1:]
         noise = prng.normal(keys, (dim + rank,))
         u = noise[:, :dim] + jnp.einsum("bir,br->bi", self.weights, noise[:, dim:])

@@ -32,7 +32,7 @@ class Flow(NamedTuple):
     inverse: Map
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z [B, D], from one key an example."""
+        """Returns z [B, D], from one key per example."""
         return self.forward(self.base.sample(keys))[0]
 
     def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -46,7 +46,7 @@ class VonMisesFisher(NamedTuple):
     concentration: jax.Array
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z on the sphere, [B, m], from one key an example; gradients reach mean and concentration.
+        """Returns z on the sphere, [B, m], from one key per example; gradients reach mean and concentration.
 
         z = H (w, sqrt(1 - w^2) v): Wood's rejection sampler for w (Wood 1994), v uniform, H a reflection that takes the
         first axis to the mean. dw/dk is the implicit derivative (arXiv:1805.08498), so no score-function correction

@@ -27,7 +27,7 @@ class Beta(NamedTuple):
     b: jax.Array
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z = x / (x + y), x ~ Gamma(a), y ~ Gamma(b), [B, D], from one key an example.
+        """Returns z = x / (x + y), x ~ Gamma(a), y ~ Gamma(b), [B, D], from one key per example.
 
         Implicitly reparameterised through both (arXiv:1805.08498), in logarithms, so that small a and b do not give
         0 / 0; never 0 or 1.
@@ -64,7 +64,7 @@ class Kumaraswamy(NamedTuple):
     b: jax.Array
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z = (1 - v^(1/b))^(1/a), v ~ U(0, 1), [B, D], from one key an example: the inverse CDF."""
+        """Returns z = (1 - v^(1/b))^(1/a), v ~ U(0, 1), [B, D], from one key per example: the inverse CDF."""
         waits = jax.vmap(lambda k: jax.random.exponential(k, self.a.shape[1:]))(keys)  # -ln v
         log_z = log1mexp(jnp.maximum(waits, 1e-8) / self.b) / self.a
         return jnp.clip(jnp.exp(log_z), TINY, BELOW_ONE)

@@ -156,7 +156,7 @@ def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.nda
     """Returns the features [n, F] of labels int [n].
 
     Raises:
-      InputError: no label can be asked of this model, or it has no such label.
+      InputError: this model does not take labels, or not this one.
     """
     classes = 0 if model.condition is None else model.condition.classes
     if model.condition is None or not classes:

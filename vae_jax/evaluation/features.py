@@ -84,7 +84,7 @@ def _pair(subject: Subject) -> Pair:
 def generate(subject: Subject) -> np.ndarray:
     """Returns mean images E[x|z], z ~ p(z), float32 [n, H, W, C]; n is `--samples`, or as many as are measured.
 
-    A conditional model is told what the images of the split come with, in the order of `Subject.mixing` and again from
+    A conditional model receives the conditions of the images of the split, in the order of `Subject.mixing` and again from
     the start.
 
     Raises:

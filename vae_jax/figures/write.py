@@ -33,7 +33,7 @@ def write_all(
 ) -> list[Path]:
     """Writes RUN/figures/*.png: samples, reconstructions, traversals, loss_curves, kl_per_dim, and manifold (D = 2).
 
-    A model that labels can be asked of also has class_grid. What is shown of given images has their own features.
+    A model that takes labels also has class_grid. What is shown of given images has their own features.
 
     Of data that are not images only loss_curves is written, and the log says why.
 

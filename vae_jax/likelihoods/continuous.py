@@ -62,7 +62,7 @@ class ContinuousBernoulliPixels(NamedTuple):
         return (self.logits > 0).astype(jnp.float32)
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns the inverse distribution function of uniform noise [B, H, W, C], from one key an example."""
+        """Returns the inverse distribution function of uniform noise [B, H, W, C], from one key per example."""
         u = prng.uniform(keys, self.logits.shape[1:])
         rate = jnp.maximum(jnp.abs(self.logits), 1e-6)  # flatter than that is uniform to float32
         below = jnp.clip(-jnp.log1p(u * jnp.expm1(-rate)) / rate, 0.0, 1.0)  # density falling from 0
@@ -88,7 +88,7 @@ class LaplacePixels(NamedTuple):
         return self.loc
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns loc + s * (difference of two exponentials) [B, H, W, C], from one key an example."""
+        """Returns loc + s * (difference of two exponentials) [B, H, W, C], from one key per example."""
         u = prng.uniform(keys, (2, *self.loc.shape[1:]))
         noise = jnp.log1p(-u[:, 0]) - jnp.log1p(-u[:, 1])
         return self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * noise
@@ -117,7 +117,7 @@ class StudentTPixels(NamedTuple):
         return self.loc
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns loc + s * t [B, H, W, C], from one key an example: t by Bailey's polar method (1994)."""
+        """Returns loc + s * t [B, H, W, C], from one key per example: t by Bailey's polar method (1994)."""
         u = prng.uniform(keys, (2, *self.loc.shape[1:]))
         radius = jnp.sqrt(self.df * jnp.expm1(-2.0 / self.df * jnp.log1p(-u[:, 0])))
         return self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * radius * jnp.cos(2 * math.pi * u[:, 1])
@@ -143,7 +143,7 @@ class SechPixels(NamedTuple):
         return self.loc
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns the inverse distribution function of uniform noise [B, H, W, C], from one key an example."""
+        """Returns the inverse distribution function of uniform noise [B, H, W, C], from one key per example."""
         u = prng.uniform(keys, self.loc.shape[1:])
         # F(t) = 1/2 + (2 / pi) artan tanh(t / 2): symmetric, so that neither tail is cut by rounding near pi / 2.
         half = jnp.clip(jnp.tan(0.5 * math.pi * (u - 0.5)), -MOST, MOST)
@@ -176,7 +176,7 @@ class BetaPixels(NamedTuple):
         return jnp.where(inner, a / jnp.where(inner, a + b, 1.0), (a > b).astype(jnp.float32))
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns images in (0, 1) [B, H, W, C], from one key an example."""
+        """Returns images in (0, 1) [B, H, W, C], from one key per example."""
         drawn = jax.vmap(jax.random.beta)(keys, self.a, self.b)
         return jnp.clip(drawn, LEAST, MOST)
 

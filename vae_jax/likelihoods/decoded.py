@@ -47,7 +47,7 @@ class BernoulliPixels(NamedTuple):
         return (self.logits > 0).astype(jnp.float32)
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns binary images [B, H, W, C], from one key an example."""
+        """Returns binary images [B, H, W, C], from one key per example."""
         return (prng.uniform(keys, self.logits.shape[1:]) < self.mean()).astype(jnp.float32)
 
 
@@ -71,7 +71,7 @@ class GaussianPixels(NamedTuple):
         return self.loc
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns loc + std * eps [B, H, W, C], from one key an example."""
+        """Returns loc + std * eps [B, H, W, C], from one key per example."""
         return self.loc + jnp.exp(jnp.minimum(self.log_std, WIDEST)) * prng.normal(keys, self.loc.shape[1:])
 
 
@@ -111,7 +111,7 @@ class AutoregressivePixels(NamedTuple):
         return self.given(self.mode()).mean()
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns x ~ p(x|z) [B, H, W, C], pixel by pixel, from one key an example."""
+        """Returns x ~ p(x|z) [B, H, W, C], pixel by pixel, from one key per example."""
 
         def pick(p: Any, i: jax.Array) -> jax.Array:
             return p.sample(prng.numbered_keys(keys, i))

@@ -100,7 +100,7 @@ class LogisticPixels(NamedTuple):
         return jnp.take_along_axis(levels, best, 0)[0] / 255.0
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns grey levels v / 255 [B, H, W, C], from one key an example."""
+        """Returns grey levels v / 255 [B, H, W, C], from one key per example."""
         return _draw(_noise(keys, self.loc.shape[1:]), self.loc, self.log_scale) / 255.0
 
 
@@ -156,7 +156,7 @@ class LogisticMixturePixels(NamedTuple):
         return jnp.stack(chosen, -1) / 255.0
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns grey levels v / 255 [B, H, W, C], from one key an example: a component, then channel by channel."""
+        """Returns grey levels v / 255 [B, H, W, C], from one key per example: a component, then channel by channel."""
         which, where = (jax.vmap(functools.partial(prng.site_key, name=n))(keys) for n in ("component", "level"))
         picked = jax.vmap(jax.random.categorical)(which, self.logits)[..., None]
         noise, drawn = _noise(where, self.loc.shape[1:-1]), []
@@ -201,7 +201,7 @@ class CategoricalPixels(NamedTuple):
         return jnp.argmax(self.logits, -1).astype(jnp.float32) / 255.0
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns grey levels v / 255 [B, H, W, C], from one key an example."""
+        """Returns grey levels v / 255 [B, H, W, C], from one key per example."""
         return jax.vmap(jax.random.categorical)(keys, self.logits).astype(jnp.float32) / 255.0
 
 

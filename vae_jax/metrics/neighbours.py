@@ -14,7 +14,7 @@ def information(z: np.ndarray, label: np.ndarray, neighbours: int, seed: int = 0
 
     Row n's distance to its k-th neighbour among the N_y rows of its class is r_n; m_n rows of all, itself among them,
     are closer than that. Classes of one row are left out, smaller ones take k = N_y - 1; a negative estimate is 0.
-    Equal values are told apart by noise of 1e-10. All of it as in scikit-learn's `mutual_info_classif`, which asks a
+    Noise of 1e-10 separates equal values. All of it as in scikit-learn's `mutual_info_classif`, which asks a
     tree for what sorting gives in one dimension.
 
     Args:

@@ -62,7 +62,7 @@ def conv(x: jax.Array, w: jax.Array, *, stride: int = 1, padding: str = "SAME") 
 def conv_transpose(x: jax.Array, w: jax.Array, *, stride: int = 1) -> jax.Array:
     """Fractionally strided convolution, equal to `lax.conv_transpose(padding="SAME", transpose_kernel=False)`.
 
-    The input is dilated by `stride` (zeros between pixels) and cross-correlated with `w` as it stands: no flip, and
+    The input is dilated by `stride` (zeros between pixels) and cross-correlated with `w` as is: no flip, and
     the channels of the kernel are `[in, out]`, as in `flax.linen.ConvTranspose`.
 
     Args:

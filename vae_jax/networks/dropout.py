@@ -1,4 +1,4 @@
-"""Dropout from one key an example, so that a mask depends on no layout of devices and no other example."""
+"""Dropout from one key per example, so that a mask depends on no layout of devices and no other example."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def keep(keys: jax.Array, site: str, rate: float, shape: tuple[int, ...]) -> jax
     """Returns a mask [B, *shape] that is True with probability 1 - rate.
 
     Args:
-      keys: one key an example, [B]; many sites may use the same keys.
+      keys: one key per example, [B]; many sites may use the same keys.
       site: name of the use; each has masks of its own.
       rate: probability of False, in [0, 1).
       shape: of one example's mask.
@@ -26,7 +26,7 @@ def dropout(x: jax.Array, keys: jax.Array | None, site: str, rate: float) -> jax
 
     Args:
       x: [B, ...].
-      keys: one key an example, [B]; None outside training.
+      keys: one key per example, [B]; None outside training.
       site: name of the use.
       rate: probability of a zero, in [0, 1).
     """
