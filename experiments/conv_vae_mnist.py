@@ -1,9 +1,9 @@
-"""VAE with a pooled convolutional network (32-64-128, dense 512) on dynamically binarised MNIST.
+"""VAE with a pooled convolutional network (32-64-128, dense 512) on dynamically binarized MNIST.
 
 Command:    make train EXP=conv_vae_mnist
 Expect:     after 2.5 epochs (1,500 steps, what a few CPU minutes allow): ELBO -105.4 +- 0.7, IW-50 -100.1 nats on
-            the first 2,000 test images, dynamically binarised, 1 seed. 6 minutes on 2 busy CPU cores.
-Reference:  Kingma & Welling, arXiv:1312.6114; dynamic binarisation as in arXiv:1509.00519.
+            the first 2,000 test images, dynamically binarized, 1 seed. 6 minutes on 2 busy CPU cores.
+Reference:  Kingma & Welling, arXiv:1312.6114; dynamic binarization as in arXiv:1509.00519.
 """
 
 from vae_jax.config import Config, Evaluation, Logging

@@ -1,4 +1,4 @@
-"""IWAE on MNIST: five importance samples, doubly reparameterised gradients, pixels drawn anew in every batch.
+"""IWAE on MNIST: five importance samples, doubly reparameterized gradients, pixels drawn anew in every batch.
 
 Command:    make train EXP=iwae_mnist
 Expect:     ELBO -105.6 +- 1.0, IW-500 -96.7 +- 0.9, rate 22.1 +- 0.1 nats, 44 active units (1,000 test images, 1

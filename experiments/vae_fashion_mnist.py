@@ -2,7 +2,7 @@
 
 Command:    make train EXP=vae_fashion_mnist
 Expect:     ELBO -239.4 +- 0.8 nats, distortion 226.0, rate 13.5 on the 10,000 test images (grey levels as Bernoulli
-            targets, no binarisation), 1 seed, 8 of 20 active units. 2 minutes on 2 CPU cores.
+            targets, no binarization), 1 seed, 8 of 20 active units. 2 minutes on 2 CPU cores.
 Reference:  Kingma & Welling, arXiv:1312.6114; data: Xiao et al., arXiv:1708.07747.
 """
 

@@ -2,7 +2,7 @@
 
 Command:    make train EXP=vae_mnist
 Expect:     ELBO -96.7 +- 0.25 nats, distortion 74.2, rate 22.4, 15 of 20 active units. Protocol: grey levels v / 255 as
-            targets of the Bernoulli cross entropy (no binarisation: a bound on no density), the 10,000 test images,
+            targets of the Bernoulli cross entropy (no binarization: a bound on no density), the 10,000 test images,
             one posterior sample, 1 seed. 5 minutes on 2 CPU cores.
 Reference:  Kingma & Welling, arXiv:1312.6114.
 """

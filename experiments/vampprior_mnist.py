@@ -1,4 +1,4 @@
-"""VAE with a VampPrior of 200 pseudo-inputs on dynamically binarised MNIST.
+"""VAE with a VampPrior of 200 pseudo-inputs on dynamically binarized MNIST.
 
 Command:    make train EXP=vampprior_mnist
             make train EXP=vampprior_mnist ARGS="--model.prior mog --model.prior.components 200"    (Gaussians)

@@ -1,6 +1,6 @@
 """Keys by name and by global example index, so that noise never depends on the layout of the devices.
 
-Every key has one parent and one purpose. A *site* (posterior noise, binarisation, ...) is named, not numbered:
+Every key has one parent and one purpose. A *site* (posterior noise, binarization, ...) is named, not numbered:
 adding a term to a loss does not reshuffle the noise of the others. A *per-example* key folds in the example's
 index in the global batch, so one device, a mesh and `pmap` draw the same noise for the same example.
 """

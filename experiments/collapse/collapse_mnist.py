@@ -2,7 +2,7 @@
 
 Command:    make train EXP=collapse_mnist
 Expect:     collapse: KL 0.06, I(x;z) 0.06, ELBO -92.9 nats (`make collapse`, method plain: 10,000 test images, one
-            binarisation, one posterior sample, 1 seed).
+            binarization, one posterior sample, 1 seed).
 Reference:  Chen et al., arXiv:1611.02731 (decoders over a local window); Bowman et al., arXiv:1511.06349 (collapse).
 """
 

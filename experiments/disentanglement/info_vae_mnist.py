@@ -1,4 +1,4 @@
-"""MMD-VAE on dynamically binarised MNIST: no rate in the loss, q(z) held at the prior by the MMD.
+"""MMD-VAE on dynamically binarized MNIST: no rate in the loss, q(z) held at the prior by the MMD.
 
 Command:    make train EXP=info_vae_mnist
 Expect:     ELBO -144.9 +- 0.4, rate 50.1 +- 0.1 nats, 10 active units (10,000 test images, 1 seed).

@@ -1,4 +1,4 @@
-"""Beta-distributed pixels on dequantised digits: a density on (0, 1) that can pile up at black and white.
+"""Beta-distributed pixels on dequantized digits: a density on (0, 1) that can pile up at black and white.
 
 Command:    make train EXP=beta_likelihood_digits
 Expect:     ELBO 156.0 +- 1.4, IW-100 162.0 +- 1.3, rate 18.4 +- 0.1 nats, 16 active units (180 test images, 1 seed).

@@ -1,7 +1,7 @@
 """VAE on grey-level MNIST with the continuous Bernoulli: the density that cross entropy of grey levels is not.
 
 Command:    make train EXP=continuous_bernoulli_mnist
-            --model.likelihood bernoulli gives the usual cross entropy on the same pixels, without a normaliser.
+            --model.likelihood bernoulli gives the usual cross entropy on the same pixels, without a normalizer.
 Expect:     ELBO 4977.0 +- 17.6, IW-10 5006.3 +- 17.5, rate 120.8 +- 1.1 nats, 20 active units (2,000 test images, 1
             seed).
 Reference:  Loaiza-Ganem and Cunningham, arXiv:1907.06845.

@@ -1,10 +1,10 @@
-"""Masses of the 256 grey levels of 8x8 digits by a discretised logistic: bits per dimension, no noise in the pixels.
+"""Masses of the 256 grey levels of 8x8 digits by a discretized logistic: bits per dimension, no noise in the pixels.
 
 Command:    make train EXP=grey_levels_digits
             A free mass for every level instead of a bell: --model.likelihood categorical-256
 Expect:     ELBO -163.7 +- 1.7, IW-100 -158.7 +- 1.6, rate 18.8 +- 0.1 nats, 16 active units (180 test images, 1
             seed). The digits have 17 levels, which a free categorical can find and a logistic cannot.
-Reference:  Kingma et al., arXiv:1606.04934 (discretised logistic); van den Oord et al., arXiv:1601.06759 (categorical).
+Reference:  Kingma et al., arXiv:1606.04934 (discretized logistic); van den Oord et al., arXiv:1601.06759 (categorical).
 """
 
 from vae_jax.config import Config, Evaluation, Logging

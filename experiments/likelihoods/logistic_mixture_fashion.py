@@ -1,4 +1,4 @@
-"""Fashion-MNIST in bits per dimension: a mixture of discretised logistics at every pixel.
+"""Fashion-MNIST in bits per dimension: a mixture of discretized logistics at every pixel.
 
 Command:    make train EXP=logistic_mixture_fashion
 Expect:     ELBO -1990.1 +- 12.6, rate 51.4 +- 0.2 nats, 20 active units (2,000 test images, 1 seed).

@@ -1,4 +1,4 @@
-"""Heavy-tailed pixels on dequantised digits: Student-t, Laplace or log-cosh in the place of the Gaussian.
+"""Heavy-tailed pixels on dequantized digits: Student-t, Laplace or log-cosh in the place of the Gaussian.
 
 Command:    make train EXP=robust_vae_digits
             The others on the same data: --model.likelihood laplace, --model.likelihood log-cosh, --model.likelihood

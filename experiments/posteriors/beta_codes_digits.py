@@ -1,4 +1,4 @@
-"""Codes in (0, 1) on the 8x8 digits: beta posterior by implicit reparameterisation, uniform prior.
+"""Codes in (0, 1) on the 8x8 digits: beta posterior by implicit reparameterization, uniform prior.
 
 Command:    make train EXP=beta_codes_digits
 Expect:     ELBO -23.8 +- 0.2, IW-100 -23.6 +- 0.2, rate 3.36 +- 0.04 nats, 5 active units (180 test images, 1 seed).

@@ -1,4 +1,4 @@
-"""Positive codes on the 8x8 digits: gamma posterior by implicit reparameterisation, exponential prior.
+"""Positive codes on the 8x8 digits: gamma posterior by implicit reparameterization, exponential prior.
 
 Command:    make train EXP=gamma_digits
 Expect:     ELBO -24.0 +- 0.2, IW-100 -23.5 +- 0.2, rate 3.42 +- 0.05 nats, 7 active units (180 test images, 1 seed).

@@ -1,4 +1,4 @@
-"""VAE with an inverse autoregressive flow of 3 layers as its posterior, on dynamically binarised MNIST.
+"""VAE with an inverse autoregressive flow of 3 layers as its posterior, on dynamically binarized MNIST.
 
 Command:    make train EXP=iaf_mnist
             make train EXP=iaf_mnist ARGS="--model.posterior gaussian"   (no flow)

@@ -1,4 +1,4 @@
-"""Diagonal plus rank-2 Gaussian posterior on dynamically binarised MNIST.
+"""Diagonal plus rank-2 Gaussian posterior on dynamically binarized MNIST.
 
 Command:    make train EXP=low_rank_mnist
 Expect:     ELBO -106.7 +- 0.9, IW-100 -101.8 +- 0.9, rate 25.2 +- 0.1 nats, 20 active units (1,000 test images, 1

@@ -1,4 +1,4 @@
-"""VAE with a planar flow of 8 layers as its posterior, on dynamically binarised MNIST.
+"""VAE with a planar flow of 8 layers as its posterior, on dynamically binarized MNIST.
 
 Command:    make train EXP=planar_mnist
             make train EXP=planar_mnist ARGS="--model.posterior gaussian"   (no flow)

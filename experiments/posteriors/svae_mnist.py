@@ -1,9 +1,9 @@
-"""Hyperspherical VAE on dynamically binarised MNIST: von Mises-Fisher posterior, uniform prior on the sphere of R^11.
+"""Hyperspherical VAE on dynamically binarized MNIST: von Mises-Fisher posterior, uniform prior on the sphere of R^11.
 
 Command:    make train EXP=svae_mnist
 Expect:     ELBO -109.4 +- 1.0, IW-100 -105.8 +- 1.0, rate 17.91 +- 0.05 nats, 11 active units (1,000 test images, 1
             seed).
-Published:  IW-500 -93.16 +- 0.31 on dynamically binarised MNIST, trained to convergence (arXiv:1804.00891); here 7
+Published:  IW-500 -93.16 +- 0.31 on dynamically binarized MNIST, trained to convergence (arXiv:1804.00891); here 7
             epochs.
 Reference:  Davidson et al., arXiv:1804.00891.
 """

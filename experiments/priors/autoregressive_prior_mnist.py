@@ -1,4 +1,4 @@
-"""VAE with an autoregressive Gaussian prior, on dynamically binarised MNIST.
+"""VAE with an autoregressive Gaussian prior, on dynamically binarized MNIST.
 
 Command:    make train EXP=autoregressive_prior_mnist
             make train EXP=autoregressive_prior_mnist ARGS="--model.prior flow --model.prior.family maf"   (6 of them)

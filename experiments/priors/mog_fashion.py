@@ -1,4 +1,4 @@
-"""VAE with a trained mixture of 50 Gaussians as prior on dynamically binarised Fashion-MNIST.
+"""VAE with a trained mixture of 50 Gaussians as prior on dynamically binarized Fashion-MNIST.
 
 Command:    make train EXP=mog_fashion
             make train EXP=mog_fashion ARGS="--model.prior learned-normal"      (one trained Gaussian)

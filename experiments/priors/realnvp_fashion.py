@@ -1,4 +1,4 @@
-"""Coupling flows on both sides, posterior and prior, on dynamically binarised Fashion-MNIST.
+"""Coupling flows on both sides, posterior and prior, on dynamically binarized Fashion-MNIST.
 
 Command:    make train EXP=realnvp_fashion
             make train EXP=realnvp_fashion ARGS="--model.posterior gaussian --model.prior normal"   (no flow)

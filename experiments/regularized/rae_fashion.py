@@ -1,4 +1,4 @@
-"""Regularised autoencoder (gradient penalty) on Fashion-MNIST: a deterministic code and a smooth decoder.
+"""Regularized autoencoder (gradient penalty) on Fashion-MNIST: a deterministic code and a smooth decoder.
 
 Command:    make train EXP=rae_fashion
 Variants:   L2 in place of the penalty, `make train EXP=rae_fashion ARGS="--model.objective rae-l2

@@ -26,7 +26,7 @@ class FitPrior:
     split: str | None = None
     """Split whose codes score the density (default: the one that the run evaluates)."""
     seed: int = 0
-    """Seed of the codes' noise, the initialisation and the batches."""
+    """Seed of the codes' noise, the initialization and the batches."""
     step: int | None = None
     """Checkpoint (default: the newest)."""
     out: Path | None = None

@@ -24,7 +24,7 @@ _MOST_BYTES = 64 << 20  # the largest pinned file, 60,000 images, has 47,040,016
 
 
 def read_bytes(path: Path) -> bytes:
-    """Returns the uncompressed bytes of a raw or gzipped IDX file; gzip is recognised by its first two bytes.
+    """Returns the uncompressed bytes of a raw or gzipped IDX file; gzip is recognized by its first two bytes.
 
     No more is unpacked than the header of the file announces and the pinned files can have.
     """

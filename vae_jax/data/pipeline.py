@@ -27,7 +27,7 @@ __all__ = [
     "transform",
 ]
 
-_EVAL_SEED = 777  # evaluation noise (dynamic binarisation of a test image) is the same in every run
+_EVAL_SEED = 777  # evaluation noise (dynamic binarization of a test image) is the same in every run
 _EVAL_FNS: "weakref.WeakKeyDictionary[Source, dict[DataConfig, Callable]]" = weakref.WeakKeyDictionary()
 
 
@@ -97,7 +97,7 @@ def eval_batches(
       source: any split, in memory or not.
       config: gives the transform; `batch_size` is used when the argument is None.
       batch_size: B; more than the split holds gives one batch.
-      key: of the noise in dynamic binarisation; None is a fixed key. An example's noise does not depend on B.
+      key: of the noise in dynamic binarization; None is a fixed key. An example's noise does not depend on B.
       limit: only so many examples, those of `limit.rows`; 0 for all.
 
     Yields:

@@ -1,6 +1,6 @@
-"""From stored pixels to float32 in [0, 1]: scaling, binarisation, dequantisation; pure, one key per example.
+"""From stored pixels to float32 in [0, 1]: scaling, binarization, dequantization; pure, one key per example.
 
-Random bits come from a keyed hash of the pixel's number (two MurmurHash3 finalisers under 64 key bits), not from
+Random bits come from a keyed hash of the pixel's number (two MurmurHash3 finalizers under 64 key bits), not from
 threefry: 128 MNIST images cost 24 us instead of 215-510 us, which is 3-8 % of an MLP's train step. The key of each
 example does come from threefry.
 """

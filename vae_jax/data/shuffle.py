@@ -20,7 +20,7 @@ _ROUNDS = 4  # of two half-rounds each; 3 already pass the chi-square tests of p
 
 
 def mix(h: Words) -> Words:
-    """Returns a bijective scramble of uint32 values (the finaliser of MurmurHash3); numpy or jax arrays."""
+    """Returns a bijective scramble of uint32 values (the finalizer of MurmurHash3); numpy or jax arrays."""
     h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
     return h ^ (h >> 16)

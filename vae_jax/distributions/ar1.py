@@ -1,4 +1,4 @@
-"""The stationary first-order autoregressive Gaussian: a prior from which no factorised posterior can hide."""
+"""The stationary first-order autoregressive Gaussian: a prior from which no factorized posterior can hide."""
 
 from __future__ import annotations
 

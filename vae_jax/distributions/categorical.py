@@ -26,7 +26,7 @@ class OneHotCategorical:
     """G independent variables of K values each; z is their one-hot vectors in a row, [..., G * K].
 
     Attributes:
-      logits: [..., G, K], of any normalisation.
+      logits: [..., G, K], of any normalization.
       temperature: of the Gumbel-softmax relaxation, scalar; None for exact samples.
       straight: relaxed samples are one-hot in the forward pass (straight-through).
     """

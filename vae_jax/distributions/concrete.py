@@ -43,7 +43,7 @@ def concrete_log_prob(y: jax.Array, logits: jax.Array, temperature: jax.Array | 
 
     Args:
       y: inside the simplex, [..., K]; a density over K - 1 free coordinates.
-      logits: [..., K], of any normalisation.
+      logits: [..., K], of any normalization.
       temperature: t.
 
     Returns:

@@ -1,6 +1,6 @@
 """Gaussians with correlated dimensions. Their parameters are the standard deviations and the shape of a correlation.
 
-With u = (z - mean) / std, both have Var[u_i] = 1, so KL to a factorised prior is the KL of the marginals plus the
+With u = (z - mean) / std, both have Var[u_i] = 1, so KL to a factorized prior is the KL of the marginals plus the
 total correlation TC(q) = -1/2 ln det Corr(u), both free of cancellation.
 """
 

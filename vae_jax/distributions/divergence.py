@@ -12,7 +12,7 @@ from vae_jax.distributions import ar1, categorical, correlated, gamma, gaussian,
 
 
 def _correlated_kl(q: Any, p: Any) -> jax.Array:
-    """Returns KL(q || p) [B, 1] for a correlated q and a factorised p: KL of the marginals + TC(q)."""
+    """Returns KL(q || p) [B, 1] for a correlated q and a factorized p: KL of the marginals + TC(q)."""
     closed = closed_kl(q.marginals(), p)
     assert closed is not None
     return (jnp.sum(closed, -1) + q.total_correlation())[:, None]

@@ -1,4 +1,4 @@
-"""Normalising flows: a Gaussian behind an invertible map; planar and radial maps with their inverses.
+"""Normalizing flows: a Gaussian behind an invertible map; planar and radial maps with their inverses.
 
 A map is a plain function (parameters, z [B, D]) -> (z' [B, D], log|det dz'/dz| [B]); so is its inverse.
 """

@@ -22,7 +22,7 @@ class Gamma(NamedTuple):
     rate: jax.Array
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns z > 0, [B, D], from one key per example; implicitly reparameterised (arXiv:1805.08498).
+        """Returns z > 0, [B, D], from one key per example; implicitly reparameterized (arXiv:1805.08498).
 
         Drawn as a logarithm, and never below 1e-30: of concentrations near 0 most of the mass lies under every float.
         """

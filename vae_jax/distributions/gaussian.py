@@ -24,7 +24,7 @@ class DiagGaussian(NamedTuple):
     log_var: jax.Array
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns the reparameterised draw z = mean + exp(log_var / 2) * eps, [B, D], from one key per example."""
+        """Returns the reparameterized draw z = mean + exp(log_var / 2) * eps, [B, D], from one key per example."""
         noise = prng.normal(keys, self.mean.shape[1:])
         return self.mean + jnp.exp(0.5 * self.log_var) * noise
 

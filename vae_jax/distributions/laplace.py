@@ -19,7 +19,7 @@ class Laplace(NamedTuple):
     scale: jax.Array
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns the reparameterised draw mean + scale * eps, [B, D], from one key per example."""
+        """Returns the reparameterized draw mean + scale * eps, [B, D], from one key per example."""
         return self.mean + self.scale * jax.vmap(lambda k: jax.random.laplace(k, self.mean.shape[1:]))(keys)
 
     def log_prob(self, z: jax.Array) -> jax.Array:

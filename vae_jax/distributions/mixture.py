@@ -12,7 +12,7 @@ from vae_jax.distributions.gaussian import LOG_2PI
 
 
 class GaussianMixture(NamedTuple):
-    """sum_k w_k N(mean_k, diag(exp(log_var_k))). `log_weights`: [K], normalised; `mean`, `log_var`: [K, D]."""
+    """sum_k w_k N(mean_k, diag(exp(log_var_k))). `log_weights`: [K], normalized; `mean`, `log_var`: [K, D]."""
 
     log_weights: jax.Array
     mean: jax.Array

@@ -29,7 +29,7 @@ class Beta(NamedTuple):
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns z = x / (x + y), x ~ Gamma(a), y ~ Gamma(b), [B, D], from one key per example.
 
-        Implicitly reparameterised through both (arXiv:1805.08498), in logarithms, so that small a and b do not give
+        Implicitly reparameterized through both (arXiv:1805.08498), in logarithms, so that small a and b do not give
         0 / 0; never 0 or 1.
         """
         both = jnp.stack([self.a, self.b], 1)

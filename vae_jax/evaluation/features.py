@@ -84,8 +84,8 @@ def _pair(subject: Subject) -> Pair:
 def generate(subject: Subject) -> np.ndarray:
     """Returns mean images E[x|z], z ~ p(z), float32 [n, H, W, C]; n is `--samples`, or as many as are measured.
 
-    A conditional model receives the conditions of the images of the split, in the order of `Subject.mixing` and again from
-    the start.
+    A conditional model receives the conditions of the images of the split, in the order of `Subject.mixing` and again
+    from the start.
 
     Raises:
       InputError: the model has no prior, or samples that are not finite.

@@ -25,7 +25,7 @@ class Dci(NamedTuple):
     Attributes:
       disentanglement: in [0, 1]: each code matters for one factor only.
       completeness: in [0, 1]: each factor needs one code only.
-      informativeness: accuracy on the test rows (1 - normalised error for "lasso"), mean over factors.
+      informativeness: accuracy on the test rows (1 - normalized error for "lasso"), mean over factors.
       importance: [D, F].
       per_code: disentanglement of each code [D].
       per_factor: completeness of each factor [F].
@@ -59,7 +59,7 @@ def dci(
 
     "boosting" is disentanglement_lib's: scikit-learn's GradientBoostingClassifier with its defaults (100 stages, depth
     3), R = importances of the features; it takes minutes at 10,000 rows when factors have many values. "lasso" is the
-    paper's linear form: codes and factors standardised, alpha = 0.02, R = |coefficients|, which reads factors as
+    paper's linear form: codes and factors standardized, alpha = 0.02, R = |coefficients|, which reads factors as
     numbers. "logistic" is linear with factors as classes: L1 penalty, one against the rest, R = mean of |coefficients|.
 
     Args:

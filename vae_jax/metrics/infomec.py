@@ -56,11 +56,11 @@ def info_mec(
     groups: int = GROUPS,
     seed: int = 0,
 ) -> InfoMec:
-    """InfoM, InfoC, InfoE from the normalised mutual information N_dk = I(z_d; y_k) / H(y_k) of active codes.
+    """InfoM, InfoC, InfoE from the normalized mutual information N_dk = I(z_d; y_k) / H(y_k) of active codes.
 
         InfoM = (mean_d max_k N_dk / sum_k N_dk - 1/F) / (1 - 1/F)
         InfoC = (mean_k max_d N_dk / sum_d N_dk - 1/A) / (1 - 1/A),   A active codes
-        InfoE = mean_k 1 - CE(y_k | z) / CE(y_k),   unpenalised logistic regression with balanced classes
+        InfoE = mean_k 1 - CE(y_k | z) / CE(y_k),   unpenalized logistic regression with balanced classes
 
     The paper's settings: the nearest-neighbour estimator of I between a continuous and a discrete variable with 10
     neighbours, plug-in for discrete codes; a continuous code is active if its range is over 1/20 of

@@ -20,7 +20,7 @@ VOTES = 1000  # votes whose batches are held at a time
 
 
 class Accuracy(NamedTuple):
-    """How often the fixed factor is recognised.
+    """How often the fixed factor is recognized.
 
     Attributes:
       value: accuracy on the evaluation votes.

@@ -149,7 +149,7 @@ def explicitness(
 
         1/F sum_k 1/B_k sum_b AUC of p(y_k = b | z) against 1[y_k = b],   multinomial logistic regression, test rows
 
-    disentanglement_lib's settings: standardised codes, scikit-learn's default penalty (C = 1), 10,000 and 5,000 rows.
+    disentanglement_lib's settings: standardized codes, scikit-learn's default penalty (C = 1), 10,000 and 5,000 rows.
 
     Args:
       codes, factors, train, test, names, resamples, seed: as for `sap`; D >= 1.

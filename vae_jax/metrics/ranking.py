@@ -45,7 +45,7 @@ def udr(
         UDR_ij = 1/2 (mean_b max_a R_ab^2 / sum_a R_ab + mean_a max_b R_ab^2 / sum_b R_ab),   UDR_j = median_{i != j}
 
     R_ab is the absolute weight of code a of model i in the prediction of code b of model j from all codes of i (or
-    their rank correlation), over standardised codes; codes with a KL under 0.01 nats carry nothing and are left out.
+    their rank correlation), over standardized codes; codes with a KL under 0.01 nats carry nothing and are left out.
     disentanglement_lib's settings: lasso with alpha 0.1, 1,000 rows. It takes both means before adding them, which is
     the paper's pooled mean where both models have as many informative codes.
 

@@ -22,7 +22,7 @@ class Robustness(NamedTuple):
       value: mean over active dimensions, weighted by how far each one moves.
       stderr: bootstrap over rows, a quarter of them each time; rather too large than too small.
       per_code: [D]; 0 for dimensions that never move.
-      matrix: 1 - normalised deviation of each code when each factor is held, [D, F]; 0 for still dimensions.
+      matrix: 1 - normalized deviation of each code when each factor is held, [D, F]; 0 for still dimensions.
       parents: the factor that holds each code best, int [D]; -1 for still dimensions.
     """
 

@@ -126,7 +126,7 @@ class Conv64(Network):
     activation: Activation = "relu"
     """Activation."""
     norm: Norm = "none"
-    """Normalisation after each convolution but the last: none, or group norm (8 groups)."""
+    """Normalization after each convolution but the last: none, or group norm (8 groups)."""
     upsample: Upsample = "transpose"
     """How the decoder doubles: transposed convolution, or nearest upsampling + convolution."""
 
@@ -171,7 +171,7 @@ class DeepConv(Conv64):
     activation: Activation = "leaky-relu"
     """Activation."""
     norm: Norm = "group"
-    """Normalisation after each convolution but the last: none, or group norm (8 groups)."""
+    """Normalization after each convolution but the last: none, or group norm (8 groups)."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ class PooledConv(Network):
     activation: Activation = "relu"
     """Activation."""
     norm: Norm = "none"
-    """Normalisation after each convolution but the last: none, or group norm (8 groups)."""
+    """Normalization after each convolution but the last: none, or group norm (8 groups)."""
     upsample: Upsample = "transpose"
     """How the decoder doubles: transposed convolution, or nearest upsampling + convolution."""
 

@@ -14,7 +14,7 @@ Layer = tuple[int, int | tuple[int, int]]  # width, kernel
 
 
 class Unit(nn.Module):
-    """Convolution without bias, batch normalisation by stored moments, ReLU: [B, H, W, C] to [B, H', W', width].
+    """Convolution without bias, batch normalization by stored moments, ReLU: [B, H, W, C] to [B, H', W', width].
 
     Stride 1 keeps the size unless `valid`; stride 2 never pads.
     """

@@ -81,9 +81,9 @@ class Config:
     steps: Annotated[int, AtLeast(1)] = 10_000
     """Updates to make."""
     seed: Annotated[int, Between(0, 2**31, "[)", "0, 2^31")] = 0
-    """Seed of everything random: initialisation, data order, noise."""
+    """Seed of everything random: initialization, data order, noise."""
     data: DataConfig = field(default_factory=DataConfig)
-    """Data set, batch and binarisation."""
+    """Data set, batch and binarization."""
     model: VAE | Autoencoder | M2 | Classifier | Multimodal = field(default_factory=VAE)
     """Model."""
     optimizer: Optimizer = field(default_factory=Optimizer)

@@ -132,7 +132,7 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
             f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
             f"likelihood takes [{low:g}, {high:g}]; rescale the data to that range"
         )
-    # What the model will see: noise between the grey levels keeps clear of both ends, binarisation goes to both.
+    # What the model will see: noise between the grey levels keeps clear of both ends, binarization goes to both.
     dequantized, binary = c.dequantize and c.binarize == "none", c.binarize != "none"
     if not likelihood.closed and not dequantized and (binary or seen[0] == low or seen[1] == high):
         raise InputError(
