@@ -111,8 +111,8 @@ def iaf_inverse(params: dict[str, Layers], context: jax.Array, z: jax.Array) -> 
 def maf_inverse(params: dict[str, Layers], z: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Returns the noise [B, D] that a masked autoregressive flow maps to z, and log|det| [B] of this inverse.
 
-    Layer by layer z <- (z - m) exp(-s), (m, s) = MADE(z): one pass per layer (arXiv:1705.07057, eq. 4). One layer is the
-    autoregressive Gaussian prod_i N(z_i; m_i(z_<i), exp(s_i(z_<i))^2).
+    Layer by layer z <- (z - m) exp(-s), (m, s) = MADE(z): one pass per layer (arXiv:1705.07057, eq. 4). One layer is
+    the autoregressive Gaussian prod_i N(z_i; m_i(z_<i), exp(s_i(z_<i))^2).
 
     Args:
       params: {"layer0": MADE, ...}; the order of the dimensions is reversed from layer to layer.

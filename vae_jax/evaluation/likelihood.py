@@ -129,7 +129,7 @@ def evaluate(
       means, standard errors, and the per-dimension numbers.
 
     Raises:
-      InputError: no example, k or limit out of range, or an IW bound of a model that has none.
+      InputError: no example, k or limit out of range, or an IW bound of a model that does not have one.
     """
     if any(n < 1 for n in k) or limit < 0:
         raise InputError(f"k and limit: {k} and {limit}; every k must be 1 or more, limit 0 (all) or more")
