@@ -36,6 +36,7 @@ from vae_jax.objectives import (
 from vae_jax.posteriors import Binary, Categorical, JointPosterior
 from vae_jax.priors import BernoulliPrior, JointPrior, Prior, UniformCategorical
 from vae_jax.runs.config import Config, check
+from vae_jax.spaces import Bits, Space
 
 pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
 
@@ -58,7 +59,7 @@ class Unlisted(Prior):
 
     inner: Prior = dataclasses.field(default_factory=BernoulliPrior)
 
-    space: ClassVar[str] = "binary"
+    space: ClassVar[type[Space]] = Bits
     factorized: ClassVar[bool] = False
 
     def distribution(self, params, state, links):
@@ -361,19 +362,18 @@ def test_the_capacity_compares_the_rate_of_the_global_batch():
     [
         ({"gradient": LeaveOneOut(k=1)}, r"model.gradient.k: 1 is out of range; it must be 2 or more"),
         ({"gradient": Reinforce(decay=1.0)}, r"model.gradient.decay: 1.0 is out of range"),
-        ({"gradient": Arm()}, "arm is an estimator for binary vectors, but the gaussian posterior gives real vectors"),
+        ({"gradient": Arm()}, r"arm needs binary vectors, which the posterior \(gaussian\) does not provide"),
         (
             {"gradient": DisArm(), "posterior": Categorical(), "prior": UniformCategorical()},
-            "disarm is an estimator for binary vectors, but the categorical posterior gives one-hot vectors",
+            r"disarm needs binary vectors, which the posterior \(categorical\) does not provide",
         ),
         (
             {"gradient": StickingTheLanding(), "posterior": Binary(), "prior": BernoulliPrior()},
-            "stl is an estimator for real vectors",
+            r"stl needs real vectors .* which the posterior \(bernoulli\)",
         ),
         (
             {"posterior": Categorical(relaxation="none"), "prior": UniformCategorical()},
-            "pathwise needs a reparameterised sample, which the categorical posterior has not; "
-            "choose --model.gradient reinforce or rloo$",
+            r"pathwise needs reparameterized samples, which the posterior \(categorical\) does not provide.*reinforce",
         ),
     ],
 )

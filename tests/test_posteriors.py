@@ -601,6 +601,7 @@ def refused(*choices, **values):
     return str(error.value)
 
 
+@pytest.mark.usefixtures("command_line")
 def test_refusals_in_words():
     sphere = (("model.posterior", "von-mises"), ("model.prior", "sphere"))
     assert "choose --model.latent_dim 2 or more" in refused(*sphere, model__latent_dim=1)

@@ -106,7 +106,7 @@ def test_the_pixels_of_each_labelled_partner_have_noise_of_their_own():
     transform = make_transform(data.load(config), config)
     grey = jnp.full((B, 8, 8, 1), 128, jnp.uint8)
     label = jnp.zeros(B, jnp.int32)
-    batch = {"x": grey, "index": jnp.arange(B), "paired_x": grey, "paired_label": label, "paired_index": label}
+    batch = {"image": grey, "index": jnp.arange(B), "paired_image": grey, "paired_label": label, "paired_index": label}
     first, later = (
         transform(jax.random.key(0), batch | {"visit": jnp.arange(B, dtype=jnp.uint32) + n}) for n in (0, B)
     )
