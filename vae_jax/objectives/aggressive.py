@@ -30,7 +30,11 @@ class Aggressive(Elbo):
     steps: Annotated[int, AtLeast(1)] = 2_000
     """Length of the first phase, in encoder updates."""
 
+    # The decoder can only wait while the encoder learns if the two are optimizer groups of their own.
     separate_encoder: ClassVar[bool] = True
 
     def gates(self) -> dict[str, Callable[[jax.Array], jax.Array]]:
+        # Only the group of decoder and prior is gated. A gate also freezes the moments of that group: zero gradients
+        # alone would let Adam keep moving it. A pure function of the step, so that a resumed run continues in the same
+        # phase.
         return {"vae": lambda step: (step >= self.steps) | (step % self.inner == self.inner - 1)}
