@@ -34,7 +34,6 @@ class Aggressive(Elbo):
     separate_encoder: ClassVar[bool] = True
 
     def gates(self) -> dict[str, Callable[[jax.Array], jax.Array]]:
-        # Only the group of decoder and prior is gated. A gate also freezes the moments of that group: zero gradients
-        # alone would let Adam keep moving it. A pure function of the step, so that a resumed run continues in the same
-        # phase.
+        # Only decoder and prior are gated. A gate also freezes the moments of its group: with zero gradients alone Adam
+        # would keep moving it. A pure function of the step: a resumed run continues in the same phase.
         return {"vae": lambda step: (step >= self.steps) | (step % self.inner == self.inner - 1)}

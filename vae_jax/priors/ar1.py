@@ -39,8 +39,8 @@ class DeltaAR1(Prior):
             raise InputError(
                 f"model.latent_dim: {code_dim} is too few for the ar1 prior, which correlates dimensions; use 2 or more"
             )
-        # `not <=` and not `>`: NaN is refused too.
         greatest = ar1.least_rate(LEAST_NOISE, code_dim)
+        # `not <=` and not `>`: NaN is refused too.
         if not self.delta <= greatest:
             raise InputError(
                 f"model.prior.delta: {self.delta:g} nats need an alpha too close to 1 with {code_dim} dimensions; use "
