@@ -51,6 +51,7 @@ class Autoencoder:
         """
         shape, dtype = spec.x.shape, jnp.dtype(self.precision)
         self.network.check(spec.x)
+        # The encoder gives the code itself, not the parameters of a density; the decoder gives what p(x|z) is made of.
         encoder = self.network.encoder(self.latent_dim, dtype)
         decoder = self.network.decoder((*shape[:-1], self.likelihood.outputs(shape[-1])), dtype)
         parts = Parts(self, encoder, decoder)
@@ -75,17 +76,20 @@ class Parts:
 
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the parameters, in the one group `vae`, and the likelihood's running state."""
+    # One example is enough to shape the parameters. Sites by name: a new part leaves the others as they were.
     z = jnp.zeros((1, parts.config.latent_dim))
     group = {
         "encoder": parts.encoder.init(prng.site_key(key, "encoder"), batch["x"][:1])["params"],
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), z)["params"],
         "likelihood": parts.config.likelihood.init_params(),
     }
+    # Empty entries are left out, so that checkpoints hold no empty trees.
     return {"vae": {k: v for k, v in group.items() if v}}, {"likelihood": parts.config.likelihood.init_state()}
 
 
 def code(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
     """Returns z = f(x), float32 [B, D]."""
+    # The networks may compute in bfloat16; what follows sums over all pixels and needs float32.
     return jnp.asarray(parts.encoder.apply({"params": params["vae"]["encoder"]}, x), jnp.float32)
 
 
@@ -103,9 +107,11 @@ def decode(parts: Parts, params: Params, state: State, z: jax.Array, *, cond: ja
 
 def corrupt(parts: Parts, key: jax.Array, x: jax.Array, ctx: Context) -> jax.Array:
     """Returns x~, keyed per example."""
+    # Noise is keyed by the example's index in the global batch, so that it does not depend on the devices.
     c, keys = parts.config, prng.example_keys(prng.site_key(key, "corruption"), ctx.index)
     if c.corruption == "gaussian":
         return x + c.corruption_level * prng.normal(keys, x.shape[1:])
+    # No rescaling by 1 / (1 - level), unlike dropout: a masked pixel is a black one.
     if c.corruption == "mask":
         return jnp.where(prng.uniform(keys, x.shape[1:]) < c.corruption_level, 0.0, x)
     return x
@@ -116,11 +122,13 @@ def loss(
 ) -> tuple[jax.Array, Aux]:
     """Returns the mean of -log p(x | f(x~)), the likelihood's new state, and what is logged."""
     x, likelihood = batch["x"], parts.config.likelihood
+    # 1. Code and p(x|z). In training the encoder sees x~ and the likelihood's running state moves.
     if ctx.train:
         out, mine = outputs(parts, params, code(parts, params, corrupt(parts, key, x, ctx))), params["vae"]
         p_x, like_state = likelihood.fit(out, x, mine.get("likelihood", {}), state["likelihood"], ctx.axis_name)
     else:
         p_x, like_state = decode(parts, params, state, code(parts, params, x)), state["likelihood"]
+    # 2. The target is the clean x. Nats per example, summed over pixels; only here is the batch mean taken.
     value = jnp.mean(-p_x.log_prob(x))
     metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(p_x.mean() - x))}
     return value, Aux({"likelihood": like_state}, metrics)
@@ -129,6 +137,7 @@ def loss(
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
     """Returns distortion and squared error of each example."""
     del key, ctx
+    # The clean input in any context; both results are per example, [B].
     x = batch["x"]
     p_x = decode(parts, params, state, code(parts, params, x))
     error = jnp.mean(jnp.square(p_x.mean() - x), axis=tuple(range(1, x.ndim)))

@@ -56,6 +56,7 @@ class Condition:
 
         if self.on == "none":
             return None
+        # Only a label can be requested by number.
         classes = spec.classes if self.on == "label" else 0
         return ConditionFns(features, ENTRIES[self.on], classes, lambda n: self.default(n, spec))
 
@@ -67,6 +68,7 @@ class Condition:
         """
         if self.on == "vector":
             raise InputError("this model is conditioned on a vector, which must be given (--cond)")
+        # Indices [n, variables], of which only the first column varies.
         sizes = (spec.classes,) if self.on == "label" else spec.factors
         return one_hot(jnp.zeros((n, len(sizes)), jnp.int32).at[:, 0].set(jnp.arange(n) % sizes[0]), sizes)
 
@@ -81,6 +83,7 @@ class Condition:
         name = ENTRIES[self.on]
         if name not in batch:
             raise InputError(f"this model is conditioned on {name}, which these images come without; add them")
+        # Labels are [B], factors [B, variables]; below both are [B, variables].
         values = jnp.asarray(batch[name])
         if self.on == "vector":
             return jnp.asarray(values, jnp.float32)
@@ -91,6 +94,8 @@ class Condition:
         if features is None or not self.encoder:
             return x
         width = features.shape[-1]
+        # [B, F] -> [B, 1, ..., 1, F], the same at every place, so that a convolution sees the condition everywhere. A
+        # vector x [B, D] has no places, and this is plain concatenation.
         spread = features.reshape(features.shape[0], *(1,) * (x.ndim - 2), width)
         return jnp.concatenate([x, jnp.broadcast_to(spread, (*x.shape[:-1], width))], -1)
 
@@ -98,6 +103,7 @@ class Condition:
         """Returns the decoder's input: z [N, D] with the features [B, F] appended, repeated where N = K * B."""
         if features is None or not self.decoder:
             return z
+        # Samples are K whole batches in a row, so features are tiled in the same order.
         repeats = z.shape[0] // features.shape[0]
         return jnp.concatenate([z, jnp.tile(features, (repeats, 1))], -1)
 

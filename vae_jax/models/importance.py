@@ -26,6 +26,7 @@ def importance_bound(log_weights: Callable[[jax.Array], jax.Array], b: int, k: i
     """
     steps = -(-k // width)
 
+    # 1. One step: log w of `width` samples of all examples, [width, B].
     def body(carry: jax.Array, first: jax.Array) -> tuple[jax.Array, None]:
         number = first + jnp.arange(width)
         # The last step may draw more samples than are left: these do not count.
@@ -33,6 +34,7 @@ def importance_bound(log_weights: Callable[[jax.Array], jax.Array], b: int, k: i
         # One after the other, so that the sum too is the same whatever the width.
         return jax.lax.scan(lambda total, w: (jnp.logaddexp(total, w), None), carry, log_w)
 
+    # 2. A running log-sum-exp [B], from -inf, the sum of no weights: memory does not grow with k.
     total, _ = jax.lax.scan(body, jnp.full(b, -jnp.inf), width * jnp.arange(steps))
     return total - jnp.log(k)
 
@@ -41,9 +43,11 @@ def samples_at_once(shape: tuple[int, ...]) -> int:
     """Returns how many samples of a batch [B, ...] the bound draws at a time: few enough to bound its memory."""
     if not isinstance(shape[0], int):  # a symbolic batch of `jax.export`
         return 1
+    # By the number of rows, or by their entries where an example is larger than 28 x 28.
     return max(1, min(BOUND_ROWS, BOUND_SIZE // math.prod(shape[1:])) // shape[0])
 
 
 def repeat(x: jax.Array, k: int) -> jax.Array:
     """Returns x [B, ...] k times, one whole batch after the other: [k * B, ...]."""
+    # Sample-major: `reshape(k, b)` of [k * B] results gives the samples back.
     return x if k == 1 else jnp.broadcast_to(x, (k, *x.shape)).reshape(k * x.shape[0], *x.shape[1:])

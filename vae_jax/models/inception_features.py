@@ -22,5 +22,6 @@ def features(variables: dict[str, Any], images: jax.Array) -> jax.Array:
 
 def shapes() -> dict[str, Any]:
     """Returns the weights' tree with shapes in place of arrays: `params`, and `batch_stats` for stored moments."""
+    # Traced only: no weights are allocated. The size of the image does not enter their shapes.
     image = jax.ShapeDtypeStruct((1, 1, 1, 3), jnp.float32)
     return jax.eval_shape(InceptionV3().init, jax.random.key(0), image)

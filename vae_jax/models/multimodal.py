@@ -162,6 +162,7 @@ def bind(config: Multimodal, spec: DataSpec) -> Parts:
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the parameters, in the one group `vae`, and no running state."""
     c, classes = parts.config, parts.classes
+    # One example is enough to shape the parameters. Sites by name: a new part leaves the others as they were.
     z = jnp.zeros((1, c.latent_dim))
     group = {
         "encoder": parts.encoder.init(prng.site_key(key, "encoder"), batch["x"][:1])["params"],
@@ -170,6 +171,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
         "label_decoder": dense.init(prng.site_key(key, "label_decoder"), (c.latent_dim, c.width, classes)),
         "likelihood": c.likelihood.init_params(),
     }
+    # Empty entries are left out, so that checkpoints hold no empty trees.
     return {"vae": {k: v for k, v in group.items() if v}}, {}
 
 
@@ -184,11 +186,13 @@ def of_label(params: Params, y: jax.Array) -> dist.DiagGaussian:
 
 
 def _gaussian(out: jax.Array) -> dist.DiagGaussian:
+    # Mean and bounded log variance, [B, D]. This posterior has neither parameters nor a schedule, so step 0 suffices.
     return posteriors.Diagonal().build({}, out, jnp.zeros((), jnp.int32), False)
 
 
 def alone(parts: Parts, expert: dist.DiagGaussian) -> dist.DiagGaussian:
     """Returns q(z) given one modality."""
+    # The product includes the prior, even with a single expert: the image alone is inferred as in training.
     return experts.product([expert]) if parts.config.fusion == "poe" else expert
 
 
@@ -217,12 +221,16 @@ def evidence(
       k: samples of each expert, K.
     """
     c = parts.config
+    # 1. The experts q(z|x) and q(z|y) of what is given, each [B, D].
     known = [of_x(parts, params, x)] if x is not None else []
     known += [of_label(params, y)] if y is not None else []
     # One source of samples for a product of experts, one per modality for a mixture.
     sources = (experts.product(known),) if c.fusion == "poe" else tuple(known)
     q = sources[0] if len(sources) == 1 else experts.Mixture(sources)
+    # 2. z_mk ~ q_m, [M, K, B, D]. Stratified: every expert gives K samples, so no gradient has to pass through the
+    #    choice of one.
     z = jnp.stack([_drawn(source, prng.numbered_keys(keys, m), k) for m, source in enumerate(sources)])
+    # 3. Score what is given under every sample: one decoder pass over M * K * B rows.
     shape = z.shape[:3]
     count, flat = shape[0] * k, z.reshape(-1, c.latent_dim)
     log_x = log_y = jnp.zeros(shape)
@@ -230,26 +238,32 @@ def evidence(
         tiled = jnp.broadcast_to(x, (count, *x.shape)).reshape(-1, *x.shape[1:])
         log_x = decode(parts, params, {}, flat).log_prob(tiled).reshape(shape)
     if y is not None:
+        # y is one-hot: the sum picks the log probability of the given label.
         log_y = jnp.sum(log_labels(params, flat) * jnp.tile(y, (count, 1)), -1).reshape(shape)
     # Samples of every expert are weighed by the whole of q.
     every = z.reshape(count, -1, c.latent_dim)
+    # log q - log p in nats: of the mixture itself, not of the expert that drew the sample, or the bound would not hold.
     ratio = jax.vmap(lambda one: q.log_prob(one) - parts.prior.log_prob(one))(every).reshape(shape)
+    # 4. One Gaussian has a closed-form rate, of less variance than log q - log p of its samples; a mixture has none.
     return Evidence(log_x, log_y, ratio, dist.kl(sources[0], parts.prior) if len(sources) == 1 else None)
 
 
 def _drawn(source: dist.DiagGaussian, keys: jax.Array, k: int) -> jax.Array:
     """Returns k samples of one expert, [K, B, D]."""
+    # Keys by the number of the sample: more samples change none of the first.
     return jax.vmap(source.sample)(prng.sample_keys(keys, jnp.arange(k)))
 
 
 def rate(e: Evidence) -> jax.Array:
     """Returns KL(q || p) [B]: in closed form where there is one, else the mean over the samples."""
+    # The mean over experts is the expectation under their even mixture.
     return jnp.mean(e.ratio, (0, 1)) if e.closed is None else jnp.sum(e.closed, -1)
 
 
 def value(parts: Parts, e: Evidence, beta: jax.Array) -> jax.Array:
     """Returns the weighted bound [B] of the loss."""
     c = parts.config
+    # Log-mean-exp over the K samples of an expert, then the mean over experts.
     if c.bound == "iwae":
         log_w = e.log_x + c.label_weight * e.log_y - beta * e.ratio
         return jnp.mean(jax.nn.logsumexp(log_w, 1) - jnp.log(c.samples), 0)
@@ -258,6 +272,7 @@ def value(parts: Parts, e: Evidence, beta: jax.Array) -> jax.Array:
 
 def measures(e: Evidence) -> Metrics:
     """Returns elbo, distortion and rate [B], never weighted, and `kl_per_dim` where there is one."""
+    # Nats of x and y together; `label_weight` and beta belong to the loss alone.
     distortion, spent = -jnp.mean(e.log_x + e.log_y, (0, 1)), rate(e)
     out = {"elbo": -(distortion + spent), "distortion": distortion, "rate": spent}
     return out if e.closed is None else out | {"kl_per_dim": e.closed}
@@ -267,6 +282,7 @@ def loss(
     parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context
 ) -> tuple[jax.Array, Aux]:
     """Returns the negative mean of the bounds, the state, and what is logged."""
+    # 1. What is known. Where only some examples are labeled, each batch comes with as many pairs drawn from these.
     c, x, beta = parts.config, batch["x"], ctx.hyper["beta"]
     few = "paired_label" in batch and ctx.train
     known = (batch["paired_x"], batch["paired_label"]) if few else (x, batch.get("label"))
@@ -274,10 +290,12 @@ def loss(
     if y is None and ctx.train:
         raise InputError("this model learns from labels, which these images come without; add them")
 
+    # A site per bound: the three of them draw independent noise.
     def bounded(site: str, x: jax.Array | None, y: jax.Array | None) -> tuple[jax.Array, Evidence]:
         e = evidence(parts, params, _site(key, site, ctx.index), x, y, c.samples)
         return value(parts, e, beta), e
 
+    # 2. The bound of all that is given; of x alone in an evaluation without labels.
     total, whole = bounded("posterior", known[0], y)
     per_example = -total
     # Each modality alone, so that a missing one can be inferred without; of a mixture every expert has done so already.
@@ -285,6 +303,7 @@ def loss(
         per_example -= bounded("image", x, None)[0]
     if y is not None and c.fusion == "poe":
         per_example -= bounded("label", None, y)[0]
+    # 3. The only batch mean, and what is logged: moments of the code, from which active units are counted.
     loss = jnp.mean(per_example)
     code = alone(parts, of_x(parts, params, x)).mean
     metrics = {name: jnp.mean(v, 0) for name, v in measures(whole).items()}
@@ -297,9 +316,11 @@ def loss(
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
     """Returns the terms of each example; of x and label where the batch has labels, with what crosses between them."""
     x, label = batch["x"], batch.get("label")
+    # 1. The bound, and its terms per example.
     keys = _site(key, "posterior", ctx.index)
     y = None if label is None else one_hot(label[:, None], (parts.classes,))
     whole = evidence(parts, params, keys, x, y, parts.config.samples)
+    # 2. Reconstruction from the image alone, at the mean code.
     code = alone(parts, of_x(parts, params, x)).mean
     error = jnp.square(decode(parts, params, state, code).mean() - x)
     out = measures(whole) | {"mse": jnp.mean(error, axis=tuple(range(1, x.ndim)))}
@@ -308,6 +329,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     # x to label; and label to x, then back by the own expert of x.
     out["distortion_label"] = -jnp.mean(whole.log_y, (0, 1))
     out["accuracy"] = jnp.asarray(jnp.argmax(log_labels(params, code), -1) == label, jnp.float32)
+    # Coherence: an image generated from the label is inferred again, and its label compared.
     inferred = alone(parts, of_label(params, y)).sample(_site(key, "coherence", ctx.index))
     made = decode(parts, params, state, inferred).mean()
     found = jnp.argmax(log_labels(params, alone(parts, of_x(parts, params, made)).mean), -1)
@@ -341,10 +363,12 @@ def sample(
 ) -> jax.Array:
     """Returns z ~ q(z|y) for one-hot rows of cond, z ~ p(z) for rows of zeros and without cond, [n, D]."""
     del state
+    # The prior in every row; rows with a label are replaced by q(z|y).
     q = dist.DiagGaussian(*jnp.zeros((2, n, parts.config.latent_dim)))
     if cond is not None:
         given = jnp.sum(cond, -1, keepdims=True) > 0
         q = jax.tree.map(lambda a, b: jnp.where(given, a, b), alone(parts, of_label(params, cond)), q)
+    # The temperature scales the standard deviation of either.
     noise = jax.random.normal(key, (n, parts.config.latent_dim))
     return q.mean + temperature * jnp.exp(0.5 * q.log_var) * noise
 
@@ -355,6 +379,7 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     keys, label = _site(key, "importance", ctx.index), batch.get("label")
     y = None if label is None else one_hot(label[:, None], (parts.classes,))
 
+    # K = 1 of each expert per number: M samples with the mixture as proposal, whose weights are averaged.
     def log_weights(number: jax.Array) -> jax.Array:
         e = evidence(parts, params, prng.numbered_keys(keys, number[0]), batch["x"], y, 1)
         log_w = e.log_x + e.log_y - e.ratio
@@ -368,12 +393,14 @@ def joint(parts: Parts, params: Params, state: State, batch: Batch) -> Joint:
     label = batch.get("label")
 
     def log_likelihood(z: jax.Array) -> jax.Array:
+        # The condition is observed, not conditioned on: log p(x|z) + log p(y|z) [B].
         log_x = decode(parts, params, state, z).log_prob(batch["x"])
         if label is None:
             return log_x
         return log_x + jnp.sum(log_labels(params, z) * one_hot(label[:, None], (parts.classes,)), -1)
 
     def sample_data(keys: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
+        # x and y are independent given z; sites apart keep their noise so.
         pixels, classed = (jax.vmap(lambda key, n=n: prng.site_key(key, n))(keys) for n in ("pixels", "class"))
         found = {"x": decode(parts, params, state, z).sample(pixels)}
         if label is None:

@@ -95,6 +95,7 @@ class M2:
             encode=partial(encode, parts),
             decode=partial(decode, parts),
             about=About(spec, Real((self.latent_dim,)), self.likelihood),
+            # Traced scalars; `labelled_weight` is compiled in.
             training=Training({"beta": self.beta, "alpha": self.alpha}),
             prior=PriorFns(partial(sample, parts)),
             density=DensityFns(partial(bound, parts), partial(joint, parts)),
@@ -150,6 +151,7 @@ def bind(config: M2, spec: DataSpec) -> Parts:
     return Parts(
         c,
         classes,
+        # Two encoders of the same architecture: logits of q(y|x), and features for q(z|x, y).
         c.network.encoder(classes, dtype),
         c.network.encoder(c.width, dtype),
         c.network.decoder((*shape[:-1], c.likelihood.outputs(shape[-1])), dtype),
@@ -159,6 +161,7 @@ def bind(config: M2, spec: DataSpec) -> Parts:
 
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the parameters, in the one group `vae`, and no running state."""
+    # One example is enough to shape the parameters. Sites by name: a new part leaves the others as they were.
     c, x = parts.config, batch["x"][:1]
     joined = jnp.zeros((1, c.latent_dim + parts.classes))
     widths = (c.width + parts.classes, c.width, 2 * c.latent_dim)
@@ -174,6 +177,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
 
 def log_q_y(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
     """Returns log q(y|x) of every class, [B, K]."""
+    # Logarithms: a class of probability 0 in float32 still has a gradient.
     return jax.nn.log_softmax(encoded(parts.classifier, params, "classifier", x))
 
 
@@ -184,6 +188,7 @@ def seen(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
 
 def infer(params: Params, h: jax.Array, y: jax.Array) -> dist.DiagGaussian:
     """Returns q(z|x, y) of features h [N, width] and one-hot y [N, K]."""
+    # The image passes through its encoder once; only this small net runs again for each class.
     out = dense.apply(params["vae"]["join"], jnp.concatenate([h, y], -1))
     return posteriors.Diagonal().build({}, out, jnp.zeros((), jnp.int32), False)
 
@@ -207,6 +212,7 @@ def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax
       h: their features [B, width], as of `seen`.
       y: their classes, one-hot [B, K].
     """
+    # One sample of z. The rate holds -log p(y) = log K beside the closed-form KL, both in nats [B].
     q = infer(params, h, y)
     distortion = -decode(parts, params, {}, q.sample(keys), cond=y).log_prob(x)
     return Bound(distortion, jnp.sum(dist.kl(q, parts.prior), -1) - parts.log_p_y, q.mean)
@@ -215,7 +221,9 @@ def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax
 def every_class(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> Bound:
     """Returns the bound of each class, leaves [K, B, ...]: one batch of K * B, one class after the other."""
     b, classes = x.shape[0], parts.classes
+    # Class-major [K * B, ...]: every class 0 first. One decoder pass in place of K.
     y = jnp.repeat(jnp.eye(classes), b, 0)
+    # Independent noise for each class of an example.
     each = prng.sample_keys(keys, jnp.arange(classes)).reshape(-1)
     h = jnp.tile(seen(parts, params, x), (classes, 1))
     bounds = labelled(parts, params, each, repeat(x, classes), h, y)
@@ -225,6 +233,7 @@ def every_class(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> 
 def unlabelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> tuple[Bound, jax.Array]:
     """Returns -U(x) in its parts (the code is that of the likeliest class), and log q(y|x) [B, K]."""
     log_q = log_q_y(parts, params, x)
+    # Exact expectation over q(y|x), [K, B]: no sampled class, so no estimator for a discrete variable.
     q, each = jnp.exp(log_q).T, every_class(parts, params, keys, x)
     best = jnp.argmax(log_q, -1)[None, :, None]
     # The rate takes -H(q(y|x)) in: the class is a latent variable too.
@@ -234,6 +243,7 @@ def unlabelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> t
 
 def pair(batch: Batch) -> tuple[jax.Array, jax.Array] | None:
     """Returns labelled examples and their labels: the drawn ones, else those of the batch where all are labelled."""
+    # Where few examples are labeled, a batch brings one of them beside each example, in shuffled epochs of their own.
     if "paired_label" in batch:
         return batch["paired_x"], batch["paired_label"]
     return (batch["x"], batch["label"]) if "label" in batch else None
@@ -246,6 +256,7 @@ def loss(
     c, known = parts.config, pair(batch)
     if known is None and ctx.train:
         raise InputError("this model learns from labels, which these images come without; add them")
+    # 1. The unlabeled bound. Evaluation computes it even where the loss leaves it out, for the logged ELBO.
     value, metrics = jnp.zeros(batch["x"].shape[0]), {"beta": ctx.hyper["beta"]}
     shown = None
     if c.unlabelled or not ctx.train:
@@ -253,11 +264,13 @@ def loss(
         shown, _ = unlabelled(parts, params, keys, batch["x"])
     if shown is not None and c.unlabelled:
         value = shown.distortion + ctx.hyper["beta"] * shown.rate
+    # 2. The labeled bound and the classification loss, weighted.
     if known is not None:
         given, supervised, more = _supervised(parts, params, key, known, ctx)
         value, metrics = value + supervised, metrics | more
         shown = given if shown is None else shown
     assert shown is not None
+    # 3. The only batch mean. Logged terms are not weighted.
     total = jnp.mean(value)
     metrics |= {
         "loss": total,
@@ -278,8 +291,10 @@ def _supervised(
     c, (x, label) = parts.config, known
     y = one_hot(label[:, None], (parts.classes,))
     keys = prng.example_keys(prng.site_key(key, "labelled"), ctx.index)
+    # The class is known: q(y|x) takes no part in this bound, and would learn nothing from labels without alpha.
     given = labelled(parts, params, keys, x, seen(parts, params, x), y)
     log_q = log_q_y(parts, params, x)
+    # -log q(y|x) in nats [B], the unit of the bounds that it is added to.
     cross_entropy = -jnp.sum(y * log_q, -1)
     weighted = c.labelled_weight * (given.distortion + ctx.hyper["beta"] * given.rate)
     right = jnp.asarray(jnp.argmax(log_q, -1) == label, jnp.float32)
@@ -291,6 +306,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     """Returns the terms of -U(x) of each example, and `accuracy` where the batch has labels."""
     x = batch["x"]
     shown, log_q = unlabelled(parts, params, prng.example_keys(prng.site_key(key, "posterior"), ctx.index), x)
+    # The reconstruction shown: mean code and likeliest class.
     best = jnp.argmax(log_q, -1)
     mean = decode(parts, params, state, shown.code, cond=one_hot(best[:, None], (parts.classes,))).mean()
     out = {
@@ -322,6 +338,7 @@ def embed(parts: Parts, params: Params, state: State, batch: Batch) -> jax.Array
     seen_by: list[jax.Array] = []
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        # Every dense layer passes here, in the order of the calls; its input is the first argument.
         if isinstance(context.module, nn.Dense) and context.method_name == "__call__":
             seen_by.append(args[0])
         return call(*args, **kwargs)
@@ -334,6 +351,7 @@ def embed(parts: Parts, params: Params, state: State, batch: Batch) -> jax.Array
 
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
     """Returns codes of q(z|x, y) under the likeliest class y."""
+    # The label of the batch is not used: codes are the same with and without it.
     y = features(parts, params, state, {"x": batch["x"]})
     q = infer(params, seen(parts, params, batch["x"]), y)
     return Encoding(q.mode() if keys is None else q.sample(keys), q)
@@ -350,6 +368,7 @@ def sample(
     temperature: float = 1.0,
 ) -> jax.Array:
     """Returns z ~ N(0, temperature^2 I), [n, D], whatever the class."""
+    # p(z) does not depend on y: a class is requested from the decoder.
     del params, state, cond
     return temperature * jax.random.normal(key, (n, parts.config.latent_dim))
 
@@ -358,15 +377,18 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     """Returns the bound on log p(x) = log sum_y p(y) p(x|y): k samples of q(z|x, y) for each class."""
     x, classes = batch["x"], parts.classes
     b = x.shape[0]
+    # q(z|x, y) of every class, once for all samples: [K * B, D].
     keys = prng.example_keys(prng.site_key(key, "importance"), ctx.index)
     y = jnp.repeat(jnp.eye(classes), b, 0)
     q = infer(params, jnp.tile(seen(parts, params, x), (classes, 1)), y)
     tiled = repeat(x, classes)
 
     def log_weights(number: jax.Array) -> jax.Array:
+        # A sample's keys follow from its number, then from the class.
         each = prng.sample_keys(prng.numbered_keys(keys, number[0]), jnp.arange(classes))
         z, log_q = q.sample_and_log_prob(each.reshape(-1))
         log_p_x = decode(parts, params, state, z, cond=y).log_prob(tiled)
+        # In nats, [K * B]. The sum over classes is exact and lies inside the log: of p(y) p(x, z_y|y) / q(z_y|x, y).
         log_w = log_p_x + parts.prior.log_prob(z) - log_q + parts.log_p_y
         return jax.nn.logsumexp(log_w.reshape(classes, -1), 0)[None]
 
@@ -379,10 +401,12 @@ def joint(parts: Parts, params: Params, state: State, batch: Batch) -> Joint:
     b, y, tiled = x.shape[0], jnp.repeat(jnp.eye(classes), x.shape[0], 0), repeat(x, classes)
 
     def log_likelihood(z: jax.Array) -> jax.Array:
+        # The class is summed out for a given z: a density over z alone, which samplers can move in.
         each = decode(parts, params, state, jnp.tile(z, (classes, 1)), cond=y).log_prob(tiled)
         return jax.nn.logsumexp(each.reshape(classes, b) + parts.log_p_y, 0)
 
     def sample_data(keys: jax.Array, z: jax.Array) -> dict[str, jax.Array]:
+        # y ~ p(y), uniform; then x ~ p(x|y, z).
         label = jax.vmap(lambda key: jax.random.randint(prng.site_key(key, "class"), (), 0, classes))(keys)
         p_x = decode(parts, params, state, z, cond=one_hot(label[:, None], (classes,)))
         return {"x": p_x.sample(jax.vmap(lambda key: prng.site_key(key, "pixels"))(keys))}

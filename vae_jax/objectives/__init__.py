@@ -18,34 +18,43 @@ from vae_jax.objectives.total_correlation import BetaTC
 from vae_jax.objectives.wasserstein import SlicedWAE, WaeGAN
 
 OBJECTIVES = {
+    # Bounds on log p(x) from one posterior sample.
     "elbo": Elbo,
     "beta": Beta,
     "aggressive": Aggressive,
+    # Bounds from several importance-weighted samples.
     "iwae": IWAE,
     "miwae": MIWAE,
     "piwae": PIWAE,
     "ciwae": CIWAE,
+    # A target or a floor for the rate.
     "joint-capacity": JointCapacity,
     "capacity": Capacity,
     "free-bits": FreeBits,
     "soft-free-bits": SoftFreeBits,
     "minimum-kl": MinimumKL,
+    # Disentanglement: penalties on the dependence between dimensions of the code.
     "beta-tc": BetaTC,
     "factor": Factor,
     "dip-i": DipI,
     "dip-ii": DipII,
+    # Distances between the aggregate posterior and the prior.
     "mmd": InfoVAE,
     "wae-mmd": WaeMMD,
     "wae-gan": WaeGAN,
     "sliced-wae": SlicedWAE,
+    # A constraint on the reconstruction error.
     "geco": Geco,
+    # Regularized autoencoders, for point posteriors only.
     "rae-l2": RaeL2,
     "rae-gp": RaeGP,
 }
 GRADIENTS = {
+    # Reparameterized samples.
     "pathwise": Pathwise,
     "stl": StickingTheLanding,
     "dreg": DoublyReparameterized,
+    # Score functions, which discrete codes can use too.
     "reinforce": Reinforce,
     "rloo": LeaveOneOut,
     "arm": Arm,

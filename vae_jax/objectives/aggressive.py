@@ -30,7 +30,10 @@ class Aggressive(Elbo):
     steps: Annotated[int, AtLeast(1)] = 2_000
     """Length of the first phase, in encoder updates."""
 
+    # The decoder can only wait while the encoder learns if the two are optimizer groups of their own.
     separate_encoder: ClassVar[bool] = True
 
     def gates(self) -> dict[str, Callable[[jax.Array], jax.Array]]:
+        # Only decoder and prior are gated. A gate also freezes the moments of its group: with zero gradients alone Adam
+        # would keep moving it. A pure function of the step: a resumed run continues in the same phase.
         return {"vae": lambda step: (step >= self.steps) | (step % self.inner == self.inner - 1)}

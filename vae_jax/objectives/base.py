@@ -14,6 +14,7 @@ from vae_jax.options.needs import Need, Property
 from vae_jax.spaces import Space
 from vae_jax.spec import DataSpec
 
+# (log p(x|z_k), log p(z_k)), [K, B] each: what `Objective.split` hands to the encoder alone.
 Path = tuple[jax.Array, jax.Array]
 
 
@@ -41,6 +42,7 @@ class Terms(NamedTuple):
       spec: of the training data.
     """
 
+    # One sample per example: all that single-sample bounds read.
     x: jax.Array
     z: jax.Array
     posterior: Any
@@ -48,11 +50,13 @@ class Terms(NamedTuple):
     distortion: jax.Array
     rate: jax.Array
     kl_per_dim: jax.Array | None
+    # The K samples, for importance weights.
     prior: Any = None
     log_p_x: jax.Array | None = None
     log_p_z: jax.Array | None = None
     log_q: jax.Array | None = None
     path: Path | None = None
+    # For terms of the objective's own: penalties on the aggregate posterior, on the decoder, critics.
     key: Any = None
     decode: Callable[[jax.Array], Any] | None = None
     sample_prior: Callable[[jax.Array, int], jax.Array] | None = None
@@ -80,6 +84,7 @@ class Objective:
     schedule: schedules.Schedule = field(default_factory=schedules.Constant)
     """Annealing of the KL weight: constant, linear (warm-up) or cyclical."""
 
+    # Declarations: `needs` and `gives` turn most of them into checks that run before anything is compiled.
     importance: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     by_dimension: ClassVar[bool] = False
@@ -102,6 +107,8 @@ class Objective:
 
     def gives(self) -> frozenset[Property]:
         """Returns the properties that other components may need (see `options.needs`)."""
+        # Estimators read these. One that rewrites rate and distortion alone would miss terms that read z directly, and
+        # one that scales paths by the weights would miss a factor that changes with the step.
         given = {
             "rateless": self.deterministic or self.rateless,
             "importance weights": self.importance,
@@ -113,11 +120,14 @@ class Objective:
 
     def needs(self) -> tuple[Need, ...]:
         """Returns what other components must give."""
+        # A point has no rate, so no prior enters the loss: regularizers such as |z|^2 / 2 stand for a standard normal.
         found = [Need("posterior", ("point",)), Need("prior", ("standard normal",))] if self.deterministic else []
         found += [Need("posterior", ("dimensions",))] if self.separable else []
         found += [Need("posterior", self.spaces)] if self.spaces else []
+        # The KL of each variable exists only where q and p both factorize.
         if self.by_dimension:
             found += [Need("posterior", ("kl by variable",)), Need("prior", ("kl by variable",))]
+        # Importance weights, and density ratios from a critic, are combined with log p(x|z): it must be a density.
         found += [Need("likelihood", ("normalized",))] if self.importance or self.critic else []
         return tuple(found)
 
@@ -128,6 +138,7 @@ class Objective:
           z: samples [K, B, D].
           path: z -> (log p(x|z), log p(z)) [K, B], both with a gradient for z alone.
         """
+        # One bound for encoder and decoder: z keeps its path.
         del path
         return z, None
 
@@ -165,5 +176,6 @@ class Objective:
           state: as of `init_state`.
           critic: parameters of the critic group, {} without one.
         """
+        # The default for objectives that keep nothing between steps.
         del critic
         return *self.loss(terms, ctx), state

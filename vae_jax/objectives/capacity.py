@@ -28,6 +28,7 @@ class Capacity(Objective):
     couples: ClassVar[bool] = True
 
     def hyper(self) -> dict[str, float]:
+        # Traced, so that a sweep over them shares one compiled program; `capacity_steps` is compiled in.
         return {"gamma": self.gamma, "capacity": self.capacity}
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
@@ -35,7 +36,11 @@ class Capacity(Objective):
 
         The rate is the mean over the global batch: the capacity is that of the channel, not of each image.
         """
+        # C(step) in nats: a linear ramp, then constant.
         target = ctx.hyper["capacity"] * jnp.clip(ctx.step / self.capacity_steps, 0.0, 1.0)
+        # The mean comes before the absolute value, over all devices: per shard, deviations of opposite sign would add
+        # up where they should cancel, and the loss would depend on the number of devices.
         rate = collectives.pmean(jnp.mean(terms.rate), ctx.axis_name)
+        # A scalar. Added to each [B] entry, it counts once in the batch mean.
         penalty = self.schedule(ctx.step) * ctx.hyper["gamma"] * jnp.abs(rate - target)
         return terms.distortion + penalty, {"capacity": target}

@@ -15,6 +15,7 @@ from vae_jax.model import Metrics
 
 def init(key: jax.Array, code_dim: int, hidden: Sequence[int]) -> dict[str, Any]:
     """Returns the parameters of a dense net from a code [D] to one logit."""
+    # One output, a logit: the density ratio is read off it without passing through a sigmoid, which saturates.
     return dense.init(key, (code_dim, *hidden, 1))
 
 
@@ -35,6 +36,8 @@ def cross_entropy(params: Any, ones: jax.Array, zeros: jax.Array) -> tuple[jax.A
     """
     # The codes are stopped: the encoder learns nothing from the critic's own loss.
     high, low = (logit(params, jax.lax.stop_gradient(z)) for z in (ones, zeros))
+    # softplus(-l) is -ln sigmoid(l), finite for any logit. Each label has weight one half, whatever N and M.
     loss = 0.5 * (jnp.mean(jax.nn.softplus(-high)) + jnp.mean(jax.nn.softplus(low)))
     right = 0.5 * (jnp.mean(jnp.asarray(high > 0, jnp.float32)) + jnp.mean(jnp.asarray(low < 0, jnp.float32)))
+    # The value cancels and the gradient stays: the logged loss stays that of the autoencoder.
     return loss - jax.lax.stop_gradient(loss), {"critic_loss": loss, "critic_accuracy": right}

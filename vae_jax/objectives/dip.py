@@ -18,6 +18,8 @@ from vae_jax.spaces import Real, Space
 def covariance(z: jax.Array) -> jax.Array:
     """Returns 1/B sum_i (z_i - mean)(z_i - mean)^T, [D, D], for codes [B, D]."""
     centred = z - jnp.mean(z, 0, keepdims=True)
+    # Full precision: by default an accelerator multiplies in TF32 or bfloat16, whose 8 to 11 bits are too few for
+    # entries that are to be driven to 0.
     return jnp.matmul(centred.T, centred, precision="highest") / len(z)
 
 
@@ -39,6 +41,8 @@ class DipI(Objective):
 
     def moments(self, terms: Terms, ctx: Context) -> jax.Array:
         """Returns the covariance [D, D] that is regularised, over the global batch."""
+        # Codes are gathered before the covariance is taken: the mean of the shards' own covariances leaves out the
+        # spread of their means. Separable posteriors have mode = mean, [B, D].
         return covariance(collectives.all_gather(terms.posterior.mode(), ctx.axis_name))
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
@@ -48,10 +52,12 @@ class DipI(Objective):
         """
         cov = self.moments(terms, ctx)
         variances = jnp.diagonal(cov)
+        # Both triangles: each pair of dimensions counts twice, as in the paper's sum over i != j.
         off = jnp.sum(jnp.square(cov - jnp.diag(variances)))
         on = jnp.sum(jnp.square(variances - 1.0))
         penalty = ctx.hyper["lambda_od"] * off + ctx.hyper["lambda_d"] * on
         metrics = {"covariance_off_diagonal": off, "covariance_diagonal": on}
+        # The penalty is a scalar of the whole batch, so every example has the same one.
         return terms.distortion + self.schedule(ctx.step) * (terms.rate + penalty), metrics
 
 
@@ -64,5 +70,6 @@ class DipII(DipI):
 
     def moments(self, terms: Terms, ctx: Context) -> jax.Array:
         """Returns Cov_q[z] = Cov[E(z|x)] + E[Cov(z|x)], [D, D], over the global batch."""
+        # E[Cov(z|x)] is diagonal for these posteriors and linear in the examples, so a mean over devices is exact here.
         within = collectives.pmean(jnp.mean(terms.posterior.variance(), 0), ctx.axis_name)
         return super().moments(terms, ctx) + jnp.diag(within)

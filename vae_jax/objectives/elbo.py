@@ -17,11 +17,13 @@ class Elbo(Objective):
     """The evidence lower bound: -ELBO = distortion + rate (arXiv:1312.6114)."""
 
     def hyper(self) -> dict[str, float]:
+        # Traced, so that the runs of a sweep over beta share one program; the ELBO itself is the value 1.
         return {"beta": 1.0}
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + beta * s(step) * rate, metrics): [B] in nats (arXiv:1312.6114, eq. 3)."""
         beta = ctx.hyper["beta"] * self.schedule(ctx.step)
+        # The log keeps both terms unweighted, so that runs of different beta can be compared.
         return terms.distortion + beta * terms.rate, {"beta": beta}
 
 

@@ -18,6 +18,7 @@ from vae_jax.spaces import Positive, Real, Space, UnitInterval
 
 def permuted(key: jax.Array, z: jax.Array) -> jax.Array:
     """Returns z [B, D] with every dimension shuffled over the batch on its own: samples of prod_j q(z_j)."""
+    # `independent` shuffles each column apart. Moving whole rows would give samples of q(z) again.
     return jax.random.permutation(key, z, axis=0, independent=True)
 
 
@@ -48,9 +49,14 @@ class Factor(Objective):
         The critic D(z) tells codes (1) from permuted codes of the same global batch (0); its own loss adds nothing to
         the value, only its gradient (arXiv:1802.05983, alg. 2, with one batch in place of two).
         """
+        # 1. TC of each example, ln D - ln(1 - D) = the logit itself. The critic is stopped: minimizing the TC must move
+        #    the encoder, and not teach the critic to report a small one.
         tc = critics.logit(jax.lax.stop_gradient(critic), terms.z)
+        # 2. The critic's own loss, on stopped codes. Every device permutes the same global batch with the same key, so
+        #    that the critic gets one gradient; permuting within shards would mix fewer examples.
         z = collectives.all_gather(jax.lax.stop_gradient(terms.z), ctx.axis_name)
         shuffled = permuted(prng.site_key(terms.key, "permutation"), z)
         own, metrics = critics.cross_entropy(critic, z, shuffled)
+        # 3. The encoder's cost. `own` has the value 0.
         cost = self.schedule(ctx.step) * (terms.rate + ctx.hyper["gamma"] * tc)
         return terms.distortion + cost + own, {"tc": jnp.mean(tc), **metrics}, state

@@ -35,10 +35,14 @@ class FreeBits(Objective):
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) sum_u max(lambda, E KL_u), metrics): [B] in nats."""
         assert terms.kl_per_dim is not None
+        # [G]. The mean over the batch comes first, as in the paper: with a floor per example, those below it would have
+        # no gradient even where the unit as a whole is above.
         kl = collectives.pmean(jnp.mean(terms.kl_per_dim, 0), ctx.axis_name)
+        # Index sets are static. With more groups than variables some are empty and have no floor.
         if self.unit != "dimension":
             parts = np.array_split(np.arange(len(kl)), self.groups if self.unit == "group" else 1)
             kl = jnp.stack([jnp.sum(kl[part]) for part in parts if len(part)])
+        # A sum over units: lambda nats are free for each of them.
         floored = jnp.sum(jnp.maximum(kl, ctx.hyper["free_nats"]))
         # What the floor holds up has no gradient: these units may use their free nats.
         share = jnp.mean(jnp.asarray(kl < ctx.hyper["free_nats"], jnp.float32))
@@ -60,6 +64,7 @@ class MinimumKL(Objective):
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) max(target, E KL), metrics): [B] in nats."""
+        # The rate of the global batch: max of a mean is not the mean of maxima, so shards must agree first.
         rate = collectives.pmean(jnp.mean(terms.rate), ctx.axis_name)
         floored = jnp.maximum(rate, ctx.hyper["target"])
         return terms.distortion + self.schedule(ctx.step) * floored, {"floored_rate": floored}
@@ -82,6 +87,7 @@ class SoftFreeBits(Objective):
         return {"target": self.target}
 
     def init_state(self) -> dict[str, Any]:
+        # Starts as the ELBO; gamma falls while the rate is below its target.
         return {"gamma": jnp.ones(())}
 
     def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
@@ -91,11 +97,14 @@ class SoftFreeBits(Objective):
         target, kept in [1e-4, 1].
         """
         del critic
+        # gamma is that of the steps before; this step's rate moves it for the next one, without a gradient.
         gamma, target = state["gamma"], ctx.hyper["target"]
         loss = terms.distortion + self.schedule(ctx.step) * gamma * terms.rate
         if not ctx.train:
             return loss, {"gamma": gamma}, state
+        # From the global batch, so that every device keeps the same multiplier.
         rate = collectives.pmean(jax.lax.stop_gradient(jnp.mean(terms.rate)), ctx.axis_name)
         up, down = gamma * (1.0 + self.speed), gamma / (1.0 + self.speed)
         moved = jnp.where(rate > (1.0 + self.slack) * target, up, jnp.where(rate < target, down, gamma))
+        # At 0 a multiplicative update would be stuck for good; above 1 the rate would cost more than in the ELBO.
         return loss, {"gamma": gamma}, {"gamma": jnp.clip(moved, 1e-4, 1.0)}

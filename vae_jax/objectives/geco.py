@@ -35,6 +35,7 @@ class Geco(Objective):
         return {"tolerance": self.tolerance}
 
     def init_state(self) -> dict[str, Any]:
+        # The logarithm keeps lambda positive and its updates relative. `weight` debiases the average of the violation.
         return {"log_lambda": jnp.zeros(()), "violation": jnp.zeros(()), "weight": jnp.zeros(())}
 
     def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
@@ -44,16 +45,22 @@ class Geco(Objective):
         is the moving average of v, cut to [-1, 1] (arXiv:1810.00597, alg. 1). Evaluation leaves lambda as it is.
         """
         del critic
+        # Squared error of a whole image, P tolerance^2, in squared units of the data.
         limit = math.prod(terms.x.shape[1:]) * jnp.square(ctx.hyper["tolerance"])
+        # [B]. Summed over pixels, as log p(x|z) is: lambda then trades nats of rate for squared error.
         error = jnp.sum(jnp.square(terms.x - terms.likelihood.mean()), (1, 2, 3))
+        # The Lagrangian. lambda is state, so it has no gradient of its own; it ascends below.
         weight = jnp.exp(state["log_lambda"])
         loss = self.schedule(ctx.step) * terms.rate + weight * (error - limit)
+        # Relative to the limit: `speed` has the same meaning for any tolerance and image size. The mean over the global
+        # batch keeps lambda equal on all devices.
         violation = collectives.pmean(jax.lax.stop_gradient(jnp.mean(error)), ctx.axis_name) / limit - 1.0
         metrics = {"lambda": weight, "violation": violation}
         if not ctx.train:
             return loss, metrics, state
         mean = self.decay * state["violation"] + (1.0 - self.decay) * violation
         total = self.decay * state["weight"] + (1.0 - self.decay)
+        # Ascent on log lambda. The cut at +-1 bounds the speed while the first reconstructions are far off.
         bound = math.log(self.max_lambda)
         # An average that starts at 0 is divided by the weight it has gathered, or lambda would not move at first.
         log_lambda = state["log_lambda"] + self.speed * jnp.clip(mean / total, -1.0, 1.0)

@@ -18,7 +18,9 @@ from vae_jax.model import Context
 from vae_jax.options.needs import Need
 from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 
+# z [K, B, D] -> log p(x, z) [K, B].
 LogJoint = Callable[[jax.Array], jax.Array]
+# (z [K, B, D], log q(z|x) [K, B] or None).
 Draw = tuple[jax.Array, jax.Array | None]
 
 
@@ -38,11 +40,15 @@ class Pathwise:
 
     def needs(self) -> tuple[Need, ...]:
         """Returns what other components must give (see `options.needs`)."""
+        # `change_self`: where a pair cannot work, the message advises another estimator, not another model.
         found = [Need("posterior", self.spaces, change_self=True)] if self.spaces else []
         found += [Need("posterior", ("path",), change_self=True)] if not self.score else []
+        # log q of a given z, with its parameters stopped or differentiated apart from the sample. Terms that read z or
+        # p(x|z) directly would get the estimator's gradient only in part.
         if self.score or self.stops_density:
             found += [Need("posterior", ("density",), change_self=True)]
             found += [Need("objective", ("plain code",), change_self=True)]
+        # `path_factor` knows the weights of the bound itself, not those of an annealed one.
         if self.scales_path:
             found += [Need("objective", ("importance weights",)), Need("objective", ("constant weight",))]
         found += [Need("objective", ("one bound",), change_self=True)] if self.score else []
@@ -56,6 +62,7 @@ class Pathwise:
         """Returns z [K, B, D], log q(z|x) [K, B] if `log_prob` else None, and the noise that `surrogate` may need."""
         if k == 1:
             if log_prob:
+                # Together: a flow gets log q from the forward pass and never has to be inverted.
                 z, log_q = q.sample_and_log_prob(keys)
                 return z[None], log_q[None], None
             return q.sample(keys)[None], None, None
@@ -91,6 +98,7 @@ class Pathwise:
           state: running state.
           ctx: the step's context.
         """
+        # A reparameterized cost already has its gradient.
         del name, q, log_q, noise, ctx
         return cost, state
 
@@ -107,6 +115,8 @@ class StickingTheLanding(Pathwise):
 
     def draw(self, keys: jax.Array, q: Any, k: int, log_prob: bool) -> tuple[jax.Array, jax.Array | None, Any]:
         """Returns z [K, B, D] with its path, log q(z|x) [K, B] with the parameters of q stopped, and no noise."""
+        # log q is evaluated anew at z, under a stopped q: the score term grad_phi log q(z; phi), of mean 0, is left out
+        # and only the path dz/dphi remains.
         z = super().draw(keys, q, k, False)[0]
         return z, stopped_log_prob(q, z) if log_prob else None, None
 
@@ -121,8 +131,12 @@ class DoublyReparameterized(StickingTheLanding):
         """Returns z whose path is scaled by `objective.path_factor` of the weights, and log q(z|x) of it."""
         assert log_q is not None
         stop = jax.lax.stop_gradient
+        # [K, B, 1], no gradient. The loss already multiplies the path of sample k by its weight; the factor makes that
+        # the square, the unbiased gradient of the bound for the encoder.
         factor = objective.path_factor(stop(log_p(z) - log_q))[..., None]
+        # Same value, scaled path. Only the encoder reads it: the decoder's own gradient keeps the single weight.
         z = stop(z) + factor * (z - stop(z))
+        # Of the rescaled z, so that the path through log q is scaled as well.
         return z, stopped_log_prob(q, z)
 
 

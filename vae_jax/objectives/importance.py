@@ -22,16 +22,19 @@ from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 
 def log_mean_exp(log_w: jax.Array, axis: int = 0) -> jax.Array:
     """Returns log 1/K sum_k exp(log_w_k) over one axis."""
+    # Weights of images differ by hundreds of nats: their exponentials do not fit into float32.
     return logsumexp(log_w, axis) - jnp.log(log_w.shape[axis])
 
 
 def miwae_bound(log_w: jax.Array, m: int) -> jax.Array:
     """Returns 1/M sum_m log 1/K sum_k w_mk in nats [B], log_w [M * K, B] (arXiv:1802.04537)."""
+    # Samples are grouped as [M, K, B].
     return jnp.mean(log_mean_exp(log_w.reshape(m, -1, log_w.shape[-1]), 1), 0)
 
 
 def normalized_weights(log_w: jax.Array, m: int = 1) -> jax.Array:
     """Returns w_mk / sum_k w_mk, [M * K, B]: they sum to one in each of the M groups."""
+    # A softmax over K, in each group apart.
     return jax.nn.softmax(log_w.reshape(m, -1, log_w.shape[-1]), 1).reshape(log_w.shape)
 
 
@@ -40,6 +43,7 @@ class Importance(Objective):
     """Base of the multi-sample bounds. `schedule` anneals log p(z) / q(z|x) in the weights, not in `iw_bound`."""
 
     importance: ClassVar[bool] = True
+    # Discrete spaces are left out: a relaxed sample has a mass that is only interpolated.
     spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval, Sphere)
 
     def log_weights(self, terms: Terms, ctx: Context) -> tuple[jax.Array, jax.Array]:
@@ -47,6 +51,8 @@ class Importance(Objective):
         assert terms.log_p_x is not None
         assert terms.log_p_z is not None
         assert terms.log_q is not None
+        # Both are [K, B] in nats. The second weighs log p(z) - log q(z|x) by the schedule and is what is trained; the
+        # first is the bound that is logged, comparable between steps.
         prior_over_q = terms.log_p_z - terms.log_q
         return terms.log_p_x + prior_over_q, terms.log_p_x + self.schedule(ctx.step) * prior_over_q
 
@@ -87,6 +93,7 @@ class MIWAE(Importance):
 
     def path_factor(self, log_w: jax.Array) -> jax.Array:
         """Returns the weights normalised in each group, [M * K, B] (arXiv:1810.04152)."""
+        # Each group is a bound of its own, so the weights of one do not see the others.
         return normalized_weights(log_w, self.m)
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
@@ -100,6 +107,7 @@ class PIWAE(MIWAE):
     """Encoder trained on MIWAE(M, K), decoder and prior on the bound of all M * K samples (arXiv:1802.04537)."""
 
     def split(self, z: jax.Array, path: Callable[[jax.Array], Path]) -> tuple[jax.Array, Path]:
+        # Decoder and prior see z as data. `path` has the reverse: z live, the parameters of p stopped.
         # The compiler shares the forward pass of both bounds.
         return jax.lax.stop_gradient(z), path(z)
 
@@ -109,14 +117,17 @@ class PIWAE(MIWAE):
         The encoder's term adds nothing to the value, only the gradient of -MIWAE.
         """
         assert terms.path is not None
+        # 1. The bound of all M * K samples. log q is stopped as well, so that nothing of it reaches the encoder.
         stop = jax.lax.stop_gradient
         log_w, annealed = self.log_weights(terms._replace(log_q=stop(terms.log_q)), ctx)
+        # 2. MIWAE(M, K) over the same samples and weights, seen through z and q alone.
         path = terms._replace(log_p_x=terms.path[0], log_p_z=terms.path[1])
         encoder = miwae_bound(self.log_weights(path, ctx)[1], self.m)
         metrics = {
             "iw_bound": jnp.mean(log_mean_exp(log_w)),
             "miwae_bound": jnp.mean(miwae_bound(log_w, self.m)),
         }
+        # The encoder's bound has the value 0 here: the loss is the first bound, the two gradients never mix.
         return -log_mean_exp(annealed) - (encoder - stop(encoder)), metrics
 
 
@@ -139,13 +150,16 @@ class CIWAE(Importance):
         The loss weighs the path of a sample by the denominator; the doubly reparameterised gradients of the two bounds
         (1 / K each, and the squares) weigh it by the numerator.
         """
+        # The factor is numerator over denominator because the loss has multiplied by the denominator already.
         w = normalized_weights(log_w)
         share = self.elbo_weight / self.k
         below = share + (1.0 - self.elbo_weight) * w
+        # With elbo_weight = 0 and a weight that underflows the quotient would be 0 / 0.
         return (share + (1.0 - self.elbo_weight) * jnp.square(w)) / jnp.maximum(below, 1e-30)
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (-beta mean_k log w_k - (1 - beta) log 1/K sum_k w_k, metrics): [B] (arXiv:1802.04537)."""
         log_w, annealed = self.log_weights(terms, ctx)
+        # Mean of logs (the ELBO) and log of the mean, from the same samples.
         value = self.elbo_weight * jnp.mean(annealed, 0) + (1.0 - self.elbo_weight) * log_mean_exp(annealed)
         return -value, {"iw_bound": jnp.mean(log_mean_exp(log_w))}

@@ -42,12 +42,17 @@ class JointCapacity(Objective):
         image may use more of it than another.
         """
         assert terms.kl_per_dim is not None
+        # `kl_per_dim` lists the real variables first, then one entry per categorical variable.
         real = terms.posterior.gaussian.mean.shape[-1]
+        # A categorical variable carries at most ln K nats. Past that the target cannot be reached, and |KL - C| would
+        # press on saturated probabilities for the rest of the run.
         limit = sum(jnp.log(part.logits.shape[-1]) for part in terms.posterior.categorical)
         rise = jnp.clip(ctx.step / self.capacity_steps, 0.0, 1.0)
+        # Means over the global batch before the absolute values, as in `Capacity`: scalars, the same on every device.
         kl = jnp.mean(terms.kl_per_dim, 0)
         channels = collectives.pmean((jnp.sum(kl[:real]), jnp.sum(kl[real:])), ctx.axis_name)
         targets = rise * ctx.hyper["capacity"], jnp.minimum(rise * ctx.hyper["discrete_capacity"], limit)
+        # Two channels, two targets: with one common target the discrete variables would stay unused.
         distance = sum(jnp.abs(rate - target) for rate, target in zip(channels, targets, strict=True))
         metrics = {
             "rate_continuous": channels[0],

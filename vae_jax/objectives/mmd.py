@@ -22,6 +22,8 @@ from vae_jax.spec import DataSpec
 def codes_and_prior(terms: Terms, ctx: Context) -> tuple[jax.Array, jax.Array]:
     """Returns (codes of the global batch, as many draws of the prior), each [B, D] and the same on every device."""
     assert terms.sample_prior is not None
+    # All pairs of the global batch: the mean of the shards' MMDs would drop the pairs across devices. The key of the
+    # draws is that of the step, hence common to the devices, and so are the draws.
     z = collectives.all_gather(terms.z, ctx.axis_name)
     return z, terms.sample_prior(prng.site_key(terms.key, "prior"), len(z))
 
@@ -51,6 +53,7 @@ class Discrepancy(Objective):
     def discrepancy(self, terms: Terms, ctx: Context) -> jax.Array:
         """Returns the unbiased estimate of MMD^2(q(z), p(z)) from the global batch, a scalar."""
         z, drawn = codes_and_prior(terms, ctx)
+        # Bandwidths scale with D: squared distances between codes grow with it.
         return kernels.mmd(z, drawn, kernels.kernel(self.kernel, z.shape[-1], self.bandwidths))
 
 
@@ -81,6 +84,7 @@ class InfoVAE(Discrepancy):
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) ((1 - alpha) rate + (alpha + lam - 1) MMD^2), metrics): [B] in nats."""
+        # A scalar of the whole batch. The estimate is unbiased, and may therefore be negative.
         mmd = self.discrepancy(terms, ctx)
         cost = (1.0 - self.alpha) * terms.rate + (self.alpha + ctx.hyper["lam"] - 1.0) * mmd
         return terms.distortion + self.schedule(ctx.step) * cost, {"mmd": mmd}
@@ -100,5 +104,6 @@ class WaeMMD(Discrepancy):
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) lam MMD^2, metrics): [B] in nats (arXiv:1711.01558, alg. 2)."""
+        # No rate: only the aggregate q(z) is held at p(z), and single posteriors may be as narrow as they like.
         mmd = self.discrepancy(terms, ctx)
         return jnp.add(terms.distortion, self.schedule(ctx.step) * ctx.hyper["lam"] * mmd), {"mmd": mmd}

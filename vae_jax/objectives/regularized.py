@@ -30,6 +30,8 @@ class RaeL2(Objective):
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) beta |z|^2 / 2, metrics): [B] in nats (arXiv:1903.12436, eq. 5)."""
         beta = ctx.hyper["beta"] * self.schedule(ctx.step)
+        # -ln N(z; 0, I) up to a constant, in nats. Without it the code could grow to escape any penalty on the
+        # decoder's slope.
         energy = 0.5 * jnp.sum(jnp.square(terms.z), -1)
         return terms.distortion + beta * energy, {"beta": beta, "code_energy": jnp.mean(energy)}
 
@@ -55,7 +57,10 @@ class RaeGP(RaeL2):
         decode = terms.decode
         assert decode is not None
         loss, metrics = super().loss(terms, ctx)
+        # One probe v per example, in data space. E[v v^T] = I makes |v^T J|^2 an unbiased estimate of |J|_F^2.
         keys = prng.example_keys(prng.site_key(terms.key, "probe"), ctx.index)
+        # v^T J for the whole batch by one backward pass: rows of the batch do not mix in the decoder. The loss is then
+        # differentiated through this pass, a second time.
         _, pull = jax.vjp(lambda z: decode(z).mean(), terms.z)
         penalty = 0.5 * jnp.sum(jnp.square(pull(prng.normal(keys, terms.x.shape[1:]))[0]), -1)
         return loss + self.schedule(ctx.step) * ctx.hyper["lam"] * penalty, {

@@ -18,6 +18,7 @@ from vae_jax.objectives.gradients import Pathwise
 from vae_jax.options.ranges import AtLeast, Share
 from vae_jax.spaces import Bits, Space
 
+# The costs that get a signal. Each has a baseline of its own: their means can differ by orders of magnitude.
 COSTS = ("distortion", "rate")
 
 
@@ -29,6 +30,7 @@ class Score(Pathwise):
 
     def draw(self, keys: jax.Array, q: Any, k: int, log_prob: bool) -> tuple[jax.Array, jax.Array | None, Any]:
         """Returns z [K, B, D] without gradient, log q(z|x) [K, B], and no noise."""
+        # z is data from here on; the signal reaches the encoder through log q(z), whose parameters are not stopped.
         z = jax.lax.stop_gradient(super().draw(keys, q, k, False)[0])
         return z, jax.vmap(q.log_prob)(z) if log_prob else None, None
 
@@ -45,6 +47,7 @@ class Reinforce(Score):
     def init_state(self) -> dict[str, Any]:
         if self.baseline == "none":
             return {}
+        # An average that starts at 0, and the weight it has gathered, by which it is divided.
         return {name: {"mean": jnp.zeros(()), "weight": jnp.zeros(())} for name in COSTS}
 
     def surrogate(self, name, cost, q, log_q, noise, state, ctx: Context) -> tuple[jax.Array, Any]:
@@ -53,6 +56,7 @@ class Reinforce(Score):
             return with_score(cost, cost, log_q), state
         # The average of earlier steps: one with this step's costs in it would make the estimator biased.
         baseline = state["mean"] / jnp.maximum(state["weight"], 1e-12)
+        # One baseline for all devices: the mean of the global batch.
         now = collectives.pmean(jnp.mean(jax.lax.stop_gradient(cost)), ctx.axis_name)
         new = {
             "mean": self.decay * state["mean"] + (1 - self.decay) * now,
@@ -74,6 +78,7 @@ class LeaveOneOut(Score):
 
     def surrogate(self, name, cost, q, log_q, noise, state, ctx) -> tuple[jax.Array, Any]:
         del name, q, noise, ctx
+        # [K, B]. Leaving out f(z_k) makes the baseline independent of z_k: with it the gradient would be biased.
         count = cost.shape[0]
         others = (jnp.sum(cost, 0, keepdims=True) - cost) / (count - 1)
         return with_score(cost, cost - others, log_q), state
@@ -93,13 +98,17 @@ class Arm(Score):
         """Returns the antithetic pair z = 1[u > sigmoid(-l)], z' = 1[u < sigmoid(l)], [2, B, D], and u [B, D]."""
         if k != 2:
             raise ValueError(f"an antithetic pair is two samples, not {k}")
+        # One u for the pair, read as u and as 1 - u: each code has the distribution q, and their difference in cost has
+        # little variance.
         u = prng.uniform(keys, q.logits.shape[1:])
         z = jnp.stack([u > jax.nn.sigmoid(-q.logits), u < jax.nn.sigmoid(q.logits)]).astype(jnp.float32)
         return z, jax.vmap(q.log_prob)(z) if log_prob else None, u
 
     def surrogate(self, name, cost, q, log_q, noise, state, ctx) -> tuple[jax.Array, Any]:
         del name, log_q, ctx
+        # [B, D]: one difference of costs per example, spread over the logits.
         signal = (cost[0] - cost[1])[:, None] * self.direction(q.logits, noise)
+        # Of value 0. Its gradient for the logits is the signal, without passing through log q.
         along = jnp.sum(jax.lax.stop_gradient(signal) * (q.logits - jax.lax.stop_gradient(q.logits)), -1)
         # The mean over the pair, which the objective takes, is along once.
         return cost + along[None], state
@@ -118,10 +127,12 @@ class DisArm(Arm):
         """Returns 1/2 (-1)^z' 1[z != z'] sigmoid(|l|) [B, D]."""
         first, second = u > jax.nn.sigmoid(-logits), u < jax.nn.sigmoid(logits)
         sign = jnp.where(second, -0.5, 0.5)
+        # Where both codes agree, u given the pair is symmetric about 1/2 and the expectation of u - 1/2 is 0.
         return jnp.where(first != second, sign * jax.nn.sigmoid(jnp.abs(logits)), 0.0)
 
 
 def with_score(cost: jax.Array, signal: jax.Array, log_q: jax.Array | None) -> jax.Array:
     """Returns cost [K, B], bit for bit, whose gradient is grad cost + signal grad log q."""
     assert log_q is not None
+    # The bracket has the value 0, so that the objective sees the cost unchanged.
     return cost + jax.lax.stop_gradient(signal) * (log_q - jax.lax.stop_gradient(log_q))

@@ -32,9 +32,11 @@ def stratified_log_weights(rows: jax.Array, batch: int, examples: int) -> jax.Ar
       batch: size of the global batch, B.
       examples: size of the training set, N.
     """
+    # The batch is the whole data set: q(z) is an even mixture over it.
     if examples <= batch or batch == 1:
         return jnp.full((len(rows), batch), -math.log(batch))
     others = batch - 1
+    # Rows are local examples, columns the global batch.
     column, row = jnp.arange(batch)[None], rows[:, None]
     corrected = jnp.where(
         column == (row + 1) % batch, math.log((examples - others) / (examples * others)), -math.log(others)
@@ -63,6 +65,7 @@ class BetaTC(Objective):
     spaces: ClassVar[tuple[type[Space], ...]] = (Real,)
 
     def check(self, spec: DataSpec) -> None:
+        # N enters the weights: a wrong one biases log q(z), and with it the split between MI and TC.
         if not spec.examples:
             raise InputError(
                 "model.objective: beta-tc weighs a batch by the number of training examples, which is not known here; "
@@ -78,7 +81,9 @@ class BetaTC(Objective):
         MI = log q(z|x) - log q(z), TC = log q(z) - sum_j log q(z_j) of the example's sample z; dim_kl is what is left
         of the rate, so that alpha = beta = gamma = 1 is the ELBO (arXiv:1802.04942, eq. 2).
         """
+        # Nats, [B]. One sample per example: single values may be negative, their means estimate KL divergences.
         mi, tc = self.information(terms, ctx)
+        # The rate is in closed form where there is one; the remainder absorbs the error of the two estimates.
         dim_kl = terms.rate - mi - tc
         scale, h = self.schedule(ctx.step), ctx.hyper
         cost = h["alpha"] * mi + h["beta"] * tc + h["gamma"] * dim_kl
@@ -87,16 +92,20 @@ class BetaTC(Objective):
 
     def information(self, terms: Terms, ctx: Context) -> tuple[jax.Array, jax.Array]:
         """Returns (MI, TC) of each example's sample in nats, [B], estimated from the global batch."""
+        # 1. Every local code z_i under every posterior q(z|x_m) of the global batch, dimension by dimension.
         q = jax.tree.map(lambda leaf: collectives.all_gather(leaf, ctx.axis_name), terms.posterior)
         densities = log_densities(q, terms.z)  # [D, b, B]
         b, batch = densities.shape[1:]
         assert terms.spec is not None
         examples = terms.spec.examples
+        # 2. Log weights [b, B] that turn a sum over the batch into an estimate of q(z).
         rows = collectives.example_index(b, ctx.axis_name)
         if self.estimator == "mss":
             log_w = stratified_log_weights(rows, batch, examples)
         else:
             log_w = jnp.full((b, batch), -math.log(examples) - math.log(batch))
+        # 3. log q(z|x_i), log q(z) and sum_j log q(z_j), all at z_i. The product over dimensions is inside the sum over
+        #    examples for q(z), outside for the marginals: the order of the two reductions is the whole difference.
         log_joint = jnp.sum(densities, 0)
         log_own = terms.posterior.log_prob(terms.z)
         log_q = logsumexp(log_joint + log_w, -1)

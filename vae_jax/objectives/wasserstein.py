@@ -45,9 +45,12 @@ class WaeGAN(Objective):
         The critic D(z) tells draws of the prior (1) from codes (0); its own loss adds nothing to the value, only its
         gradient. The encoder's loss is the one that does not saturate. A trained prior learns nothing here.
         """
+        # 1. Encoder: -ln D(z) = softplus(-logit), under a stopped critic.
         logits = critics.logit(jax.lax.stop_gradient(critic), terms.z)
+        # 2. Critic: codes of the global batch against as many draws of the prior, both stopped in `cross_entropy`.
         codes, drawn = codes_and_prior(terms, ctx)
         own, metrics = critics.cross_entropy(critic, drawn, codes)
+        # 3. ln(1 - D) would have no gradient where the critic is sure; -ln D has its largest there.
         cost = self.schedule(ctx.step) * ctx.hyper["lam"] * jax.nn.softplus(-logits)
         return terms.distortion + cost + own, metrics, state
 
@@ -72,7 +75,9 @@ class SlicedWAE(Objective):
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) lam SW^2(q(z), p(z)), metrics): [B] in nats (arXiv:1804.01947, eq. 16)."""
+        # Sorting matches quantiles one to one, so there must be as many draws as codes.
         codes, drawn = codes_and_prior(terms, ctx)
+        # New directions at every step, the same on all devices.
         ways = kernels.directions(prng.site_key(terms.key, "directions"), self.projections, codes.shape[-1])
         distance = kernels.sliced_wasserstein(codes, drawn, ways)
         return terms.distortion + self.schedule(ctx.step) * ctx.hyper["lam"] * distance, {"sliced_distance": distance}

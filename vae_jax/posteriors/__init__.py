@@ -13,17 +13,22 @@ from vae_jax.posteriors.sphere import VonMises
 from vae_jax.posteriors.unit import Beta, Kumaraswamy
 
 POSTERIORS = {
+    # Real and discrete codes, and both side by side.
     "gaussian": Diagonal,
     "categorical": Categorical,
     "bernoulli": Binary,
     "joint": JointPosterior,
+    # A point: no density and no rate.
     "delta": Delta,
+    # Flows: their rate is estimated from samples.
     "planar": Planar,
     "radial": Radial,
     "iaf": InverseAutoregressive,
     "coupling": Coupling,
+    # Correlated Gaussians: their rate is in closed form if the prior factorizes.
     "full-gaussian": FullCovariance,
     "low-rank-gaussian": LowRank,
+    # Other densities; those on other spaces need the prior of that space.
     "laplace": Laplace,
     "gamma": Gamma,
     "beta": Beta,

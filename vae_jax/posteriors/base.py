@@ -25,6 +25,7 @@ class Posterior:
         `mode()` and variance `variance()`.
     """
 
+    # Declarations, for checks (`gives`) and for how the rate is obtained: closed form, samples, or none.
     space: ClassVar[type[Space]] = Real
     has_log_prob: ClassVar[bool] = True
     deterministic: ClassVar[bool] = False
@@ -56,6 +57,7 @@ class Posterior:
 
     def gives(self) -> frozenset[Property]:
         """Returns the properties that other components may need (see `options.needs`)."""
+        # The space itself is a property: a prior needs the class of its own.
         given = {
             "density": self.has_log_prob and not self.deterministic,
             "path": self.reparameterized,
@@ -67,6 +69,7 @@ class Posterior:
 
     def needs(self) -> tuple[Need, ...]:
         """Returns what other components must give."""
+        # Without a density there is no KL to hold the code at the prior.
         return (Need("objective", ("rateless",)),) if self.deterministic else ()
 
     def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:

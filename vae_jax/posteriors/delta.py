@@ -44,6 +44,7 @@ class Point(NamedTuple):
 class Delta(Posterior):
     """Deterministic code z = f(x), no density: for regularised and Wasserstein autoencoders (arXiv:1903.12436)."""
 
+    # No sampling noise reaches the decoder: what keeps the code in place is the objective's regularizer.
     has_log_prob: ClassVar[bool] = False
     deterministic: ClassVar[bool] = True
 
@@ -52,4 +53,5 @@ class Delta(Posterior):
 
     def build(self, params, out, step, train) -> Point:
         del params, step, train
+        # The encoder's outputs are the code, [B, D].
         return Point(out)

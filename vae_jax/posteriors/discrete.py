@@ -34,8 +34,10 @@ class Relaxed(Posterior):
 
     def at(self, step: jax.Array, train: bool) -> tuple[jax.Array | None, bool]:
         """Returns (temperature at this step, None for exact samples; whether samples are straight-through)."""
+        # Evaluation reads exact codes: on relaxed ones the bound would be that of another model.
         if not train or self.relaxation == "none":
             return None, False
+        # A traced scalar: annealing compiles nothing anew.
         temperature = concrete.annealed(step, self.temperature, self.final_temperature, self.anneal_steps)
         return temperature, self.relaxation == "straight-through"
 
@@ -47,6 +49,7 @@ class Categorical(Relaxed):
     categories: Annotated[int, Each(AtLeast(2), "2 or more values a variable", some=True)] = 10
     """Values of each variable."""
 
+    # z is G one-hot vectors in a row, [B, G * K]; the KL has one entry per variable, [B, G].
     space: ClassVar[type[Space]] = OneHot
     factorized: ClassVar[bool] = True
 
@@ -64,6 +67,7 @@ class Categorical(Relaxed):
 
     def build(self, params, out, step, train) -> OneHotCategorical:
         del params
+        # Logits [B, G, K], of any normalization.
         return OneHotCategorical(out.reshape(out.shape[0], -1, self.categories), *self.at(step, train))
 
 
@@ -71,6 +75,7 @@ class Categorical(Relaxed):
 class Binary(Relaxed):
     """Binary codes by the binary Concrete relaxation: `latent_dim` Bernoulli variables (arXiv:1611.00712)."""
 
+    # z is 0 or 1 in each of D entries; the KL is by entry, [B, D].
     space: ClassVar[type[Space]] = Bits
     factorized: ClassVar[bool] = True
 
@@ -79,4 +84,5 @@ class Binary(Relaxed):
 
     def build(self, params, out, step, train) -> IndependentBernoulli:
         del params
+        # Logits of a 1, [B, D].
         return IndependentBernoulli(out, *self.at(step, train))

@@ -24,6 +24,7 @@ LOG_VAR = 14.0
 
 def base_and_rest(out: jax.Array, dim: int) -> tuple[DiagGaussian, jax.Array]:
     """Returns (the base Gaussian [B, D] of the first 2 D encoder outputs, the other outputs)."""
+    # Layout of the encoder outputs: [mean | log variance | what steers the flow].
     mean, log_var, rest = out[:, :dim], out[:, dim : 2 * dim], out[:, 2 * dim :]
     return DiagGaussian(mean, made.bounded(log_var, LOG_VAR)), rest
 
@@ -43,8 +44,11 @@ class Planar(Posterior):
         # Solved for D: outputs = 2 D + L (2 D + 1).
         dim = (out.shape[-1] - self.layers) // (2 + 2 * self.layers)
         base, rest = base_and_rest(out, dim)
+        # Each example has layers of its own, [B, L, 2 D + 1]: nothing is trained beside the encoder.
         each = rest.reshape(out.shape[0], self.layers, 2 * dim + 1)
         layers = flows.planar(each[..., :dim], each[..., dim : 2 * dim], each[..., -1])
+        # `Partial` makes maps and parameters one pytree, so that q can cross `jit` and `vmap`. The inverse is called
+        # only for log q of a given z: a sample comes with its density from the forward pass.
         return flows.Flow(base, Partial(flows.planar_forward, layers), Partial(flows.planar_inverse, layers))
 
 
@@ -61,8 +65,10 @@ class Radial(Posterior):
     def build(self, params, out, step, train) -> flows.Flow:
         """Returns q(z|x); encoder outputs 0 give the identity map."""
         del params, step, train
+        # Solved for D: outputs = 2 D + L (D + 2).
         dim = (out.shape[-1] - 2 * self.layers) // (2 + self.layers)
         base, rest = base_and_rest(out, dim)
+        # [B, L, D + 2]: center, then the two numbers that alpha and beta are made of.
         each = rest.reshape(out.shape[0], self.layers, dim + 2)
         layers = flows.radial(each[..., :dim], each[..., -2], each[..., -1])
         return flows.Flow(base, Partial(flows.radial_forward, layers), Partial(flows.radial_inverse, layers))
@@ -83,13 +89,16 @@ class InverseAutoregressive(Posterior):
         return 2 * latent_dim + self.context
 
     def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:
+        # Trained weights, common to all examples; an example steers them by its context [B, context].
         keys = jax.random.split(key, self.layers)
         return {f"layer{i}": made.init(keys[i], latent_dim, self.context, self.hidden) for i in range(self.layers)}
 
     def build(self, params, out, step, train) -> flows.Flow:
         del step, train
         base, context = base_and_rest(out, (out.shape[-1] - self.context) // 2)
+        # Scales and gates are bounded inside the layers; shifts are not, and would grow with the context.
         context = squashed(context)
+        # Sampling is one pass per layer; the inverse takes D passes per layer.
         return flows.Flow(base, Partial(made.iaf_forward, params, context), Partial(made.iaf_inverse, params, context))
 
 
@@ -105,6 +114,7 @@ class Coupling(Posterior):
     """Encoder outputs that steer the flow, besides mean and log variance of the base."""
 
     def check(self, latent_dim: int) -> None:
+        # One dimension has no other half, and would never be moved.
         if latent_dim < 2:
             raise InputError(
                 f"model.latent_dim: {latent_dim} is too few for the coupling posterior, whose layers move one half "
@@ -120,6 +130,7 @@ class Coupling(Posterior):
     def build(self, params, out, step, train) -> flows.Flow:
         del step, train
         base, context = base_and_rest(out, (out.shape[-1] - self.context) // 2)
+        # As in `InverseAutoregressive`, but both directions take one pass per layer.
         context = squashed(context)
         return flows.Flow(base, Partial(coupling.forward, params, context), Partial(coupling.inverse, params, context))
 

@@ -26,4 +26,6 @@ class Gamma(Posterior):
     def build(self, params, out, step, train) -> gamma.Gamma:
         del params, step, train
         concentration, rate = jnp.split(out, 2, axis=-1)
+        # Below a concentration of .01 most of the mass is under the smallest float; a rate near 0 would send the mean,
+        # the quotient of the two, to infinity. Outputs of 0 start close to the exponential distribution.
         return gamma.Gamma(positive(concentration, 1e-2), positive(rate, 1e-3))

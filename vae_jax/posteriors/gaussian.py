@@ -26,10 +26,13 @@ class Diagonal(Posterior):
 
     def init(self, key, latent_dim: int):
         del key
+        # One row for all examples, at variance 1 to start with.
         return {"log_var": jnp.zeros((1, latent_dim))} if self.shared_variance else {}
 
     def build(self, params, out, step, train) -> DiagGaussian:
         del step, train
         if self.shared_variance:
+            # All parameters get the batch axis: gathers over devices and maps over examples need it.
             return of_outputs(out, jnp.broadcast_to(params["log_var"], out.shape))
+        # `of_outputs` bounds exp(log variance) in float32: one stray output would make the whole loss infinite.
         return of_outputs(*jnp.split(out, 2, axis=-1))

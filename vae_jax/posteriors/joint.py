@@ -39,8 +39,10 @@ class JointPosterior(Relaxed):
 
     def build(self, params, out, step, train) -> Joint:
         del params
+        # Layout of the encoder outputs: [means D | log variances D | logits of each categorical variable].
         total = out.shape[-1] - sum(self.categories)
         mean, log_var = jnp.split(out[:, :total], 2, axis=-1)
         edges = accumulate(self.categories, initial=total)
+        # One [B, 1, K_i] per variable: sizes differ, so they cannot share an array.
         parts = [OneHotCategorical(out[:, None, a:b], *self.at(step, train)) for a, b in pairwise(edges)]
         return Joint(of_outputs(mean, log_var), tuple(parts))

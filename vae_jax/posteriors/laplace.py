@@ -24,4 +24,5 @@ class Laplace(Posterior):
     def build(self, params, out, step, train) -> laplace.Laplace:
         del params, step, train
         mean, raw = jnp.split(out, 2, axis=-1)
+        # The floor keeps the log density and the KL finite. Outputs of 0 give a scale near 1.
         return laplace.Laplace(mean, positive(raw, 1e-4))

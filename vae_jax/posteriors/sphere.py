@@ -28,6 +28,7 @@ class VonMises(Posterior):
             )
 
     def outputs(self, latent_dim: int) -> int:
+        # A direction of D numbers and one concentration: the density is isotropic about its mean.
         return latent_dim + 1
 
     def build(self, params, out, step, train) -> VonMisesFisher:
@@ -36,5 +37,7 @@ class VonMises(Posterior):
         # An encoder that gives 0 means no direction; the first axis then stands in.
         square = jnp.sum(jnp.square(direction), -1, keepdims=True)
         direction = jnp.where(square > 1e-20, direction, jnp.eye(1, direction.shape[-1]))
+        # Zeros are replaced before the norm is taken: its gradient at 0 is NaN, which a later `where` would not remove.
         mean = direction / jnp.linalg.norm(direction, axis=-1, keepdims=True)
+        # A concentration of 1 or more: close to 0 the density is uniform, and its direction carries nothing.
         return VonMisesFisher(mean, jax.nn.softplus(raw) + 1.0)

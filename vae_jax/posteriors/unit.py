@@ -12,6 +12,7 @@ from vae_jax.distributions.special import positive
 from vae_jax.posteriors.base import Posterior
 from vae_jax.spaces import Space, UnitInterval
 
+# Least shape parameter. Below it most draws are closer to 0 or 1 than float32 can represent.
 FLOOR = 1e-2
 
 
@@ -28,6 +29,7 @@ class Beta(Posterior):
     def build(self, params, out, step, train) -> unit.Beta:
         del params, step, train
         a, b = jnp.split(out, 2, axis=-1)
+        # Outputs of 0 give Beta(1.01, 1.01): close to the uniform prior, a rate close to 0 nats.
         return unit.Beta(positive(a, FLOOR), positive(b, FLOOR))
 
 
@@ -44,4 +46,5 @@ class Kumaraswamy(Posterior):
     def build(self, params, out, step, train) -> unit.Kumaraswamy:
         del params, step, train
         a, b = jnp.split(out, 2, axis=-1)
+        # At a = b = 1 this is the uniform distribution too.
         return unit.Kumaraswamy(positive(a, FLOOR), positive(b, FLOOR))

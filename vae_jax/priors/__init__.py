@@ -17,19 +17,23 @@ from vae_jax.priors.unit import Beta
 from vae_jax.priors.vamp import Vamp
 
 PRIORS = {
+    # Real codes: a fixed density, or a mixture.
     "normal": Normal,
     "mog": MixtureOfGaussians,
     "vamp": Vamp,
     "exemplar": Exemplar,
+    # Discrete codes, and both kinds side by side.
     "categorical": UniformCategorical,
     "bernoulli": BernoulliPrior,
     "joint": JointPrior,
+    # Real codes: trained or correlated densities.
     "learned-normal": LearnedNormal,
     "conditional-normal": ConditionalNormal,
     "resampled": Resampled,
     "flow": FlowPrior,
     "autoregressive": Autoregressive,
     "ar1": DeltaAR1,
+    # Other densities; those on other spaces need the posterior of that space.
     "laplace": Laplace,
     "gamma": Gamma,
     "beta": Beta,

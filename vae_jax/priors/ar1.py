@@ -31,6 +31,7 @@ class DeltaAR1(Prior):
     """The least rate in nats; alpha follows from it and from the number of dimensions."""
 
     def unit(self) -> tuple[float, float]:
+        # The process is stationary: every dimension has variance 1, whatever alpha.
         return 0.0, 1.0
 
     def check(self, code_dim: int) -> None:
@@ -39,6 +40,7 @@ class DeltaAR1(Prior):
                 f"model.latent_dim: {code_dim} is too few for the ar1 prior, which correlates dimensions; use 2 or more"
             )
         greatest = ar1.least_rate(LEAST_NOISE, code_dim)
+        # `not <=` and not `>`: NaN is refused too.
         if not self.delta <= greatest:
             raise InputError(
                 f"model.prior.delta: {self.delta:g} nats need an alpha too close to 1 with {code_dim} dimensions; use "
@@ -47,6 +49,7 @@ class DeltaAR1(Prior):
 
     def distribution(self, params, state, links: Links) -> ar1.AR1:
         del params, state
+        # Solved in Python floats when the model is traced. 1 - alpha^2 is kept, as alpha near 1 loses its digits.
         return ar1.AR1(jnp.asarray(ar1.noise_of_rate(self.delta, links.code_dim), jnp.float32))
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:

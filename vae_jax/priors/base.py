@@ -25,8 +25,10 @@ class Links(NamedTuple):
       blocks: how z is divided into variables (see `posteriors.Posterior.blocks`).
     """
 
+    # Facts that are static when the model is traced.
     code_dim: int
     x_shape: tuple[int, ...]
+    # The model around, with its present parameters: gradients of the prior flow into the encoder through it.
     posterior: Callable[[jax.Array], Any]
     x: jax.Array | None = None
     cond: jax.Array | None = None
@@ -46,6 +48,7 @@ class Prior:
       averages: whether states of microbatches or devices may be averaged (a buffer of images may not).
     """
 
+    # Declarations: `needs` turns them into checks that run before anything is compiled.
     space: ClassVar[type[Space]] = Real
     factorized: ClassVar[bool] = False
     conditional: ClassVar[bool] = False
@@ -59,7 +62,9 @@ class Prior:
 
     def needs(self) -> tuple[Need, ...]:
         """Returns what other components must give."""
+        # `change_self`: of a pair on different spaces the prior is the one to exchange.
         found = [Need("posterior", (self.space,), change_self=True)]
+        # Pseudo-inputs and exemplars come without a condition that the encoder could be given.
         found += [Need("condition", ("no condition",))] if self.encodes else []
         found += [Need("posterior", ("density",), change_self=True)] if self.reads_density else []
         found += [Need("condition", ("condition",))] if self.conditional else []
@@ -88,6 +93,7 @@ class Prior:
 
     def fit(self, params: Any, state: Any, key: jax.Array, links: Links, ctx: Context) -> tuple[Any, Any]:
         """Returns (p(z), new state) in training."""
+        # Priors without running state have the same density in training and evaluation.
         del key, ctx
         return self.distribution(params, state, links), state
 

@@ -26,6 +26,7 @@ class UniformCategorical(Prior):
 
     def distribution(self, params, state, links: Links) -> OneHotCategorical:
         del params, state
+        # Equal logits [1, G, K]. All variables of this posterior have the same number of values.
         return OneHotCategorical(jnp.zeros((1, len(links.blocks), links.blocks[0])))
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
@@ -46,10 +47,12 @@ class BernoulliPrior(Prior):
 
     def distribution(self, params, state, links: Links) -> IndependentBernoulli:
         del params, state
+        # logit(p) in every entry, [1, D].
         return IndependentBernoulli(jnp.full((1, links.code_dim), math.log(self.p) - math.log1p(-self.p)))
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns binary codes [n, D] with probability sigmoid(logit(p) / temperature)."""
+        # Toward temperature 0 only the more probable value is left, toward infinity a fair coin.
         logits = self.distribution(params, state, links).logits / temperature
         return (jax.random.uniform(key, (n, links.code_dim)) < jax.nn.sigmoid(logits)).astype(jnp.float32)
 
@@ -66,6 +69,7 @@ class JointPrior(Prior):
 
     def distribution(self, params, state, links: Links) -> Joint:
         del params, state
+        # A block of length 1 is a real number, a longer one a one-hot vector; real ones come first.
         sizes = [k for k in links.blocks if k > 1]
         zeros = jnp.zeros((1, len(links.blocks) - len(sizes)))
         return Joint(DiagGaussian(zeros, zeros), tuple(OneHotCategorical(jnp.zeros((1, 1, k))) for k in sizes))
@@ -74,6 +78,7 @@ class JointPrior(Prior):
         """Returns codes [n, D]; `temperature` scales the standard deviation of the real variables."""
         p = self.distribution(params, state, links)
         shape = (n, p.gaussian.mean.shape[-1])
+        # A site per variable: another variable at the end changes none of the other draws.
         drawn = [temperature * jax.random.normal(prng.site_key(key, "gaussian"), shape)]
         for i, part in enumerate(p.categorical):
             drawn.append(_draw(part.logits, prng.site_key(key, f"categorical {i}"), n))
@@ -83,5 +88,6 @@ class JointPrior(Prior):
 def _draw(logits: jax.Array, key: jax.Array, n: int) -> jax.Array:
     """Returns n codes [n, G * K] of the categorical variables with logits [1, G, K]."""
     _, variables, size = logits.shape
+    # Exact draws: a relaxation is for posteriors in training only.
     values = jax.random.categorical(key, logits, shape=(n, variables))
     return jax.nn.one_hot(values, size, dtype=jnp.float32).reshape(n, -1)

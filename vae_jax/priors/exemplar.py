@@ -38,19 +38,23 @@ class Exemplar(Prior):
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
         del key, links
+        # One scalar for all components and dimensions.
         return {"log_std": jnp.asarray(math.log(self.std), jnp.float32)}
 
     def init_state(self, links: Links) -> dict[str, Any]:
         """Returns the buffer [M, H, W, C], how many images it holds, and the place of the next one (float32)."""
+        # The counters stay below M, which float32 holds exactly.
         images = jnp.zeros((self.exemplars, *links.x_shape))
         return {"images": images, "count": jnp.zeros(()), "next": jnp.zeros(())}
 
     def distribution(self, params, state, links: Links) -> GaussianMixture:
         filled = jnp.arange(self.exemplars) < state["count"]
+        # [M, D]: all exemplars pass through the present encoder, which gets a gradient from them.
         mean = links.posterior(state["images"]).mode()
         # An empty buffer: one component at the origin. Places not filled have weight 0, in words exp(-1e9), which
         # unlike -inf leaves no NaN in a gradient.
         mean = jnp.where(filled[:, None], mean, 0.0)
+        # [M]: the places that count, each with the weight 1 / count.
         held = filled | ((jnp.arange(self.exemplars) == 0) & (state["count"] < 0.5))
         log_weights = jnp.where(held, -jnp.log(jnp.maximum(state["count"], 1.0)), -1e9)
         return GaussianMixture(log_weights, *of_outputs(mean, jnp.broadcast_to(2.0 * params["log_std"], mean.shape)))
@@ -59,9 +63,14 @@ class Exemplar(Prior):
         """Returns (the prior of the buffer as it was before this batch, the state with the batch in the buffer)."""
         del key
         assert links.x is not None
+        # 1. Score under the old buffer. With the batch already in it, each code would be near its own exemplar and the
+        #    rate would reward copying.
         p = self.distribution(params, state, links)
+        # 2. The global batch goes in, so that every device holds the same buffer. A batch longer than the buffer is cut
+        #    to its end: two images in one place would be written in no defined order.
         batch = jax.lax.stop_gradient(collectives.all_gather(links.x, ctx.axis_name))[-self.exemplars :]
         place = (state["next"] + jnp.arange(batch.shape[0])) % self.exemplars
+        # 3. The ring: the oldest images are overwritten first.
         return p, {
             "images": state["images"].at[place.astype(jnp.int32)].set(batch),
             "count": jnp.minimum(state["count"] + batch.shape[0], self.exemplars),

@@ -32,6 +32,7 @@ class FlowPrior(Prior):
     """Widths of the hidden layers of each net."""
 
     def check(self, code_dim: int) -> None:
+        # One dimension has no other half, and would never be moved.
         if self.family == "realnvp" and code_dim < 2:
             raise InputError(
                 f"model.latent_dim: {code_dim} is too few for the flow prior, whose realnvp layers move one half given "
@@ -46,12 +47,15 @@ class FlowPrior(Prior):
 
     def distribution(self, params, state, links: Links) -> flows.Flow:
         del state
+        # [1, D], broadcast over the batch.
         base = DiagGaussian(jnp.zeros((1, links.code_dim)), jnp.zeros((1, links.code_dim)))
+        # log p(z) goes through the inverse map, which is the cheap direction of both families.
         if self.family == "maf":
             return flows.Flow(base, Partial(made.maf_forward, params), Partial(made.maf_inverse, params))
         return flows.Flow(base, Partial(coupling.forward, params, None), Partial(coupling.inverse, params, None))
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns z = f(temperature * eps), eps ~ N(0, I), [n, D]."""
+        # The temperature acts on the base: draws move toward the image of its mean.
         noise = temperature * jax.random.normal(key, (n, links.code_dim))
         return self.distribution(params, state, links).forward(noise)[0]

@@ -35,6 +35,9 @@ class Gamma(Prior):
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns z of the prior's mean and `temperature` times its standard deviation, [n, D]."""
         del params, state
+        # Shape and rate over t^2: the mean a / r is unchanged and the deviation sqrt(a) / r is scaled by t. A
+        # temperature of 0 is read as .001, or both would be infinite.
         sharper = 1.0 / jnp.square(jnp.maximum(temperature, 1e-3))
         concentration = jnp.full((n, links.code_dim), self.concentration) * sharper
+        # Never 0, where ln z of the density has no value.
         return jnp.maximum(jax.random.gamma(key, concentration) / (self.rate * sharper), TINY)

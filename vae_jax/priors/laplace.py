@@ -36,4 +36,5 @@ class Laplace(Prior):
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns z ~ Laplace(mean, temperature * scale), [n, D]."""
         del params, state
+        # A location-scale family: the temperature acts on the scale, and with it on the standard deviation.
         return self.mean + temperature * self.scale * jax.random.laplace(key, (n, links.code_dim))

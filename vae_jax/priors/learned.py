@@ -25,10 +25,12 @@ class LearnedNormal(Prior):
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
         del key
+        # N(0, I) at the start. Logarithms keep the deviations positive.
         return {"mean": jnp.zeros(links.code_dim), "log_std": jnp.zeros(links.code_dim)}
 
     def distribution(self, params, state, links: Links) -> DiagGaussian:
         del state, links
+        # Log variance = 2 log std; bounded, as trained parameters may stray.
         return of_outputs(params["mean"][None], 2.0 * params["log_std"][None])
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
@@ -50,18 +52,21 @@ class ConditionalNormal(Prior):
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
         assert links.cond is not None
+        # F -> 2 D: mean and log deviation.
         return {"net": dense.init(key, (links.cond.shape[-1], *self.hidden, 2 * links.code_dim))}
 
     def distribution(self, params, state, links: Links) -> DiagGaussian:
         """Returns p(z|c) of each condition of `links.cond` [B, F]: N [B, D]."""
         del state
         assert links.cond is not None
+        # [B, D] each: one density per example, against which its own q(z|x, c) is scored.
         mean, raw = jnp.split(dense.apply(params["net"], links.cond), 2, axis=-1)
         return DiagGaussian(mean, 2.0 * LOG_STD_RANGE * jnp.tanh(raw / LOG_STD_RANGE))
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns z ~ p(z|c), [n, D], for the conditions in turn."""
         p = self.distribution(params, state, links)
+        # n may exceed the number of conditions: they are used in turn.
         row = jnp.arange(n) % p.mean.shape[0]
         noise = jax.random.normal(key, (n, links.code_dim))
         return p.mean[row] + temperature * jnp.exp(0.5 * p.log_var[row]) * noise

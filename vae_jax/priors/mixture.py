@@ -32,6 +32,7 @@ class MixtureOfGaussians(Prior):
 
     def distribution(self, params, state, links: Links) -> GaussianMixture:
         del state, links
+        # Free logits: the softmax keeps the weights positive and of sum 1.
         return GaussianMixture(
             jax.nn.log_softmax(params["logits"]), *of_outputs(params["mean"], 2.0 * params["log_std"])
         )

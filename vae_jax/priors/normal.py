@@ -27,6 +27,7 @@ class Normal(Prior):
     factorized: ClassVar[bool] = True
 
     def gives(self) -> frozenset[Property]:
+        # Regularized autoencoders need it: their penalty |z|^2 / 2 is -ln N(z; 0, I).
         return super().gives() | {"standard normal"}
 
     def unit(self) -> tuple[float, float]:
@@ -34,6 +35,7 @@ class Normal(Prior):
 
     def distribution(self, params: Any, state: Any, links: Links) -> DiagGaussian:
         del params, state
+        # [1, D], broadcast over the batch.
         shape = (1, links.code_dim)
         return DiagGaussian(
             jnp.full(shape, self.mean, jnp.float32), jnp.full(shape, 2.0 * math.log(self.std), jnp.float32)

@@ -32,10 +32,14 @@ class ResampledNormal(NamedTuple):
 
     def log_prob(self, z: jax.Array) -> jax.Array:
         """Returns log p(z) in nats [B]."""
+        # [B]. log N(z; 0, I), the proposal.
         base = -0.5 * jnp.sum(jnp.square(z) + LOG_2PI, -1)
+        # Z in (0, 1) strictly: an acceptance of nothing or of everything would put log 0 below.
         total = jnp.clip(self.normaliser, 1e-6, 1.0 - 1e-6)
+        # ln r: the probability that all tries but the last fail. ln((1 - r) / Z) by expm1, as r is near 1 for small Z.
         log_last = (self.truncation - 1.0) * jnp.log1p(-total)
         log_earlier = jnp.log(-jnp.expm1(log_last)) - jnp.log(total)
+        # Accepted in one of the first T - 1 tries, or taken as the last.
         return base + jnp.logaddexp(self.log_accept(z) + log_earlier, log_last)
 
 
@@ -65,10 +69,12 @@ class Resampled(Prior):
     def init_state(self, links: Links) -> dict[str, Any]:
         """Returns the weighted sum of the past estimates of Z, and the sum of their weights."""
         del links
+        # The average starts at 0; its weight debiases it.
         return {"normaliser": jnp.zeros(()), "weight": jnp.zeros(())}
 
     def estimate(self, params: Any, key: jax.Array, samples: int, code_dim: int) -> jax.Array:
         """Returns the mean of a(z) over draws of N(0, I)."""
+        # Not keyed per example: one Z for the whole batch.
         z = jax.random.normal(key, (samples, code_dim))
         return jnp.mean(jax.nn.sigmoid(dense.apply(params["net"], z)[:, 0]))
 
@@ -81,12 +87,14 @@ class Resampled(Prior):
     def fit(self, params, state, key, links: Links, ctx: Context) -> tuple[ResampledNormal, Any]:
         """Returns (p(z) with Z averaged over steps, the new average). The key is the same on all devices, so Z is."""
         del ctx
+        # One step's estimate of Z is too noisy for log Z; the average over steps is smooth, but has no gradient.
         now = self.estimate(params, key, self.samples, links.code_dim)
         value = jax.lax.stop_gradient(now)
         new = {
             "normaliser": self.decay * state["normaliser"] + (1.0 - self.decay) * value,
             "weight": self.decay * state["weight"] + (1.0 - self.decay),
         }
+        # The bracket has the value 0 and the whole gradient of the newest draws, not a share of 1 - decay.
         total = new["normaliser"] / new["weight"] + (now - value)
         return ResampledNormal(params["net"], total, self.truncation), new
 
@@ -98,6 +106,7 @@ class Resampled(Prior):
         shape = (n, links.code_dim)
 
         def propose(t: jax.Array) -> jax.Array:
+            # Keys by the number of the try: a draw does not depend on how long the others take.
             return temperature * jax.random.normal(jax.random.fold_in(prng.site_key(key, "propose"), t), shape)
 
         def busy(carry: tuple) -> jax.Array:
@@ -108,8 +117,10 @@ class Resampled(Prior):
             t, z, done = carry
             new = propose(t)
             u = jax.random.uniform(jax.random.fold_in(prng.site_key(key, "accept"), t), (n,))
+            # The last try is accepted in any case: this is what r in the density accounts for.
             taken = (u < jax.nn.sigmoid(dense.apply(net, new)[:, 0])) | (t == self.truncation - 1)
             return t + 1, jnp.where((taken & ~done)[:, None], new, z), done | taken
 
+        # All n draws run in step: a row that has accepted keeps its z until the last one is done.
         start = (jnp.zeros((), jnp.int32), jnp.zeros(shape), jnp.zeros(n, bool))
         return jax.lax.stop_gradient(jax.lax.while_loop(busy, attempt, start)[1])

@@ -29,9 +29,11 @@ class Sphere(Prior):
 
     def distribution(self, params: Any, state: Any, links: Links) -> UniformSphere:
         del params, state
+        # Carries the dimension alone: the density has no parameters.
         return UniformSphere(jnp.zeros((1, links.code_dim)))
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns uniform points of the sphere [n, D]; a temperature has no meaning here."""
+        # A sharper uniform density would have to choose a direction.
         del params, state, temperature
         return uniform_directions(key, (n, links.code_dim))

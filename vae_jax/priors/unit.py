@@ -36,6 +36,8 @@ class Beta(Prior):
         del params, state
         total = self.a + self.b
         # Var = mean (1 - mean) / (total + 1), whatever the total.
+        # a and b by one factor: the mean a / (a + b) is unchanged. The factor that gives t^2 Var is negative where t^2
+        # exceeds 1 + total, more than the interval allows; the floor stops there.
         sharper = jnp.maximum((total + 1.0) / jnp.square(jnp.maximum(temperature, 1e-3)) - 1.0, 1e-2) / total
         shape = (n, links.code_dim)
         p = unit.Beta(jnp.full(shape, self.a) * sharper, jnp.full(shape, self.b) * sharper)

@@ -32,6 +32,7 @@ class Vamp(Prior):
     reads_density: ClassVar[bool] = True
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
+        # Noise tells the components apart: equal ones would get equal gradients and stay equal.
         noise = jax.random.normal(key, (self.pseudo_inputs, *links.x_shape))
         return {"logits": math.log(self.level / (1.0 - self.level)) + noise}
 
@@ -41,7 +42,9 @@ class Vamp(Prior):
 
     def distribution(self, params, state, links: Links) -> GaussianMixture | AggregatePosterior:
         del state
+        # [K, D]: one batch of K pseudo-inputs through the encoder in each step, which trains both.
         q = links.posterior(self.images(params))
+        # The density of a Gaussian mixture takes [B, K] memory; the general form maps over z and calls q's own density.
         if isinstance(q, DiagGaussian):
             weights = jnp.full(self.pseudo_inputs, -math.log(self.pseudo_inputs))
             return GaussianMixture(weights, q.mean, q.log_var)
@@ -50,6 +53,7 @@ class Vamp(Prior):
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns z ~ q(z|u_k) with k uniform, [n, D]; `temperature` scales the distance from the mode of q(z|u_k)."""
         del state
+        # Only the n pseudo-inputs that were drawn are encoded.
         pick, noise = jax.random.split(key)
         k = jax.random.randint(pick, (n,), 0, self.pseudo_inputs)
         q = links.posterior(self.images(params)[k])

@@ -57,6 +57,7 @@ class VAE(Components):
         point = c.posterior.deterministic
         # A Wasserstein autoencoder holds even point codes at the prior, so that it can be sampled from.
         prior = PriorFns(partial(sample, parts), c.prior.conditional) if c.objective.rateless or not point else None
+        # A point has no density, hence no bound and no log q(z|x); log p(x, z) exists wherever there is a prior.
         density = DensityFns(
             None if point else partial(bound, parts),
             None if prior is None else partial(joint, parts),
@@ -81,11 +82,14 @@ def loss(
 ) -> tuple[jax.Array, Aux]:
     """Returns the mean of what the objective makes of the terms, the new state, and what is logged."""
     c = parts.config
+    # 1. Terms of the batch, with as many samples as objective or estimator need.
     t, new_state = forward(parts, params, state, key, batch, ctx, max(c.objective.samples, c.gradient.samples))
+    # 2. What is minimized, [B] in nats.
     running, critic = state.get("objective", {}), params.get("critic", {})
     per_example, extra, objective_state = c.objective.step(t, ctx, running, critic)
     if objective_state:
         new_state["objective"] = objective_state
+    # 3. The only batch mean, and what is logged: unweighted terms in nats.
     value = jnp.mean(per_example)
     code = expected_code(t.posterior)
     metrics = {
@@ -108,6 +112,7 @@ def loss(
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
     """Returns the terms of each example, as `Model.terms` says."""
     c = parts.config
+    # One sample, no training noise, exact codes: running states stay as they are.
     t, _ = forward(parts, params, state, key, batch, ctx._replace(train=False), 1)
     # The reconstruction error is that of the mean code: what `reconstruct` shows. An autoregressive decoder would need
     # one pass per pixel for that; its error is the one-step one, with the true pixels before.
@@ -123,6 +128,7 @@ def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, b
     """Returns latents [B, *space.shape], the mode of q(z|x) or a draw, and q(z|x) over vectors."""
     del state
     features = parts.config.condition.features(batch, parts.spec)
+    # Schedules apply in training only, so step 0 suffices.
     q = vae.infer(parts, params, batch["x"], features, jnp.zeros((), jnp.int32), False)
     z = q.mode() if keys is None else q.sample(keys)
     return Encoding(parts.space.shaped(z), None if parts.config.posterior.deterministic else q)
@@ -144,6 +150,7 @@ def sample(
     temperature: float = 1.0,
 ) -> jax.Array:
     """Returns latents z ~ p(z), or p(z|cond), [n, *space.shape]."""
+    # No x: outside training a prior reads the encoder, the condition and its own state, never a batch.
     around = vae.links(parts, params, jnp.zeros((), jnp.int32), cond)
     mine, running = vae.own(parts, params, "prior"), state.get("prior", {})
     return parts.space.shaped(parts.config.prior.sample(mine, running, key, n, around, temperature))
@@ -155,6 +162,7 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     x, features = batch["x"], c.condition.features(batch, parts.spec)
     q = vae.infer(parts, params, x, features, ctx.step, False)
     links = vae.links(parts, params, ctx.step, features)
+    # q and p do not depend on the sample: they are computed once, outside the loop.
     p = c.prior.distribution(vae.own(parts, params, "prior"), state.get("prior", {}), links)
     keys = prng.example_keys(prng.site_key(key, "importance"), ctx.index)
     # As many samples at a time as memory allows, and no more than the last step can use.
@@ -163,8 +171,10 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     tiled, cond = repeat(x, width), None if features is None else repeat(features, width)
 
     def log_weights(number: jax.Array) -> jax.Array:
+        # z [width, B, n] and log q [width, B]; a sample's noise depends on its number alone.
         z, log_q = jax.vmap(q.sample_and_log_prob)(prng.sample_keys(keys, number))
         p_x = vae.decode(parts, params, state, z.reshape(width * b, -1), cond)
+        # log p(x|z) + log p(z) - log q(z|x) in nats, [width, B].
         return p_x.log_prob(tiled).reshape(width, b) + jax.vmap(p.log_prob)(z) - log_q
 
     return importance_bound(log_weights, b, k, width)
@@ -176,10 +186,12 @@ def joint(parts: Parts, params: Params, state: State, batch: Batch) -> Joint:
     x, features = batch["x"], c.condition.features(batch, parts.spec)
     mine, running = vae.own(parts, params, "prior"), state.get("prior", {})
 
+    # The prior may depend on the condition, of the whole batch or of one example.
     def around(cond: jax.Array | None) -> Any:
         return vae.links(parts, params, jnp.zeros((), jnp.int32), cond)
 
     def drawn(key: jax.Array, cond: jax.Array | None) -> jax.Array:
+        # One draw per key: examples of a batch stay independent of each other and of their number.
         return c.prior.sample(mine, running, key, 1, around(None if cond is None else cond[None]))[0]
 
     return Joint(

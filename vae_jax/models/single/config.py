@@ -47,6 +47,7 @@ class Components:
 
     def check(self) -> None:
         """Raises InputError for components that cannot work together."""
+        # Each component against the number of dimensions; a prior sees that of z, which one-hot codes make longer.
         self.posterior.check(self.latent_dim)
         self.prior.check(self.posterior.code_dim(self.latent_dim))
         # In the order in which a fault is named: the prior first, as it follows from the posterior.

@@ -146,6 +146,7 @@ def _prior(
     """Returns p(z) of this step; in training its running state moves."""
     links = vae.links(parts, params, ctx.step, features, x)
     mine, running = vae.own(parts, params, "prior"), state.get("prior", {})
+    # Running states (buffers, normalizers) move in training only: an evaluation leaves the model as it was.
     if ctx.train:
         return Prior(*parts.config.prior.fit(mine, running, key, links, ctx), links)
     return Prior(parts.config.prior.distribution(mine, running, links), running, links)
@@ -157,6 +158,7 @@ def _plan(parts: Parts, estimator: objectives.Pathwise, q: Any, p: Any) -> Plan:
     closed = None if c.posterior.deterministic else dist.closed_kl(q, p)
     exact = closed is not None and not estimator.stops_density
     sampled = not (exact or c.posterior.deterministic)
+    # log q and log p of each z_k: for weights, for score functions, and for a rate without a closed form.
     return Plan(closed, exact, c.objective.importance or estimator.score or sampled)
 
 
@@ -183,6 +185,7 @@ def _score(
       ctx: of the step.
     """
     k, b = z.shape[:2]
+    # [K * B, ...], one whole batch after the other: the decoder needs no sample axis.
     tiled = repeat(x, k)
     each = drops if k == 1 or drops is None else jnp.tile(drops, k)
     cond = None if features is None else repeat(features, k)
@@ -192,6 +195,7 @@ def _score(
         p_x, new = parts.config.likelihood.fit(out, tiled, mine, old, ctx.axis_name)
     else:
         p_x, new = parts.config.likelihood.build(out, mine, old), old
+    # Summed over the axes of x, in nats, and back to [K, B].
     return Scored(p_x, new, p_x.log_prob(tiled).reshape(k, b))
 
 
@@ -207,6 +211,7 @@ def _surrogate(
 ) -> jax.Array:
     """Returns the cost [K, B] with the estimator's gradient; in training its baseline in `estimates` moves."""
     cost, new = estimator.surrogate(name, cost, q, log_q, noise, estimates.get(name, {}), ctx)
+    # Baselines move in training only.
     if ctx.train and estimates:
         estimates[name] = new
     return cost
@@ -226,6 +231,7 @@ def _rate(
     """Returns KL(q || p) [B]: in closed form, else the mean of log q - log p over the samples; None of a point."""
     if parts.config.posterior.deterministic:
         return None
+    # [B, G] -> [B], without sampling noise.
     if plan.exact:
         assert plan.closed is not None
         return jnp.sum(plan.closed, -1)
@@ -236,5 +242,6 @@ def _rate(
 
 def _decoded(parts: Parts, params: Params, state: State, z: jax.Array, x: jax.Array, features: jax.Array | None) -> Any:
     """Returns p(x|z) of further latents [N, n], for objectives that decode some of their own."""
+    # No dropout, and the running state as it is: further passes are for penalties, and fit nothing.
     out = vae.outputs(parts, params, z, features, x)
     return parts.config.likelihood.build(out, vae.own(parts, params, "likelihood"), state.get("likelihood", {}))

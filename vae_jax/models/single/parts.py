@@ -46,12 +46,14 @@ def bind(config: Components, spec: DataSpec) -> Parts:
       InputError: components that do not go together, or not with these data.
     """
     c, shape = config, spec.x.shape
+    # First the components among themselves, then each against the data.
     c.check()
     c.network.check(spec.x)
     c.condition.check(spec)
     c.objective.check(spec)
     if spec.mask:
         raise InputError("data: they have a mask of what is observed, which this model does not read; leave it out")
+    # The posterior says how many numbers q(z|x) takes, the likelihood how many each pixel's p(x|z) does.
     dtype = jnp.dtype(c.precision)
     encoder = c.network.encoder(c.posterior.outputs(c.latent_dim), dtype)
     decoder = c.network.decoder((*shape[:-1], c.likelihood.outputs(shape[-1])), dtype)
@@ -65,12 +67,14 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     would be empty are left out, so that checkpoints hold no empty trees.
     """
     c, spec = parts.config, parts.spec
+    # One example of each input is enough to shape the parameters.
     features = c.condition.features(batch, spec)
     first = None if features is None else features[:1]
     x, z = batch["x"][:1], jnp.zeros((1, parts.space.size))
     extra = (x,) if c.network.autoregressive else ()
     # A prior that encodes pseudo-inputs only needs their shape here: there are no encoder parameters yet.
     around = priors.Links(parts.space.size, spec.x.shape, lambda x: None, None, first, c.posterior.blocks(c.latent_dim))
+    # A site per part: another part, or another choice of one, leaves the initial values of the others as they were.
     group = {
         "encoder": parts.encoder.init(prng.site_key(key, "encoder"), c.condition.join_x(x, first))["params"],
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), c.condition.join_code(z, first), *extra)["params"],
@@ -79,6 +83,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
         "likelihood": c.likelihood.init_params(),
     }
     params: Params = {"vae": {name: value for name, value in group.items() if value}}
+    # Whatever makes q(z|x) moves to a group of its own, with its own optimizer state and gate.
     if c.objective.separate_encoder:
         params["encoder"] = {name: params["vae"].pop(name) for name in ("encoder", "posterior") if group[name]}
     if critic := c.objective.init(prng.site_key(key, "critic"), parts.space.size):
@@ -110,6 +115,7 @@ def infer(parts: Parts, params: Params, x: jax.Array, features: jax.Array | None
       step: int32 scalar, for the schedules of relaxations.
       train: relaxed samples are for training only.
     """
+    # The network may compute in bfloat16; densities, and the KL above all, need float32.
     joined = parts.config.condition.join_x(x, features)
     out = parts.encoder.apply({"params": own(parts, params, "encoder")}, joined)
     return parts.config.posterior.build(own(parts, params, "posterior"), jnp.asarray(out, jnp.float32), step, train)
@@ -141,6 +147,7 @@ def outputs(
         extra["keys"] = keys
     if at is not None:
         extra["at"] = at
+    # The condition goes in with the code, and the decoder's result is float32 again.
     joined = c.condition.join_code(z, features)
     return jnp.asarray(parts.decoder.apply({"params": own(parts, params, "decoder")}, joined, **extra), jnp.float32)
 
@@ -169,6 +176,7 @@ class _Given:
     parts: Parts
 
     def __call__(self, params: Params, running: Any, z: jax.Array, features: Any, x: jax.Array, at: Any = None) -> Any:
+        # With `at` the network computes one pixel only: drawing an image takes one pass per pixel.
         out = outputs(self.parts, params, z, features, x, at=at)
         return self.parts.config.likelihood.build(out, own(self.parts, params, "likelihood"), running)
 
@@ -183,6 +191,7 @@ def links(
     """Returns what a prior may know of the model around it."""
     c = parts.config
 
+    # Without a condition, which pseudo-inputs and exemplars do not have, and without a relaxation.
     def inferred(images: jax.Array) -> Any:
         return infer(parts, params, images, None, step, False)
 
@@ -191,4 +200,5 @@ def links(
 
 def everywhere(around: priors.Links, ctx: Context) -> priors.Links:
     """Returns the links under the conditions of the global batch, for draws that stand for all of it."""
+    # Such draws are the same on every device, so each of them needs the conditions of all.
     return around._replace(cond=None if around.cond is None else collectives.all_gather(around.cond, ctx.axis_name))
