@@ -8,6 +8,8 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from vae_jax.errors import InputError
+
 Kind = Literal["image", "vector", "sequence", "tokens"]
 # How many axes one example of each kind has: [H, W, C], [D], [T, C], [T].
 AXES: dict[str, int] = {"image": 3, "vector": 1, "sequence": 2, "tokens": 1}
@@ -53,6 +55,11 @@ class DataSpec(NamedTuple):
     factors: tuple[int, ...] = ()
     cond: int = 0
     label_names: tuple[str, ...] = ()
+
+    def refuse_mask(self) -> None:
+        """Raises InputError for data with a mask: called by models that would score what is not observed."""
+        if self.mask:
+            raise InputError("data: they have a mask of what is observed, which this model does not read; leave it out")
 
     def blank(self) -> dict[str, jax.Array]:
         """Returns a batch of one example of zeros, with every entry that a model built for these data may read."""

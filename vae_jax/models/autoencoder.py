@@ -12,9 +12,19 @@ import jax.numpy as jnp
 
 from vae_jax import likelihoods, networks, prng
 from vae_jax.model import About, Aux, Batch, Context, Encoding, Metrics, Model, Params, State
+from vae_jax.options import needs
+from vae_jax.options.needs import Need
 from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
 from vae_jax.spec import DataSpec
+
+
+@dataclass(frozen=True)
+class _Autoencoding:
+    """An autoencoder, as it needs its network."""
+
+    def needs(self) -> tuple[Need, ...]:
+        return (Need("network", ("one pass",)), Need("network", ("no noise",)))
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,9 @@ class Autoencoder:
     """Compute type of the networks. Parameters and the loss stay float32."""
 
     def check(self) -> None:
-        """Every combination works."""
+        """Raises InputError for a network that this model cannot take."""
+        # It reads x once, and decodes a code without keys: an autoregressive or a noisy decoder would have neither.
+        needs.check({"network": self.network, "autoencoder": _Autoencoding()}, {"network": networks.NETWORKS})
 
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: loss = -log p(x | z = f(x~)), x~ the corrupted x.
@@ -50,6 +62,8 @@ class Autoencoder:
           InputError: the network cannot take these data.
         """
         shape, dtype = spec.x.shape, jnp.dtype(self.precision)
+        self.check()
+        spec.refuse_mask()
         self.network.check(spec.x)
         # The encoder gives the code itself, not the parameters of a density; the decoder gives what p(x|z) is made of.
         encoder = self.network.encoder(self.latent_dim, dtype)

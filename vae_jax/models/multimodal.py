@@ -148,6 +148,7 @@ def bind(config: Multimodal, spec: DataSpec) -> Parts:
     c.check()
     if not spec.classes:
         raise InputError("model: the label is its second modality, but the data have none; choose data with labels")
+    spec.refuse_mask()
     c.network.check(spec.x)
     dtype = jnp.dtype(c.precision)
     return Parts(

@@ -146,6 +146,7 @@ def bind(config: M2, spec: DataSpec) -> Parts:
     c.check()
     if not classes:
         raise InputError("model: it learns from labels, but the data have none; choose data with labels")
+    spec.refuse_mask()
     c.network.check(spec.x)
     dtype = jnp.dtype(c.precision)
     return Parts(

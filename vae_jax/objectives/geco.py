@@ -48,7 +48,7 @@ class Geco(Objective):
         # Squared error of a whole image, P tolerance^2, in squared units of the data.
         limit = math.prod(terms.x.shape[1:]) * jnp.square(ctx.hyper["tolerance"])
         # [B]. Summed over pixels, as log p(x|z) is: lambda then trades nats of rate for squared error.
-        error = jnp.sum(jnp.square(terms.x - terms.likelihood.mean()), (1, 2, 3))
+        error = jnp.sum(jnp.square(terms.x - terms.likelihood.mean()), tuple(range(1, terms.x.ndim)))
         # The Lagrangian. lambda is state, so it has no gradient of its own; it ascends below.
         weight = jnp.exp(state["log_lambda"])
         loss = self.schedule(ctx.step) * terms.rate + weight * (error - limit)

@@ -45,6 +45,7 @@ class Prior:
       conditional: whether p(z|cond) needs the model's condition.
       encodes: whether it asks `links.posterior`, which knows no condition.
       reads_density: whether it asks the log_prob of `links.posterior`.
+      kinds: kinds of data that it can stand beside; a prior that makes images of its own takes images alone.
       averages: whether states of microbatches or devices may be averaged (a buffer of images may not).
     """
 
@@ -55,6 +56,7 @@ class Prior:
     encodes: ClassVar[bool] = False
     reads_density: ClassVar[bool] = False
     averages: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("image", "vector", "sequence", "tokens")
 
     def gives(self) -> frozenset[Property]:
         """Returns the properties that other components may need (see `options.needs`)."""

@@ -52,8 +52,9 @@ class BernoulliPrior(Prior):
 
     def sample(self, params, state, key, n: int, links: Links, temperature: float = 1.0) -> jax.Array:
         """Returns binary codes [n, D] with probability sigmoid(logit(p) / temperature)."""
-        # Toward temperature 0 only the more probable value is left, toward infinity a fair coin.
-        logits = self.distribution(params, state, links).logits / temperature
+        # Toward temperature 0 only the more probable value is left, toward infinity a fair coin. A temperature of 0 is
+        # read as .001, or equal probabilities would be 0 / 0.
+        logits = self.distribution(params, state, links).logits / jnp.maximum(temperature, 1e-3)
         return (jax.random.uniform(key, (n, links.code_dim)) < jax.nn.sigmoid(logits)).astype(jnp.float32)
 
 

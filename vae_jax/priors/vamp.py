@@ -30,6 +30,7 @@ class Vamp(Prior):
 
     encodes: ClassVar[bool] = True
     reads_density: ClassVar[bool] = True
+    kinds: ClassVar[tuple[str, ...]] = ("image",)
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
         # Noise tells the components apart: equal ones would get equal gradients and stay equal.

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import collectives, likelihoods, priors, prng
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.model import Batch, Context, Params, State
 from vae_jax.models.single.config import Components
 from vae_jax.spaces import Space
@@ -51,8 +51,12 @@ def bind(config: Components, spec: DataSpec) -> Parts:
     c.network.check(spec.x)
     c.condition.check(spec)
     c.objective.check(spec)
-    if spec.mask:
-        raise InputError("data: they have a mask of what is observed, which this model does not read; leave it out")
+    spec.refuse_mask()
+    if spec.x.kind not in c.prior.kinds:
+        raise InputError(
+            f"model.prior: {type(c.prior).__name__} makes data of kind {' or '.join(c.prior.kinds)}, but these are of "
+            f"kind {spec.x.kind}; choose {option('model.prior', 'mog')}"
+        )
     # The posterior says how many numbers q(z|x) takes, the likelihood how many each pixel's p(x|z) does.
     dtype = jnp.dtype(c.precision)
     encoder = c.network.encoder(c.posterior.outputs(c.latent_dim), dtype)
