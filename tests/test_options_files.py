@@ -102,10 +102,10 @@ def test_a_baseline_of_ones_own_data(tmp_path, monkeypatch):
 
 
 KINDS = ("experiments", "models", "networks", "objectives", "posteriors", "priors", "gradients", "likelihoods")
-KINDS += ("schedules", "quantizers", "data", "metrics")
+KINDS += ("schedules", "data", "metrics")
 ONE = {"experiments": "vae_digits", "models": "multimodal", "networks": "local-ar", "objectives": "beta-tc"}
 ONE |= {"posteriors": "von-mises", "priors": "vamp", "gradients": "rloo", "likelihoods": "log-cosh"}
-ONE |= {"schedules": "cyclical", "quantizers": "(none yet)", "data": "sprites", "metrics": "info_mec"}
+ONE |= {"schedules": "cyclical", "data": "sprites", "metrics": "info_mec"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
