@@ -49,6 +49,7 @@ class Steps(NamedTuple):
     def __call__(self, temperature: jax.Array) -> jax.Array:
         """Returns the step sizes [B] of one temperature, linear in the logarithm between two."""
         last = len(self.at) - 1
+        # The temperature as a fractional row of the table; beyond its ends the outermost row holds.
         place = jnp.interp(temperature, self.at, jnp.arange(last + 1.0))
         low = jnp.floor(place).astype(jnp.int32)
         part = place - low
@@ -75,6 +76,7 @@ def sigmoid_temperatures(n: int, sharpness: float = 4.0) -> np.ndarray:
     """
     if n < 2:
         raise InputError(f"temperatures: {n} is out of range; it must be 2 or more, the prior and the joint")
+    # Stretched to end at exactly 0 and 1, or the path would miss the prior and the joint by a little.
     raw = 1.0 / (1.0 + np.exp(-sharpness * np.linspace(-1.0, 1.0, n)))
     return np.clip((raw - raw[0]) / (raw[-1] - raw[0]), 0.0, 1.0)
 
@@ -114,6 +116,8 @@ def ais(
     # Differences in float64: the betas near 1 would leave them three digits.
     gaps, betas = jnp.asarray(np.diff(b), jnp.float32), jnp.asarray(b[1:-1], jnp.float32)
 
+    # One temperature: weigh by the next density of the path, then move under it. The order is what makes E[w] = p(x).
+    # The carry is (place, Kahan sum of log w, sum of acceptances).
     def move(carry: tuple, now: tuple) -> tuple[tuple, None]:
         place, total, accepted = carry
         number, gap, beta = now
@@ -123,6 +127,7 @@ def ais(
 
     start = look(z0)
     zero = jnp.zeros_like(start.likelihood)
+    # T temperatures give T - 1 factors of w and T - 2 moves between them: where a chain ends is of no interest.
     moves = len(b) - 2
     carry = (start, (zero, zero), jnp.zeros(z0.shape[1]))
     (place, total, accepted), _ = jax.lax.scan(move, carry, (jnp.arange(moves), gaps[:-1], betas))
@@ -155,6 +160,7 @@ def tune(
       InputError: as of `ais`.
     """
     b = _checked(temperatures, z0, leapfrog)
+    # As many places on the path of the run, at fractional numbers of its temperatures.
     places = np.linspace(0.0, len(b) - 1.0, min(max(len(b), LEAST), MOST))
     betas = jnp.asarray(np.interp(places, np.arange(len(b)), b), jnp.float32)
     look = _looker(log_prior, log_likelihood)
@@ -164,9 +170,11 @@ def tune(
         number, beta = now
         each = _numbered(keys, number)
         place, chance = _hamiltonian(look, place, beta, jnp.exp(log_size), each, leapfrog)
+        # The rate does not decay: the density changes with the temperature, and the step size has to follow.
         log_size = log_size + RATE * (jnp.mean(chance, 0) - TARGET)
         return (place, log_size), log_size
 
+    # One step size per example [B], shared by its chains.
     start = (look(z0), jnp.full(z0.shape[1], np.log(first), jnp.float32))
     _, log_sizes = jax.lax.scan(move, start, (jnp.arange(len(betas)), betas))
     return Steps(betas, log_sizes)
@@ -187,10 +195,12 @@ def _looker(log_prior: Density, log_likelihood: Density) -> Callable[[jax.Array]
     """Returns the function that looks at both densities and their slopes, of codes [C, B, D]."""
 
     def slope(density: Density, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        # A row depends on its own z only, so one pull-back of ones gives the gradient of every row [B, D].
         value, pull = jax.vjp(density, z)
         return value, pull(jnp.ones_like(value))[0]
 
     def look(z: jax.Array) -> _Place:
+        # Mapped over the chains: z is [C, B, D], and the densities take [B, D].
         (p, dp), (x, dx) = (jax.vmap(functools.partial(slope, f))(z) for f in (log_prior, log_likelihood))
         return _Place(z, p, x, dp, dx)
 
@@ -212,20 +222,24 @@ def _hamiltonian(
       keys: [C, B], consumed.
       leapfrog: steps.
     """
+    # [1, B, 1], against codes [C, B, D].
     step = size[None, :, None]
 
     def force(at: _Place) -> jax.Array:
         return at.prior_slope + beta * at.likelihood_slope
 
+    # -H(z, v) up to a constant. An exact trajectory keeps it; the error of the leapfrog is what acceptance corrects.
     def height(at: _Place, v: jax.Array) -> jax.Array:
         return at.prior + beta * at.likelihood - 0.5 * jnp.sum(jnp.square(v), -1)
 
     def leap(carry: tuple, _: None) -> tuple[tuple, None]:
         at, v = carry
+        # Half a step of velocity, one of position, half a step of velocity: reversible, and it keeps volumes.
         v = v + 0.5 * step * force(at)
         at = look(at.z + step * v)
         return (at, v + 0.5 * step * force(at)), None
 
+    # Each move draws twice, so its key has two sites.
     moving, accepting = (jax.vmap(jax.vmap(lambda k, n=n: prng.site_key(k, n)))(keys) for n in ("velocity", "accept"))
     v = jax.vmap(lambda k: prng.normal(k, old.z.shape[2:]))(moving)
     (new, after), _ = jax.lax.scan(leap, (old, v), None, length=leapfrog)
@@ -234,8 +248,10 @@ def _hamiltonian(
     accepted = jnp.log(jax.vmap(lambda k: prng.uniform(k, ()))(accepting)) < gain
 
     def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        # accepted is [C, B]; the leaves are [C, B] or [C, B, D].
         return jnp.where(accepted.reshape(*accepted.shape, *(1,) * (a.ndim - 2)), a, b)
 
+    # A rejected chain keeps its densities and gradients too, so nothing is evaluated again.
     return jax.tree.map(choose, new, old), jnp.exp(jnp.minimum(gain, 0.0))
 
 
@@ -248,5 +264,6 @@ def _add(total: tuple[jax.Array, jax.Array], x: jax.Array) -> tuple[jax.Array, j
     """Returns (sum, what rounding left out) with x added: thousands of temperatures cost no digits (Kahan 1965)."""
     value, lost = total
     x = x + lost
+    # In exact arithmetic x - (new - value) is 0; in float32 it is what this addition rounded away.
     new = value + x
     return new, x - (new - value)

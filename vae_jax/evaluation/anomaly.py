@@ -46,10 +46,12 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
         raise InputError("anomaly: an empty split; both data sets need images")
     if np.isnan(inside).any() or np.isnan(outside).any():
         raise InputError("anomaly: a score is not a number; lower the learning rate")
+    # The rank-sum form of the area: it counts all N M pairs in the time of a sort.
     ranks = rankdata(np.concatenate([inside, outside]))
     # The share of the other side that each score beats, ties counted by half.
     below = (ranks[n:] - rankdata(outside)) / n
     above = 1.0 - (ranks[:n] - rankdata(inside)) / m
+    # Each side adds the variance of the mean of its shares, as if the other side were fixed.
     error = None
     if n > 1 and m > 1:
         error = float(np.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n))
@@ -69,6 +71,7 @@ def waic(log_prob: np.ndarray) -> np.ndarray:
     if len(log_prob) < 2:
         raise InputError(f"waic: one model has no spread; name further runs with {option('others')}")
     log_prob = np.asarray(log_prob, np.float64)
+    # Models that were trained apart disagree most on images unlike their data: the variance is the penalty.
     return log_prob.mean(0) - log_prob.var(0, ddof=1)
 
 
@@ -78,6 +81,7 @@ def bounds(
     """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N]."""
     require("iw", ("bound",), model)
     assert model.density is not None
+    # Cached by the identity of the model's functions, so both data sets run the same program.
     program = _bounds(model.terms, model.density.bound, k)
     parts: dict[str, list[np.ndarray]] = {"elbo": [], "iw": []}
     for batch in batches:
@@ -134,14 +138,17 @@ def measure(subject: Subject) -> dict[str, Estimate]:
             raise InputError(f"{option('others', other.path)}: not a model of the same images with a bound on log p(x)")
     key = prng.site_key(subject.key, "anomaly")
     k = s.outlier_k
+    # Functions, because each score reads both data sets from the start.
     sides = [lambda: subject.batches(), lambda: subject.outliers(s.outliers)]
     scores: dict[str, list[np.ndarray]] = {}
 
+    # 1. ELBO and IW bound. A score of surprise is a log-likelihood with the sign changed.
     first = [bounds(model, subject.state, side(), prng.site_key(key, "bounds"), k) for side in sides]
     scores["auroc_elbo"] = [-found["elbo"] for found in first]
     scores["auroc_iw"] = [-found["iw"] for found in first]
     notes = [f"{len(first[1]['iw']):,} images of {s.outliers} are the outliers; auroc_iw of {k} samples"]
     if subject.others:
+        # 2. WAIC over this run and the others. A run draws the same noise on both sides, and its own among the runs.
         ensemble = [[found["iw"]] for found in first]
         for i, other in enumerate(subject.others):
             state, own = other.restore(), jax.random.fold_in(prng.site_key(key, "ensemble"), i)
@@ -151,6 +158,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
         notes.append(f"auroc_waic of IW-{k} of {len(subject.others) + 1} runs")
     else:
         notes.append("no auroc_waic, which needs further runs (--others)")
+    # 3. Likelihood regret, the one score that not every model allows: without it the others still count.
     try:
         scores["auroc_regret"] = [
             regret(model, subject.state, side(), prng.site_key(key, "regret"), s.regret_steps) for side in sides
@@ -178,6 +186,7 @@ def _regret(encode: Any, joint: Any, steps: int) -> Callable[..., jax.Array]:
     def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> jax.Array:
         args = state.eval_params, state.model_state
         q = encode(*args, None, batch).posterior
+        # Raised while tracing, when the type of q is known.
         if not isinstance(q, DiagGaussian):
             raise InputError(f"likelihood regret: it optimises a diagonal Gaussian, q(z|x) is a {type(q).__name__}")
         parts, keys = joint(*args, batch), prng.example_keys(key, index)
@@ -186,6 +195,8 @@ def _regret(encode: Any, joint: Any, steps: int) -> Callable[..., jax.Array]:
             z = q.sample(noise)
             return parts.log_likelihood(z) + parts.prior.log_prob(z) - q.log_prob(z)
 
+        # Draws of a site of their own, one at a time: the noise that chose q must not judge it, and memory is that of a
+        # single sample per image.
         def judged(q: DiagGaussian) -> jax.Array:
             def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
                 return total + elbo(q, prng.numbered_keys(judges, i)), None
@@ -204,6 +215,7 @@ def _regret(encode: Any, joint: Any, steps: int) -> Callable[..., jax.Array]:
             return (optax.apply_updates(own, updates), moments), None
 
         (best, _), _ = jax.lax.scan(move, (q, tx.init(q)), jnp.arange(steps))
+        # Where Adam ended below its start, the start is the better q.
         return jnp.maximum(judged(best) - judged(q), 0.0)
 
     return jax.jit(run)

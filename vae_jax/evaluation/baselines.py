@@ -64,9 +64,11 @@ def fit(
     if kind not in BASELINES:
         raise InputError(f"{option('kind')}: no baseline {kind!r}; {nearest(kind, BASELINES)}")
     n, dims = rows.shape
+    # pPCA has to leave at least one direction to the noise.
     most, of = (n, f"{n} training examples") if kind == "mog" else (min(n, dims) - 1, f"{n} examples of {dims} pixels")
     if not 1 <= components <= most:
         raise InputError(f"{option('components')}: {components} is out of range for {of}; it must be in 1 to {most}")
+    # float64: pixels at the border of an image hardly vary, so covariances are close to singular.
     rows = np.asarray(rows, np.float64)
     return _ppca(rows, components) if kind == "ppca" else _mog(rows, components, covariance, floor, iterations, seed)
 
@@ -90,11 +92,13 @@ def _mog(rows: np.ndarray, components: int, covariance: Any, floor: float, itera
             ) from error
 
     def sample(count: int, seed: int) -> np.ndarray:
+        # scikit-learn takes no seed per draw: it is a field of the model.
         model.random_state = seed
         drawn = model.sample(count)[0]  # ordered by component
         return np.random.default_rng(seed).permutation(drawn)
 
     dims = rows.shape[1]
+    # Free parameters: a mean and a covariance per component, and weights that sum to 1.
     each = dims + (dims if covariance == "diag" else dims * (dims + 1) // 2)
     count = components * each + components - 1
     return Density(model.score_samples, sample, int(model.n_iter_), bool(model.converged_), count)
@@ -113,12 +117,14 @@ def _ppca(rows: np.ndarray, components: int) -> Density:
             f"ppca: {components} components leave no variance for the noise; use fewer components, or "
             f"{option('dequantize', True)}"
         )
+    # The covariance is W W^T + noise I; the columns of W are the components with these lengths.
     scales = np.sqrt(np.maximum(shrink * model.explained_variance_ - noise, 0.0))
     inverse = 1.0 / (np.square(scales) + noise)
 
     def log_prob(x: np.ndarray) -> np.ndarray:
         centred = np.asarray(x, np.float64) - model.mean_
         codes = centred @ model.components_.T
+        # By Pythagoras the squared length outside the components, so that no [D, D] matrix is needed.
         outside = np.square(centred).sum(1) - np.square(codes).sum(1)
         log_det = (dims - components) * np.log(noise) - np.log(inverse).sum()
         return -0.5 * (dims * np.log(2 * np.pi) + log_det + np.square(codes) @ inverse + outside / noise)
@@ -128,5 +134,6 @@ def _ppca(rows: np.ndarray, components: int) -> Density:
         codes = rng.normal(size=(count, components)) * scales
         return model.mean_ + codes @ model.components_ + np.sqrt(noise) * rng.normal(size=(count, dims))
 
+    # Mean, noise, and W without the rotations of its columns that leave W W^T as it is.
     free = dims + 1 + components * dims - components * (components - 1) // 2
     return Density(log_prob, sample, 0, True, free)

@@ -32,6 +32,7 @@ def expected_calibration_error(counts: np.ndarray, stated: np.ndarray, seen: np.
 
     References: Naeini et al. 2015; arXiv:1706.04599.
     """
+    # A difference of sums is n_b times a difference of means, so the weights n_b / n are in it already.
     return float(np.abs(stated - seen).sum() / counts.sum())
 
 
@@ -49,7 +50,9 @@ def quantile_error(below: np.ndarray, pixels: float) -> float:
 
 def binned(p: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Returns counts, sums of p and sums of x by bin of p, [N, 3, BINS], for pixels p and x [N, P]."""
+    # p = 1 belongs to the last bin.
     which = np.minimum((p * BINS).astype(np.int64), BINS - 1)
+    # One count for all images: image i has the bins from BINS * i on.
     flat = (which + BINS * np.arange(len(p))[:, None]).reshape(-1)
     parts = [np.bincount(flat, w, minlength=BINS * len(p)) for w in (None, p.reshape(-1), x.reshape(-1))]
     return np.stack([np.asarray(part, np.float64).reshape(len(p), BINS) for part in parts], 1)
@@ -60,6 +63,7 @@ def bootstrap(values: np.ndarray, statistic: Callable[[np.ndarray], float], seed
     n = len(values)
     if n < 2:
         return None
+    # How often a resample draws each row [RESAMPLES, N]; sums are then one product, and no row is copied.
     weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1.0 / n), RESAMPLES).astype(np.float64)
     sums = np.tensordot(weights, values, 1)
     return float(np.std([statistic(s) for s in sums], ddof=1))
@@ -86,6 +90,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
                 f"calibration: of {name} pixels no distribution function is at hand; it is there for Bernoulli and "
                 "Gaussian likelihoods"
             )
+        # One entry: the kind of the pixels, and p(x_i = 1 | z) or F(x_i | z), flattened to [B, P].
         (kind, values), *_ = found.items()
         values = np.asarray(values, np.float64).reshape(len(values), -1)
         if not np.isfinite(values).all():
@@ -95,6 +100,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
             grey |= bool(((x > 0) & (x < 1)).any())
             rows.append(binned(values, x))
         else:
+            # The pixels with F(x) <= p for all 19 levels, [B, 19], by binary search.
             each = np.sort(values, 1)
             rows.append(np.stack([np.searchsorted(row, LEVELS, side="right") for row in each]))
     if not rows:
@@ -102,6 +108,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     table = np.concatenate(rows).astype(np.float64)
     pixels = int(np.prod(subject.run.spec.x.shape))
 
+    # The statistic of counts summed over images. Images are resampled, not pixels, which depend on each other.
     def error(sums: np.ndarray) -> float:
         return expected_calibration_error(*sums) if kind == "Bernoulli" else quantile_error(sums, len(table) * pixels)
 
@@ -120,6 +127,7 @@ def _program(encode: Any, decode: Any, features: Any) -> Callable[..., dict[str,
         z = encode(params, model_state, prng.example_keys(key, index), batch).z
         told = None if features is None else features(params, model_state, batch)
         p = decode(params, model_state, z, cond=told)
+        # Each pixel given the true ones before it.
         if isinstance(p, AutoregressivePixels):
             p = p.given(batch["x"])
         if isinstance(p, BernoulliPixels):

@@ -29,9 +29,11 @@ def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple
     for raw in batches:
         n = len(raw["x"])
         size = at_once(raw["x"].shape[1:], samples)
+        # The index keys the noise of an example, wherever in a chunk it lies.
         index = np.asarray(raw.get("index", np.arange(seen, seen + n)), np.int32)
         seen += n
         new = {name: np.asarray(value) for name, value in {**model_inputs(raw), "index": index}.items()}
+        # What a chunk left over comes before the new batch.
         held = {name: np.concatenate([held[name], value]) for name, value in new.items()} if held else new
         while len(held["index"]) >= size:
             yield {name: value[:size] for name, value in held.items()}, size
@@ -39,6 +41,7 @@ def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple
     if not seen:
         raise InputError("nothing to evaluate: the split is empty")
     if left := len(held["index"]):
+        # A power of two, so that last chunks come in few sizes and compile seldom. The caller drops the copies.
         padding = min(size, 1 << (left - 1).bit_length()) - left
         yield {n: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for n, v in held.items()}, left
 

@@ -37,6 +37,7 @@ def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
       InputError: there are no labels, fewer than two classes, or a code that is not finite.
     """
     label = subject.labels(name)
+    # The classifier learns from training labels alone; those of the split only judge it.
     known = subject.labelled
     subject.protocol[name] = f"learned from the mean codes of {len(known.mean):,} labelled training examples"
     guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean)
@@ -59,6 +60,7 @@ def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
+    # Checked before the fit, whose own errors would not name the metric.
     if len(np.unique(label)) < 2:
         raise InputError(f"{name}: the labelled examples are all of one class; it needs two or more")
     if not np.isfinite(codes).all():
@@ -68,5 +70,6 @@ def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray
         if len(codes) < NEIGHBOURS:
             raise InputError(f"knn: {len(codes)} labelled examples are fewer than its {NEIGHBOURS} neighbours")
         return KNeighborsClassifier(NEIGHBOURS).fit(codes, label).predict
+    # 2000 iterations at most: scikit-learn's default of 100 may end before lbfgs has converged.
     kind = SVC(C=10.0) if name == "probe_svm" else LogisticRegression(max_iter=2000)
     return make_pipeline(StandardScaler(), kind).fit(codes, label).predict

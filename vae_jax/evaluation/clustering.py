@@ -26,20 +26,24 @@ def agreement(table: np.ndarray) -> tuple[float, float, float]:
 
     table = np.asarray(table, np.float64)
     n, rows, columns = table.sum(), table.sum(1), table.sum(0)
+    # One-to-one: of a table that is not square some rows or columns stay without a partner.
     matched = table[linear_sum_assignment(table, maximize=True)].sum() / n
 
     def entropy(counts: np.ndarray) -> float:
         share = counts[counts > 0] / n
         return float(-(share * np.log(share)).sum())
 
+    # I = H(clusters) + H(labels) - H(both), in nats; the ratio below has no unit.
     single = entropy(rows) + entropy(columns)
     mutual = single - entropy(table.reshape(-1))
 
     def pairs(counts: np.ndarray) -> float:
         return float((counts * (counts - 1.0)).sum() / 2.0)
 
+    # Pairs of examples in one cluster and of one label, and how many chance would give.
     together, expected = pairs(table), pairs(rows) * pairs(columns) / pairs(np.array([n]))
     most = 0.5 * (pairs(rows) + pairs(columns))
+    # 0 / 0 where both partitions are trivial, and then equal.
     ari = 1.0 if most == expected else (together - expected) / (most - expected)
     return float(matched), (1.0 if single == 0 else max(2.0 * mutual / single, 0.0)), float(ari)
 
@@ -69,8 +73,10 @@ def cluster(codes: np.ndarray, label: np.ndarray, *, seed: int = 0) -> dict[str,
     means: Any = KMeans(len(names), n_init=RESTARTS, random_state=seed)  # type: ignore[arg-type]
     found = means.fit_predict(np.asarray(codes, np.float64))
     table = np.zeros((len(names), len(names)))
+    # Unbuffered: with `table[...] += 1` equal pairs would count once.
     np.add.at(table, (found, truth), 1.0)
     n, rng = len(codes), np.random.default_rng(seed)
+    # The scores depend on the table alone, so drawing examples again is drawing its cells again.
     drawn = rng.multinomial(n, table.reshape(-1) / n, RESAMPLES).reshape(-1, *table.shape)
     errors = np.std([agreement(t) for t in drawn], axis=0, ddof=1)
     metrics = ("cluster_accuracy", "cluster_nmi", "cluster_ari")

@@ -47,12 +47,14 @@ class Fitted(abc.ABC):
 
     def fit(self, y: np.ndarray, key: jax.Array, steps: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns (parameters by path, what is known of the fit): Adam, cosine to 0, the weights of the best check."""
+        # The same tenth is put aside whatever the key, so that fits of several seeds can be compared.
         rows = np.random.default_rng(0).permutation(len(y))
         aside, used = jnp.asarray(y[rows[: max(len(y) // 10, 1)]]), jnp.asarray(y[rows[max(len(y) // 10, 1) :]])
         tx = optax.chain(optax.clip_by_global_norm(10.0), optax.adam(optax.cosine_decay_schedule(2e-3, steps)))
 
         def update(carry: tuple, step: jax.Array) -> tuple[tuple, None]:
             params, moments = carry
+            # Rows and noise are keyed by the step: how many steps a chunk has changes nothing.
             at = jax.random.fold_in(prng.site_key(key, "train"), step)
             batch = used[jax.random.randint(prng.site_key(at, "rows"), (BATCH,), 0, len(used))]
             noise = jax.random.split(prng.site_key(at, "noise"), BATCH)
@@ -63,12 +65,15 @@ class Fitted(abc.ABC):
         @functools.partial(jax.jit, static_argnums=2)
         def chunk(carry: tuple, first: jax.Array, count: int) -> tuple[tuple, jax.Array]:
             carry, _ = jax.lax.scan(update, carry, first + jnp.arange(count))
+            # The same noise at each check, so that two checks differ by their weights alone.
             noise = jax.random.split(prng.site_key(key, "check"), len(aside))
             return carry, jnp.mean(self.loss(carry[0], aside, noise))
 
         params = self.init(prng.site_key(key, "init"))
+        # `best` holds the weights with the lowest loss on the codes put aside, found after `kept` steps.
         carry, best, least, kept, done = (params, tx.init(params)), params, np.inf, 0, 0
         while done < steps:
+            # Static in the program: there are at most two lengths, and as many compilations.
             count = min(CHECK, steps - done)
             carry, value = chunk(carry, jnp.asarray(done), count)
             done += count
@@ -84,6 +89,7 @@ class Fitted(abc.ABC):
 
     def params(self, arrays: dict[str, Any]) -> Any:
         """Returns the pytree that `flat` took apart."""
+        # The structure comes from the code and the numbers from the file; nothing is initialized.
         shapes = jax.eval_shape(self.init, jax.random.key(0))
         paths = [p for p, _ in jax.tree_util.tree_leaves_with_path(shapes)]
         leaves = [jnp.asarray(arrays[jax.tree_util.keystr(p, simple=True, separator="/")]) for p in paths]
@@ -105,10 +111,12 @@ class FlowFit(Fitted):
 
     @functools.cached_property
     def _prior(self) -> Prior:
+        # A coupling layer splits the code in two, which one number does not allow.
         return PRIORS["flow"](family="realnvp" if self.dim > 1 else "maf")
 
     @property
     def _links(self) -> Links:
+        # There are no images and no encoder here: only the length of a code is real.
         return Links(self.dim, (0, 0, 0), lambda images: None)
 
     def init(self, key: jax.Array) -> Any:
@@ -141,6 +149,7 @@ class TwoStageFit(Fitted):
 
     def _posterior(self, params: Any, y: jax.Array) -> DiagGaussian:
         mean, raw = jnp.split(dense.apply(params["encoder"], y), 2, -1)
+        # The log variance is kept within -20 and 20, smoothly, so that its exponential stays finite.
         return DiagGaussian(mean, 20.0 * jnp.tanh(raw / 20.0))
 
     def _likelihood(self, params: Any, u: jax.Array) -> DiagGaussian:
@@ -153,12 +162,14 @@ class TwoStageFit(Fitted):
 
     def loss(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:
         q = self._posterior(params, y)
+        # The prior is [1, D] and broadcasts against q [B, D].
         rate = jnp.sum(kl(q, DiagGaussian(jnp.zeros((1, self.dim)), jnp.zeros((1, self.dim)))), -1)
         return rate - self._likelihood(params, q.sample(keys)).log_prob(y)
 
     def log_prob(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:
         q, p = self._posterior(params, y), DiagGaussian(jnp.zeros((1, self.dim)), jnp.zeros((1, self.dim)))
 
+        # One sample at a time, summed in logs: memory does not grow with `samples`, and no weight underflows.
         def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
             u, log_q = q.sample_and_log_prob(prng.numbered_keys(keys, i))
             return jnp.logaddexp(total, self._likelihood(params, u).log_prob(y) + p.log_prob(u) - log_q), None
@@ -167,6 +178,7 @@ class TwoStageFit(Fitted):
         return total - jnp.log(float(self.samples))
 
     def draw(self, params: Any, key: jax.Array, n: int, temperature: jax.Array) -> jax.Array:
+        # Only u is scaled; the noise of y given u is as trained.
         u = temperature * jax.random.normal(prng.site_key(key, "u"), (n, self.dim))
         p = self._likelihood(params, u)
         return p.sample(jax.random.split(prng.site_key(key, "y"), n))

@@ -61,6 +61,7 @@ def encode_all(
     Raises:
       InputError: no example.
     """
+    # Cached by the identity of the model's functions: a second split of the same batch shape compiles nothing.
     program = _encode_program(model, key is not None)
     parts: dict[str, list[np.ndarray]] = {}
     seen = 0
@@ -70,6 +71,7 @@ def encode_all(
         out = program(state, key, model_inputs(batch), index)
         # Latents of any shape and number of levels become vectors here, and latents again in `decode_all`.
         out |= {name: spaces.vector(model.about.latents, out[name]) for name in ("mean", "z") if name in out}
+        # The prefix keeps entries of the batch apart from those of the model.
         rest = {f"extra/{name}": value for name, value in batch.items() if name not in ("x", "mask", "index")}
         for name, value in {**out, **rest, "index": index}.items():
             parts.setdefault(name, []).append(np.asarray(value))
@@ -106,6 +108,7 @@ def decode_all(
       InputError: a conditional model without `cond`.
     """
     z = np.asarray(z, np.float32)
+    # All leading axes in one: [M, n].
     flat = z.reshape(-1, z.shape[-1])
     told = None
     if cond is not None:
@@ -117,7 +120,9 @@ def decode_all(
     images = []
     for start in range(0, len(flat), size):
         part = flat[start : start + size]
+        # A key belongs to the place among all latents, so that the size of a chunk changes no draw.
         index = jnp.arange(start, start + size, dtype=jnp.int32)
+        # The last chunk is filled up with zeros, so that one program serves all.
         padding = ((0, size - len(part)), (0, 0))
         given = None if told is None else np.pad(told[start : start + size], padding)
         z_shaped = spaces.shaped(model.about.latents, np.pad(part, padding))
@@ -149,6 +154,7 @@ def draw(
     if cond is None and model.condition is not None and model.condition.default is not None:
         cond = np.asarray(model.condition.default(n))
     program = _sample_program(model.prior.sample, model.decode, n, pixels)
+    # The temperature is an array: another value does not compile again.
     return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32), cond))
 
 
@@ -163,6 +169,7 @@ def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.nda
         fix = f"train one with {option('model.condition.on', 'label')}, or m2"
         raise InputError(f"this model does not take labels; {fix}")
     label = np.asarray(label)
+    # Under jit an index out of range raises nothing: it would be clamped or dropped.
     if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= classes:
         raise InputError(f"label {label.max()}: the model has {classes} labels; use 0 to {classes - 1}")
     batch = {"label": jnp.asarray(label, jnp.int32)}
@@ -177,6 +184,7 @@ def _look(p_x: Any, pixels: Pixels, keys: jax.Array) -> jax.Array:
 
 def _encode_program(model: Model, drawn: bool) -> Callable[..., dict[str, Any]]:
     latents = model.about.latents
+    # `lru_cache` needs hashable arguments: the tree of latents goes in as its leaves and its structure.
     return _encoder(model.encode, features_of(model), tuple(spaces.leaves(latents)), jax.tree.structure(latents), drawn)
 
 
@@ -191,11 +199,13 @@ def _encoder(
     """Returns the compiled encoder; its arguments are what can be hashed of a model."""
 
     def run(state: TrainState, key: jax.Array | None, batch: dict[str, jax.Array], index: jax.Array):
+        # Without keys the code is the mean of q(z|x).
         code = encode(state.eval_params, state.model_state, None, batch)
         out = {"mean": code.z}
         if features is not None:
             out["cond"] = features(state.eval_params, state.model_state, batch)
         if code.posterior is not None:
+            # One posterior per level, joined along the last axis in the order of the levels.
             variances = [q.variance() for q in structure.flatten_up_to(code.posterior)]
             out["log_var"] = jnp.log(variances[0] if len(levels) == 1 else jnp.concatenate(variances, -1))
             if drawn:
@@ -220,6 +230,7 @@ def _sample_program(
     sample: Callable[..., Any], decode: Callable[..., Any], n: int, pixels: Pixels
 ) -> Callable[..., jax.Array]:
     def run(state: TrainState, key: jax.Array, temperature: jax.Array, cond: jax.Array | None) -> jax.Array:
+        # Latents and pixels have sites of their own: "sample" decodes the same latents as "mean".
         drawn = prng.site_key(key, "prior")
         params, model_state = state.eval_params, state.model_state
         z = sample(params, model_state, drawn, n, cond=cond, temperature=temperature)

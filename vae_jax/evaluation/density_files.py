@@ -23,12 +23,15 @@ def save(density: ExPost, folder: Path) -> Path:
     """Writes KIND.npz and KIND.json into the folder, and returns the path of the latter."""
     folder.mkdir(parents=True, exist_ok=True)
     held: dict[str, Any] = {"shift": density.shift, "scale": density.scale}
+    # The prefix keeps the parameters apart from shift and scale.
     held |= {f"p/{name}": value for name, value in density.arrays.items()}
     with replacing(folder / f"{density.kind}.npz") as temporary:
         np.savez(temporary, **held)
+        # Read back before the rename: the checksum is of the bytes on disk.
         numbers = temporary.read_bytes()
     path = folder / f"{density.kind}.json"
     about = jsonable({"kind": density.kind, **density.about})
+    # Last, so that a kill in between leaves a pair whose checksum does not match.
     write_json(path, {**about, "sha256": _checksum(about, numbers)})
     return path
 
@@ -44,6 +47,7 @@ def load(path: Path) -> ExPost:
         wanted = about.pop("sha256", None)  # densities of version 0.1 have none
         if wanted not in (None, _checksum(about, numbers)):
             raise ValueError(f"it and {path.stem}.npz do not match their checksum")
+        # From the bytes that were checked, not from a second look at the file.
         held = bounded.arrays(path.with_suffix(".npz"), content=numbers)
         kind, shift, scale = about.pop("kind"), held.pop("shift"), held.pop("scale")
     except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
@@ -54,4 +58,5 @@ def load(path: Path) -> ExPost:
 
 
 def _checksum(about: dict[str, Any], numbers: bytes) -> str:
+    # Sorted: the order of the keys is no part of the content.
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode() + numbers).hexdigest()

@@ -26,6 +26,7 @@ from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.subject import Subject
 
 UDR_ROWS = 1000
+# Where the standard errors of the scores come from, in the words of the protocol.
 BOOTSTRAP, AGAIN, QUARTERS, PARTS, MODELS = (
     "bootstrap over rows",
     "bootstrap over rows, all fitted and tested again",
@@ -58,6 +59,7 @@ class Facts(NamedTuple):
 
 def variables(codes: np.ndarray, blocks: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns one column a latent variable [N, V], which of them are discrete [V], and where each begins in z [V]."""
+    # Without blocks every entry of z is a variable.
     sizes = np.asarray(blocks or (1,) * codes.shape[1])
     first = np.cumsum(sizes) - sizes
     columns = [codes[:, i : i + n].argmax(1) if n > 1 else codes[:, i] for i, n in zip(first, sizes)]
@@ -75,7 +77,10 @@ def gather(subject: Subject, metric: str) -> Facts:
     codes = drawn(subject, points + points // 2)
     columns, discrete, first = variables(codes.mean, spaces.variables(subject.run.model.about.latents))
     n = len(columns)
+    # Rows come in the order of the data set. They are shuffled, since the first ones are learned from and the last ones
+    # tested with. Stream 0 of the seed draws rows, stream 1 orders them.
     order = np.random.default_rng([subject.seed, 1]).permutation(n)
+    # A split that is too small for both keeps two thirds to learn from.
     train = points if n >= points + points // 2 else n - n // 3
     log_var = None if codes.log_var is None else codes.log_var[order][:, first]
     names = tuple(subject.source.info.factor_names)
@@ -86,6 +91,7 @@ def gather(subject: Subject, metric: str) -> Facts:
 
 def drawn(subject: Subject, number: int) -> Codes:
     """Returns the codes of `number` of the examples that are measured, drawn at random; of all if there are no more."""
+    # Every example is used, so the codes are those that other metrics share.
     if subject.size <= number:
         return subject.codes
 
@@ -129,6 +135,7 @@ def _gap(subject: Subject, metric: str, soft: bool) -> dict[str, Estimate]:
     facts = _first(gather(subject, metric), subject)
     common: dict[str, Any] = {"discrete": facts.discrete, "names": facts.names, "seed": subject.seed}
     if soft:
+        # These take the log variances as well: they spread q(z|x) over fixed bins.
         score = getattr(metrics, metric)
         found = score(facts.codes, facts.factors, facts.log_var, **common)
         kind = "each code in one bin" if facts.log_var is None else "q(z|x) spread over bins"
@@ -214,6 +221,7 @@ def dci_linear(subject: Subject) -> dict[str, Estimate]:
 def _held(subject: Subject, metric: str, score: Callable[..., metrics.Accuracy], text: str) -> dict[str, Estimate]:
     points = subject.settings.points
     facts = _first(gather(subject, metric), subject)
+    # `points` counts batches here. Their rows are drawn with replacement, from as many rows.
     found = score(
         facts.codes, facts.factors, train=points, test=max(points // 2, 1), names=facts.names, seed=subject.seed
     )
@@ -259,6 +267,7 @@ def udr(subject: Subject) -> dict[str, Estimate]:
     """
     if not subject.others:
         raise InputError(f"udr: it compares two or more runs of the same data; name the others with {option('others')}")
+    # 1. Check that all runs saw the same data and are finished.
     here = subject.run.config.data
     models = [(subject.run, subject.state)]
     for other in subject.others:
@@ -274,9 +283,11 @@ def udr(subject: Subject) -> dict[str, Estimate]:
         if int(state.step) < other.config.steps:
             raise InputError(f"udr: {other.path} is unfinished, at step {int(state.step)} of {other.config.steps}")
         models.append((other, state))
+    # 2. Encode the same rows with every run; the rate tells which dimensions are in use.
     rows = drawn_rows(subject, UDR_ROWS)
     codes, kls = [], []
     for run, state in models:
+        # To be called twice: the codes and the rate take one pass each.
         batches = functools.partial(run.chunks, subject.split, rows, subject.batch_size)
         mean = encode_all(run.model, state, batches()).mean
         columns, _, _ = variables(mean, spaces.variables(run.model.about.latents))
@@ -285,11 +296,13 @@ def udr(subject: Subject) -> dict[str, Estimate]:
         known = kl is not None and len(kl) == columns.shape[1]
         codes.append(columns)
         kls.append(np.asarray(kl) if known else np.where(np.ptp(columns, axis=0) > 0, np.inf, 0.0))
+    # 3. Compare the codes of all pairs of runs.
     found = metrics.udr(codes, kls, seed=subject.seed)
     active = ", ".join(str(int(a.sum())) for a in found.active)
     subject.protocol["udr"] = (
         f"{len(models)} runs, lasso, alpha 0.1, {len(rows):,} rows of the {subject.split} split; dimensions over 0.01 "
         f"nats: {active}; standard error: {MODELS}"
     )
+    # Row 0 is this run. The error is NaN where there are too few others to resample.
     stderr = float(found.stderr[0])
     return {"udr": Estimate(float(found.per_model[0]), None if np.isnan(stderr) else stderr, len(models))}

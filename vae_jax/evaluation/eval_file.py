@@ -40,6 +40,7 @@ def read(file: Path) -> dict[str, Any]:
     try:
         values = read_json(file)
         entries = values.get("evaluations")
+        # Before 0.2 the file was a single evaluation.
         if entries is None:
             values["evaluations"] = entries = [{k: values[k] for k in KEPT if k in values}]
         for entry in (values, *entries):
@@ -58,12 +59,14 @@ def read(file: Path) -> dict[str, Any]:
 def _check(entry: Entry) -> None:
     """Raises KeyError, TypeError or ValueError if an entry lacks what every reader of it uses."""
     step, split, protocol, metrics = (entry[name] for name in ("step", "split", "protocol", "metrics"))
+    # By `type`: True would pass as an int.
     if type(step) is not int or not isinstance(split, str):
         raise ValueError(f"step {step!r}, split {split!r}")
     if not isinstance(protocol, dict) or not isinstance(metrics, dict):
         raise ValueError("protocol and metrics are not objects")
     if type(protocol["n"]) is not int:
         raise ValueError(f"protocol.n {protocol['n']!r}")
+    # Optional: entries of earlier versions lack some of these.
     bounds, refused, asked = protocol.get("importance_samples", []), entry.get("refused", {}), entry.get("asked", [])
     if not isinstance(bounds, list) or any(type(k) is not int for k in bounds):
         raise ValueError(f"protocol.importance_samples {bounds!r} is not a list of integers")
@@ -84,6 +87,7 @@ def _check(entry: Entry) -> None:
 
 def is_own(entry: Mapping[str, Any], config: Config) -> bool:
     """Returns whether an evaluation was made as the run's config says, which is what targets are judged on."""
+    # Without an entry of its own, limit and seed had their default, 0.
     e, protocol = config.evaluation, entry["protocol"]
     return entry["split"] == e.split and protocol.get("limit", 0) == e.limit and protocol.get("seed", 0) == 0
 
@@ -104,6 +108,7 @@ def _base(protocol: Mapping[str, Any]) -> dict[str, Any]:
 def _same(old: Entry, new: Entry) -> bool:
     """Returns whether two evaluations are of one protocol: `ais` with other temperatures is not."""
     a, b = old["protocol"], new["protocol"]
+    # Only sections that both have: what one call did not measure is no difference.
     sections = MEASURES.keys() & a.keys() & b.keys()
     return (
         (old["step"], old["split"]) == (new["step"], new["split"])
@@ -121,14 +126,17 @@ def merged(entries: Sequence[Entry], result: Mapping[str, Any], asked: Sequence[
       asked: requested metrics; () for the standard metrics.
     """
     new = jsonable({name: result[name] for name in KEPT if name in result}) | {"asked": list(asked)}
+    # 1. Find the entry of the same protocol.
     old = next((entry for entry in reversed(entries) if _same(entry, new)), None)
     if old is None:
         return [*entries, new]
+    # 2. Join the two: the later numbers win, and the lists of k are united.
     bounds = [*old["protocol"].get("importance_samples", ()), *new["protocol"].get("importance_samples", ())]
     whole = old | new
     whole["metrics"] = old["metrics"] | new["metrics"]
     whole["protocol"] = old["protocol"] | new["protocol"] | {"importance_samples": list(dict.fromkeys(bounds))}
     whole["asked"] = list(dict.fromkeys([*old.get("asked", ()), *asked]))
+    # 3. A metric that was requested again has a number or a new refusal; the old refusal goes.
     again = {*asked, *expand(tuple(asked))}
     refused = {name: why for name, why in old.get("refused", {}).items() if name not in again}
     whole["refused"] = refused | new.get("refused", {})
@@ -141,16 +149,19 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     A metric whose protocol differs from the one on top carries the differences under `protocol`.
     """
     step = max(entry["step"] for entry in entries) if step is None else step
+    # The latest first.
     here = [entry for entry in reversed(entries) if entry["step"] == step]
     own = [entry for entry in here if is_own(entry, config)]
     # A verdict is on one data set: the one measured last. Entries of before may be of it.
     judged = [entry for entry in own if _data(entry) in (None, _data(own[0]))]
+    # The run's own protocol before all others.
     order = [*own, *(entry for entry in here if entry not in own)]
     top = order[0]
     metrics: dict[str, Any] = {}
     protocol: dict[str, Any] = dict(top["protocol"])
     bounds: list[int] = []
     refused: dict[str, str] = {}
+    # The first entry that has a metric gives its value; those after it only add what is missing.
     for entry in order:
         about = _differences(entry, top)
         fresh = [name for name in entry["metrics"] if name not in metrics]
@@ -181,6 +192,7 @@ def verdicts(config: Config, own: Sequence[Entry]) -> dict[str, Any]:
     for entry in own:
         for name, metric in entry["metrics"].items():
             value = float("nan") if metric["value"] is None else metric["value"]
+            # null in the file was a value that is not finite, which no target accepts.
             seen.setdefault(name, SimpleNamespace(value=value))
     return judge(config.expected, seen)
 
@@ -198,6 +210,7 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
     """Returns one line for each protocol besides the one on top: "iw_1, iw_10: limit 500, 500 images"."""
     groups: dict[str, list[str]] = {}
     for name, metric in metrics.items():
+        # Metrics of the protocol on top carry none.
         if about := metric.get("protocol"):
             text = ", ".join(difference(key, value) for key, value in about.items())
             groups.setdefault(f"{text}, {metric['n']:,} images", []).append(name)
@@ -217,6 +230,7 @@ def check_out(file: Path, run: Path) -> None:
     Raises:
       InputError: it is there and is not an eval.json, or holds the numbers of another run.
     """
+    # In the run's own folder a file that cannot be read is moved aside by `update`.
     if not file.exists() or file.parent.resolve() == run.resolve():
         return
     try:
@@ -240,10 +254,12 @@ def update(file: Path, run: Path, experiment: str, config: Config, result: Mappi
             try:
                 entries = read(file)["evaluations"]
             except InputError:
+                # Renamed, not overwritten: somebody may still want to read the numbers in it.
                 aside = _free(file)
                 os.rename(file, aside)
         values = view(experiment, config, merged(entries, result, asked))
         if file.parent.resolve() != run.resolve():
+            # A file elsewhere says whose numbers it holds, for `check_out`.
             values["run"] = str(run.resolve())
         write_json(file, values)
     return values, aside

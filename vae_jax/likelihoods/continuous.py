@@ -28,9 +28,11 @@ def log_sinhc(a: jax.Array) -> jax.Array:
     size = jnp.abs(a)
     near = size < 1.0
     square, series = jnp.square(jnp.where(near, a, 0.0)), jnp.zeros_like(a)
+    # Horner's rule in a^2, highest power first.
     for coefficient in reversed(LOG_SINHC):
         series = (series + coefficient) * square
     far = jnp.where(near, 1.0, size)
+    # log(sinh(a) / a) = |a| + log((1 - e^(-2|a|)) / 2|a|), where no term overflows.
     return jnp.where(near, series, far + jnp.log((1.0 - jnp.exp(-2.0 * far)) / (2.0 * far)))
 
 
@@ -38,6 +40,7 @@ def langevin(a: jax.Array) -> jax.Array:
     """Returns coth(a) - 1 / a, the derivative of `log_sinhc`, elementwise."""
     near = jnp.abs(a) < 1.0
     square, series = jnp.square(jnp.where(near, a, 0.0)), jnp.zeros_like(a)
+    # The series of `log_sinhc` term by term, (2n + 2) c_n a^(2n + 1); the common factor a comes in last.
     for n in reversed(range(1, len(LOG_SINHC))):
         series = (series + (2 * n + 2) * LOG_SINHC[n]) * square
     far = jnp.where(near, 1.0, a)
@@ -51,6 +54,7 @@ class ContinuousBernoulliPixels(NamedTuple):
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns sum (x - 1/2) t - log(sinh(t/2) / (t/2)) in nats [B], t = logits: C = t / tanh(t/2)."""
+        # The constant C is joined with log(1 - l): alone it is 0 / 0 at t = 0.
         return sum_pixels((x - 0.5) * self.logits - log_sinhc(0.5 * self.logits))
 
     def mean(self) -> jax.Array:
@@ -66,6 +70,7 @@ class ContinuousBernoulliPixels(NamedTuple):
         u = prng.uniform(keys, self.logits.shape[1:])
         rate = jnp.maximum(jnp.abs(self.logits), 1e-6)  # flatter than that is uniform to float32
         below = jnp.clip(-jnp.log1p(u * jnp.expm1(-rate)) / rate, 0.0, 1.0)  # density falling from 0
+        # Reflected where the density rises: p(x; t) = p(1 - x; -t).
         return jnp.where(self.logits > 0, 1.0 - below, below)
 
 
@@ -89,6 +94,7 @@ class LaplacePixels(NamedTuple):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns loc + s * (difference of two exponentials) [B, H, W, C], from one key per example."""
+        # The difference of two unit exponentials is a unit Laplace. u < 1, so log1p(-u) is finite.
         u = prng.uniform(keys, (2, *self.loc.shape[1:]))
         noise = jnp.log1p(-u[:, 0]) - jnp.log1p(-u[:, 1])
         return self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * noise
@@ -104,6 +110,7 @@ class StudentTPixels(NamedTuple):
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns -sum (n + 1)/2 log(1 + t^2/n) + log s + log B(n/2, 1/2) + log(n)/2 in nats [B], t = (x - loc)/s."""
         n = self.df
+        # log B(n/2, 1/2) + log(n) / 2 by gammaln, with Gamma(1/2) = sqrt(pi).
         norm = gammaln(0.5 * n) - gammaln(0.5 * n + 0.5) + 0.5 * jnp.log(n * math.pi)
         t = (x - self.loc) * jnp.exp(-self.log_scale)
         return -sum_pixels(0.5 * (n + 1.0) * jnp.log1p(jnp.square(t) / n) + self.log_scale + norm)
@@ -118,6 +125,7 @@ class StudentTPixels(NamedTuple):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns loc + s * t [B, H, W, C], from one key per example: t by Bailey's polar method (1994)."""
+        # t = sqrt(n (u^(-2/n) - 1)) cos(2 pi v). For large n u^(-2/n) is close to 1, and expm1 keeps the difference.
         u = prng.uniform(keys, (2, *self.loc.shape[1:]))
         radius = jnp.sqrt(self.df * jnp.expm1(-2.0 / self.df * jnp.log1p(-u[:, 0])))
         return self.loc + jnp.exp(jnp.minimum(self.log_scale, WIDEST)) * radius * jnp.cos(2 * math.pi * u[:, 1])
@@ -131,6 +139,7 @@ class SechPixels(NamedTuple):
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns -sum log cosh((x - loc) / s) + log(pi s) in nats [B]."""
+        # log cosh t = |t| + log1p(e^(-2|t|)) - log 2: cosh itself overflows at |t| = 89 in float32.
         size = jnp.abs(x - self.loc) * jnp.exp(-self.log_scale)
         return -sum_pixels(size + jnp.log1p(jnp.exp(-2.0 * size)) + self.log_scale + math.log(0.5 * math.pi))
 
@@ -172,12 +181,14 @@ class BetaPixels(NamedTuple):
     def mode(self) -> jax.Array:
         """Returns (a - 1) / (a + b - 2), or the end where the density is infinite (the nearer to the mean of two)."""
         a, b = self.a - 1.0, self.b - 1.0
+        # Both shapes above 1 have their maximum inside; the inner `where` avoids 0 / 0 elsewhere.
         inner = (a > 0) & (b > 0)
         return jnp.where(inner, a / jnp.where(inner, a + b, 1.0), (a > b).astype(jnp.float32))
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns images in (0, 1) [B, H, W, C], from one key per example."""
         drawn = jax.vmap(jax.random.beta)(keys, self.a, self.b)
+        # Draws with small shapes round to 0 or 1 in float32, where the density is not defined.
         return jnp.clip(drawn, LEAST, MOST)
 
 
@@ -263,5 +274,6 @@ class BetaDensity(PixelLikelihood):
 
     def build(self, out, params, state) -> BetaPixels:
         del params, state
+        # out: [B, H, W, 2C], all a before all b.
         a, b = jnp.split(self.min_shape + jax.nn.softplus(out), 2, axis=-1)
         return BetaPixels(a, b)

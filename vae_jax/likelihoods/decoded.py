@@ -36,6 +36,7 @@ class BernoulliPixels(NamedTuple):
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns sum x log p + (1 - x) log(1 - p) in nats [B]; finite at any finite logits."""
+        # From logits: the log of a saturated probability would be infinite.
         return -sum_pixels(cross_entropy(self.logits, x))
 
     def mean(self) -> jax.Array:
@@ -72,6 +73,7 @@ class GaussianPixels(NamedTuple):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns loc + std * eps [B, H, W, C], from one key per example."""
+        # Capped: where training leaves the log standard deviation huge, an image must stay finite.
         return self.loc + jnp.exp(jnp.minimum(self.log_std, WIDEST)) * prng.normal(keys, self.loc.shape[1:])
 
 
@@ -92,6 +94,8 @@ class AutoregressivePixels(NamedTuple):
         return self.given(x).log_prob(x)
 
     def _unroll(self, pick: Callable[[Any, jax.Array], jax.Array]) -> jax.Array:
+        # Raster order: pixel i depends on those before it, which are written by then, and never on what `blank` holds
+        # after it.
         _, height, width, _ = self.blank.shape
 
         def body(i: jax.Array, x: jax.Array) -> jax.Array:
@@ -114,6 +118,7 @@ class AutoregressivePixels(NamedTuple):
         """Returns x ~ p(x|z) [B, H, W, C], pixel by pixel, from one key per example."""
 
         def pick(p: Any, i: jax.Array) -> jax.Array:
+            # One key per example and pixel, from the number of the pixel.
             return p.sample(prng.numbered_keys(keys, i))
 
         return self._unroll(pick)

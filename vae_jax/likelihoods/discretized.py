@@ -28,6 +28,7 @@ WINDOW = 9  # cells on each side of the location beyond which a narrow logistic 
 
 def level(x: jax.Array) -> jax.Array:
     """Returns the grey level v in 0..255 nearest to 255 x, float32."""
+    # v / 255 is rounded in float32, so 255 x is only close to v.
     return jnp.clip(jnp.round(x * 255.0), 0.0, 255.0)
 
 
@@ -44,11 +45,13 @@ def log_mass(v: jax.Array, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
     # log(1 - e^-d) for the cell's width d = 2h/s: finite where s is so large that d is 0 in float32.
     half = HALF * inverse
     width = np.float32(np.log(2 * HALF)) - log_scale - half + log_sinhc(half)
+    # Black and white own a tail each and lack the third factor.
     return below + above + jnp.where((v > 0.0) & (v < 255.0), width, 0.0)
 
 
 def mean_level(loc: jax.Array, log_scale: jax.Array) -> jax.Array:
     """Returns E[V] = sum_j P(V >= j) over the 255 edges j - 1/2 between levels, elementwise, to 2e-3 of a level."""
+    # In units of one level: P(V >= j) is the sigmoid of (m - j + 1/2) / s.
     s = 127.5 * jnp.exp(jnp.minimum(log_scale, WIDEST))  # scale and location in levels
     m = 127.5 * (loc + 1.0)
     dark = m < 127.5  # by symmetry the darker half is enough, where the difference of softplus keeps its digits
@@ -60,13 +63,16 @@ def mean_level(loc: jax.Array, log_scale: jax.Array) -> jax.Array:
     wide = jnp.where(s > 1e4, 255.0 * jax.nn.sigmoid((m - 127.5) / s), wide)  # so wide that it is a straight line
     # Narrow: edges farther than the window are surely below or above.
     narrow, first = jnp.minimum(s, 0.5), jnp.floor(jnp.maximum(m, -20.0)) - WINDOW
+    # [2 WINDOW + 1, ...]: a leading axis of the edges around the location.
     j = first[None] + jnp.arange(2.0 * WINDOW + 1.0).reshape(-1, *(1,) * m.ndim)
     inside = jnp.where(j >= 1.0, jax.nn.sigmoid((m[None] - j + 0.5) / narrow[None]), 0.0)
     mean = jnp.where(s > 0.5, wide, jnp.maximum(first - 1.0, 0.0) + jnp.sum(inside, 0))
+    # Back from the reflection of the brighter half.
     return jnp.clip(jnp.where(dark, mean, 255.0 - mean), 0.0, 255.0)
 
 
 def _noise(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    # Standard logistic noise, the logit of u; u = 0 would be minus infinity.
     u = jnp.maximum(prng.uniform(keys, shape), 2.0**-25)
     return jnp.log(u) - jnp.log1p(-u)
 
@@ -94,6 +100,7 @@ class LogisticPixels(NamedTuple):
     def mode(self) -> jax.Array:
         """Returns the most probable level [B, H, W, C]: the nearest to loc, or an end that owns a heavy tail."""
         inner = jnp.clip(level(0.5 * (self.loc + 1.0)), 1.0, 254.0)
+        # [3, B, H, W, C]. The logistic has one peak, so among inner levels only the one nearest to it can win.
         levels = jnp.stack([inner, jnp.zeros_like(inner), jnp.full_like(inner, 255.0)])
         masses = log_mass(levels, self.loc[None], jnp.broadcast_to(self.log_scale, self.loc.shape)[None])
         best = jnp.argmax(masses, 0)[None]
@@ -124,8 +131,10 @@ class LogisticMixturePixels(NamedTuple):
 
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns sum log P in nats [B] for x = v / 255, summed over pixels and channels."""
+        # [B, H, W, C, 1], against K components on the last axis.
         v = level(x)[..., None]
         mass = log_mass(v, self._located(v), self.log_scale)
+        # Coupled: all channels come from one component, so their masses multiply before the sum over components.
         if self.logits.shape[-2] == 1:
             mass = jnp.sum(mass, -2, keepdims=True)
         return sum_pixels(jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + mass, -1))
@@ -134,6 +143,7 @@ class LogisticMixturePixels(NamedTuple):
         """Returns E[v] / 255 [B, H, W, C]; of coupled channels, the means of those before stand for their values."""
         weights, means = jax.nn.softmax(self.logits), []
         for c in range(self.loc.shape[-2]):
+            # `means` are [B, H, W, K]: each component goes on from its own means of the channels before.
             loc = self._located_channel(c, means)
             means.append(mean_level(loc, self.log_scale[..., c, :]))
         return jnp.sum(weights * jnp.stack(means, -2), -1) / 255.0
@@ -146,8 +156,10 @@ class LogisticMixturePixels(NamedTuple):
         weights, chosen = jax.nn.log_softmax(self.logits), []
         for c in range(self.loc.shape[-2]):
             loc, log_scale = self._located_channel(c, [v[..., None] for v in chosen]), self.log_scale[..., c, :]
+            # The weights have one row for all channels if coupled, else one for each.
             own = weights[..., min(c, weights.shape[-2] - 1), :]
             inner = jnp.moveaxis(jnp.clip(level(0.5 * (loc + 1.0)), 1.0, 254.0), -1, 0)
+            # [K + 2, B, H, W]: the level nearest to each component, black and white.
             levels = jnp.concatenate([inner, jnp.zeros_like(inner[:1]), jnp.full_like(inner[:1], 255.0)])
             masses = jax.nn.logsumexp(own[None] + log_mass(levels[..., None], loc[None], log_scale[None]), -1)
             chosen.append(jnp.take_along_axis(levels, jnp.argmax(masses, 0)[None], 0)[0])
@@ -157,7 +169,9 @@ class LogisticMixturePixels(NamedTuple):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns grey levels v / 255 [B, H, W, C], from one key per example: a component, then channel by channel."""
+        # Two uses of each example's key, so two sites.
         which, where = (jax.vmap(functools.partial(prng.site_key, name=n))(keys) for n in ("component", "level"))
+        # The component of each pixel if coupled, else of each channel: [B, H, W, 1 or C, 1].
         picked = jax.vmap(jax.random.categorical)(which, self.logits)[..., None]
         noise, drawn = _noise(where, self.loc.shape[1:-1]), []
         for c in range(self.loc.shape[-2]):
@@ -177,6 +191,7 @@ class LogisticMixturePixels(NamedTuple):
         loc = self.loc[..., c, :]
         if self.coefficients.shape[-2]:
             for d in range(c):
+                # The lower triangle is stored row by row; the level of channel d enters as t_d in [-1, 1].
                 loc = loc + self.coefficients[..., c * (c - 1) // 2 + d, :] * (before[d] * (2.0 * HALF) - 1.0)
         return loc
 
@@ -194,6 +209,7 @@ class CategoricalPixels(NamedTuple):
     def mean(self) -> jax.Array:
         """Returns E[v] / 255 [B, H, W, C]."""
         levels = jnp.arange(LEVELS, dtype=jnp.float32) / 255.0
+        # `highest`, or accelerators would round the factors to 10 bits.
         return jnp.dot(jax.nn.softmax(self.logits), levels, precision="highest")
 
     def mode(self) -> jax.Array:
@@ -235,6 +251,7 @@ class Logistic256(GreyLevels):
 
     def build(self, out, params, state) -> LogisticPixels:
         del state
+        # out: [B, H, W, 2C] with a scale for each pixel, else [B, H, W, C].
         loc, raw = jnp.split(out, 2, axis=-1) if self.pixelwise else (out, params["log_scale"])
         return LogisticPixels(loc, soft_floor(raw, self.min_log_scale))
 
@@ -259,8 +276,10 @@ class LogisticMixture(GreyLevels):
         # Channels C are not passed: they follow from the number of outputs.
         channels = next(c for c in itertools.count(1) if self.outputs(c) >= out.shape[-1])
         mixtures = 1 if self.coupled else channels
+        # [B, H, W, outputs / K, K]: C locations, C log scales, 1 or C rows of weights, and the coefficients.
         parts = out.reshape(*out.shape[:-1], -1, self.components)
         loc, raw, logits, rest = jnp.split(parts, [channels, 2 * channels, 2 * channels + mixtures], axis=-2)
+        # Coefficients are kept in (-1, 1) by tanh, as in PixelCNN++.
         return LogisticMixturePixels(loc, soft_floor(raw, self.min_log_scale), logits, jnp.tanh(rest))
 
 
@@ -273,4 +292,5 @@ class Categorical256(GreyLevels):
 
     def build(self, out, params, state) -> CategoricalPixels:
         del params, state
+        # [B, H, W, 256 C] to [B, H, W, C, 256].
         return CategoricalPixels(out.reshape(*out.shape[:-1], -1, LEVELS))

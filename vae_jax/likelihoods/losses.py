@@ -25,8 +25,10 @@ def plan(height: int, width: int) -> tuple[int, tuple[float, ...]]:
     and their weights, scaled to sum 1; images below 11 pixels have one scale and the largest odd window that fits.
     """
     side = min(height, width)
+    # Odd, so that the window has a center.
     window = min(WINDOW, side - (side + 1) % 2)
     scales = 1
+    # side >> scales is the side of the image after that many halvings.
     while scales < len(WEIGHTS) and side >> scales >= max(window, WINDOW):
         scales += 1
     total = sum(WEIGHTS[:scales])
@@ -56,10 +58,12 @@ def ssim_terms(x: jax.Array, y: jax.Array, window: int) -> tuple[jax.Array, jax.
     # Second moments about 1/2 rather than 0: E[x^2] - E[x]^2 of a bright image would lose digits.
     x, y = x - 0.5, y - 0.5
     mean_x, mean_y = blur(x), blur(y)
+    # Rounding can leave the variance of a flat region a little below 0.
     var_x = jnp.maximum(blur(x * x) - mean_x * mean_x, 0.0)
     var_y = jnp.maximum(blur(y * y) - mean_y * mean_y, 0.0)
     covariance = blur(x * y) - mean_x * mean_y
     contrast = (2.0 * covariance + C2) / (var_x + var_y + C2)
+    # Only luminance depends on where the intensities lie, so it gets the means of the images themselves.
     mean_x, mean_y = mean_x + 0.5, mean_y + 0.5
     luminance = (2.0 * mean_x * mean_y + C1) / (mean_x * mean_x + mean_y * mean_y + C1)
     return jnp.mean(luminance * contrast, (1, 2)), jnp.mean(contrast, (1, 2))
@@ -78,6 +82,7 @@ def ms_ssim(x: jax.Array, y: jax.Array) -> jax.Array:
     value: jax.Array | float = 1.0
     for scale, weight in enumerate(weights):
         ssim, contrast = ssim_terms(x, y, window)
+        # Every scale counts with its contrast and structure, the coarsest with its luminance as well.
         last = scale == len(weights) - 1
         value = value * jnp.maximum(ssim if last else contrast, LEAST) ** weight
         if not last:

@@ -49,8 +49,10 @@ class PixelLikelihood:
         """
         if not self.normalized or levels is None:
             return None
+        # A mass function: bits per dimension are exact for data of its own values, without added noise.
         if self.levels is not None:
             return 1.0 if not dequantized and levels <= self.levels else None
+        # The noise fills a cell of 1/256, so the density times that width bounds the mass of the grey level.
         return 1.0 / 256.0 if dequantized else None
 
     def gives(self) -> frozenset[str]:
@@ -90,6 +92,7 @@ class PixelLikelihood:
           state: running state.
           axis_name: mapped axis over which batch statistics are taken; None in the global view.
         """
+        # Most likelihoods learn from x by gradient alone.
         del x, axis_name
         return self.build(out, params, state), state
 
@@ -151,6 +154,7 @@ class GaussianPixelwise(PixelLikelihood):
 
     def build(self, out, params, state) -> GaussianPixels:
         del params, state
+        # out: [B, H, W, 2C], all means before all log standard deviations.
         loc, log_std = jnp.split(out, 2, axis=-1)
         return GaussianPixels(loc, soft_floor(log_std, self.min_log_std))
 
@@ -172,6 +176,7 @@ class GaussianOptimal(PixelLikelihood):
     """Floor of the log standard deviation. Hard, as no gradient passes it: above it sigma* is exactly optimal."""
 
     def init_state(self):
+        # The running mean is mse / weight: both start at 0, so the start has no part in it.
         return {"mse": jnp.zeros((), jnp.float32), "weight": jnp.zeros((), jnp.float32)}
 
     def build(self, out, params, state) -> GaussianPixels:
@@ -182,6 +187,7 @@ class GaussianOptimal(PixelLikelihood):
 
     def fit(self, out, x, params, state, axis_name):
         del params
+        # Of the global batch: a variance per device would make the loss depend on the number of devices.
         mse = collectives.pmean(jax.lax.stop_gradient(jnp.mean(jnp.square(out - x))), axis_name)
         new = {
             "mse": self.decay * state["mse"] + (1 - self.decay) * mse,
@@ -190,6 +196,7 @@ class GaussianOptimal(PixelLikelihood):
         return GaussianPixels(out, self._log_std(mse)), new
 
     def _log_std(self, variance: jax.Array) -> jax.Array:
+        # Floored before the log, or a perfect batch would give minus infinity.
         return 0.5 * jnp.log(jnp.maximum(variance, math.exp(2.0 * self.min_log_std)))
 
 

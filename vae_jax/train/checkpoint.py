@@ -42,6 +42,7 @@ class Checkpoints:
             raise InputError(f"{folder}: no checkpoints here; train the run first")
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{folder}: is a file, not a folder of checkpoints; move it away")
+        # Nothing runs in the background: when `save` returns, the checkpoint is complete and old ones are removed.
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, create=create, enable_async_checkpointing=False, enable_background_delete=False
         )
@@ -72,8 +73,10 @@ class Checkpoints:
             for broken in sorted(number for number in self._broken if number >= step):
                 self._manager.delete(broken)
                 self._broken.discard(broken)
+            # This step is saved already, for example when a signal follows a regular checkpoint of the same step.
             if step in self.steps():
                 return step
+            # Two items in one checkpoint: the arrays, and the JSON record with their checksums and the data position.
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(raw),  # type: ignore[call-arg]
                 data=ocp.args.JsonSave(checksums.record(raw, data_position)),  # type: ignore[call-arg]
@@ -81,6 +84,7 @@ class Checkpoints:
             saved = self._manager.save(step, args=args)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(self._why_not_saved(step, error)) from error
+        # For a step below its latest one orbax returns False and does not raise.
         if not saved:
             raise InputError(
                 f"{self.folder}: the checkpoint of step {step} is not saved because there is one of step "
@@ -92,6 +96,7 @@ class Checkpoints:
         # What is left of a half-written checkpoint has a temporary name; removing it gives the space back.
         for part in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(part, ignore_errors=True)
+        # The reason of the operating system is buried in a long message; only that phrase is shown.
         known = re.search(
             r"No space left on device|File too large|Permission denied|Read-only file system|Disk quota exceeded",
             str(error),
@@ -126,6 +131,7 @@ class Checkpoints:
                 f"{command('resume', self.run)}"
             )
         tried: dict[int, str] = {}
+        # Newest first. A step that was requested by number has no fallback.
         for candidate in [step] if step is not None else found[::-1]:
             try:
                 with _quiet(), waiting_loops():
@@ -140,6 +146,7 @@ class Checkpoints:
             if tried:
                 (say or logger.warning)(f"{self.folder}: {_listed(tried)}; falling back to that of step {candidate}")
             return state, position
+        # Nothing could be read. The advice may only name a checkpoint that has not been tried.
         others = [number for number in found if number not in tried]
         advice = (
             f"use {option('step', others[-1])}" + (f" (there are also {others[:-1]})" if others[1:] else "")
@@ -156,6 +163,7 @@ class Checkpoints:
             # The record comes first: it says what kind of state this is before any of it is read.
             args = ocp.args.Composite(data=ocp.args.JsonRestore())  # type: ignore[call-arg]
             position, lines = checksums.open_record(self._manager.restore(step, args=args)["data"], raw)
+            # Shapes, types and shardings of `like`, so that every device reads its own shards only.
             target = ocp.args.StandardRestore(jax.tree.map(_abstract, raw))  # type: ignore[call-arg]
             held = self._manager.restore(step, args=ocp.args.Composite(state=target))["state"]
         except checksums.Foreign as error:
@@ -164,12 +172,14 @@ class Checkpoints:
                 f"({error}); put config.json back as it was"
             ) from error
         except Exception as error:
+            # TensorStore raises plain exceptions: a permission error is known by its text alone.
             if not re.search(r"permission.denied", str(error), re.IGNORECASE):
                 raise
             raise InputError(
                 f"{self.folder / str(step)}: cannot be read (permission denied); give yourself access with "
                 f"chmod -R u+rX {quoted(self.folder)}"
             ) from error
+        # Checkpoints of version 0.1 have no checksums to compare.
         if lines is not None:
             checksums.check(held, lines)
         return _wrap(held, like), position
@@ -182,6 +192,7 @@ class Checkpoints:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps orbax from reporting damage in its own words beside ours."""
+    # Orbax logs through absl.
     absl = logging.getLogger("absl")
     with _ONE_AT_A_TIME:
         level = absl.level
@@ -221,6 +232,7 @@ def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 def _unwrap(state: TrainState) -> dict[str, jax.Array]:
     """Returns the state as nested dicts with raw key data; empty subtrees are left to the structure of the reader."""
+    # One flat dict, path -> leaf, so that what is stored does not depend on the classes of the pytree.
     raw = {**vars(state), "key": _key_data(state.key)}
     leaves = jax.tree_util.tree_leaves_with_path(raw)
     return {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
@@ -228,6 +240,7 @@ def _unwrap(state: TrainState) -> dict[str, jax.Array]:
 
 def _key_data(key: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
     """Returns the raw words of a key, or their shape where only the key's shape is known."""
+    # `key_data` needs an array, so the shape of its result is evaluated abstractly; the sharding is carried over.
     if isinstance(key, jax.ShapeDtypeStruct):
         data = jax.eval_shape(jax.random.key_data, key)
         return jax.ShapeDtypeStruct(data.shape, data.dtype, sharding=key.sharding)
@@ -235,6 +248,7 @@ def _key_data(key: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDty
 
 
 def _wrap(raw: dict[str, jax.Array], like: TrainState) -> TrainState:
+    # Leaves are found by path. The tree is that of `like`, with the empty subtrees that no file holds.
     template = {**vars(like), "key": _key_data(like.key)}
     paths, treedef = jax.tree_util.tree_flatten_with_path(template)
     tree = jax.tree.unflatten(treedef, [raw[jax.tree_util.keystr(path)] for path, _ in paths])

@@ -36,6 +36,7 @@ def record(leaves: Mapping[str, Array], position: Mapping[str, Any]) -> dict[str
       leaves: path -> array.
       position: JSON-able position of the data stream.
     """
+    # Through JSON and back, since the checksum must be that of what a reader sees: tuples come back as lists.
     body = {"leaves": _lines(leaves), "position": json.loads(json.dumps(position))}
     return {**body, "sha256": _of_json(body)}
 
@@ -55,12 +56,14 @@ def open_record(
     """
     if not isinstance(held, dict):
         raise Damaged("its record is damaged")
+    # A record of version 0.1 is the position itself.
     if not any(name in held for name in _PARTS):
         return held, None
     # One damaged name must not turn the record into one of version 0.1, which is not checked.
     if sorted(held) != sorted(_PARTS) or held["sha256"] != _of_json({n: held[n] for n in ("leaves", "position")}):
         raise Damaged("its record does not match its checksum")
     lines = held["leaves"]
+    # Both ways: leaves that only the checkpoint has, and leaves that only the model has. No array is read for this.
     for path in sorted({*lines, *like}):
         saved = lines[path].rpartition(" ")[0] if path in lines else "nothing"
         wanted = _kind(like[path]) if path in like else "nothing"
@@ -107,4 +110,5 @@ def _kind(leaf: Array | jax.ShapeDtypeStruct) -> str:
 
 
 def _of_json(value: object) -> str:
+    # Sorted, so that the order of a dict does not change the checksum.
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -52,13 +52,16 @@ class DeviceFeed:
     """Data on the device; n steps are one dispatch, and the data position is the step counter itself."""
 
     def __init__(self, step: TrainStep, batch_fn: Callable, arrays: Batch, state: TrainState, mesh: Mesh):
+        # Every device holds the whole data set: making a batch needs no transfer, and a shuffle may take any row.
         self._arrays = jax.device_put(arrays, sharding.replicated(mesh))
         self._run = jit_multi_step(step, batch_fn, state, mesh)
 
     def advance(self, state: TrainState, n: int) -> Advance:
+        # n is an array and thus traced; a Python int would compile one program per chunk length.
         return Advance(*self._run(state, self._arrays, jnp.asarray(n, jnp.int32)))
 
     def position(self) -> dict[str, Any]:
+        # The order of the data is a function of the key and the step, and the state holds both.
         return {}
 
     def seek(self, position: dict[str, Any]) -> None:
@@ -86,6 +89,7 @@ class StreamFeed:
         mesh: Mesh,
     ):
         self._stream, self._split = stream, sharding.batch_sharding(mesh)
+        # Every step leaves the state where it found it.
         placed = jax.tree.map(lambda x: x.sharding, state)
 
         def one(state: TrainState, total: Metrics, bad: jax.Array, batch: Batch) -> tuple:
@@ -111,6 +115,7 @@ class StreamFeed:
     def advance(self, state: TrainState, n: int) -> Advance:
         total, bad = None, None
         for _ in range(n):
+            # Neither this nor the step waits for the device, so the host reads ahead while it computes.
             batch = jax.device_put(next(self._stream), self._split)
             if bad is None:
                 total, bad = self._nothing(state, batch)
@@ -118,7 +123,9 @@ class StreamFeed:
         assert bad is not None, "n is 1 or more"
         assert total is not None
         finite = bad < 0
+        # The one point of a chunk where the host waits for the device.
         if not bool(finite):
+            # `state.step` counts all n steps by now; what is reported is the step that went bad.
             return Advance(TrainState(**{**vars(state), "step": bad}), total, finite)
         return Advance(state, jax.tree.map(lambda t: t / n, total), finite)
 

@@ -39,6 +39,7 @@ class Event:
 
     def due(self, step: int, now: float) -> bool:
         """Returns whether it is time; `every` counts steps, `minutes` wall time since the last run."""
+        # `now` is monotonic, so that setting the clock of the machine neither skips nor repeats an event.
         by_step = self.every > 0 and step % self.every == 0
         by_time = self.minutes > 0 and now - self._last >= 60 * self.minutes
         return by_step or by_time
@@ -81,30 +82,39 @@ def fit(
       Interrupted: SIGTERM or SIGINT came; the checkpoint is saved.
       InputError: a checkpoint could not be written; older ones are untouched.
     """
+    # `rate` is in steps per second, and 0 until a chunk without compilation has been timed.
     step, rate, window = int(state.step), 0.0, Window()
     last_good = max(checkpoints.steps(), default=None)
     compiled = False
     with SignalFlag() as flag:
         while step < steps:
+            # A chunk ends where the next event is due, so that each event sees the state of its own step. It is also no
+            # longer
             every = [n for n in (log_every, checkpoint_every, *(event.every for event in events)) if n]
+            # than CHUNK_SECONDS at the present speed, because signals are noticed between chunks only.
             n = min(steps - step, max(1, int(rate * CHUNK_SECONDS)), *(k - step % k for k in every))
             start = time.perf_counter()
             state, metrics, finite = feed.advance(state, n)
+            # Waits for the device, so that the time taken below is that of the updates and not of their dispatch.
             if not bool(finite):
                 raise NonFinite(int(state.step), not_finite(metrics) or ["loss"], last_good)
             seconds, step = max(time.perf_counter() - start, 1e-9), step + n
             window.add(metrics, n, seconds if compiled else 0.0)
             if compiled:
+                # Smoothed: one slow chunk must not decide how long the next one is.
                 rate = n / seconds if not rate else 0.7 * rate + 0.3 * n / seconds
             # The first chunk, of one step, holds the compilation: it must not count as speed.
             compiled = True
             line = {**window.mean(), "images_per_s": window.images_per_s(batch_size)}
             report(step, line)
+            # The line before the checkpoint: resuming keeps the lines up to its step and could not write this one
+            # again.
             if step % log_every == 0 or step == steps:
                 writer.write(step, "train", line)
                 window = Window()
             if step % checkpoint_every == 0 or step == steps:
                 last_good = checkpoints.save(state, feed.position())
+            # Before the events, which may take longer than the grace period between SIGTERM and SIGKILL.
             if flag.signum is not None:
                 checkpoints.save(state, feed.position())
                 raise Interrupted(flag.signum, step, checkpoints.run)
@@ -127,6 +137,7 @@ class Window:
     def add(self, metrics: dict[str, Any], n: int, seconds: float) -> None:
         """Adds the means over n steps; seconds is 0 where they must not count as speed (compilation)."""
         for name, value in metrics.items():
+            # Chunks differ in length, hence the weight n. float64, so that a long window loses no digits.
             self._total[name] = self._total.get(name, 0.0) + n * np.asarray(value, np.float64)
         self._count += n
         self._timed += n if seconds else 0

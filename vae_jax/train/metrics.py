@@ -25,10 +25,12 @@ def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
     active_units counts dimensions with Var_x(E[z|x]) = E[mu^2] - E[mu]^2 > 0.01, over the examples of the interval; a
     one-hot variable [D, K] is one dimension, with the sum over its entries.
     """
+    # float64: the variance below is a difference of two moments that may be nearly equal.
     host = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
     mean, square = host.pop("code_mean", None), host.pop("code_square", None)
     if mean is not None and square is not None:
         variance = square - np.square(mean)
+        # [D] or, of one-hot variables, [D, K], to one variance per variable [D].
         variance = variance.reshape(len(variance), -1).sum(-1)
         host["active_units"] = np.asarray(int(np.sum(variance > ACTIVE_VARIANCE)))
     return {name: value.tolist() for name, value in host.items()}
@@ -65,12 +67,14 @@ def read_lines(path: Path) -> Lines:
             continue
         try:
             line = json.loads(text)
+            # By `type`: True would pass as an int.
             if not isinstance(line, dict) or type(line.get("step")) is not int:
                 raise ValueError("not a line of ours")
         except (ValueError, RecursionError):  # JSONDecodeError and UnicodeDecodeError are among them
             damaged.append(number)
         else:
             lines.append(line)
+    # A file ends with a newline, so the piece after the last one is empty unless a write was cut short.
     return Lines(lines, damaged, damaged[-1:] == [len(texts)])
 
 
@@ -115,6 +119,7 @@ class MetricsWriter:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._board = None
         if tensorboard:
+            # Event files only grow: `purge_step` makes TensorBoard hide the events that are about to be made again.
             from tensorboardX import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step or None, flush_secs=30)
@@ -122,10 +127,12 @@ class MetricsWriter:
     def write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
         """Writes one line; numbers that are not finite become null, which JSON can say."""
         line = {"step": step, "split": split, **{k: _jsonable(v) for k, v in metrics.items()}}
+        # Opened and closed for each line, so that a killed process loses none that was written.
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
         if self._board is not None:
             for name, value in metrics.items():
+                # TensorBoard shows scalars; lists such as `kl_per_dim` are in the JSON alone.
                 if isinstance(value, int | float) and math.isfinite(value):
                     self._board.add_scalar(f"{split}/{name}", value, step)
 
@@ -143,6 +150,7 @@ def _jsonable(value: object) -> Any:
     if isinstance(value, list):
         return [_jsonable(v) for v in value]
     if isinstance(value, float):
+        # float32 has no more than seven significant digits to give.
         return float(f"{value:.7g}") if math.isfinite(value) else None
     return value
 
@@ -164,6 +172,7 @@ def collapse_warning(kl_per_dim: list[float], active_units: int | None, weight: 
             f"posterior collapse: none of the {size} latent dimensions depends on the image (rate {rate:.3g} nats), so "
             f"every reconstruction is the same; {fix}"
         )
+    # ln 2 = 0.69 nats are needed to tell two equally likely images apart.
     if rate < 0.5:
         where = f"{size}" if active_units is None else f"{active_units} of {size}"
         return f"close to posterior collapse: the code carries only {rate:.2g} nats in {where} dimensions; {fix}"

@@ -36,6 +36,7 @@ class LearningRate:
 
     def build(self, peak: float | jax.Array, steps: int) -> optax.Schedule:
         """Returns step -> learning rate, for a run of `steps` updates that rises to `peak`, which may be traced."""
+        # What the warm-up leaves of the run; optax refuses a decay over 0 steps.
         after = max(steps - self.warmup_steps, 1)
         if self.kind in ("cosine", "warmup-cosine"):
             main = optax.cosine_decay_schedule(peak, after, self.final)
@@ -78,6 +79,7 @@ class Optimizer:
     def build(self, steps: int, lr: jax.Array | None = None) -> optax.GradientTransformation:
         """Returns the chain clip -> L2 -> rule -> decoupled decay -> -lr(step); `lr`, traced, replaces the peak."""
         peak = self.lr if lr is None else lr
+        # Functions, so that only the chosen rule is built.
         rule = {
             "adam": lambda: scale_by_adam(self.b1, self.b2, self.eps),
             "adamw": lambda: scale_by_adam(self.b1, self.b2, self.eps),
@@ -86,6 +88,8 @@ class Optimizer:
             "sgd": lambda: optax.trace(self.b1) if self.b1 else optax.identity(),
         }[self.name]()
         decay = optax.add_decayed_weights(self.weight_decay, mask=decay_mask) if self.weight_decay else None
+        # The order matters. The clip sees the gradient alone; L2 enters before the moments, decoupled decay after them,
+        # where Adam's denominator no longer rescales it.
         parts = [optax.clip_by_global_norm(self.clip)] if self.clip else []
         parts += [decay] if decay is not None and self.name != "adamw" else []
         parts += [rule]
@@ -108,14 +112,17 @@ def scale_by_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformat
         del params
         assert isinstance(state, optax.ScaleByAdamState)
         count = optax.safe_increment(state.count)
+        # Moments as in optax, biased towards their start at 0.
         mu = jax.tree.map(lambda m, g: b1 * m + (1.0 - b1) * g, state.mu, updates)
         nu = jax.tree.map(lambda v, g: b2 * v + (1.0 - b2) * jnp.square(g), state.nu, updates)
+        # The two corrections are scalars: once per step, not once per parameter.
         time = jnp.asarray(count, jnp.float32)
         root = jnp.sqrt(1.0 - b2**time)
         scale, floor = root / (1.0 - b1**time), eps * root
         steps = jax.tree.map(lambda m, v: scale * m / (jnp.sqrt(v) + floor), mu, nu)
         return steps, optax.ScaleByAdamState(count=count, mu=mu, nu=nu)
 
+    # The state of optax, so that checkpoints hold what `optax.scale_by_adam` would have put there.
     return optax.GradientTransformation(optax.scale_by_adam(b1, b2, eps).init, update)
 
 
@@ -144,10 +151,12 @@ def make_optimizer(
     branches: dict[Hashable, optax.GradientTransformation] = {
         name: config.build(steps, rates[name] if rates else None) for name, config in groups.items()
     }
+    # `g=gate` binds the gate of this round; the lambda runs long after the loop.
     for name, gate in (gates or {}).items():
         # Zero gradients do not suffice: Adam would continue to move by its momentum.
         branches[name] = optax.conditionally_mask(branches[name], lambda step, *, g=gate, **_: g(step))
 
+    # Every leaf is labeled with the name of its group, by which `partition` finds the branch.
     def labels(params: dict[str, optax.Params]) -> dict[str, optax.Params]:
         return {name: jax.tree.map(lambda _, n=name: n, tree) for name, tree in params.items()}
 

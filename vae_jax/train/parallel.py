@@ -37,6 +37,7 @@ def init_state(
     init = make_init(model, tx, ema=ema)
     if mesh is None:
         return jax.jit(init)(key, batch)
+    # Shapes first, then where they go, then the arrays: the initializers write straight into the shards.
     placed = sharding.infer_sharding(jax.eval_shape(init, key, batch), mesh)
     return jax.jit(init, out_shardings=placed)(key, batch)
 
@@ -61,7 +62,10 @@ def jit_step(step: TrainStep, state: TrainState, mesh: Mesh) -> TrainStep:
     Returns:
       the jitted step. The buffers of the state it is called with are donated: do not use that state again.
     """
+    # Shardings are fixed on both sides. Left to the compiler, the state could come back placed in another way, and the
+    # next call would compile a second program.
     placed = jax.tree.map(lambda x: x.sharding, state)
+    # The loss is a mean over a split batch: from that XLA derives the all-reduce of the gradients.
     return jax.jit(
         step,
         in_shardings=(placed, sharding.batch_sharding(mesh)),
@@ -84,10 +88,12 @@ def jit_multi_step(
     Returns:
       the jitted run, which donates the state it is called with.
     """
+    # As in `jit_step`; the data arrays are whole on every device.
     placed = jax.tree.map(lambda x: x.sharding, state)
     everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
 
     def sharded_batch(arrays: Batch, key: jax.Array, step: jax.Array) -> Batch:
+        # Each device makes its own rows of the batch. Without this XLA may make all of them everywhere.
         return jax.lax.with_sharding_constraint(batch_fn(arrays, key, step), split)
 
     return jax.jit(
@@ -104,5 +110,7 @@ def pmap_step(model: Model, tx: optax.GradientTransformation, *, axis_name: str 
     The state goes in and comes out unstacked (`in_axes=None`); noise is keyed by the global example index, so the
     result equals one device's on the whole batch to float tolerance. Options are those of `make_train_step`.
     """
+    # The local view: each device sees its shard of the batch, and the step itself takes means over the axis.
     step = make_train_step(model, tx, axis_name=axis_name, **options)
+    # After those means the state is the same everywhere, so that one copy of it stands for all.
     return jax.pmap(step, axis_name=axis_name, in_axes=(None, 0), out_axes=(None, None))  # type: ignore[arg-type]

@@ -45,6 +45,7 @@ class Together(NamedTuple):
 
 def member_mesh(members: int, devices: Sequence[Any]) -> Mesh:
     """Returns a mesh of as many of the devices as divide the members evenly."""
+    # `shard_map` needs as many members on one device as on another.
     count = max(n for n in range(1, len(devices) + 1) if members % n == 0)
     return jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=list(devices)[:count])
 
@@ -72,14 +73,17 @@ def make_population_step(
     """
 
     def member(state: TrainState, bad: jax.Array, rates: Rates, arrays: Batch, n: jax.Array) -> Together:
+        # Built while tracing: the learning rates are arrays, so one program serves all members.
         train_step = make_step(rates)
 
         def step(state: TrainState) -> tuple[TrainState, Metrics]:
             return train_step(state, batch_fn(arrays, prng.site_key(state.key, "data"), state.step))
 
+        # The names and shapes of the metrics are known to the step alone, and the loop carries them from the start.
         shapes = jax.eval_shape(step, state)[1]
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
+        # A member ends with its n-th step of the chunk or with its first bad one; one that came in bad makes none.
         def cond(carry: Together) -> jax.Array:
             return (carry.made < n) & (carry.bad < 0)
 
@@ -93,14 +97,17 @@ def make_population_step(
 
         made = jnp.zeros((), jnp.int32)
         states, after, total, made = jax.lax.while_loop(cond, body, Together(state, bad, zeros, made))
+        # From sums to means. A member that went bad holds the metrics of one step, which are no sum.
         scale = jnp.where(after < 0, 1.0 / jnp.maximum(made, 1), 1.0)
         return Together(states, after, jax.tree.map(lambda t: t * scale, total), made)
 
     def members(states: TrainState, bad: jax.Array, rates: Rates, arrays: Batch, n: jax.Array) -> Together:
         if strategy == "vmap":
             return jax.vmap(member, in_axes=(0, 0, 0, None, None))(states, bad, rates, arrays, n)
+        # One member at a time, so that the memory is that of a single run.
         return jax.lax.map(lambda own: member(own[0], own[1], own[2], arrays, n), (states, bad, rates))
 
+    # Members never communicate: under `shard_map` each device runs the program on its own ones, without collectives.
     split, everywhere = PartitionSpec(AXIS), PartitionSpec()
     shared = jax.shard_map(
         members,
@@ -135,15 +142,18 @@ def init_population(
     """
     init = make_init(model, tx, ema=ema)
     placed = NamedSharding(mesh, PartitionSpec(AXIS))
+    # The keys that runs with these seeds would have.
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
     # In turn: the batched form of the initialisers takes the compiler longer, and there is nothing to gain.
     states = jax.jit(lambda keys: jax.lax.map(lambda key: init(key, batch), keys), out_shardings=placed)(keys)
+    # `init` fills in the traced scalars of the model; each member has its own.
     own = {name: jnp.asarray([hyper[name] for hyper in hypers], jnp.float32) for name in model.training.hyper}
     return replace(states, hyper=jax.device_put(own, placed))
 
 
 def member_states(states: TrainState) -> list[TrainState]:
     """Returns the state of each member, on the first device."""
+    # Typed keys cannot be NumPy arrays: they go to the host as uint32 words and are wrapped again below.
     raw = replace(states, key=jax.random.key_data(states.key))
     host = jax.device_get(raw)
     device = jax.devices()[0]

@@ -19,6 +19,7 @@ from vae_jax.train.population import Rates, Together
 from vae_jax.train.signals import Interrupted, SignalFlag
 from vae_jax.train.state import TrainState
 
+# The metrics of the progress line, where the model gives them.
 SHOWN = ("elbo", "rate", "distortion", "mse", "loss")
 
 
@@ -90,6 +91,7 @@ def fit_population(
       InputError: a checkpoint could not be written; older ones are untouched.
     """
     windows = [Window() for _ in writers]
+    # The step at which each member went bad, -1 while it trains [M]. A restored population knows some already.
     bad = np.full(population.size, -1, np.int32)
     for number, (step, _) in population.diverged.items():
         bad[number] = step
@@ -97,23 +99,28 @@ def fit_population(
     with SignalFlag() as flag:
         while population.step < steps and (bad < 0).any():
             step = population.step
+            # As in `loop.fit`: up to the next event, and no longer than CHUNK_SECONDS at the present speed.
             n = min(
                 steps - step, max(1, int(rate * CHUNK_SECONDS)), *(k - step % k for k in (log_every, checkpoint_every))
             )
             start = time.perf_counter()
             out = run(population.states, jnp.asarray(bad), rates, arrays, jnp.asarray(n, jnp.int32))
+            # One transfer of [M] numbers. It waits for the chunk, so that the time taken below is that of the updates.
             now, metrics = jax.device_get((out.bad, out.metrics))
             seconds, step = max(time.perf_counter() - start, 1e-9), step + n
+            # Members that are sound after the chunk; in the loop below, those that went bad in it.
             training = np.flatnonzero(now < 0).tolist()
             for number in np.flatnonzero((bad < 0) & (now >= 0)):
                 names = not_finite({name: value[number] for name, value in metrics.items()}) or ["loss"]
                 population.diverged[int(number)] = (int(now[number]), names)
                 what = "the loss" if "loss" in names else " and ".join(names)
                 say(f"member {number}: {what} became NaN or Inf at step {now[number]}; the others continue")
+            # The states of before were donated and no longer exist.
             population.states, population.step, bad = out.states, step, np.array(now)
             for number in training:
                 own = {name: value[number] for name, value in metrics.items()}
                 windows[number].add(own, n, seconds if compiled else 0.0)
+            # Smoothed, in steps per second of every member.
             if compiled:
                 rate = n / seconds if not rate else 0.7 * rate + 0.3 * n / seconds
             # The first chunk, of one step, holds the compilation: it must not count as speed.
@@ -124,6 +131,7 @@ def fit_population(
                     line = windows[number].mean() | {"images_per_s": windows[number].images_per_s(batch_size)}
                     writers[number].write(step, "train", line)
                 windows = [Window() for _ in writers]
+            # The save at the end is made by the caller.
             if step % checkpoint_every == 0 and step < steps:
                 population.save(checkpoints)
             if flag.signum is not None:

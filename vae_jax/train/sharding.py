@@ -15,6 +15,7 @@ from vae_jax.errors import InputError
 # Rules are tried in order on the leaf's path ("params/vae/encoder/out/kernel"); the first match decides.
 # "fsdp": the largest dimension that divides is split; "replicate": every device has all of it.
 RULES: tuple[tuple[str, str], ...] = ((r"(^|/)(step|key|hyper)(/|$)", "replicate"), (r".*", "fsdp"))
+# Leaves of fewer numbers are replicated: gathering them would cost more than their memory.
 MIN_SHARDED_SIZE = 2**14
 
 
@@ -38,6 +39,7 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     if config.fsdp < 1 or (config.data < 1 and config.data != -1):
         raise InputError(f"mesh: data={config.data}, fsdp={config.fsdp} must be positive (data may be -1 for all)")
     data = len(devices) // config.fsdp if config.data == -1 else config.data
+    # A mesh that is named in full may leave devices idle; with data = -1 it has to use them all.
     if data * config.fsdp > len(devices) or data == 0 or (config.data == -1 and len(devices) % config.fsdp):
         raise InputError(
             f"mesh: data={config.data} x fsdp={config.fsdp} does not fit {len(devices)} device(s); "
@@ -51,6 +53,7 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of a batch: axis 0 over all devices."""
+    # `fsdp` splits examples as well: devices that share parameters still do different work.
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
@@ -73,6 +76,8 @@ def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] =
     """
 
     def place(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
+        # Entries of a path are of several classes, each with its name in another attribute: dicts, dataclasses,
+        # sequences.
         name = "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
         kind = next(kind for pattern, kind in rules if re.search(pattern, name))
         if kind == "replicate" or math.prod(leaf.shape) < MIN_SHARDED_SIZE:
@@ -86,5 +91,6 @@ def _largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
     candidates = [(n, i) for i, n in enumerate(shape) if n % parts == 0]
     if parts == 1 or not candidates:
         return PartitionSpec()
+    # Of equally large dimensions the last one: of a square kernel [in, out] the outputs.
     axis = max(candidates)[1]
     return PartitionSpec(*(None,) * axis, "fsdp")

@@ -46,6 +46,7 @@ def make_init(model: Model, tx: optax.GradientTransformation, *, ema: bool = Fal
     """Returns `init(key, batch) -> TrainState`, a pure function (jit it, vmap it over keys, eval_shape it)."""
 
     def init(key: jax.Array, batch: Batch) -> TrainState:
+        # Initialization and training have sites of their own, so that neither changes the noise of the other.
         params, model_state = model.init(prng.site_key(key, "init"), batch)
         return TrainState(
             step=jnp.zeros((), jnp.int32),
@@ -55,6 +56,7 @@ def make_init(model: Model, tx: optax.GradientTransformation, *, ema: bool = Fal
             opt_state=tx.init(params),
             # A copy: the state is donated, and one buffer may not be donated twice.
             ema=jax.tree.map(jnp.copy, params) if ema else None,
+            # Arrays of the state, not constants of the program: members of a population differ in them alone.
             hyper={name: jnp.asarray(value, jnp.float32) for name, value in model.training.hyper.items()},
         )
 

@@ -53,18 +53,23 @@ def make_train_step(
         if (ema_decay is None) != (state.ema is None):
             # An average that is never updated would be evaluated in place of the params.
             raise ValueError(f"ema_decay is {ema_decay}, but the state was made with ema={state.ema is not None}")
+        # 1. The key of the step, and the index of each example in the global batch, which key all noise.
         key = prng.step_key(state.key, state.step)
         size = jax.tree.leaves(batch)[0].shape[0]
         index = collectives.example_index(size, axis_name)
+        # 2. Gradients, metrics and new model state of the local batch.
         if accumulate == 1:
             grads, aux = gradients(state, key, batch, index)
         else:
             grads, aux = _accumulated(gradients, state, key, batch, index, accumulate)
+        # 3. Means over the devices of a mapped axis. In the global view they already are that.
         grads, metrics, model_state = collectives.pmean((grads, aux.metrics, aux.state), axis_name)
+        # 4. The update, and the average of the params that it makes.
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay is not None and ema is not None:
+            # optax takes the weight of the new params, 1 - decay.
             ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
         new = replace(state, step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=ema)
         return new, {**metrics, "grad_norm": optax.global_norm(grads)}
@@ -82,7 +87,9 @@ def _accumulated(gradients: Callable, state: TrainState, key, batch: Batch, inde
     def body(total: Any, micro: tuple) -> tuple[Any, None]:
         return jax.tree.map(jnp.add, total, gradients(state, key, *micro)), None
 
+    # [count, B / count, ...]; the indices are split in the same way, so that an example keeps its noise.
     micros = (jax.tree.map(split, dict(batch)), split(index))
+    # The sum starts at zeros, in the shapes of what one microbatch gives.
     shapes = jax.eval_shape(gradients, state, key, *jax.tree.map(lambda x: x[0], micros))
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     total, _ = jax.lax.scan(body, zeros, micros)
@@ -111,6 +118,7 @@ def make_multi_step(
         shapes = jax.eval_shape(step, state, arrays)[1]
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
+        # The carry is (state, steps made, sum of the metrics, whether the last step was finite).
         def cond(carry: tuple) -> jax.Array:
             return (carry[1] < n) & carry[3]
 
@@ -118,12 +126,14 @@ def make_multi_step(
             state, i, total, _ = carry
             new, metrics = step(state, arrays)
             finite = all_finite(metrics)
+            # A bad step replaces the sum: its own metrics say what became NaN.
             total = jax.tree.map(lambda t, m: jnp.where(finite, t + m, m), total, metrics)
             return new, i + 1, total, finite
 
         state, count, total, finite = jax.lax.while_loop(
             cond, body, (state, jnp.zeros((), jnp.int32), zeros, jnp.asarray(True))
         )
+        # From the sum to the mean; the metrics of a bad step are those of one step.
         scale = jnp.where(finite, 1.0 / jnp.maximum(count, 1), 1.0)
         return state, jax.tree.map(lambda t: t * scale, total), finite
 

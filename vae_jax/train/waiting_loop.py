@@ -12,6 +12,7 @@ class _WaitingLoop(asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         if not self.is_closed() and (left := asyncio.all_tasks(self)):
+            # Their results and errors are dropped: the first error is on its way to the caller already.
             self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         super().close()
 
@@ -28,6 +29,7 @@ def waiting_loops() -> Iterator[None]:
     Orbax reads all arrays at the same time and closes its loop as soon as one read fails. TensorStore then finds the
     loop closed under the others, and its threads print a traceback for each of them.
     """
+    # The policy is that of the whole process, so callers must hold a lock while it is exchanged.
     old = asyncio.get_event_loop_policy()
     asyncio.set_event_loop_policy(_Policy())
     try:
