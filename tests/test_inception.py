@@ -20,6 +20,8 @@ from vae_jax.models import inception_features as inception
 from vae_jax.networks import MLP
 from vae_jax.networks import inception as net
 
+pytestmark = pytest.mark.usefixtures("command_line")  # messages of `--features`
+
 
 def drawn(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """Returns a tensor that its name alone decides, of a size that keeps features of order one."""
