@@ -129,6 +129,7 @@ def ais(
     zero = jnp.zeros_like(start.likelihood)
     # T temperatures give T - 1 factors of w and T - 2 moves between them: where a chain ends is of no interest.
     moves = len(b) - 2
+    # log w is a pair: the sum, and what rounding has left out of it so far.
     carry = (start, (zero, zero), jnp.zeros(z0.shape[1]))
     (place, total, accepted), _ = jax.lax.scan(move, carry, (jnp.arange(moves), gaps[:-1], betas))
     log_weight, _ = _add(total, gaps[-1] * place.likelihood)
@@ -243,6 +244,7 @@ def _hamiltonian(
     moving, accepting = (jax.vmap(jax.vmap(lambda k, n=n: prng.site_key(k, n)))(keys) for n in ("velocity", "accept"))
     v = jax.vmap(lambda k: prng.normal(k, old.z.shape[2:]))(moving)
     (new, after), _ = jax.lax.scan(leap, (old, v), None, length=leapfrog)
+    # The logarithm of the acceptance ratio.
     gain = height(new, after) - height(old, v)
     gain = jnp.where(jnp.isnan(gain), -jnp.inf, gain)  # a path that left all numbers is rejected
     accepted = jnp.log(jax.vmap(lambda k: prng.uniform(k, ()))(accepting)) < gain

@@ -148,7 +148,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     scores["auroc_iw"] = [-found["iw"] for found in first]
     notes = [f"{len(first[1]['iw']):,} images of {s.outliers} are the outliers; auroc_iw of {k} samples"]
     if subject.others:
-        # 2. WAIC over this run and the others. A run draws the same noise on both sides, and its own among the runs.
+        # 2. WAIC over this run and the others, each with noise of its own.
         ensemble = [[found["iw"]] for found in first]
         for i, other in enumerate(subject.others):
             state, own = other.restore(), jax.random.fold_in(prng.site_key(key, "ensemble"), i)
@@ -192,11 +192,12 @@ def _regret(encode: Any, joint: Any, steps: int) -> Callable[..., jax.Array]:
         parts, keys = joint(*args, batch), prng.example_keys(key, index)
 
         def elbo(q: DiagGaussian, noise: jax.Array) -> jax.Array:
+            # One reparameterized sample per image, through which the gradient reaches the moments of q.
             z = q.sample(noise)
             return parts.log_likelihood(z) + parts.prior.log_prob(z) - q.log_prob(z)
 
-        # Draws of a site of their own, one at a time: the noise that chose q must not judge it, and memory is that of a
-        # single sample per image.
+        # The noise that chose q must not judge it, so these draws have a site of their own. They are made one at a time
+        # to keep the memory of a single sample per image.
         def judged(q: DiagGaussian) -> jax.Array:
             def add(total: jax.Array, i: jax.Array) -> tuple[jax.Array, None]:
                 return total + elbo(q, prng.numbered_keys(judges, i)), None

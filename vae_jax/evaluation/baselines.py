@@ -123,9 +123,11 @@ def _ppca(rows: np.ndarray, components: int) -> Density:
 
     def log_prob(x: np.ndarray) -> np.ndarray:
         centred = np.asarray(x, np.float64) - model.mean_
+        # Coordinates along the components, which are orthonormal, [N, q].
         codes = centred @ model.components_.T
         # By Pythagoras the squared length outside the components, so that no [D, D] matrix is needed.
         outside = np.square(centred).sum(1) - np.square(codes).sum(1)
+        # The covariance has the eigenvalues 1 / inverse along the components and the noise in all other directions.
         log_det = (dims - components) * np.log(noise) - np.log(inverse).sum()
         return -0.5 * (dims * np.log(2 * np.pi) + log_det + np.square(codes) @ inverse + outside / noise)
 
@@ -134,6 +136,6 @@ def _ppca(rows: np.ndarray, components: int) -> Density:
         codes = rng.normal(size=(count, components)) * scales
         return model.mean_ + codes @ model.components_ + np.sqrt(noise) * rng.normal(size=(count, dims))
 
-    # Mean, noise, and W without the rotations of its columns that leave W W^T as it is.
+    # Mean, noise, and W up to the rotations of its columns that leave W W^T unchanged.
     free = dims + 1 + components * dims - components * (components - 1) // 2
     return Density(log_prob, sample, 0, True, free)

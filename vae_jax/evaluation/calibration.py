@@ -124,6 +124,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
 def _program(encode: Any, decode: Any, features: Any) -> Callable[..., dict[str, jax.Array]]:
     def run(state: Any, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
         params, model_state = state.eval_params, state.model_state
+        # One posterior sample per image, keyed by its index.
         z = encode(params, model_state, prng.example_keys(key, index), batch).z
         told = None if features is None else features(params, model_state, batch)
         p = decode(params, model_state, z, cond=told)
@@ -133,7 +134,9 @@ def _program(encode: Any, decode: Any, features: Any) -> Callable[..., dict[str,
         if isinstance(p, BernoulliPixels):
             return {"Bernoulli": p.mean()}
         if isinstance(p, GaussianPixels):
+            # The distribution function at each pixel: uniform on [0, 1] where the spread is right.
             return {"Gaussian": jax.scipy.special.ndtr((batch["x"] - p.loc) * jnp.exp(-p.log_std))}
+        # Pixels of any other distribution: the caller says that there is nothing to measure.
         return {}
 
     return jax.jit(run)

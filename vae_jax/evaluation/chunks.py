@@ -28,6 +28,7 @@ def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple
     seen, size = 0, 1
     for raw in batches:
         n = len(raw["x"])
+        # Set by the shape of the images, which all batches share.
         size = at_once(raw["x"].shape[1:], samples)
         # The index keys the noise of an example, wherever in a chunk it lies.
         index = np.asarray(raw.get("index", np.arange(seen, seen + n)), np.int32)
@@ -41,7 +42,7 @@ def chunks(batches: Iterable[Mapping[str, Any]], samples: int) -> Iterator[tuple
     if not seen:
         raise InputError("nothing to evaluate: the split is empty")
     if left := len(held["index"]):
-        # A power of two, so that last chunks come in few sizes and compile seldom. The caller drops the copies.
+        # A power of two, so that last chunks come in few sizes and few programs compile. The caller drops the copies.
         padding = min(size, 1 << (left - 1).bit_length()) - left
         yield {n: np.concatenate([v, np.repeat(v[-1:], padding, 0)]) for n, v in held.items()}, left
 

@@ -37,7 +37,7 @@ def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
       InputError: there are no labels, fewer than two classes, or a code that is not finite.
     """
     label = subject.labels(name)
-    # The classifier learns from training labels alone; those of the split only judge it.
+    # The classifier learns from training labels alone; the labels of the split only score it.
     known = subject.labelled
     subject.protocol[name] = f"learned from the mean codes of {len(known.mean):,} labelled training examples"
     guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean)
@@ -70,6 +70,6 @@ def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray
         if len(codes) < NEIGHBOURS:
             raise InputError(f"knn: {len(codes)} labelled examples are fewer than its {NEIGHBOURS} neighbours")
         return KNeighborsClassifier(NEIGHBOURS).fit(codes, label).predict
-    # 2000 iterations at most: scikit-learn's default of 100 may end before lbfgs has converged.
+    # Up to 2000 iterations: with scikit-learn's default of 100, lbfgs may stop before it has converged.
     kind = SVC(C=10.0) if name == "probe_svm" else LogisticRegression(max_iter=2000)
     return make_pipeline(StandardScaler(), kind).fit(codes, label).predict

@@ -30,6 +30,7 @@ def agreement(table: np.ndarray) -> tuple[float, float, float]:
     matched = table[linear_sum_assignment(table, maximize=True)].sum() / n
 
     def entropy(counts: np.ndarray) -> float:
+        # Empty cells drop out: 0 log 0 is 0.
         share = counts[counts > 0] / n
         return float(-(share * np.log(share)).sum())
 

@@ -148,12 +148,14 @@ class TwoStageFit(Fitted):
         }
 
     def _posterior(self, params: Any, y: jax.Array) -> DiagGaussian:
+        # [B, 2D]: the means, then the raw log variances.
         mean, raw = jnp.split(dense.apply(params["encoder"], y), 2, -1)
         # The log variance is kept within -20 and 20, smoothly, so that its exponential stays finite.
         return DiagGaussian(mean, 20.0 * jnp.tanh(raw / 20.0))
 
     def _likelihood(self, params: Any, u: jax.Array) -> DiagGaussian:
         mean = dense.apply(params["decoder"], u)
+        # One gamma for all dimensions; the log variance is twice its logarithm.
         return DiagGaussian(mean, jnp.broadcast_to(2.0 * self._log_std(params), mean.shape))
 
     def _log_std(self, params: Any) -> jax.Array:

@@ -112,6 +112,7 @@ def decode_all(
     flat = z.reshape(-1, z.shape[-1])
     told = None
     if cond is not None:
+        # One row of features per latent, also where one row serves a whole walk.
         told = np.broadcast_to(np.asarray(cond, np.float32), (*z.shape[:-1], cond.shape[-1]))
         told = told.reshape(-1, cond.shape[-1])
     program = _decode_program(model.decode, pixels)
@@ -154,7 +155,7 @@ def draw(
     if cond is None and model.condition is not None and model.condition.default is not None:
         cond = np.asarray(model.condition.default(n))
     program = _sample_program(model.prior.sample, model.decode, n, pixels)
-    # The temperature is an array: another value does not compile again.
+    # The temperature is an array, so that a new value does not recompile.
     return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32), cond))
 
 

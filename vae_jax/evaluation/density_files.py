@@ -49,6 +49,7 @@ def load(path: Path) -> ExPost:
             raise ValueError(f"it and {path.stem}.npz do not match their checksum")
         # From the bytes that were checked, not from a second look at the file.
         held = bounded.arrays(path.with_suffix(".npz"), content=numbers)
+        # Taken out of both: what remains is `about` and the parameters.
         kind, shift, scale = about.pop("kind"), held.pop("shift"), held.pop("scale")
     except (OSError, ValueError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: cannot be read ({error}); write it again with `vae-jax fit-prior`") from None

@@ -62,6 +62,7 @@ def variables(codes: np.ndarray, blocks: Sequence[int]) -> tuple[np.ndarray, np.
     # Without blocks every entry of z is a variable.
     sizes = np.asarray(blocks or (1,) * codes.shape[1])
     first = np.cumsum(sizes) - sizes
+    # A one-hot block becomes the number of its largest entry.
     columns = [codes[:, i : i + n].argmax(1) if n > 1 else codes[:, i] for i, n in zip(first, sizes)]
     return np.stack(columns, axis=1).astype(np.float64), sizes > 1, first
 
@@ -82,6 +83,7 @@ def gather(subject: Subject, metric: str) -> Facts:
     order = np.random.default_rng([subject.seed, 1]).permutation(n)
     # A split that is too small for both keeps two thirds to learn from.
     train = points if n >= points + points // 2 else n - n // 3
+    # One column per variable, as `columns` has them.
     log_var = None if codes.log_var is None else codes.log_var[order][:, first]
     names = tuple(subject.source.info.factor_names)
     return Facts(
@@ -221,7 +223,7 @@ def dci_linear(subject: Subject) -> dict[str, Estimate]:
 def _held(subject: Subject, metric: str, score: Callable[..., metrics.Accuracy], text: str) -> dict[str, Estimate]:
     points = subject.settings.points
     facts = _first(gather(subject, metric), subject)
-    # `points` counts batches here. Their rows are drawn with replacement, from as many rows.
+    # `points` counts batches as well: their rows are drawn with replacement from the first `points` rows.
     found = score(
         facts.codes, facts.factors, train=points, test=max(points // 2, 1), names=facts.names, seed=subject.seed
     )

@@ -87,7 +87,7 @@ def _check(entry: Entry) -> None:
 
 def is_own(entry: Mapping[str, Any], config: Config) -> bool:
     """Returns whether an evaluation was made as the run's config says, which is what targets are judged on."""
-    # Without an entry of its own, limit and seed had their default, 0.
+    # Protocols that do not record limit or seed used the default, 0.
     e, protocol = config.evaluation, entry["protocol"]
     return entry["split"] == e.split and protocol.get("limit", 0) == e.limit and protocol.get("seed", 0) == 0
 
@@ -125,6 +125,7 @@ def merged(entries: Sequence[Entry], result: Mapping[str, Any], asked: Sequence[
       result: of the call.
       asked: requested metrics; () for the standard metrics.
     """
+    # In the form that the file has: tuples would differ from the lists that are read back.
     new = jsonable({name: result[name] for name in KEPT if name in result}) | {"asked": list(asked)}
     # 1. Find the entry of the same protocol.
     old = next((entry for entry in reversed(entries) if _same(entry, new)), None)
@@ -169,6 +170,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
         # The section of a measure belongs to its first entry, as the values of its metrics do.
         protocol = {**entry["protocol"], **protocol} if fresh else protocol
         bounds += entry["protocol"].get("importance_samples", ()) if fresh else ()
+        # As with values, the first entry decides.
         refused = {**entry.get("refused", {}), **refused}
     protocol["importance_samples"] = list(dict.fromkeys(bounds))
     kept = {name: top[name] for name in ("latents", "training") if name in top}
@@ -213,6 +215,7 @@ def notes(metrics: Mapping[str, Any]) -> list[str]:
         # Metrics of the protocol on top carry none.
         if about := metric.get("protocol"):
             text = ", ".join(difference(key, value) for key, value in about.items())
+            # Metrics of one protocol share a line.
             groups.setdefault(f"{text}, {metric['n']:,} images", []).append(name)
     return [f"{', '.join(names)}: {text}" for text, names in groups.items()]
 

@@ -59,12 +59,15 @@ class ExPost:
           seed: of the bound's samples.
         """
         score, _ = _programs(self.kind)
+        # The change of variables is float64 on the host; the programs take float32.
         y = (np.asarray(z, np.float64) - self.shift) / self.scale
         parts = []
         for start in range(0, len(y), ROWS):
             rows = jnp.asarray(y[start : start + ROWS], jnp.float32)
+            # The noise of the bound belongs to the row, so that ROWS changes no number.
             index = jnp.arange(start, start + len(rows), dtype=jnp.int32)
             parts.append(np.asarray(score(self.arrays, rows, prng.example_keys(jax.random.key(seed), index))))
+        # log p(z) = log p(y) - sum_j log scale_j.
         return np.concatenate(parts).astype(np.float64) - np.log(self.scale).sum()
 
     def sample(self, key: jax.Array, n: int, temperature: float = 1.0) -> np.ndarray:
@@ -98,10 +101,13 @@ def fit(kind: str, codes: np.ndarray, *, components: int = 10, steps: int = 3000
             f"{option('components')}: "
             f"{components} is out of range; it must be from 1 to the number of codes, {len(z):,}"
         )
+    # Of fewer than 20 codes the tenth put aside would be a single one.
     if kind != "gmm" and (steps < 1 or len(z) < 20):
         raise InputError(f"{option('steps', steps)}, {len(z)} codes: {kind} takes 1 step or more, and 20 codes or more")
+    # A dimension that never varies keeps its unit: divided by its spread it would be NaN.
     spread = z.std(0)
     shift, scale = z.mean(0), np.where(spread > 1e-6, spread, 1.0)
+    # Standardized, so that one learning rate and one variance floor suit codes of any scale.
     y = ((z - shift) / scale).astype(np.float32)
     if kind == "gmm":
         arrays, about = _fit_gmm(y, components, seed)
@@ -119,6 +125,7 @@ class _Programs(NamedTuple):
 def _programs(kind: str) -> _Programs:
     """Returns jitted (arrays, y [n, D], keys [n]) -> log p(y) [n] and (arrays, key, n, temperature) -> y [n, D]."""
     if kind == "gmm":
+        # The number of draws is a shape and has to be static.
         return _Programs(jax.jit(_gmm_log_prob), jax.jit(_gmm_sample, static_argnums=2))
 
     def score(arrays, y, keys):
@@ -144,9 +151,11 @@ def _fit_gmm(y: np.ndarray, components: int, seed: int) -> tuple[dict[str, np.nd
     with warnings.catch_warnings():
         # Not converged is not wrong: it is written beside the density instead.
         warnings.simplefilter("ignore", ConvergenceWarning)
+        # The floor of the variances keeps a component on a few codes from an unbounded density.
         model = GaussianMixture(components, covariance_type="full", reg_covar=1e-6, random_state=seed)
         model.fit(y.astype(np.float64))
     weights, covariances = np.asarray(model.weights_), np.asarray(model.covariances_)
+    # All that scoring and drawing need. The log is floored: a component that lost its codes has weight 0.
     arrays = {
         "log_weights": np.log(np.maximum(weights, 1e-30)),
         "mean": model.means_,
@@ -161,10 +170,12 @@ def _gmm_log_prob(arrays: dict[str, jax.Array], y: jax.Array, keys: jax.Array) -
     del keys
 
     def component(log_weight: jax.Array, mean: jax.Array, chol: jax.Array) -> jax.Array:
+        # L^-1 (y - m), [D, N]. Its squared length is the exponent, and the diagonal of L gives the determinant.
         white = jax.scipy.linalg.solve_triangular(chol, (y - mean[None]).T, lower=True)
         constant = jnp.sum(jnp.log(jnp.diagonal(chol))) + 0.5 * y.shape[1] * jnp.log(2 * jnp.pi)
         return log_weight - constant - 0.5 * jnp.sum(jnp.square(white), 0)
 
+    # One component at a time: in memory are [N, D] numbers, not [K, N, D].
     parts = jax.lax.map(lambda p: component(*p), (arrays["log_weights"], arrays["mean"], arrays["chol"]))
     return jax.nn.logsumexp(parts, axis=0)
 
@@ -172,5 +183,6 @@ def _gmm_log_prob(arrays: dict[str, jax.Array], y: jax.Array, keys: jax.Array) -
 def _gmm_sample(arrays: dict[str, jax.Array], key: jax.Array, n: int, temperature: jax.Array) -> jax.Array:
     pick, noise = jax.random.split(key)
     k = jax.random.categorical(pick, arrays["log_weights"], shape=(n,))
+    # m_k + L_k eps for the component k of each code; the temperature scales the noise within it.
     eps = jax.random.normal(noise, (n, arrays["mean"].shape[1]))
     return arrays["mean"][k] + temperature * jnp.einsum("nij,nj->ni", arrays["chol"][k], eps)

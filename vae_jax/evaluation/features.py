@@ -67,6 +67,7 @@ def pair(subject: Subject) -> Pair:
 
 def _pair(subject: Subject) -> Pair:
     asked = subject.settings.features
+    # Features of the user's own, for both sets: no image is drawn.
     if asked.endswith(".npz"):
         real, generated = read(Path(asked))
         return Pair(real, generated, f"{len(generated):,} against {len(real):,} rows of features in {Path(asked).name}")
@@ -95,8 +96,10 @@ def generate(subject: Subject) -> np.ndarray:
     key = prng.site_key(subject.key, "generation")
     told = None
     if model.condition is not None and subject.codes.cond is not None:
+        # Conditions for whole chunks: `np.resize` starts over when they run out.
         told = np.resize(subject.codes.cond[subject.mixing], (-(-n // CHUNK) * CHUNK, subject.codes.cond.shape[1]))
     parts = []
+    # Always CHUNK draws, of which the last may be cut: one program, and sample j is the same whatever n is.
     for i, start in enumerate(range(0, n, CHUNK)):
         given = None if told is None else told[start : start + CHUNK]
         parts.append(draw(model, subject.state, jax.random.fold_in(key, i), CHUNK, cond=given)[: n - start])
@@ -123,11 +126,13 @@ def extractor(subject: Subject) -> Extractor:
             f"no such file or folder; use {PIXELS}, the run of a classifier, a .safetensors of "
             "Inception-v3, or an .npz of features"
         )
+    # A file holds the weights of Inception-v3; arrays of features were read before.
     if path.is_file():
         from vae_jax.evaluation import inception_weights as inception
 
         extract, frechet = inception.extractor(path, subject.run.spec.x.shape, subject.size)
         return Extractor(extract, f"inception:{path.name}", frechet)
+    # A folder is the run of a classifier, which must be finished and take images of this shape.
     run = subject.run.load(asked)
     if run.model.classifier is None:
         raise InputError(
@@ -152,15 +157,18 @@ def extractor(subject: Subject) -> Extractor:
         found = []
         for start in range(0, len(images), CHUNK):
             part = images[start : start + CHUNK]
+            # The last chunk is filled up with black images, so that one program serves all.
             padded = np.pad(part, ((0, CHUNK - len(part)), *((0, 0),) * 3))
             found.append(np.asarray(_program(embed)(state, padded))[: len(part)])
         return np.concatenate(found)
 
+    # The step is part of the name: features of two states of a classifier do not compare.
     return Extractor(hidden, f"classifier:{run.experiment}@{int(state.step)}")
 
 
 @functools.lru_cache(maxsize=8)
 def _program(embed: Callable[..., Any]) -> Callable[..., jax.Array]:
+    # The weights are an argument; as a closure they would be constants of the program.
     return jax.jit(lambda state, x: embed(state.eval_params, state.model_state, {"x": jnp.asarray(x)}))
 
 
@@ -175,6 +183,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if missing:
         raise InputError(f"{option('features', path)}: no array {missing[0]!r} in it; it needs real and generated")
     real, generated = held["real"], held["generated"]
+    # Strings, objects and truth values are refused here, before arithmetic fails on them.
     if real.dtype.kind not in "fiu" or generated.dtype.kind not in "fiu":
         raise InputError(f"{option('features', path)}: real and generated must be numbers")
     return real, generated

@@ -30,6 +30,7 @@ def check_features(real: np.ndarray, generated: np.ndarray, least: int = 2) -> t
     Raises:
       InputError: too few rows, features of another size, or a feature that is not finite.
     """
+    # float64: what follows takes differences of large sums of squares.
     real, generated = np.asarray(real, np.float64), np.asarray(generated, np.float64)
     for name, rows in (("real", real), ("generated", generated)):
         if rows.ndim != 2:
@@ -52,11 +53,13 @@ def check_features(real: np.ndarray, generated: np.ndarray, least: int = 2) -> t
 def jackknife(values: np.ndarray) -> float:
     """Returns the standard error from the values [G] of an estimator with each of G groups left out (Efron 1982)."""
     spread = np.asarray(values, np.float64)
+    # The estimates share most of their rows and vary too little; the factor G - 1 corrects for that.
     return float(np.sqrt((len(spread) - 1) * np.mean(np.square(spread - spread.mean()))))
 
 
 def _groups(real: np.ndarray, generated: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     """Returns the rows of each group in both sets; one group where there are too few rows to leave any out."""
+    # At least three rows per group, and as many without it.
     count = min(GROUPS, len(real) // 3, len(generated) // 3)
     parts = [np.array_split(np.arange(len(rows)), max(count, 1)) for rows in (real, generated)]
     return list(zip(*parts, strict=True))
@@ -76,9 +79,11 @@ def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray,
     """
 
     def root(cov: np.ndarray) -> np.ndarray:
+        # Rounding makes some eigenvalues of a singular covariance slightly negative.
         values, vectors = np.linalg.eigh(cov)
         return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
 
+    # The trace of (AB)^1/2 without the root of AB, which is not symmetric.
     cross = np.linalg.svd(root(cov_a) @ root(cov_b), compute_uv=False).sum()
     between = np.square(mean_a - mean_b).sum()
     return float(between + np.trace(cov_a) + np.trace(cov_b) - 2.0 * cross)
@@ -102,8 +107,10 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> Estimate:
     """
     real, generated = check_features(real, generated)
     centre = real.mean(0)  # sums of squares about it lose no digits
+    # With one group of all rows there is no jackknife, and a single decomposition.
     wide = real.shape[1] > WIDEST
     groups = [(np.arange(len(real)), np.arange(len(generated)))] if wide else _groups(real, generated)
+    # Count, sum [F] and sum of squares [F, F] of each group: leaving a group out is adding up the others.
     moments = []
     for side, rows in enumerate((real, generated)):
         parts = [rows[group[side]] - centre for group in groups]
@@ -113,6 +120,7 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> Estimate:
         kept = [m for g, m in enumerate(moments[side]) if g != without]
         n = sum(m[0] for m in kept)
         total, square = np.sum([m[1] for m in kept], 0), np.sum([m[2] for m in kept], 0)
+        # Relative to the common center, which cancels between the two sets.
         return total / n, (square - np.outer(total, total) / n) / (n - 1)
 
     def distance(without: int | None = None) -> float:
@@ -124,6 +132,7 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> Estimate:
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Returns |a_i - b_j|^2, [N, M], of rows a [N, F] and b [M, F]."""
+    # Expanded, so that the work is one matrix product; rounding can bring the distance of equal rows below 0.
     return np.maximum(np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2.0 * a @ b.T, 0.0)
 
 
@@ -133,6 +142,7 @@ def radii(rows: np.ndarray, k: int) -> np.ndarray:
     for start in range(0, len(rows), ROWS):
         part = squared_distances(rows[start : start + ROWS], rows)
         part[np.arange(len(part)), start + np.arange(len(part))] = -1.0  # itself comes first
+        # Position 0 is the row itself, so position k is its k-th neighbor. Selecting is cheaper than sorting.
         found.append(np.partition(part, k, axis=1)[:, k])
     return np.concatenate(found)
 
@@ -159,6 +169,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> dic
 
     def inside(points: np.ndarray, manifold: np.ndarray) -> np.ndarray:
         reach = radii(manifold, k)
+        # ROWS x N distances at a time.
         parts = [points[s : s + ROWS] for s in range(0, len(points), ROWS)]
         return np.concatenate([(squared_distances(part, manifold) <= reach).any(1) for part in parts])
 
@@ -192,6 +203,7 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) -> dic
     reach = radii(real, k)
     hit, counts = np.zeros(len(real), bool), []
     for start in range(0, len(generated), ROWS):
+        # [ROWS, N]: the real balls that each generated image lies in.
         inside = squared_distances(generated[start : start + ROWS], real) < reach
         hit |= inside.any(0)
         counts.append(inside.sum(1))
@@ -218,17 +230,20 @@ def mmd(real: np.ndarray, generated: np.ndarray) -> dict[str, Estimate]:
     References: Gretton et al. 2012, eq. 3; arXiv:1801.01401 (KID).
     """
     real, generated = check_features(real, generated)
+    # Every pair once and no row with itself. Features of a run come mixed, so that the first rows stand for all.
     between = squared_distances(real[:ROWS], real[:ROWS])[np.triu_indices(min(len(real), ROWS), 1)]
     scale = float(np.median(between))
     if scale <= 0:
         raise InputError("mmd: more than half of the real images have the same features; use other features")
     size = real.shape[1]
+    # `scale` is the median of squared distances, the s^2 of the kernel.
     kernels: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
         "mmd_polynomial": lambda a, b: (a @ b.T / size + 1.0) ** 3,
         "mmd_rbf": lambda a, b: np.exp(-0.5 * squared_distances(a, b) / scale),
     }
     groups = _groups(real, generated)
     sets = (real, generated)
+    # Rows of each set and group, [2, G].
     counts = np.array([[len(group[side]) for group in groups] for side in (0, 1)])
     found = {}
     for name, kernel in kernels.items():
@@ -236,6 +251,7 @@ def mmd(real: np.ndarray, generated: np.ndarray) -> dict[str, Estimate]:
         sums = np.zeros((2, 2, len(groups), len(groups)))
         for s, t in ((0, 0), (1, 1), (0, 1)):
             for g in range(len(groups)):
+                # Within a set the table is symmetric, and half of it suffices.
                 for h in range(len(groups) if s != t else g + 1):
                     values = kernel(sets[s][groups[g][s]], sets[t][groups[h][t]])
                     own = np.trace(values) if s == t and g == h else 0.0
@@ -243,12 +259,15 @@ def mmd(real: np.ndarray, generated: np.ndarray) -> dict[str, Estimate]:
                     if s == t:
                         sums[s, t, h, g] = sums[s, t, g, h]
 
+        # No point is paired with itself, so a mean over n (n - 1) pairs is unbiased. The default argument binds the
+        # sums of this kernel, because the loop replaces them.
         def estimate(kept: np.ndarray, sums: np.ndarray = sums) -> float:
             n, m = counts[:, kept].sum(1)
             inside = sums[:, :, kept][:, :, :, kept].sum((2, 3))
             return float(inside[0, 0] / (n * (n - 1)) + inside[1, 1] / (m * (m - 1)) - 2 * inside[0, 1] / (n * m))
 
         every = np.arange(len(groups))
+        # Leaving a group out is a sum over blocks: no kernel is evaluated again.
         left = [estimate(np.delete(every, g)) for g in every] if len(every) > 1 else []
         found[name] = Estimate(estimate(every), jackknife(np.array(left)) if left else None, len(generated))
     return found
@@ -257,6 +276,7 @@ def mmd(real: np.ndarray, generated: np.ndarray) -> dict[str, Estimate]:
 def measure_frechet(subject: Subject) -> dict[str, Estimate]:
     """Returns the metric `frechet_distance` of a run."""
     real, generated, text, called = pair(subject)
+    # The covariance of n rows has rank n - 1 at most.
     few = min(len(real), len(generated)) <= real.shape[1]
     text += "; fewer images than features, so the covariances are singular and the distance is biased upwards" * few
     subject.protocol["frechet_distance"] = f"{text}; {called}" if called else text

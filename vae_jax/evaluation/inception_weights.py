@@ -36,18 +36,22 @@ def extractor(path: Path, image_shape: tuple[int, ...], images: int) -> tuple[Ca
         raise InputError(
             f"{option('features', path)}: Inception looks at 1 or 3 channels, these images have {channels}"
         )
+    # To the device once, not with every batch.
     variables = jax.device_put(read(path))
+    # A small set needs no full batch.
     size = min(BATCH, images)
 
     def extract(found: np.ndarray) -> np.ndarray:
         parts = []
         for start in range(0, len(found), size):
             part = np.clip(found[start : start + size], 0.0, 1.0)
+            # The last batch is filled up, so that one program serves all.
             padded = np.pad(part, ((0, size - len(part)), *((0, 0),) * 3))
             parts.append(np.asarray(_program(variables, padded))[: len(part)])
         return np.concatenate(parts)
 
     with path.open("rb") as file:
+        # The protocol names the weights: a Frechet distance means nothing without them.
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     note = (
         "this is the quantity known as FID where the file holds the weights that pytorch-fid publishes (its sha256 "
@@ -86,10 +90,12 @@ def read(path: Path) -> dict[str, Any]:
       InputError: no such file, a pickled one, or a tensor that is missing, of another shape or not finite.
     """
     refuse_pickled(path)
+    # The network says which tensors it needs; whatever else is in the file is left alone.
     places, structure = jax.tree_util.tree_flatten_with_path(inception.shapes())
     try:
         with safe_open(path, framework="numpy") as held:
             names = set(held.keys())
+            # Tensor by tensor: only what the network needs is copied out of the file.
             return structure.unflatten([_tensor(held, names, path, keys, leaf.shape) for keys, leaf in places])
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
@@ -99,6 +105,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def _tensor(held: Any, names: set[str], path: Path, keys: tuple[Any, ...], shape: tuple[int, ...]) -> np.ndarray:
+    # The first key is flax's collection, `params` or `batch_stats`, of which torch knows nothing.
     *layers, last = [key.key for key in keys[1:]]
     name = ".".join([*layers, TENSOR[last]])
     if name not in names:
@@ -106,6 +113,7 @@ def _tensor(held: Any, names: set[str], path: Path, keys: tuple[Any, ...], shape
             f"{option('features', path)}: "
             f"no tensor {name!r} in it; it needs Inception-v3 under the names of torchvision"
         )
+    # Kernels are HWIO in flax and OIHW in torch.
     wanted = (shape[3], shape[2], *shape[:2]) if last == "kernel" else shape
     found = held.get_slice(name)
     if tuple(found.get_shape()) != wanted:
@@ -116,6 +124,7 @@ def _tensor(held: Any, names: set[str], path: Path, keys: tuple[Any, ...], shape
     if found.get_dtype() not in ("F16", "F32", "F64"):
         raise InputError(f"{option('features', path)}: tensor {name!r} is {found.get_dtype()}; save it as float32")
     value = held.get_tensor(name).astype(np.float32)
+    # A negative variance would become NaN under a root, far from its cause.
     if not np.isfinite(value).all() or (last == "var" and (value < 0).any()):
         raise InputError(
             f"{option('features', path)}: tensor {name!r} has values that no weights have; convert the file again"

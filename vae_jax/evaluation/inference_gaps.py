@@ -71,8 +71,10 @@ def local_bounds(
     assert model.density is not None
     program = _program(model.density.joint, model.encode, steps, samples)
     parts, seen = [], 0
+    # The gradient holds `samples` decoded codes per image, by which the chunks are cut.
     for batch, n in chunks(batches, samples):
         index = jnp.asarray(batch.pop("index"))
+        # Without the examples that only fill the chunk.
         parts.append([np.asarray(v, np.float64)[:n] for v in program(state, key, batch, index)])
         seen += n
         report(seen)
@@ -87,6 +89,7 @@ def _program(joint_of: Any, encode: Any, steps: int, samples: int) -> Callable[.
 
     def draws(joint: Joint, q: Any, keys: jax.Array) -> jax.Array:
         """Returns log p(x|z) - KL, or log p(x, z) - log q(z) without closed form, [S, B] of keys [S, B]."""
+        # With the KL in closed form only the likelihood term is noisy.
         closed = dist.closed_kl(q, joint.prior)
         if closed is not None:
             z = jax.vmap(q.sample)(keys)
@@ -96,6 +99,7 @@ def _program(joint_of: Any, encode: Any, steps: int, samples: int) -> Callable[.
 
     def bound(joint: Joint, q: Any, keys: jax.Array) -> jax.Array:
         """Returns the mean over DRAWS draws (or a few more), `samples` at a time, [B]."""
+        # Rounded up, so that all blocks are equal; a draw's key is that of its number.
         blocks = -(-DRAWS // samples)
 
         def body(total: jax.Array, block: jax.Array) -> tuple[jax.Array, None]:
@@ -108,6 +112,7 @@ def _program(joint_of: Any, encode: Any, steps: int, samples: int) -> Callable[.
     def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> list[jax.Array]:
         joint = joint_of(state.eval_params, state.model_state, batch)
         q = encode(state.eval_params, state.model_state, None, batch).posterior
+        # Two sites: q* is judged by draws that had no part in finding it.
         fit, test = (prng.example_keys(prng.site_key(key, site), index) for site in ("fit", "test"))
         out = [bound(joint, q, test)]
         if not steps:
@@ -115,6 +120,7 @@ def _program(joint_of: Any, encode: Any, steps: int, samples: int) -> Callable[.
 
         def update(carry: tuple, step: jax.Array) -> tuple[tuple, None]:
             own, moments = carry
+            # New noise at each step: keys [S, B].
             each = prng.sample_keys(prng.numbered_keys(fit, step), jnp.arange(samples))
             # A sum over images: Adam works entry by entry, so that each is optimised as if it were alone.
             grads = jax.grad(lambda own: -jnp.sum(jnp.mean(draws(joint, own, each), 0)))(own)
@@ -124,6 +130,7 @@ def _program(joint_of: Any, encode: Any, steps: int, samples: int) -> Callable[.
         # Without ties: a variance that all images share becomes one of each.
         own = dist.DiagGaussian(*(jnp.broadcast_to(leaf, q.mean.shape) for leaf in q))
         (own, _), _ = jax.lax.scan(update, (own, tx.init(own)), jnp.arange(steps))
+        # The draws of the encoder's ELBO again, so that most of their noise cancels in the gap.
         return [*out, bound(joint, own, test)]
 
     return jax.jit(run)
@@ -168,6 +175,7 @@ def _local(subject: Subject, metric: str, *, optimise: bool) -> Local:
     model, s = subject.run.model, subject.settings
     require(metric, ("joint",), model)
     kind = posterior_type(subject)
+    # The code of an autoencoder is a point without a density.
     if kind is type(None):
         raise InputError(f"{metric}: this model's codes are points, so there is no q(z|x) to lose anything")
     gaussian = kind is dist.DiagGaussian and spaces.is_euclidean(model.about.latents)
@@ -200,9 +208,12 @@ def _log_p(subject: Subject) -> tuple[np.ndarray, str]:
     model, s = subject.run.model, subject.settings
     found: dict[str, np.ndarray] = {}
     if has_bound(model):
+        # The bound rises with k on average, so the largest one is the tightest.
         k = max(s.k or (K,))
         found[f"IW-{k}"] = subject.once(f"iw_{k}", lambda: _importance(subject, k))
+    # Hamiltonian moves need codes on all of R^n.
     if spaces.is_euclidean(model.about.latents):
+        # The chains of the metric `ais` where they were run already.
         found["AIS"] = chains_of(subject, "inference_gap").log_mean
     best = max(found, key=lambda name: found[name].mean())
     return found[best], best

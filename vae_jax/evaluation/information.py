@@ -75,6 +75,7 @@ def mutual_information(q: Any, z: jax.Array, *, rows: int = 0) -> Estimate:
     n = _examples(q, z)
     if n != z.shape[0]:
         raise InputError(f"information: {z.shape[0]} codes of {n} examples; give one code of each")
+    # x_n is among the N, so log q(z_n) >= log q(z_n|x_n) - ln N: no term exceeds ln N.
     return _mean(q.log_prob(z), -log_aggregate(q, z, rows=rows))
 
 
@@ -100,11 +101,14 @@ def decompose(
     """
     if q.mean.shape != z.shape:
         raise InputError(f"information: codes {z.shape} of posteriors {q.mean.shape}; give one code of each example")
+    # log q(z_n|x_n) [N], log q(z_n) [N] and log q(z_nj) [N, D].
     log_q, joint, single = q.log_prob(z), log_aggregate(q, z, rows=rows), log_aggregate_per_dim(q, z, rows=rows)
     dims, dims_sum = None, None
     if log_p_per_dim is not None:
+        # The term of each example and dimension, [N, D].
         each = np.asarray(single, np.float64) - np.asarray(log_p_per_dim, np.float64)
         dims, dims_sum = tuple(each.mean(0).tolist()), Estimate.of(each.sum(1))
+    # All parts use the same samples: the identities hold sample by sample, not just on average.
     return Information(
         rate=_mean(log_q, -log_p),
         mutual_information=_mean(log_q, -joint),
@@ -117,16 +121,19 @@ def decompose(
 
 def _examples(q: Any, z: jax.Array) -> int:
     """Returns N, the number of posteriors in q."""
+    # A posterior of any kind shows N in the shape of its densities of one code.
     return jax.eval_shape(q.log_prob, jnp.zeros((1, z.shape[-1]), z.dtype)).shape[0]
 
 
 def _mean(a: jax.Array, b: jax.Array) -> Estimate:
+    # In float64: both may be hundreds of nats, and their sum a few.
     return Estimate.of(np.asarray(a, np.float64) + np.asarray(b, np.float64))
 
 
 def _by_rows(program: Any, q: Any, z: jax.Array, n: int, rows: int) -> jax.Array:
     """Returns program(q, z) some rows of z at a time; the last rows are padded, so that one program serves all."""
     m, dims = z.shape
+    # At most TABLE numbers of [rows, N, D] at a time.
     rows = rows or max(1, min(m, TABLE // (n * dims)))
     padded = jnp.pad(z, ((0, -m % rows), (0, 0)))
     return jnp.concatenate([program(q, padded[i : i + rows]) for i in range(0, m, rows)])[:m]
@@ -134,12 +141,15 @@ def _by_rows(program: Any, q: Any, z: jax.Array, n: int, rows: int) -> jax.Array
 
 @jax.jit
 def _log_aggregate(q: Any, z: jax.Array) -> jax.Array:
+    # One code against the posteriors of all N examples.
     log_q = jax.vmap(lambda one: q.log_prob(one[None]))(z)  # [rows, N]
     return logsumexp(log_q, -1) - jnp.log(log_q.shape[-1])
 
 
 @jax.jit
 def _log_aggregate_per_dim(q: DiagGaussian, z: jax.Array) -> jax.Array:
+    # The Gaussian density written out, as `log_prob` would sum over the dimensions.
     scaled = jnp.square(z[:, None] - q.mean[None]) * jnp.exp(-q.log_var)[None]
     log_q = -0.5 * (scaled + q.log_var[None] + LOG_2PI)  # [rows, N, D]
+    # Over the examples, in logs: far from a code most densities underflow.
     return logsumexp(log_q, 1) - jnp.log(log_q.shape[1])

@@ -45,6 +45,7 @@ def measure_bdmc(subject: Subject) -> dict[str, Estimate]:
     """
     _check(subject, "bdmc")
     forward, reverse = subject.once("bdmc", lambda: sandwiched(*_arguments(subject, "bdmc")))
+    # Reverse weights estimate 1 / p(x), hence the sign.
     lower, upper = forward.log_mean, -reverse.log_mean
     subject.protocol["bdmc"] = {
         "data": "simulated by the model, z* ~ p(z), x ~ p(x|z*); reverse chains start at z*",
@@ -53,11 +54,13 @@ def measure_bdmc(subject: Subject) -> dict[str, Estimate]:
         "reverse_chain_stderr": reverse.chain_stderr,
     }
     found = _with_bits(subject, {"bdmc_lower": lower, "bdmc_upper": upper})
+    # Image by image, so that the standard error is free of how much log p(x) differs between images.
     return found | {"bdmc_gap": Estimate.of(upper - lower)}
 
 
 def _arguments(subject: Subject, site: str) -> tuple:
     total = subject.size
+    # `ais` and `bdmc` have sites of their own, so that requesting one leaves the other as it was.
     key = prng.site_key(subject.key, site)
     return (
         subject.run.model,
@@ -73,6 +76,7 @@ def _check(subject: Subject, metric: str) -> None:
     model = subject.run.model
     require(metric, ("joint", "euclidean"), model)
     assert model.density is not None
+    # The path evaluates q at any z, not just at draws of its own.
     if subject.settings.anneal_from == "posterior" and not model.density.has_posterior:
         raise InputError(
             f"{metric}: q(z|x) of this model does not provide the density of a given z to anneal from; "
@@ -101,6 +105,7 @@ def _protocol(subject: Subject, found: Chains) -> dict[str, Any]:
 def _with_bits(subject: Subject, values: dict[str, np.ndarray]) -> dict[str, Estimate]:
     """Returns the estimates in nats, and in bits per dimension where the data have a cell width."""
     found = {name: Estimate.of(nats) for name, nats in values.items()}
+    # None where bits per dimension have no meaning, as for a density of data without added noise.
     width = subject.cell_width
     if width is not None:
         dims = math.prod(subject.run.spec.x.shape)

@@ -15,6 +15,7 @@ from vae_jax.evaluation.codes import Codes
 def by_size(values: np.ndarray) -> np.ndarray:
     """Returns the indices of values [D] from the largest to the smallest; NaN last, ties in their own order."""
     values = np.asarray(values, np.float64)
+    # Negated, not reversed, so that a stable sort keeps ties in their own order.
     return np.argsort(-np.where(np.isnan(values), -np.inf, values), kind="stable")
 
 
@@ -23,6 +24,7 @@ def aggregate(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
 
     std^2 = Var_x(E[z|x]) + E_x[Var(z|x)]: the prior's, for dimensions that match it, unused ones included.
     """
+    # The law of total variance; a deterministic code has the first term alone.
     variance = codes.mean.astype(np.float64).var(0)
     if codes.log_var is not None:
         variance = variance + np.exp(codes.log_var.astype(np.float64)).mean(0)
@@ -33,7 +35,9 @@ def centre(codes: Codes) -> int:
     """Returns the row whose mean code is nearest to the mean of all codes, in units of their spread."""
     mean = codes.mean.astype(np.float64)
     spread = mean.std(0)
+    # Unused dimensions hardly vary. In units of their own spread their noise would count in full, so they are left out.
     scaled = np.where(spread > 0.1, (mean - mean.mean(0)) / np.maximum(spread, 1e-12), 0.0)
+    # A code with a NaN is never the nearest.
     return int(np.argmin(np.nan_to_num(np.square(scaled).sum(-1), nan=np.inf)))
 
 
@@ -93,16 +97,20 @@ def walk(
     mean, std = aggregate(codes)
     if any(size > 1 for size in blocks):
         return _walk_variables(codes, kl, mean, std, np.asarray(blocks), dims, base, prior, reach, steps, rows)
+    # Without a posterior the spread says which dimensions carry most.
     sizes = std if kl is None else np.asarray(kl, np.float64)
     moved = np.asarray(dims, int) if len(dims) else by_size(sizes)[:rows]
     marks = span(0.0, 1.0, reach, steps)
+    # The values [R, S] in one of three units: quantiles, spreads of each dimension, or those of the prior.
     if quantiles:
         values, unit, marks = quantile_values(codes.mean, moved, steps), "%", 100 * probabilities(steps)
     elif prior is None or codes.log_var is None:
         values, unit = mean[moved, None] + std[moved, None] * marks, "sd"
     else:
         marks = span(*prior, reach, steps)
+        # All rows share the values, as they share the prior.
         values, unit = np.tile(marks, (len(moved), 1)), ""
+    # The code of a real image: the mean of all codes need not decode to a plausible one.
     start = codes.mean[centre(codes)] if base is None else base
     codes_moved = traverse(start, moved, values)
     return Walk(moved, values, codes_moved, unit, marks, None if kl is None else sizes[moved], std[moved])
@@ -115,13 +123,16 @@ def _walk_variables(
     first = np.cumsum(blocks) - blocks  # where each variable begins in z
     sizes = std[first] if kl is None else np.asarray(kl, np.float64)
     moved = np.asarray(dims, int) if len(dims) else by_size(sizes)[:rows]
+    # Column s shows value s mod K of a one-hot variable with K values.
     turn = np.arange(steps)
+    # The columns are numbers of values if all variables are one-hot, else those of the real ones.
     if np.all(blocks > 1):
         unit, marks = "", turn % int(blocks.max())
     elif prior is None:
         unit, marks = "sd", span(0.0, 1.0, reach, steps)
     else:
         unit, marks = "", span(*prior, reach, steps)
+    # Where the moved variables begin in z. `traverse` sets these entries; one-hot blocks are replaced further down.
     entries = first[moved]
     values = mean[entries, None] + std[entries, None] * marks if unit == "sd" else np.tile(1.0 * marks, (len(moved), 1))
     for row, variable in enumerate(moved):
@@ -132,6 +143,7 @@ def _walk_variables(
     for row, variable in enumerate(moved):
         if blocks[variable] > 1:
             begin, size = first[variable], blocks[variable]
+            # The whole block: a one-hot code has zeros beside its one.
             z[row, :, begin : begin + size] = np.eye(size, dtype=z.dtype)[turn % size]
     return Walk(moved, values, z, unit, marks, None if kl is None else sizes[moved], std[entries], len(blocks))
 
@@ -145,7 +157,9 @@ def traverse(base: np.ndarray, dims: np.ndarray, values: np.ndarray) -> np.ndarr
       values: what they are set to, [R, S] (or [S], the same for all).
     """
     dims, values = np.asarray(dims, int), np.asarray(values)
+    # One row of values may serve all dimensions.
     values = np.broadcast_to(values, (len(dims), values.shape[-1]))
+    # Copies of the base, [R, S, D].
     codes = np.tile(np.asarray(base), (*values.shape, 1))
     for row, d in enumerate(dims):
         codes[row, :, d] = values[row]
@@ -176,13 +190,17 @@ def interpolate(
     keeps the norm typical of a Gaussian prior on the way (Shoemake 1985); straight where a and b are parallel.
     """
     a, b = np.asarray(start, np.float64)[:, None], np.asarray(end, np.float64)[:, None]
+    # [1, S, 1], against codes [P, 1, D].
     t = np.linspace(0.0, 1.0, steps)[None, :, None]
     if path == "linear":
         return (1 - t) * a + t * b
     norms = np.linalg.norm(a, axis=-1, keepdims=True) * np.linalg.norm(b, axis=-1, keepdims=True)
     cosine = np.sum(a * b, -1, keepdims=True) / np.where(norms > 0, norms, 1.0)
+    # Rounding can take the cosine beyond 1, where arccos is NaN.
     angle = np.arccos(np.clip(cosine, -1.0, 1.0))
+    # Parallel or opposite codes, and the zero code, do not define a unique great circle.
     straight = (np.sin(angle) < 1e-6) | (norms == 0)
+    # `np.where` computes both branches, and the one that is dropped must not divide by 0.
     safe = np.where(straight, 1.0, np.sin(angle))
     on_arc = (np.sin((1 - t) * angle) * a + np.sin(t * angle) * b) / safe
     return np.where(straight, (1 - t) * a + t * b, on_arc)
@@ -191,7 +209,9 @@ def interpolate(
 def plane(side: int, mean: float = 0.0, std: float = 1.0) -> np.ndarray:
     """Returns codes [side, side, 2] at equal steps of prior probability (arXiv:1312.6114, app. A); z1 grows upwards."""
     normal = NormalDist(mean, std)
+    # The middle of each of `side` equal shares of probability; the ends 0 and 1 are infinitely far out.
     axis = np.array([normal.inv_cdf((i + 0.5) / side) for i in range(side)])
+    # Row 0 is the top of the figure, where z1 is largest.
     first, second = np.meshgrid(axis, axis[::-1])
     return np.stack([first, second], -1)
 

@@ -64,6 +64,7 @@ class Estimate:
     @classmethod
     def of(cls, values: np.ndarray) -> Estimate:
         """Returns the mean of values [n] and its standard error."""
+        # float64: a float32 sum over a split loses digits that the standard error says are there.
         values = np.asarray(values, np.float64)
         n = len(values)
         with np.errstate(invalid="ignore"):  # an infinite PSNR (a perfect image) has no spread
@@ -73,6 +74,7 @@ class Estimate:
 
 def bits_per_dim(nats: np.ndarray, dims: int, cell_width: float) -> np.ndarray:
     """Returns (-log p - D ln w) / (D ln 2) of log p(x) or a bound on it, nats [N], D = dims, w = cell_width."""
+    # A cell of volume w^D has mass p w^D; nats to bits by ln 2.
     return (-nats / dims - math.log(cell_width)) / math.log(2.0)
 
 
@@ -136,6 +138,7 @@ def evaluate(
     bound = None if model.density is None else model.density.bound
     if k and bound is None:
         raise InputError(f"iw_{k[0]}: this model does not provide a bound on log p(x); leave k out")
+    # Cached by the identity of the functions and the values of k: another split of this model compiles nothing.
     program = _program(
         model.terms, model.encode, bound, jax.tree.structure(model.about.latents), tuple(dict.fromkeys(k))
     )
@@ -143,6 +146,7 @@ def evaluate(
     dims, seen = 0, 0
     for batch in first(batches, limit or None):
         n = len(batch["x"])
+        # The noise of an example belongs to its index, or without one to its place in the stream.
         index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
         dims = math.prod(batch["x"].shape[1:])
         totals.add(program(state, key, model_inputs(batch), index))
@@ -161,6 +165,7 @@ def first(batches: Iterable[Mapping[str, Any]], limit: int | None) -> Iterator[d
     for raw in batches:
         n = len(raw["x"])
         yield dict(raw) if n <= left else {name: value[: int(left)] for name, value in raw.items()}
+        # Before the next batch is read: nothing is read that is not yielded.
         left -= n
         if left <= 0:
             return
@@ -176,6 +181,7 @@ def _program(terms, encode, bound, structure, ks: tuple[int, ...]) -> Callable[.
     """Returns the jitted per-example numbers of a batch, compiled once a model and batch shape."""
 
     def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
+        # Not training: no dropout, and running state is used but not moved.
         ctx = Context(state.step, index, state.hyper, train=False)
         params, model_state = state.eval_params, state.model_state
         out = _flat(terms(params, model_state, key, batch, ctx))
@@ -185,6 +191,7 @@ def _program(terms, encode, bound, structure, ks: tuple[int, ...]) -> Callable[.
             codes = [expected_code(q) for q in structure.flatten_up_to(code.posterior)]
             out["code"] = codes[0] if len(codes) == 1 else jnp.concatenate(codes, -1)
         for n in ks:
+            # One site for all k: a bound with more samples shares those of a bound with fewer.
             out[f"iw_{n}"] = bound(params, model_state, prng.site_key(key, "iw"), batch, ctx, n)
         return out
 
@@ -211,13 +218,16 @@ class _Totals:
         self._kl, self._code = Moments(), Moments()
 
     def add(self, out: dict[str, jax.Array]) -> None:
+        # The new batch is under way on the device; meanwhile the one before is copied and counted.
         self._take(self._pending)
         self._pending = out
 
     def _take(self, out: dict[str, jax.Array] | None) -> None:
         for name, value in (out or {}).items():
+            # The copy to the host, which waits for the device.
             rows = np.asarray(value, np.float64)
             if name == "kl_per_dim":
+                # [B, D] numbers are merged into moments at once; of scalars per example all N are kept.
                 self._kl.add(rows)
             elif name == "code":
                 self._code.add(rows)
@@ -227,14 +237,18 @@ class _Totals:
     def result(self, dims: int, cell_width: float | None) -> Evaluation:
         self._take(self._pending)
         values = {name: np.concatenate(parts) for name, parts in self._values.items()}
+        # Every model gives a squared error, so its length is the number of examples.
         n = len(values["mse"])
+        # An image without error has an infinite PSNR.
         with np.errstate(divide="ignore"):
             values["psnr"] = -10.0 * np.log10(values["mse"])
+        # Every bound on log p(x) has its bits per dimension.
         if cell_width is not None:
             bounds = {name: nats for name, nats in values.items() if name == "elbo" or name.startswith("iw_")}
             for name, nats in bounds.items():
                 bits = "bits_per_dim" if name == "elbo" else f"{name}_bits_per_dim"
                 values[bits] = bits_per_dim(nats, dims, cell_width)
+        # Sorted as `METRICS` is, `iw_<k>` by its prefix and terms of the model's own at the end.
         order = [name.split("<")[0] for name in METRICS]
         rank = {name: next((i for i, o in enumerate(order) if name.startswith(o)), len(order)) for name in values}
         metrics = {name: Estimate.of(values[name]) for name in sorted(values, key=rank.__getitem__)}

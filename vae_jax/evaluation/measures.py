@@ -36,12 +36,14 @@ class Measure(NamedTuple):
     needs: tuple[str, ...] = ()
 
 
+# Settings that several measures read.
 CHAINS = ("chains", "temperatures", "leapfrog", "anneal_from")
 LOCAL = ("local_steps", "local_samples")
 
 
 # name as it is asked for -> Measure. One measure may give several metrics (`dci` gives three).
 MEASURES: dict[str, Measure] = {
+    # Likelihood: log p(x) by annealing from the prior to the joint. Codes must be able to move freely in R^n.
     "ais": Measure(
         "vae_jax.evaluation.ladder:measure_ais",
         "log p(x) by annealed importance sampling with Hamiltonian moves, a lower bound on average, nats",
@@ -58,6 +60,8 @@ MEASURES: dict[str, Measure] = {
         CHAINS,
         needs=("joint", "euclidean"),
     ),
+    # Information: the parts of the rate under the exact aggregate posterior, from N^2 densities of N images. One prior
+    # for all images is needed, or KL(q(z) || p(z)) has no second argument.
     "mutual_information": Measure(
         "vae_jax.evaluation.spread:mutual_information",
         "I(x; z) over the images that are measured, at most the logarithm of their number, nats",
@@ -86,6 +90,8 @@ MEASURES: dict[str, Measure] = {
         "information",
         needs=("joint", "one prior"),
     ),
+    # Gaps: where the bound is lost. Two of them read `k` and the chains, from which they take log p(x); two need an
+    # optimized Gaussian for each image.
     "inference_gap": Measure(
         "vae_jax.evaluation.inference_gaps:inference_gap",
         "log p(x) (the higher of AIS and IW-k) minus ELBO, nats",
@@ -110,6 +116,7 @@ MEASURES: dict[str, Measure] = {
         LOCAL,
         needs=("joint", "euclidean"),
     ),
+    # Generation: samples of the prior against images, in the space that --features selects.
     "frechet_distance": Measure(
         "vae_jax.evaluation.generation:measure_frechet",
         "squared Wasserstein-2 distance of Gaussians fitted to features (--features) of samples and images",
@@ -138,6 +145,7 @@ MEASURES: dict[str, Measure] = {
         "generation",
         ("samples", "features"),
     ),
+    # Reconstruction: decoded means against images, and whether the decoder's probabilities come true.
     "ssim": Measure(
         "vae_jax.evaluation.similarity:measure_ssim",
         "structural similarity of images and mean reconstructions, at most 1; data range 1",
@@ -158,6 +166,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1706.04599, arXiv:1807.00263",
         "reconstruction",
     ),
+    # Representation and probes: what codes tell of labels, without and with learning from them.
     "clustering": Measure(
         "vae_jax.evaluation.clustering:measure",
         "k-means on mean codes against labels: accuracy (Hungarian matching), NMI, ARI",
@@ -186,6 +195,7 @@ MEASURES: dict[str, Measure] = {
         "probe",
         needs=("labels",),
     ),
+    # Detection: images of another data set.
     "anomaly": Measure(
         "vae_jax.evaluation.anomaly:measure",
         "AUROC of telling --outliers from the run's data by ELBO, IW bound, likelihood regret, and WAIC over --others",
@@ -194,6 +204,7 @@ MEASURES: dict[str, Measure] = {
         ("outliers", "outlier_k", "regret_steps", "others"),
         needs=("bound",),
     ),
+    # Disentanglement: codes against known generative factors.
     "mig": Measure(
         "vae_jax.evaluation.disentanglement:mig",
         "mutual information gap: the best code of a factor against the second best, 0 to 1, higher is better",
@@ -290,6 +301,7 @@ MEASURES: dict[str, Measure] = {
         ("points",),
         needs=("factors",),
     ),
+    # Agreement: codes of several runs against each other, without factors.
     "udr": Measure(
         "vae_jax.evaluation.disentanglement:udr",
         "agreement of the codes of runs trained apart (--others), needs no factors, higher is better",
@@ -316,6 +328,7 @@ def names() -> tuple[str, ...]:
 def expand(asked: tuple[str, ...]) -> tuple[str, ...]:
     """Returns the measures among the names asked for, groups spelt out, each once."""
     by_group = groups()
+    # Names that are not in the table are dropped here: standard metrics are made by `evaluate`.
     return tuple(dict.fromkeys(n for name in asked for n in by_group.get(name, (name,)) if n in MEASURES))
 
 
@@ -323,6 +336,7 @@ def refusals(asked: tuple[str, ...], settings: Settings) -> dict[str, str]:
     """Returns measure -> what is wrong with a setting that it reads; under its flag what no measure asked for reads."""
     found: dict[str, str] = {}
     for field, message in settings.out_of_range().items():
+        # A value out of range refuses the measures that read it, not the whole call.
         readers = [name for name in asked if field in MEASURES[name].reads]
         found |= dict.fromkeys(readers or [option(field)], message)
     return found
@@ -339,6 +353,7 @@ def check_read(asked: tuple[str, ...], settings: Settings, others: bool) -> None
     Raises:
       InputError: the first such setting, with the measures that read it.
     """
+    # A setting counts as given if it differs from its default; one typed at its default changes nothing.
     given = [f.name for f in dataclasses.fields(Settings) if f.name != "k" and getattr(settings, f.name) != f.default]
     for name in [*given, *(["others"] if others else [])]:
         readers = [m for m, about in MEASURES.items() if name in about.reads]
@@ -362,8 +377,10 @@ def measure(names: tuple[str, ...], subject: Subject) -> tuple[dict[str, Estimat
         if reason := lacking(name, subject.run.model, subject.source.info):
             refused[name] = reason
             continue
+        # Imported on demand: some of these modules load scikit-learn or scipy, which most calls do not need.
         module, _, attribute = MEASURES[name].home.partition(":")
         function: Callable[[Subject], dict[str, Estimate]] = getattr(importlib.import_module(module), attribute)
+        # A measure that is refused must not cost the numbers of the others.
         try:
             metrics.update(function(subject))
         except InputError as error:

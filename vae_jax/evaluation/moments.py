@@ -19,12 +19,15 @@ class Moments:
     def add(self, rows: np.ndarray) -> None:
         """Takes in the rows [n, D] of one batch."""
         rows = np.asarray(rows, np.float64)
+        # The moments of this batch, about its own mean.
         mean = rows.mean(0)
         square = np.square(rows - mean).sum(0)
+        # The first batch brings the shape [D].
         if self.count == 0:
             self.count, self._mean, self._square = len(rows), mean, square
             return
         total = self.count + len(rows)
+        # Merging n and m rows adds n m / (n + m) delta^2, the squares between the two means.
         delta = mean - self._mean
         self._square = self._square + square + np.square(delta) * (self.count * len(rows) / total)
         self._mean = self._mean + delta * (len(rows) / total)

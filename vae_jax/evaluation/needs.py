@@ -37,6 +37,7 @@ def has_joint(model: Model) -> bool:
     return model.density is not None and model.density.joint is not None
 
 
+# Needs of the model, then needs of the data. `words` and `fix` make the sentence of `lacking`.
 NEEDS: dict[str, Need] = {
     "prior": Need(
         lambda m: m.prior is not None,
@@ -85,6 +86,7 @@ def lacking(what: str, needs: tuple[str, ...], model: Model, info: Info | None =
       model: the model.
       info: of its data; None leaves the needs of the data unchecked.
     """
+    # The first unmet need is the reason.
     for need in (NEEDS[name] for name in needs):
         if need.of_model is not None and not need.of_model(model):
             return f"{what}: needs {need.words}, which this model does not provide; {need.fix}"

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from vae_jax.errors import either, nearest
 
+# Other name, in lower case with underscores -> what to request here.
 _NAMES = {
     "fid": "use --metrics frechet_distance, with --features FILE.safetensors for Inception-v3's features",
     "kid": "use --metrics mmd, with --features FILE.safetensors for Inception-v3's features",

@@ -21,4 +21,5 @@ def digits(name: str, value: float | None) -> str:
     """Returns a metric's value with the digits that mean something."""
     if value is None:
         return "not finite"
+    # A count has no decimals; ratios and errors lie below 10, nats mostly above.
     return f"{value:.0f}" if name == "active_units" else f"{value:.4f}" if abs(value) < 10 else f"{value:.2f}"

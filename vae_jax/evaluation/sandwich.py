@@ -35,6 +35,7 @@ class Chains(NamedTuple):
     @property
     def log_mean(self) -> np.ndarray:
         """log mean_c w_c of each example, nats [N]."""
+        # In logs: the weights of an example's chains may differ by many nats.
         return logsumexp(self.log_weight, 1) - math.log(self.log_weight.shape[1])
 
     @property
@@ -53,6 +54,7 @@ class Chains(NamedTuple):
         if chains == 1:
             return None
         weight = np.exp(self.log_weight - self.log_mean[:, None])  # of mean 1
+        # Var(log mean w) is about Var(w) / C for weights of mean 1; the variances of independent examples add up.
         return float(np.sqrt((weight.var(1, ddof=1) / chains).sum()) / n)
 
 
@@ -107,16 +109,20 @@ def _run(what, model, state, batches, key, settings, report) -> list[Chains]:
     settings.check("chains", "temperatures", "leapfrog")
     found: list[list[Annealed]] = []
     seen = 0
+    # What is static in the program; all else goes in as arrays.
     shape = (settings.chains, settings.temperatures, settings.leapfrog, settings.anneal_from)
     program = _program(model.density.joint, model.encode, what, *shape)
+    # C codes per image are in memory, by which the chunks are cut.
     for batch, n in chunks(batches, settings.chains):
         index = jnp.asarray(batch.pop("index"))
         out = jax.device_get(program(state, key, batch, index))
+        # Without the examples that only fill the chunk.
         found.append([Annealed(a.log_weight[:, :n], a.acceptance[:n]) for a in out])
         seen += n
         report(seen)
     directions = []
     for parts in zip(*found, strict=True):
+        # Chunks [C, n] to a table [N, C], float64.
         weights = np.concatenate([np.asarray(a.log_weight, np.float64).T for a in parts])
         directions.append(Chains(weights, np.concatenate([np.asarray(a.acceptance, np.float64) for a in parts])))
     return directions
@@ -133,6 +139,7 @@ def _program(
         """Returns the first density of the path, the log ratio of the last to it, and a draw of the first."""
         if anneal_from == "prior":
             return joint.prior.log_prob, joint.log_likelihood, joint.sample_prior
+        # From q the ratio is p(x, z) / q(z|x): the path still ends at the joint, and E[w] = p(x).
         return q.log_prob, lambda z: joint.prior.log_prob(z) + joint.log_likelihood(z) - q.log_prob(z), q.sample
 
     def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> list[Annealed]:
@@ -145,18 +152,23 @@ def _program(
             """Returns keys [C, B]: a chain's noise does not depend on how many there are."""
             return prng.sample_keys(keys(site), jnp.arange(chains))
 
+        # 1. BDMC replaces the images by simulated ones, of which an exact posterior sample z* is known.
         truth = None
         if what == "both":
             joint = joint_of(params, model_state, batch)
             truth = joint.sample_prior(keys("truth"))
             batch = batch | joint.sample_data(keys("data"), truth)
+        # 2. The densities for these images, and both ends of the path.
         joint = joint_of(params, model_state, batch)
         q = encode(params, model_state, None, batch).posterior if anneal_from == "posterior" else None
         first, ratio, draw = ends(joint, q)
         start, trial = (jax.vmap(draw)(each(site)) for site in ("start", "trial"))
+        # 3. Step sizes from chains of their own: chains that chose their own would have biased weights.
         steps = tune(first, ratio, trial, betas, each("tune"), leapfrog=leapfrog)
+        # 4. Chains forward, from draws of the first density, and for BDMC in reverse, from z*.
         out = [ais(first, ratio, start, betas, each("forward"), steps, leapfrog=leapfrog)]
         if truth is not None:
+            # All reverse chains of an image start at its one z* and part by their noise.
             backwards = jnp.broadcast_to(truth, (chains, *truth.shape))
             out.append(ais(first, ratio, backwards, betas[::-1], each("reverse"), steps, leapfrog=leapfrog))
         return out

@@ -20,6 +20,7 @@ class Settings:
     k: tuple[int, ...] | None = None
     """Samples of the importance-weighted bounds, one bound each (default: the run's config)."""
 
+    # Annealed importance sampling; the cost is chains x temperatures x leapfrog gradients per image.
     chains: int = 8
     """Chains an image of annealed importance sampling (ais, bdmc, inference_gap)."""
     temperatures: int = 200
@@ -28,20 +29,24 @@ class Settings:
     """Leapfrog steps of a Hamiltonian move of annealed importance sampling."""
     anneal_from: Literal["prior", "posterior"] = "prior"
     """Where annealing starts: p(z), as published, or q(z|x), which needs fewer temperatures."""
+    # Optimization of one Gaussian per image.
     local_steps: int = 500
     """Steps of Adam that optimise each image's own Gaussian q (amortisation_gap, approximation_gap)."""
     local_samples: int = 8
     """Posterior samples a step of that optimisation."""
+    # Generation.
     samples: int | None = None
     """Images generated for frechet_distance, precision_recall, density_coverage and mmd (default: as many as real)."""
     features: str = "pixels"
     """What these compare: pixels, a classifier's run, Inception-v3's .safetensors, or an .npz of real and generated."""
+    # Detection.
     outliers: str = ""
     """Data set that `anomaly` tells from the run's own (a name, .npz or folder, with images of the same size)."""
     outlier_k: int = 50
     """Samples of the importance-weighted bound in `anomaly`."""
     regret_steps: int = 100
     """Updates of each image's own posterior in the likelihood regret of `anomaly`."""
+    # Disentanglement.
     points: int = 10_000
     """Rows that disentanglement scores learn from, and batches of betavae_score, factorvae_score; half as many test."""
     bins: int = 20
@@ -52,6 +57,7 @@ class Settings:
         found = {}
         for name in fields or LEAST:
             value, least = getattr(self, name), LEAST[name]
+            # The smallest of several values decides; an empty tuple breaks no bound.
             if isinstance(value, tuple):
                 value = min(value, default=None)
             if value is not None and value < least:

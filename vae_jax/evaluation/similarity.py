@@ -49,15 +49,18 @@ def _each(program: Callable[..., jax.Array], x: np.ndarray, y: np.ndarray) -> np
     for start in range(0, len(x), CHUNK):
         a, b = x[start : start + CHUNK], y[start : start + CHUNK]
         missing = ((0, CHUNK - len(a)), *((0, 0),) * 3)
+        # Filled up with pairs of black images, which are cut off again: one program serves all chunks.
         found.append(np.asarray(program(np.pad(a, missing), np.pad(b, missing)), np.float64)[: len(a)])
     return np.concatenate(found)
 
 
 @functools.lru_cache(maxsize=8)
 def _ssim(window: int) -> Callable[..., jax.Array]:
+    # The window sets the shapes of constant matrices, so it cannot be traced: one program for each.
     return jax.jit(lambda x, y: jnp.mean(losses.ssim_terms(x, y, window)[0], -1))
 
 
+# Scales and window follow from the shape of the images.
 _ms_ssim = jax.jit(losses.ms_ssim)
 
 

@@ -57,6 +57,7 @@ def information(subject: Subject, metric: str) -> Information:
         Gaussians.
     """
     require(metric, ("joint", "one prior"), subject.run.model)
+    # The densities of single dimensions are written out for Gaussians (see `information`).
     if posterior_type(subject) is not DiagGaussian:
         raise InputError(
             f"{metric}: needs a diagonal Gaussian q(z|x), which this model does not provide; request elbo,iwae instead"
@@ -77,6 +78,7 @@ def posterior_type(subject: Subject) -> type:
     state = subject.state
     found: list[Any] = []
 
+    # Traced and not run: the type is known while tracing, and nothing is compiled.
     def look(params: Any, model_state: Any, batch: Any) -> jax.Array:
         code = run.model.encode(params, model_state, None, batch)
         found.append(code.posterior)
@@ -95,11 +97,13 @@ def _information(subject: Subject) -> Information:
     for batch in subject.batches():
         index = jnp.asarray(batch["index"], jnp.int32)
         parts.append(jax.device_get(program(subject.state, key, model_inputs(batch), index)))
+    # Back to the device as one array: each code meets the posterior of every example.
     whole = {name: jnp.asarray(np.concatenate([part[name] for part in parts])) for name in parts[0]}
     bad = ~np.isfinite(whole["z"])
     if bad.any():
         row, dim = np.argwhere(bad)[0]
         raise InputError(f"{subject.run.path}: code {dim} of example {row} is not finite; lower the learning rate")
+    # The posteriors of all N examples, [N, D].
     q = DiagGaussian(whole["mean"], whole["log_var"])
     return decompose(q, whole["z"], whole["log_p"], whole.get("log_p_per_dim"))
 
@@ -111,6 +115,7 @@ def _program(encode: Callable[..., Any], joint: Callable[..., Any]) -> Callable[
         p = joint(state.eval_params, state.model_state, batch).prior
         z = q.sample(prng.example_keys(key, index))
         out = {"mean": q.mean, "log_var": q.log_var, "z": z, "log_p": p.log_prob(z)}
+        # Only a prior that is a product has densities of single dimensions.
         if type(p) in SEPARABLE:
             out["log_p_per_dim"] = SEPARABLE[type(p)](p, z)
         return out

@@ -27,8 +27,10 @@ T = TypeVar("T")
 def cell_width(run: Run, split: str) -> float | None:
     """Returns the volume per dimension of one discrete value, where bits per dimension mean something, else None."""
     data, values = run.config.data, run.source(split).info.values
+    # How many values a pixel has as the model sees it: two, 256, or a continuum (None).
     binary = data.binarize != "none" or values == "binary"
     levels = 2 if binary else 256 if values == "grey" else None
+    # Noise fills the gaps between grey levels; binarized pixels get none.
     dequantized = data.dequantize and data.binarize == "none"
     return run.model.about.likelihood.cell_width(levels, dequantized)
 
@@ -73,6 +75,7 @@ class Subject:
 
     def once(self, name: str, make: Callable[[], T]) -> T:
         """Returns make(), made at the first call under this name: what several metrics share."""
+        # Kept by name, not by function: metrics that use one name share the result.
         if name not in self.made:
             self.made[name] = make()
         return self.made[name]
@@ -133,6 +136,7 @@ class Subject:
         Raises:
           InputError: one is not finite; the message names the dimension and the example's place in the data.
         """
+        # Checked here: scikit-learn would raise an error of its own, and sums would silently become NaN.
         bad = ~np.isfinite(codes.mean)
         if bad.any():
             row, dim = np.argwhere(bad)[0]
@@ -144,6 +148,7 @@ class Subject:
     @functools.cached_property
     def images(self) -> np.ndarray:
         """The images that are measured, float32 [N, H, W, C]."""
+        # The whole split in host memory, once for all metrics that compare images.
         return np.concatenate([np.asarray(batch["x"]) for batch in self.batches()])
 
     @functools.cached_property

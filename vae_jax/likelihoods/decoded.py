@@ -94,8 +94,7 @@ class AutoregressivePixels(NamedTuple):
         return self.given(x).log_prob(x)
 
     def _unroll(self, pick: Callable[[Any, jax.Array], jax.Array]) -> jax.Array:
-        # Raster order: pixel i depends on those before it, which are written by then, and never on what `blank` holds
-        # after it.
+        # Raster order: pixel i depends on the pixels before it, which are written by then, and not on later ones.
         _, height, width, _ = self.blank.shape
 
         def body(i: jax.Array, x: jax.Array) -> jax.Array:

@@ -45,7 +45,7 @@ def log_mass(v: jax.Array, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
     # log(1 - e^-d) for the cell's width d = 2h/s: finite where s is so large that d is 0 in float32.
     half = HALF * inverse
     width = np.float32(np.log(2 * HALF)) - log_scale - half + log_sinhc(half)
-    # Black and white own a tail each and lack the third factor.
+    # Black and white each own a tail, and their mass has no third factor.
     return below + above + jnp.where((v > 0.0) & (v < 255.0), width, 0.0)
 
 
@@ -143,7 +143,7 @@ class LogisticMixturePixels(NamedTuple):
         """Returns E[v] / 255 [B, H, W, C]; of coupled channels, the means of those before stand for their values."""
         weights, means = jax.nn.softmax(self.logits), []
         for c in range(self.loc.shape[-2]):
-            # `means` are [B, H, W, K]: each component goes on from its own means of the channels before.
+            # `means` are [B, H, W, K]: each component continues from its own means of the earlier channels.
             loc = self._located_channel(c, means)
             means.append(mean_level(loc, self.log_scale[..., c, :]))
         return jnp.sum(weights * jnp.stack(means, -2), -1) / 255.0

@@ -52,7 +52,7 @@ class PixelLikelihood:
         # A mass function: bits per dimension are exact for data of its own values, without added noise.
         if self.levels is not None:
             return 1.0 if not dequantized and levels <= self.levels else None
-        # The noise fills a cell of 1/256, so the density times that width bounds the mass of the grey level.
+        # Noise u fills a cell of 1/256: E[log p(v + u)] + log(1/256) is at most the log mass of level v.
         return 1.0 / 256.0 if dequantized else None
 
     def gives(self) -> frozenset[str]:

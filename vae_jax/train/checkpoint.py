@@ -84,7 +84,7 @@ class Checkpoints:
             saved = self._manager.save(step, args=args)
         except (OSError, ValueError, RuntimeError) as error:
             raise InputError(self._why_not_saved(step, error)) from error
-        # For a step below its latest one orbax returns False and does not raise.
+        # Orbax does not raise for a step below its latest one; it returns False.
         if not saved:
             raise InputError(
                 f"{self.folder}: the checkpoint of step {step} is not saved because there is one of step "
@@ -96,7 +96,7 @@ class Checkpoints:
         # What is left of a half-written checkpoint has a temporary name; removing it gives the space back.
         for part in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):
             shutil.rmtree(part, ignore_errors=True)
-        # The reason of the operating system is buried in a long message; only that phrase is shown.
+        # The operating system's reason is buried in a long message; show that phrase only.
         known = re.search(
             r"No space left on device|File too large|Permission denied|Read-only file system|Disk quota exceeded",
             str(error),
@@ -172,7 +172,7 @@ class Checkpoints:
                 f"({error}); put config.json back as it was"
             ) from error
         except Exception as error:
-            # TensorStore raises plain exceptions: a permission error is known by its text alone.
+            # TensorStore raises plain exceptions, so a permission error is recognized by its text.
             if not re.search(r"permission.denied", str(error), re.IGNORECASE):
                 raise
             raise InputError(

@@ -89,7 +89,7 @@ class StreamFeed:
         mesh: Mesh,
     ):
         self._stream, self._split = stream, sharding.batch_sharding(mesh)
-        # Every step leaves the state where it found it.
+        # The state keeps its placement from step to step.
         placed = jax.tree.map(lambda x: x.sharding, state)
 
         def one(state: TrainState, total: Metrics, bad: jax.Array, batch: Batch) -> tuple:

@@ -88,10 +88,9 @@ def fit(
     compiled = False
     with SignalFlag() as flag:
         while step < steps:
-            # A chunk ends where the next event is due, so that each event sees the state of its own step. It is also no
-            # longer
+            # A chunk ends where the next event is due, so that each event sees the state of its own step, and lasts
+            # about CHUNK_SECONDS at most, because signals are noticed between chunks only.
             every = [n for n in (log_every, checkpoint_every, *(event.every for event in events)) if n]
-            # than CHUNK_SECONDS at the present speed, because signals are noticed between chunks only.
             n = min(steps - step, max(1, int(rate * CHUNK_SECONDS)), *(k - step % k for k in every))
             start = time.perf_counter()
             state, metrics, finite = feed.advance(state, n)
@@ -107,8 +106,7 @@ def fit(
             compiled = True
             line = {**window.mean(), "images_per_s": window.images_per_s(batch_size)}
             report(step, line)
-            # The line before the checkpoint: resuming keeps the lines up to its step and could not write this one
-            # again.
+            # The line comes before the checkpoint: a run that resumes at this step does not write it again.
             if step % log_every == 0 or step == steps:
                 writer.write(step, "train", line)
                 window = Window()

@@ -119,9 +119,9 @@ class MetricsWriter:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self._board = None
         if tensorboard:
-            # Event files only grow: `purge_step` makes TensorBoard hide the events that are about to be made again.
             from tensorboardX import SummaryWriter
 
+            # Event files only grow: `purge_step` makes TensorBoard hide the events that are about to be made again.
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step or None, flush_secs=30)
 
     def write(self, step: int, split: str, metrics: dict[str, Any]) -> None:

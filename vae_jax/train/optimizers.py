@@ -36,7 +36,7 @@ class LearningRate:
 
     def build(self, peak: float | jax.Array, steps: int) -> optax.Schedule:
         """Returns step -> learning rate, for a run of `steps` updates that rises to `peak`, which may be traced."""
-        # What the warm-up leaves of the run; optax refuses a decay over 0 steps.
+        # Steps that remain after the warm-up; optax rejects a decay over 0 steps.
         after = max(steps - self.warmup_steps, 1)
         if self.kind in ("cosine", "warmup-cosine"):
             main = optax.cosine_decay_schedule(peak, after, self.final)
@@ -151,7 +151,7 @@ def make_optimizer(
     branches: dict[Hashable, optax.GradientTransformation] = {
         name: config.build(steps, rates[name] if rates else None) for name, config in groups.items()
     }
-    # `g=gate` binds the gate of this round; the lambda runs long after the loop.
+    # `g=gate` binds the gate of this iteration; the lambda runs long after the loop.
     for name, gate in (gates or {}).items():
         # Zero gradients do not suffice: Adam would continue to move by its momentum.
         branches[name] = optax.conditionally_mask(branches[name], lambda step, *, g=gate, **_: g(step))

@@ -45,7 +45,7 @@ class Together(NamedTuple):
 
 def member_mesh(members: int, devices: Sequence[Any]) -> Mesh:
     """Returns a mesh of as many of the devices as divide the members evenly."""
-    # `shard_map` needs as many members on one device as on another.
+    # `shard_map` needs the same number of members on every device.
     count = max(n for n in range(1, len(devices) + 1) if members % n == 0)
     return jax.make_mesh((count,), (AXIS,), (AxisType.Auto,), devices=list(devices)[:count])
 
@@ -79,7 +79,7 @@ def make_population_step(
         def step(state: TrainState) -> tuple[TrainState, Metrics]:
             return train_step(state, batch_fn(arrays, prng.site_key(state.key, "data"), state.step))
 
-        # The names and shapes of the metrics are known to the step alone, and the loop carries them from the start.
+        # Only the step knows the names and shapes of its metrics, and the loop carries them from the start.
         shapes = jax.eval_shape(step, state)[1]
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
@@ -97,7 +97,7 @@ def make_population_step(
 
         made = jnp.zeros((), jnp.int32)
         states, after, total, made = jax.lax.while_loop(cond, body, Together(state, bad, zeros, made))
-        # From sums to means. A member that went bad holds the metrics of one step, which are no sum.
+        # From sums to means; for a member that went bad these are the metrics of a single step already.
         scale = jnp.where(after < 0, 1.0 / jnp.maximum(made, 1), 1.0)
         return Together(states, after, jax.tree.map(lambda t: t * scale, total), made)
 

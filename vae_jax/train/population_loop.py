@@ -115,7 +115,7 @@ def fit_population(
                 population.diverged[int(number)] = (int(now[number]), names)
                 what = "the loss" if "loss" in names else " and ".join(names)
                 say(f"member {number}: {what} became NaN or Inf at step {now[number]}; the others continue")
-            # The states of before were donated and no longer exist.
+            # The old states were donated and no longer exist.
             population.states, population.step, bad = out.states, step, np.array(now)
             for number in training:
                 own = {name: value[number] for name, value in metrics.items()}
@@ -131,7 +131,7 @@ def fit_population(
                     line = windows[number].mean() | {"images_per_s": windows[number].images_per_s(batch_size)}
                     writers[number].write(step, "train", line)
                 windows = [Window() for _ in writers]
-            # The save at the end is made by the caller.
+            # The caller saves at the end.
             if step % checkpoint_every == 0 and step < steps:
                 population.save(checkpoints)
             if flag.signum is not None:

@@ -15,7 +15,7 @@ from vae_jax.errors import InputError
 # Rules are tried in order on the leaf's path ("params/vae/encoder/out/kernel"); the first match decides.
 # "fsdp": the largest dimension that divides is split; "replicate": every device has all of it.
 RULES: tuple[tuple[str, str], ...] = ((r"(^|/)(step|key|hyper)(/|$)", "replicate"), (r".*", "fsdp"))
-# Leaves of fewer numbers are replicated: gathering them would cost more than their memory.
+# Smaller leaves are replicated: gathering them would cost more than the memory saved.
 MIN_SHARDED_SIZE = 2**14
 
 
@@ -39,7 +39,7 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     if config.fsdp < 1 or (config.data < 1 and config.data != -1):
         raise InputError(f"mesh: data={config.data}, fsdp={config.fsdp} must be positive (data may be -1 for all)")
     data = len(devices) // config.fsdp if config.data == -1 else config.data
-    # A mesh that is named in full may leave devices idle; with data = -1 it has to use them all.
+    # An explicit mesh may leave devices idle; with data = -1 it must use all of them.
     if data * config.fsdp > len(devices) or data == 0 or (config.data == -1 and len(devices) % config.fsdp):
         raise InputError(
             f"mesh: data={config.data} x fsdp={config.fsdp} does not fit {len(devices)} device(s); "
@@ -76,8 +76,7 @@ def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] =
     """
 
     def place(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
-        # Entries of a path are of several classes, each with its name in another attribute: dicts, dataclasses,
-        # sequences.
+        # Path entries of dicts, dataclasses and sequences keep their name in different attributes.
         name = "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
         kind = next(kind for pattern, kind in rules if re.search(pattern, name))
         if kind == "replicate" or math.prod(leaf.shape) < MIN_SHARDED_SIZE:

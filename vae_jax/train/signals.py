@@ -43,13 +43,13 @@ class SignalFlag:
         global noticed
         del frame
         noticed += 1
-        # The handlers of before come back at once, so that a second signal ends what takes too long.
         self.signum = signum
+        # Restore the old handlers right away, so that a second signal interrupts whatever takes too long.
         self._restore()
 
     def _restore(self) -> None:
         global waiting
-        # On exit after a signal the handlers are back already: nothing is held, and nothing is counted twice.
+        # After a signal the handlers are restored already; the second call, on exit, must not count again.
         waiting -= bool(self._old)
         for signum, handler in self._old.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]

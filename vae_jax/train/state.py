@@ -56,7 +56,7 @@ def make_init(model: Model, tx: optax.GradientTransformation, *, ema: bool = Fal
             opt_state=tx.init(params),
             # A copy: the state is donated, and one buffer may not be donated twice.
             ema=jax.tree.map(jnp.copy, params) if ema else None,
-            # Arrays of the state, not constants of the program: members of a population differ in them alone.
+            # Arrays of the state, not constants of the program: members of a population may differ in them.
             hyper={name: jnp.asarray(value, jnp.float32) for name, value in model.training.hyper.items()},
         )
 

@@ -62,14 +62,14 @@ def make_train_step(
             grads, aux = gradients(state, key, batch, index)
         else:
             grads, aux = _accumulated(gradients, state, key, batch, index, accumulate)
-        # 3. Means over the devices of a mapped axis. In the global view they already are that.
+        # 3. Means over the devices of a mapped axis; in the global view they are global already.
         grads, metrics, model_state = collectives.pmean((grads, aux.metrics, aux.state), axis_name)
         # 4. The update, and the average of the params that it makes.
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema = state.ema
         if ema_decay is not None and ema is not None:
-            # optax takes the weight of the new params, 1 - decay.
+            # optax expects the weight of the new params, which is 1 - decay.
             ema = optax.incremental_update(params, ema, 1.0 - ema_decay)
         new = replace(state, step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=ema)
         return new, {**metrics, "grad_norm": optax.global_norm(grads)}
@@ -133,7 +133,7 @@ def make_multi_step(
         state, count, total, finite = jax.lax.while_loop(
             cond, body, (state, jnp.zeros((), jnp.int32), zeros, jnp.asarray(True))
         )
-        # From the sum to the mean; the metrics of a bad step are those of one step.
+        # From the sum to the mean; of a bad step only its own metrics are left, which are no sum.
         scale = jnp.where(finite, 1.0 / jnp.maximum(count, 1), 1.0)
         return state, jax.tree.map(lambda t: t * scale, total), finite
 
