@@ -171,8 +171,9 @@ def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.nda
         raise InputError(f"this model does not take labels; {fix}")
     label = np.asarray(label)
     # Under jit an index out of range raises nothing: it would be clamped or dropped.
-    if label.dtype.kind not in "iu" or label.min() < 0 or label.max() >= classes:
-        raise InputError(f"label {label.max()}: the model has {classes} labels; use 0 to {classes - 1}")
+    bad = label[(label < 0) | (label >= classes)] if label.dtype.kind in "iu" else label[:1]
+    if len(bad):
+        raise InputError(f"label {bad[0]}: the model has {classes} labels; use 0 to {classes - 1}")
     batch = {"label": jnp.asarray(label, jnp.int32)}
     return np.asarray(model.condition.features(state.eval_params, state.model_state, batch))
 

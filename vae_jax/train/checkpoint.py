@@ -231,7 +231,7 @@ def _abstract(x: jax.Array | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
 
 
 def _unwrap(state: TrainState) -> dict[str, jax.Array]:
-    """Returns the state as nested dicts with raw key data; empty subtrees are left to the structure of the reader."""
+    """Returns the state as a flat dict with raw key data; empty subtrees are left to the structure of the reader."""
     # One flat dict, path -> leaf, so that what is stored does not depend on the classes of the pytree.
     raw = {**vars(state), "key": _key_data(state.key)}
     leaves = jax.tree_util.tree_leaves_with_path(raw)
