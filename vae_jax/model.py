@@ -336,9 +336,18 @@ class Model(NamedTuple):
         Raises:
           InputError: the model has no prior.
         """
+        prior, cond = self.drawn_from(n, cond)
+        z = prior.sample(params, state, key, n, cond=cond, temperature=temperature)
+        return self.decode(params, state, z, cond=cond)
+
+    def drawn_from(self, n: int, cond: Any = None) -> tuple[PriorFns, Any]:
+        """Returns (the prior, the features [n, F] of n draws from it: `cond`, else `ConditionFns.default`, else None).
+
+        Raises:
+          InputError: the model has no prior.
+        """
         if self.prior is None:
             raise InputError("this model does not provide a prior to sample from; reconstruct or interpolate instead")
         if cond is None and self.condition is not None and self.condition.default is not None:
             cond = self.condition.default(n)
-        z = self.prior.sample(params, state, key, n, cond=cond, temperature=temperature)
-        return self.decode(params, state, z, cond=cond)
+        return self.prior, cond

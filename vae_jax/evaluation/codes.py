@@ -150,13 +150,10 @@ def draw(
     Raises:
       InputError: the model has no prior, or nothing stands for the features that it needs.
     """
-    if model.prior is None:
-        raise InputError("this model does not provide a prior to sample from; reconstruct or interpolate instead")
-    if cond is None and model.condition is not None and model.condition.default is not None:
-        cond = np.asarray(model.condition.default(n))
-    program = _sample_program(model.prior.sample, model.decode, n, pixels)
+    prior, features = model.drawn_from(n, cond)
+    program = _sample_program(prior.sample, model.decode, n, pixels)
     # The temperature is an array, so that a new value does not recompile.
-    return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32), cond))
+    return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32), features))
 
 
 def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.ndarray:

@@ -53,10 +53,14 @@ class Code:
     folder: Path
 
     @property
+    def files(self) -> dict[str, bytes]:
+        """Path of each copy inside a run folder -> its bytes."""
+        return {MAIN: self.main} | {f"{BESIDE}/{name}.py": held for name, held in sorted(self.beside.items())}
+
+    @property
     def sums(self) -> dict[str, str]:
         """Path of each copy inside a run folder -> its SHA-256."""
-        files = {MAIN: self.main} | {f"{BESIDE}/{name}.py": held for name, held in sorted(self.beside.items())}
-        return {name: hashlib.sha256(held).hexdigest() for name, held in files.items()}
+        return {name: hashlib.sha256(held).hexdigest() for name, held in self.files.items()}
 
     @property
     def sha256(self) -> str:
@@ -65,7 +69,7 @@ class Code:
 
     def copy(self, folder: Path) -> None:
         """Writes the files into a run folder."""
-        for name, held in ({MAIN: self.main} | {f"{BESIDE}/{n}.py": b for n, b in self.beside.items()}).items():
+        for name, held in self.files.items():
             (folder / name).parent.mkdir(exist_ok=True)
             with replacing(folder / name) as temporary:
                 temporary.write_bytes(held)
