@@ -1,4 +1,4 @@
-"""The commands of README.md run as printed, in their order, in one folder, and leave what README says.
+"""The commands of README.md and its pages run as printed, in their order, in one folder, and leave what they say.
 
 Only the amount of work differs from what a reader sees: every config that is parsed is cut to two steps on small
 batches (`few_steps`). The words of the commands are never touched.
@@ -21,7 +21,8 @@ from vae_jax.runs import config as configs
 from vae_jax.train import MeshConfig
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / name for name in ("README.md", "docs/measuring.md", "docs/numbers.md")]
+README = "\n".join(page.read_text() for page in PAGES)
 
 
 def commands(text: str = README) -> list[str]:
@@ -208,5 +209,12 @@ def test_the_example_of_scores_runs(capsys):
 
 
 def test_pictures_exist():
-    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
-        assert (ROOT / path).stat().st_size > 5_000
+    for page in PAGES:
+        for path in re.findall(r"!\[.*?\]\((.*?)\)", page.read_text()):
+            assert (page.parent / path).stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("page", [PAGES[0], *sorted(ROOT.glob("docs/*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target

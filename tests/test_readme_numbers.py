@@ -1,4 +1,4 @@
-"""Every measured number of README.md is in the results file that README names, at the precision that it prints.
+"""Every measured number of README.md and its pages is in the results file that is named, at the precision printed.
 
 Lines of README are written anew from `results/*.json` and must be found there. What is left of the sections with
 measurements may hold no further measured number, so none can be added without a file behind it.
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text()
+README = "\n".join((ROOT / name).read_text() for name in ("README.md", "docs/measuring.md", "docs/numbers.md"))
 Result = Mapping[str, Any]
 
 
@@ -219,7 +219,8 @@ SAID: dict[str, Callable[[Result], list[str]]] = {
     "linear_mnist": linear,
     "bench": bench,
 }
-MEASURED = ("Likelihoods", "Disentanglement", "Sweeps", "Numbers")  # sections with measurements, subsections included
+# Sections with measurements, subsections included.
+MEASURED = ("Likelihoods", "Disentanglement", "Sweeps", "Numbers", "The single-latent family", "Out-of-distribution")
 # A number with a decimal point or an error, or with a unit of what is measured.
 NUMBER = re.compile(r"[-+]?\d[\d,.]*\.\d+|\d(?:[\d,.]*\d)?k?\s?(?:nats|GiB|GFLOP/s|\w+/s|%|ms|s|x|times)(?![\w-])")
 # Numbers of another kind that are left, with the reason.
