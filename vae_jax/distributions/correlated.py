@@ -23,6 +23,14 @@ class FullGaussian(NamedTuple):
       mean: [B, D].
       std: [B, D], the marginal standard deviations.
       weights: [B, D, D], strictly lower triangular.
+
+    Example:
+      >>> weights = jnp.array([[[0.0, 0.0], [1.0, 0.0]]])  # correlation 1 / sqrt(2)
+      >>> q = FullGaussian(jnp.zeros((1, 2)), jnp.ones((1, 2)), weights)
+      >>> round(float(q.total_correlation()[0]), 4)  # ln(2) / 2
+      0.3466
+      >>> round(float(q.log_prob(jnp.zeros((1, 2)))[0]), 4)  # ln(2) / 2 - ln(2 pi)
+      -1.4913
     """
 
     mean: jax.Array
@@ -77,6 +85,11 @@ class LowRankGaussian(NamedTuple):
       mean: [B, D].
       std: [B, D], the marginal standard deviations.
       weights: W [B, D, r].
+
+    Example:
+      >>> q = LowRankGaussian(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.ones((1, 2, 1)))  # correlation 1/2
+      >>> round(float(q.total_correlation()[0]), 4)  # -ln(1 - 1/4) / 2
+      0.1438
     """
 
     mean: jax.Array
