@@ -225,6 +225,7 @@ class CategoricalPixels(NamedTuple):
 class GreyLevels(PixelLikelihood):
     """Base of the likelihoods of 256 grey levels."""
 
+    # Masses of stored bytes: bits per dimension are exact without dequantization.
     levels: ClassVar[int | None] = LEVELS
 
     @property
@@ -234,7 +235,14 @@ class GreyLevels(PixelLikelihood):
 
 @dataclass(frozen=True)
 class Logistic256(GreyLevels):
-    """Discretised logistic over 256 grey levels, one trained scale or one a pixel (arXiv:1606.04934)."""
+    """Discretised logistic over 256 grey levels, one trained scale or one a pixel (arXiv:1606.04934).
+
+    Example:
+      >>> x = jnp.arange(256.0).reshape(256, 1, 1, 1) / 255.0  # every gray level
+      >>> p_x = Logistic256().build(jnp.zeros_like(x), Logistic256().init_params(), {})
+      >>> round(float(jnp.sum(jnp.exp(p_x.log_prob(x)))), 4)  # their masses
+      1.0
+    """
 
     pixelwise: bool = False
     """The decoder gives the log scale of every pixel; False trains one for all."""
@@ -258,7 +266,15 @@ class Logistic256(GreyLevels):
 
 @dataclass(frozen=True)
 class LogisticMixture(GreyLevels):
-    """Mixture of discretised logistics, green linear in red and blue in both as in PixelCNN++ (arXiv:1701.05517)."""
+    """Mixture of discretised logistics, green linear in red and blue in both as in PixelCNN++ (arXiv:1701.05517).
+
+    Example:
+      >>> x = jnp.arange(256.0).reshape(256, 1, 1, 1) / 255.0  # every gray level
+      >>> likelihood = LogisticMixture(components=2)
+      >>> p_x = likelihood.build(jnp.zeros((256, 1, 1, likelihood.outputs(1))), {}, {})
+      >>> round(float(jnp.sum(jnp.exp(p_x.log_prob(x)))), 4)  # their masses
+      1.0
+    """
 
     components: Annotated[int, AtLeast(1)] = 5
     """Logistics in the mixture of a pixel."""
@@ -285,7 +301,13 @@ class LogisticMixture(GreyLevels):
 
 @dataclass(frozen=True)
 class Categorical256(GreyLevels):
-    """A free categorical over 256 grey levels; wide: 256 outputs a channel (arXiv:1601.06759)."""
+    """A free categorical over 256 grey levels; wide: 256 outputs a channel (arXiv:1601.06759).
+
+    Example:
+      >>> p_x = Categorical256().build(jnp.zeros((1, 1, 1, 256)), {}, {})
+      >>> round(float(p_x.log_prob(jnp.ones((1, 1, 1, 1)))[0]), 4)  # -ln 256
+      -5.5452
+    """
 
     def outputs(self, channels: int) -> int:
         return LEVELS * channels

@@ -175,6 +175,10 @@ class Objective:
           ctx: the step's context; where `ctx.train` is false the state must come back unchanged.
           state: as of `init_state`.
           critic: parameters of the critic group, {} without one.
+
+        Returns:
+          the cost of each example, whose mean is differentiated; metrics as scalars; the state of the next step, of the
+          structure of `state`.
         """
         # The default for objectives that keep nothing between steps.
         del critic
