@@ -53,6 +53,9 @@ def table(
       names: of the factors, for messages; their numbers if there are none.
       least_codes, least_factors: how many the score compares.
 
+    Returns:
+      checked arrays; factors are replaced by the numbers of their values.
+
     Raises:
       InputError: wrong shapes, a code or factor that is not finite, a factor that is constant, or one of so many values
         that it is no label.
@@ -95,6 +98,16 @@ def table(
 
 def split(metric: str, n: int, train: int, test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows [train] and [test] of a seeded draw without replacement from n rows.
+
+    Args:
+      metric: name for messages.
+      n: rows in all.
+      train: rows to fit on.
+      test: rows to score on.
+      seed: of the draw.
+
+    Returns:
+      row numbers int [train] and int [test], without a row in common.
 
     Raises:
       InputError: fewer rows than that.
@@ -177,7 +190,20 @@ def group_error(
 def resampled(
     metric: str, facts: Table, names: Sequence[str], resamples: int, seed: int, score, share: float = 1.0
 ) -> tuple:
-    """Returns the standard errors of `score(table of drawn rows)` by the bootstrap over the rows."""
+    """Returns the standard errors of `score(table of drawn rows)` by the bootstrap over the rows.
+
+    Args:
+      metric: name for messages.
+      facts: codes and factors of all rows.
+      names: of the factors, for messages.
+      resamples: bootstrap samples; 0 or 1 measures no error.
+      seed: of the bootstrap.
+      score: table -> numbers of fixed length, each of which gets an error.
+      share: of the rows in each draw, as for `bootstrap_error`.
+
+    Returns:
+      one standard error for each number of `score`; () where there is none.
+    """
 
     def value(rows: np.ndarray) -> Sequence[float]:
         return score(table(metric, facts.codes[rows], facts.factors[rows], names))

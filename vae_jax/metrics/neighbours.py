@@ -24,6 +24,9 @@ def information(z: np.ndarray, label: np.ndarray, neighbours: int, seed: int = 0
       seed: of the noise.
 
     Reference: Ross 2014 (doi:10.1371/journal.pone.0087357)
+
+    Returns:
+      nats, 0 or more.
     """
     from scipy.special import digamma
 

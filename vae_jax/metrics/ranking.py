@@ -64,6 +64,12 @@ def udr(
       InputError: fewer than 2 models, codes of different rows, codes that are not finite, or KLs of another length.
 
     Reference: arXiv:1905.12614
+
+    Example:
+      >>> codes = np.array([[i, j] for i in range(4) for j in range(4)])
+      >>> swapped = -codes[:, ::-1]  # another model: the same codes in another order and sign
+      >>> udr([codes, swapped], correlation="spearman", resamples=0).per_model.tolist()
+      [1.0, 1.0]
     """
     if correlation not in get_args(Correlation):
         raise InputError(f"udr: no correlation {correlation!r}; {nearest(correlation, get_args(Correlation))}")
