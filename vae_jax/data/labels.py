@@ -48,6 +48,9 @@ def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray
       classes: number of labels.
       seed: of numpy's RandomState, whose streams never change.
 
+    Returns:
+      row numbers into `label`; the same for the same arguments on every machine.
+
     Raises:
       InputError: fewer than one example a class, or a class that is too small.
     """

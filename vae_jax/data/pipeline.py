@@ -110,7 +110,17 @@ def eval_batches(
 
 
 def examples(source: Source, config: DataConfig, index: np.ndarray, *, key: jax.Array | None = None) -> Batch:
-    """Returns the examples `index` [B], in range, as `eval_batches` yields them, noise included."""
+    """Returns the examples `index` [B], in range, as `eval_batches` yields them, noise included.
+
+    Args:
+      source: the split.
+      config: of the data; decides dequantization and binarization.
+      index: row numbers [B] of the split.
+      key: of the noise; None is the fixed key of evaluations.
+
+    Returns:
+      a batch: `x` [B, *shape] float32, `index` [B], and `label`, `factors`, `cond` where the data have them.
+    """
     key = jax.random.key(_EVAL_SEED) if key is None else key
     index = np.asarray(index, np.int32)
     cache = _EVAL_FNS.setdefault(source, {})

@@ -135,7 +135,17 @@ class ArrayRecords:
 
 
 def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeline: str = "auto") -> Source:
-    """Returns a `Source` over host arrays; `pipeline` "auto" picks the device up to `DEVICE_BYTES`."""
+    """Returns a `Source` over host arrays; `pipeline` "auto" picks the device up to `DEVICE_BYTES`.
+
+    Args:
+      info: facts about the data.
+      split: "train", "validation" or "test".
+      arrays: by name, [N, ...] each.
+      pipeline: "device" (whole split on the device), "grain" (read by the host) or "auto".
+
+    Returns:
+      a source whose `pipeline` is the one chosen.
+    """
     stored = arrays[main(arrays)]
     size, on_device = len(stored), pipeline == "device" or (pipeline == "auto" and stored.nbytes <= DEVICE_BYTES)
     records = ArrayRecords(arrays)

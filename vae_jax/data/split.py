@@ -38,6 +38,9 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
       where: file or folder, for the message.
       hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called by "standard" only.
 
+    Returns:
+      {"train": ..., "test": ...}; disjoint but under "full".
+
     Raises:
       InputError: fewer than two different examples, which have no two sides.
     """

@@ -121,6 +121,13 @@ def check_scale(given: Named, path: Path | str, strict: bool = True, then: str =
     """Checks that numbers, all integers or all floats and finite, are brightness from 0 to 255 or from 0 to 1.
 
     `then` is what is to be done after the advice. Raises InputError where they are not, or probably not.
+
+    Args:
+      given: arrays by name, all of one scale.
+      path: where they come from, for the message.
+      strict: the bounds of training data: images that are all black or very dark are refused. False for images that a
+        trained model looks at, which may be dark.
+      then: what follows the advice in the message.
     """
     if not given:
         return

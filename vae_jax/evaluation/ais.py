@@ -157,6 +157,9 @@ def tune(
       keys: one a chain and example [C, B], of no other use.
       first: step size at the start.
 
+    Returns:
+      step sizes [W, B] at W of 64 to 128 temperatures; calling it interpolates between them.
+
     Raises:
       InputError: as of `ais`.
     """

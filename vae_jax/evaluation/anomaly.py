@@ -78,7 +78,18 @@ def waic(log_prob: np.ndarray) -> np.ndarray:
 def bounds(
     model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array, k: int
 ) -> dict[str, np.ndarray]:
-    """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N]."""
+    """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N].
+
+    Args:
+      model: its pure functions; `density.bound` is needed.
+      state: a trained state.
+      batches: images, with their `index`.
+      key: of the noise, which is keyed by each image's index.
+      k: importance samples of `iw`.
+
+    Returns:
+      {"elbo": [N], "iw": [N]}, lower bounds on log p(x) in nats, in the order of the batches.
+    """
     require("iw", ("bound",), model)
     assert model.density is not None
     # Cached by the identity of the model's functions, so both data sets run the same program.
@@ -105,6 +116,9 @@ def regret(
       batches: images, with their `index`.
       key: of the noise.
       steps: of Adam.
+
+    Returns:
+      nats [N], 0 or more; larger for images that the encoder serves badly.
 
     Raises:
       InputError: a model without p(x, z), or with a posterior that is no diagonal Gaussian.

@@ -58,6 +58,9 @@ def fit(
       iterations: of EM at most.
       seed: of the k-means start of EM.
 
+    Returns:
+      the density, with `log_prob` of rows [N, D] in nats.
+
     Raises:
       InputError: an unknown kind, too few or too many components, or a fit that is degenerate.
     """

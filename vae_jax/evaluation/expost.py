@@ -88,6 +88,9 @@ def fit(kind: str, codes: np.ndarray, *, components: int = 10, steps: int = 3000
         aside for that.
       seed: of initialisation and batches.
 
+    Returns:
+      the density in the units of the codes: they are standardized before the fit, and draws are brought back.
+
     Raises:
       InputError: an unknown kind, codes that no density can be fitted to, or components out of range.
     """

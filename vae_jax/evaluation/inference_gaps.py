@@ -65,6 +65,9 @@ def local_bounds(
       samples: posterior samples a step.
       report: called with the number of examples done.
 
+    Returns:
+      both ELBOs in nats [N], in the order of the batches; the second is None for 0 steps.
+
     Raises:
       InputError: no example.
     """

@@ -96,6 +96,9 @@ def decompose(
       log_p_per_dim: log p(z_nj) [N, D], where the prior has independent dimensions.
       rows: codes done at a time; 0 for as many as fit.
 
+    Returns:
+      the parts in nats, each with its standard error over the examples.
+
     Raises:
       InputError: not one code an example.
     """

@@ -89,6 +89,9 @@ def grid(
       group: as for `mosaic`.
       xlabel: what the columns are.
       ylabel: what the rows are.
+
+    Returns:
+      a matplotlib figure, not yet written.
     """
     picture = mosaic(images, group=group)
     height, width = picture.shape[:2]
@@ -117,7 +120,17 @@ def grid(
 
 
 def pairs(images: np.ndarray, made: np.ndarray, *, title: str = "", columns: int = 8) -> Figure:
-    """Returns rows of originals [N, H, W, C], each with the row of what was made of them below."""
+    """Returns rows of originals [N, H, W, C], each with the row of what was made of them below.
+
+    Args:
+      images: originals [N, H, W, C] in [0, 1].
+      made: their reconstructions [N, H, W, C] in [0, 1].
+      title: of the figure.
+      columns: pairs side by side.
+
+    Returns:
+      a matplotlib figure, not yet written.
+    """
     halves = fold(np.asarray(images), columns), fold(np.asarray(made), columns)
     rows = np.stack(halves, 1).reshape(-1, *halves[0].shape[1:])
     return grid(rows, title=title, rows=["original", "reconstruction"] * len(halves[0]), group=2)

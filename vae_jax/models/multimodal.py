@@ -220,6 +220,9 @@ def evidence(
       x: data [B, *x.shape], or None.
       y: one-hot labels [B, classes], or None.
       k: samples of each expert, K.
+
+    Returns:
+      nats [M, K, B]; M is 1 for a product of experts, else the number of modalities given.
     """
     c = parts.config
     # 1. The experts q(z|x) and q(z|y) of what is given, each [B, D].

@@ -212,6 +212,9 @@ def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax
       x: data [B, *x.shape].
       h: their features [B, width], as of `seen`.
       y: their classes, one-hot [B, K].
+
+    Returns:
+      nats [B] from one sample of z; the rate includes -log p(y).
     """
     # One sample of z. The rate holds -log p(y) = log K beside the closed-form KL, both in nats [B].
     q = infer(params, h, y)
@@ -220,7 +223,17 @@ def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax
 
 
 def every_class(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> Bound:
-    """Returns the bound of each class, leaves [K, B, ...]: one batch of K * B, one class after the other."""
+    """Returns the bound of each class, leaves [K, B, ...]: one batch of K * B, one class after the other.
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      keys: one per example, [B]; the noise of each class follows from them.
+      x: data [B, *x.shape].
+
+    Returns:
+      nats [K, B], and codes [K, B, D].
+    """
     b, classes = x.shape[0], parts.classes
     # Class-major [K * B, ...]: every class 0 first. One decoder pass in place of K.
     y = jnp.repeat(jnp.eye(classes), b, 0)
@@ -232,7 +245,17 @@ def every_class(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> 
 
 
 def unlabelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> tuple[Bound, jax.Array]:
-    """Returns -U(x) in its parts (the code is that of the likeliest class), and log q(y|x) [B, K]."""
+    """Returns -U(x) in its parts (the code is that of the likeliest class), and log q(y|x) [B, K].
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      keys: one per example, [B].
+      x: data [B, *x.shape].
+
+    Returns:
+      nats [B] with the class summed out exactly, and log probabilities in nats.
+    """
     log_q = log_q_y(parts, params, x)
     # Exact expectation over q(y|x), [K, B]: no sampled class, so no estimator for a discrete variable.
     q, each = jnp.exp(log_q).T, every_class(parts, params, keys, x)

@@ -34,7 +34,17 @@ class Unit(nn.Module):
 
 
 def chain(x: jax.Array, name: str, *layers: Layer, stride: int = 1) -> jax.Array:
-    """Returns x through units `name_1`, `name_2`, ...; the last one has the stride."""
+    """Returns x through units `name_1`, `name_2`, ...; the last one has the stride.
+
+    Args:
+      x: [B, H, W, C].
+      name: of the units, before their number.
+      layers: (width, kernel) of each unit.
+      stride: of the last unit.
+
+    Returns:
+      [B, H', W', width of the last unit].
+    """
     for i, (width, kernel) in enumerate(layers, 1):
         x = Unit(width, kernel, stride if i == len(layers) else 1, name=f"{name}_{i}")(x)
     return x

@@ -117,6 +117,9 @@ def lines(series: Sequence[Series], xlabel: str, ylabel: str, label: str, *, zer
       ylabel: title of the y axis, with its unit.
       label: what the picture shows, in words.
       zero: let the y axis begin at 0.
+
+    Returns:
+      an inline SVG.
     """
     last = max(float(s.x[-1]) for s in series)
     kept = np.concatenate([s.y[s.x > 0.05 * last] for s in series])
@@ -139,7 +142,18 @@ def lines(series: Sequence[Series], xlabel: str, ylabel: str, label: str, *, zer
 
 
 def bars(names: Sequence[str], values: np.ndarray, lit: np.ndarray, ylabel: str, label: str) -> Markup:
-    """Returns a bar chart; bars that are not `lit` are grey. Numbers that are not finite have no bar."""
+    """Returns a bar chart; bars that are not `lit` are grey. Numbers that are not finite have no bar.
+
+    Args:
+      names: of the latent dimensions, under the bars.
+      values: KL of each dimension, nats [D].
+      lit: bool [D], which dimensions are active.
+      ylabel: title of the y axis, with its unit.
+      label: what the picture shows, in words.
+
+    Returns:
+      an inline SVG.
+    """
     heights = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     frame = Frame((0.0, float(len(names))), (0.0, max(1.05 * float(heights.max(initial=0.0)), 0.1)))
     out = [frame.axes("latent dimension, sorted by KL", ylabel, xticks=False)]
@@ -164,6 +178,9 @@ def cloud(series: Sequence[Series], label: str, *, ramp: bool = False, names: bo
       label: what the picture shows, in words.
       ramp: the colours are steps of a scale from low to high, not of classes.
       names: write the names of the classes into the map.
+
+    Returns:
+      an inline SVG.
     """
     size = WIDTH
     x, y = (np.concatenate([getattr(s, axis) for s in series]) for axis in "xy")

@@ -96,6 +96,9 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
       kind: the latent map.
       seed: of the samples.
 
+    Returns:
+      arrays to be drawn, and `missing`, which says why a section is empty.
+
     Raises:
       InputError: the split is empty or unknown.
     """

@@ -73,7 +73,17 @@ class Resampled(Prior):
         return {"normaliser": jnp.zeros(()), "weight": jnp.zeros(())}
 
     def estimate(self, params: Any, key: jax.Array, samples: int, code_dim: int) -> jax.Array:
-        """Returns the mean of a(z) over draws of N(0, I)."""
+        """Returns the mean of a(z) over draws of N(0, I).
+
+        Args:
+          params: as of `init`.
+          key: of the draws, consumed.
+          samples: number of draws.
+          code_dim: length of z, D.
+
+        Returns:
+          the estimate of the normalizer Z, a scalar in (0, 1).
+        """
         # Not keyed per example: one Z for the whole batch.
         z = jax.random.normal(key, (samples, code_dim))
         return jnp.mean(jax.nn.sigmoid(dense.apply(params["net"], z)[:, 0]))

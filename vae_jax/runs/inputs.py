@@ -38,6 +38,9 @@ def user_batches(
       asked: the user named the split, so examples that hold no splits are refused.
       limit: only so many examples, those of `data.limit.rows`; 0 for all.
 
+    Returns:
+      batches as `evaluate` takes them, with `x` and `index`, and the source that they come from.
+
     Raises:
       InputError: no such thing, unreadable, or examples that this model cannot take (what was seen is named).
     """

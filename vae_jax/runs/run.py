@@ -71,6 +71,16 @@ class Run:
     ) -> Run:
         """Makes the folder with `config.json` and `env.json`; `more` are further fields of the run.
 
+        Args:
+          path: of the folder; missing parents are made.
+          experiment: name of the experiment.
+          config: complete.
+          spec: of the training data.
+          more: further fields of the run, such as `data_sha256`.
+
+        Returns:
+          the run, without a checkpoint.
+
         Raises:
           InputError: it exists and is not empty, or cannot be written.
         """

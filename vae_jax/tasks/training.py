@@ -111,6 +111,12 @@ def check_fit(config: Config, source: Source) -> Model:
 def check_later(config: Config, source: Source, model: Model, load: preflight.Load = data.load) -> None:
     """Checks what the end of the run needs: its held-out splits, their pixels, and the requested bounds.
 
+    Args:
+      config: of the run.
+      source: its training split.
+      model: built for these data.
+      load: reads another split.
+
     Raises:
       InputError: it cannot be done (see `preflight.check`).
     """

@@ -73,6 +73,9 @@ def traverse(
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
 
+    Returns:
+      R rows of S codes and E[x|z] along them; `.figure()` draws them.
+
     Raises:
       InputError: no such dimension, example or split, an argument out of range.
     """

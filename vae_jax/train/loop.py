@@ -77,6 +77,9 @@ def fit(
       events: evaluation, figures, ...
       report: progress, called after every chunk with the step and the chunk's metrics.
 
+    Returns:
+      the state after `steps` updates.
+
     Raises:
       NonFinite: a loss, metric or gradient is NaN or Inf.
       Interrupted: SIGTERM or SIGINT came; the checkpoint is saved.

@@ -139,6 +139,9 @@ def init_population(
       batch: any batch of the run; only its shapes matter.
       mesh: of `member_mesh`.
       ema: keep moving averages of the params.
+
+    Returns:
+      a `TrainState` whose leaves have a leading axis of members, spread over the mesh.
     """
     init = make_init(model, tx, ema=ema)
     placed = NamedSharding(mesh, PartitionSpec(AXIS))

@@ -86,6 +86,9 @@ def fit_population(
       report: progress: the step, and means over the members that still train; `images_per_s` is that of all together.
       say: told when a member diverges.
 
+    Returns:
+      the population after `steps` updates; members that diverged stay where they did.
+
     Raises:
       Interrupted: SIGTERM or SIGINT came; the checkpoint is saved.
       InputError: a checkpoint could not be written; older ones are untouched.
