@@ -5,7 +5,6 @@ import itertools
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from vae_jax import spec
@@ -19,7 +18,6 @@ from vae_jax.objectives import (
     Capacity,
     DipI,
     DipII,
-    Factor,
     FreeBits,
     MinimumKL,
     SoftFreeBits,
@@ -204,63 +202,6 @@ def correlated(key, n, rho=0.9):
     return jnp.stack([e[:, 0], rho * e[:, 0] + (1 - rho**2) ** 0.5 * e[:, 1]], -1)
 
 
-def test_the_critic_finds_the_total_correlation_of_a_gaussian():
-    """-1/2 ln(1 - rho^2) = 0.8304 for rho = 0.9, from the critic's logits after a short training."""
-    o = Factor(hidden=(64, 64))
-    critic = o.init(jax.random.key(0), 2)
-    tx = optax.adam(2e-3)
-
-    def loss(critic, key):
-        z = correlated(jax.random.fold_in(key, 0), 512)
-        value, metrics, _ = o.step(terms(z, key=jax.random.fold_in(key, 1)), context(o), {}, critic)
-        return jnp.mean(value), metrics
-
-    def update(carry, key):
-        critic, state = carry
-        grads, metrics = jax.grad(loss, has_aux=True)(critic, key)
-        updates, state = tx.update(grads, state)
-        return (optax.apply_updates(critic, updates), state), metrics
-
-    keys = jax.random.split(jax.random.key(1), 800)
-    (critic, _), metrics = jax.jit(lambda c, k: jax.lax.scan(update, (c, tx.init(c)), k))(critic, keys)
-    assert abs(metrics["critic_loss"][0] - np.log(2)) < 0.2
-    assert metrics["critic_accuracy"][-1] > 0.7
-    test = terms(correlated(jax.random.key(2), 50_000), key=jax.random.key(3))
-    tc = o.step(test, context(o), {}, critic)[1]["tc"]
-    assert abs(float(tc) - 0.8304) < 0.06
-
-
-def test_factor_gives_each_group_its_own_gradient():
-    """The critic's gradient is that of its cross entropy, whatever gamma; the code's has nothing of it."""
-    o = Factor(hidden=(16,))
-    critic, key = o.init(jax.random.key(0), 3), jax.random.key(5)
-    z, rate = draw(posteriors(d=3), 1)[0], jnp.arange(6.0)
-
-    def value(critic, z, gamma):
-        t = terms(z, rate=rate + 0.1 * jnp.sum(z, -1), key=key)
-        loss, metrics, _ = o.step(t, context(o, gamma=gamma), {}, critic)
-        return jnp.mean(loss), metrics
-
-    grad = jax.jit(jax.grad(value, (0, 1), has_aux=True))
-    (for_critic, for_code), metrics = grad(critic, z, 7.0)
-    (unweighted, alone), _ = grad(critic, z, 0.0)
-    for a, b in zip(jax.tree.leaves(for_critic), jax.tree.leaves(unweighted), strict=True):
-        np.testing.assert_array_equal(a, b)
-    np.testing.assert_array_equal(alone, jnp.full((6, 3), np.float32(0.1) / 6))
-
-    def net(critic, z):
-        hidden = z @ critic["layer0"]["w"] + critic["layer0"]["b"][None]
-        hidden = jnp.where(hidden > 0, hidden, 0.2 * hidden)
-        return (hidden @ critic["layer1"]["w"] + critic["layer1"]["b"][None])[:, 0]
-
-    np.testing.assert_allclose(for_code - alone, jax.grad(lambda z: 7 * jnp.mean(net(critic, z)))(z), atol=1e-6)
-    np.testing.assert_allclose(metrics["tc"], jnp.mean(net(critic, z)), rtol=1e-4)
-    # The value is the model's loss alone.
-    np.testing.assert_allclose(
-        value(critic, z, 7.0)[0], jnp.mean(rate + 0.1 * jnp.sum(z, -1) + 7 * net(critic, z)), rtol=1e-5
-    )
-
-
 def test_permuted_codes_keep_each_marginal_and_lose_the_joint():
     z = correlated(jax.random.key(0), 4000)
     p = permuted(jax.random.key(1), z)
@@ -314,7 +255,7 @@ def test_soft_free_bits_hold_the_rate():
     o = SoftFreeBits(target=8.0, speed=0.02)
 
     def move(state, rate, train=True):
-        loss, metrics, new = o.step(terms(rate=jnp.full(4, rate)), context(o, train=train), state, {})
+        loss, metrics, new = o.step(terms(rate=jnp.full(4, rate)), context(o, train=train), state)
         np.testing.assert_allclose(loss, metrics["gamma"] * rate, rtol=1e-6)
         return new
 

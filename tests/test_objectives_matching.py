@@ -126,30 +126,6 @@ def test_negative_weights_of_infovae_are_refused(o):
         VAE(D, objective=o).build(spec.images(6, 5, 1))
 
 
-def test_the_adversarial_critic_learns_the_ratio_and_the_encoder_fools_it():
-    """By hand for a linear critic D = sigmoid(w z + b): both gradients, and neither reaches the other group."""
-    o = WaeGAN(lam=2.0, hidden=())
-    z = jax.random.normal(jax.random.key(0), (B, 1))
-    critic = {"layer0": {"w": jnp.asarray([[0.7]]), "b": jnp.asarray([0.1])}}
-
-    def value(critic, z):
-        t = terms(z, prior_mean=1.0)
-        loss, metrics, state = o.step(t, context(o), {}, critic)
-        assert state == {}
-        return jnp.mean(loss), (metrics, drawn(t))
-
-    (loss, (metrics, p)), (for_critic, for_code) = jax.value_and_grad(value, (0, 1), has_aux=True)(critic, z)
-    sigmoid = jax.nn.sigmoid
-    fake, real = 0.7 * z + 0.1, 0.7 * p + 0.1
-    np.testing.assert_allclose(loss, -2 * jnp.mean(jnp.log(sigmoid(fake))), rtol=1e-5)
-    np.testing.assert_allclose(for_code, -2 * (1 - sigmoid(fake)) * 0.7 / B, rtol=1e-4)
-    slope = 0.5 * (jnp.mean((sigmoid(real) - 1) * p) + jnp.mean(sigmoid(fake) * z))
-    np.testing.assert_allclose(for_critic["layer0"]["w"], slope[None, None], rtol=1e-4)
-    entropy = -0.5 * (jnp.mean(jnp.log(sigmoid(real))) + jnp.mean(jnp.log(1 - sigmoid(fake))))
-    np.testing.assert_allclose(metrics["critic_loss"], entropy, rtol=1e-5)
-    np.testing.assert_allclose(metrics["critic_accuracy"], 0.5 * (np.mean(real > 0) + np.mean(fake < 0)), rtol=1e-6)
-
-
 class Pixels:
     """A decoded mean, with nothing else of a likelihood."""
 
@@ -168,7 +144,7 @@ def test_geco_settles_where_the_error_is_the_tolerance():
     def move(state, train=True):
         error = jnp.sqrt(0.04 / (1 + jnp.exp(state["log_lambda"])))
         t = Terms(x, None, None, Pixels(x + error), jnp.full(B, 9.0), jnp.full(B, 2.0), None)
-        return o.step(t, context(o, train=train), state, {})
+        return o.step(t, context(o, train=train), state)
 
     state, _ = jax.jit(lambda s: jax.lax.scan(lambda s, _: (move(s)[2], None), s, None, length=3000))(o.init_state())
     loss, metrics, same = move(state, train=False)
@@ -190,7 +166,7 @@ def test_geco_keeps_lambda_in_bounds():
         state = o.init_state()
         for _ in range(5):
             t = Terms(x, None, None, Pixels(mean), jnp.zeros(B), jnp.zeros(B), None)
-            state = o.step(t, context(o), state, {})[2]
+            state = o.step(t, context(o), state)[2]
         np.testing.assert_allclose(jnp.exp(state["log_lambda"]), limit, rtol=1e-5)
 
 

@@ -3,6 +3,7 @@
 from vae_jax.objectives.aggressive import Aggressive
 from vae_jax.objectives.base import Objective, Terms
 from vae_jax.objectives.capacity import Capacity
+from vae_jax.objectives.critic import Adversarial
 from vae_jax.objectives.dip import DipI, DipII
 from vae_jax.objectives.elbo import Beta, Elbo
 from vae_jax.objectives.factor import Factor
@@ -68,6 +69,7 @@ __all__ = [
     "MIWAE",
     "OBJECTIVES",
     "PIWAE",
+    "Adversarial",
     "Aggressive",
     "Arm",
     "Beta",

@@ -71,7 +71,7 @@ class Objective:
       importance: whether `log_q` is needed, because importance weights p(x, z) / q(z|x) are.
       couples: whether an example's loss depends on the others of the batch.
       by_dimension: whether `kl_per_dim` is needed.
-      critic: whether it trains a critic on z (parameter group `critic`, with `config.critic_optimizer`).
+      critic: whether a critic on z trains beside it (see `critic.Adversarial`).
       spaces: spaces of z it can read; () for all.
       separate_encoder: the encoder is an optimizer group of its own, `encoder`.
       deterministic: it is made for point posteriors (`posterior.deterministic`), and only for these.
@@ -146,11 +146,6 @@ class Objective:
         """Returns the scalars that are traced rather than compiled in."""
         return {}
 
-    def init(self, key: jax.Array, code_dim: int) -> dict[str, Any]:
-        """Returns the parameters of the `critic` group: none by default."""
-        del key, code_dim
-        return {}
-
     def init_state(self) -> dict[str, Any]:
         """Returns the running state (multipliers, moving averages): none by default."""
         return {}
@@ -164,22 +159,20 @@ class Objective:
         raise TypeError(f"{type(self).__name__} must define path_factor")
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
-        """Returns (what is minimised [B] in nats, metrics) for objectives without state or critic."""
+        """Returns (what is minimised [B] in nats, metrics) for objectives without running state."""
         raise TypeError(f"{type(self).__name__} must define loss or step")
 
-    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
+    def step(self, terms: Terms, ctx: Context, state: Any) -> tuple[jax.Array, Metrics, Any]:
         """Returns (what is minimised [B] in nats, metrics, new state).
 
         Args:
           terms: of the batch.
           ctx: the step's context; where `ctx.train` is false the state must come back unchanged.
           state: as of `init_state`.
-          critic: parameters of the critic group, {} without one.
 
         Returns:
           the cost of each example, whose mean is differentiated; metrics as scalars; the state of the next step, of the
           structure of `state`.
         """
         # The default for objectives that keep nothing between steps.
-        del critic
         return *self.loss(terms, ctx), state

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from vae_jax import collectives, prng
+from vae_jax import prng
 from vae_jax.model import Context, Metrics
-from vae_jax.objectives import critic as critics
-from vae_jax.objectives.base import Objective, Terms
+from vae_jax.objectives.base import Terms
+from vae_jax.objectives.critic import Adversarial, logit
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE, NotNegative
 from vae_jax.spaces import Positive, Real, Space, UnitInterval
 
@@ -23,40 +24,42 @@ def permuted(key: jax.Array, z: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class Factor(Objective):
-    """FactorVAE: distortion + rate + gamma * TC, the TC from a critic that knows permuted codes (arXiv:1802.05983)."""
+class Factor(Adversarial):
+    """FactorVAE: distortion + rate + gamma * TC, the TC from a critic that knows permuted codes (arXiv:1802.05983).
+
+    Example:
+      >>> objective = Factor(gamma=10.0, hidden=(4,))
+      >>> critic = jax.tree.map(jnp.zeros_like, objective.critic_init(jax.random.key(0), 2))
+      >>> critic["layer1"]["b"] = jnp.array([0.5])  # ln D / (1 - D) = 0.5 for every code
+      >>> ctx = Context(0, jnp.arange(1), objective.hyper())
+      >>> objective.critic_cost(critic, jnp.ones((1, 2)), ctx)[0].tolist()  # 10 * 0.5, added to the ELBO
+      [5.0]
+    """
 
     gamma: Annotated[float, NotNegative()] = 10.0
     """Weight of the total correlation."""
     hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (1000,) * 6
     """Widths of the critic's hidden layers (leaky ReLU). It trains with `critic_optimizer`."""
 
-    couples: ClassVar[bool] = True
-    path: ClassVar[bool] = True
-    noisy: ClassVar[bool] = True
-    critic: ClassVar[bool] = True
     spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval)
 
     def hyper(self) -> dict[str, float]:
         return {"gamma": self.gamma}
 
-    def init(self, key: jax.Array, code_dim: int) -> dict[str, Any]:
-        return critics.init(key, code_dim, self.hidden)
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion + s(step) rate, no metrics): [B] in nats; `critic_cost` adds the total correlation."""
+        return terms.distortion + self.schedule(ctx.step) * terms.rate, {}
 
-    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
-        """Returns (distortion + s(step) (rate + gamma ln D / (1 - D)), metrics, state): [B] in nats.
+    def critic_cost(self, critic: Any, z: jax.Array, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (s(step) gamma ln D / (1 - D), metrics): [B] in nats (arXiv:1802.05983, eq. 3)."""
+        # ln D - ln(1 - D) is the logit itself: the log density ratio of q(z) to prod_j q(z_j).
+        tc = logit(critic, z)
+        return self.schedule(ctx.step) * ctx.hyper["gamma"] * tc, {"tc": jnp.mean(tc)}
 
-        The critic D(z) tells codes (1) from permuted codes of the same global batch (0); its own loss adds nothing to
-        the value, only its gradient (arXiv:1802.05983, alg. 2, with one batch in place of two).
-        """
-        # 1. TC of each example, ln D - ln(1 - D) = the logit itself. The critic is stopped: minimizing the TC must move
-        #    the encoder, and not teach the critic to report a small one.
-        tc = critics.logit(jax.lax.stop_gradient(critic), terms.z)
-        # 2. The critic's own loss, on stopped codes. Every device permutes the same global batch with the same key, so
-        #    that the critic gets one gradient; permuting within shards would mix fewer examples.
-        z = collectives.all_gather(jax.lax.stop_gradient(terms.z), ctx.axis_name)
-        shuffled = permuted(prng.site_key(terms.key, "permutation"), z)
-        own, metrics = critics.cross_entropy(critic, z, shuffled)
-        # 3. The encoder's cost. `own` has the value 0.
-        cost = self.schedule(ctx.step) * (terms.rate + ctx.hyper["gamma"] * tc)
-        return terms.distortion + cost + own, {"tc": jnp.mean(tc), **metrics}, state
+    def critic_pair(
+        self, key: jax.Array, z: jax.Array, sample_prior: Callable[[jax.Array, int], jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (codes, permuted codes) of one batch, where arXiv:1802.05983, alg. 2 takes two."""
+        del sample_prior
+        # Of the global batch: permuting within shards would mix fewer examples.
+        return z, permuted(prng.site_key(key, "permutation"), z)

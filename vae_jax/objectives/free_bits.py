@@ -93,7 +93,7 @@ class SoftFreeBits(Objective):
       >>> terms = Terms(*[None] * 4, distortion=jnp.array([10.0]), rate=jnp.array([3.0]), kl_per_dim=None)
       >>> objective = SoftFreeBits(target=5.0)
       >>> ctx = Context(0, jnp.arange(1), objective.hyper())
-      >>> loss, _, state = objective.step(terms, ctx, {"gamma": jnp.array(0.5)}, {})
+      >>> loss, _, state = objective.step(terms, ctx, {"gamma": jnp.array(0.5)})
       >>> loss.tolist(), round(float(state["gamma"]), 4)  # 10 + 0.5 * 3; below the target: 0.5 / 1.05
       ([11.5], 0.4762)
     """
@@ -114,13 +114,12 @@ class SoftFreeBits(Objective):
         # Starts as the ELBO; gamma falls while the rate is below its target.
         return {"gamma": jnp.ones(())}
 
-    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
+    def step(self, terms: Terms, ctx: Context, state: Any) -> tuple[jax.Array, Metrics, Any]:
         """Returns (distortion + s(step) gamma rate, metrics, state): [B] in nats.
 
         gamma <- (1 + speed) gamma where the batch's rate is above the slack, gamma / (1 + speed) where it is below the
         target, kept in [1e-4, 1].
         """
-        del critic
         # gamma is that of the steps before; this step's rate moves it for the next one, without a gradient.
         gamma, target = state["gamma"], ctx.hyper["target"]
         loss = terms.distortion + self.schedule(ctx.step) * gamma * terms.rate

@@ -26,7 +26,7 @@ class Geco(Objective):
       >>> terms = Terms(x, None, None, p_x, distortion=jnp.array([10.0]), rate=jnp.array([3.0]), kl_per_dim=None)
       >>> objective = Geco(tolerance=0.5)
       >>> ctx = Context(0, jnp.arange(1), objective.hyper())
-      >>> loss, _, state = objective.step(terms, ctx, objective.init_state(), {})
+      >>> loss, _, state = objective.step(terms, ctx, objective.init_state())
       >>> loss.tolist(), round(float(state["log_lambda"]), 4)  # 3 + (2 - 2 * 0.5^2); lambda grows
       ([4.5], 0.01)
     """
@@ -50,13 +50,12 @@ class Geco(Objective):
         # The logarithm keeps lambda positive and its updates relative. `weight` debiases the average of the violation.
         return {"log_lambda": jnp.zeros(()), "violation": jnp.zeros(()), "weight": jnp.zeros(())}
 
-    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
+    def step(self, terms: Terms, ctx: Context, state: Any) -> tuple[jax.Array, Metrics, Any]:
         """Returns (s(step) rate + lambda (|x - E[x|z]|^2 - P tolerance^2), metrics, state): [B], P pixels.
 
         v = E |x - E[x|z]|^2 / (P tolerance^2) - 1 over the global batch; lambda <- lambda exp(speed v_ma), where v_ma
         is the moving average of v, cut to [-1, 1] (arXiv:1810.00597, alg. 1). Evaluation leaves lambda as it is.
         """
-        del critic
         # Squared error of a whole image, P tolerance^2, in squared units of the data.
         limit = math.prod(terms.x.shape[1:]) * jnp.square(ctx.hyper["tolerance"])
         # [B]. Summed over pixels, as log p(x|z) is: lambda then trades nats of rate for squared error.

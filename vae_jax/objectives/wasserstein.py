@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -10,54 +11,67 @@ import jax
 from vae_jax import prng
 from vae_jax.distributions import kernels
 from vae_jax.model import Context, Metrics
-from vae_jax.objectives import critic as critics
 from vae_jax.objectives.base import Objective, Terms
+from vae_jax.objectives.critic import Adversarial, logit
 from vae_jax.objectives.mmd import codes_and_prior
-from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, NotNegative
+from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Positive, Real, Space, Sphere, UnitInterval
 
 
 @dataclass(frozen=True)
-class WaeGAN(Objective):
-    """Adversarial autoencoder (WAE-GAN): a critic tells codes from draws of the prior (arXiv:1511.05644)."""
+class WaeGAN(Adversarial):
+    """Adversarial autoencoder (WAE-GAN): a critic tells codes from draws of the prior (arXiv:1511.05644).
+
+    Example:
+      >>> objective = WaeGAN(lam=10.0, hidden=(4,))
+      >>> critic = jax.tree.map(lambda leaf: 0.0 * leaf, objective.critic_init(jax.random.key(0), 2))
+      >>> ctx, z = Context(0, None, objective.hyper()), jax.random.normal(jax.random.key(1), (1, 2))
+      >>> cost, _ = objective.critic_cost(critic, z, ctx)  # D = 1/2 everywhere
+      >>> round(float(cost[0]), 4)  # 10 ln 2, added to the distortion
+      6.9315
+    """
 
     lam: Annotated[float, NotNegative()] = 10.0
     """lambda, weight of the encoder's adversarial loss -ln D(z)."""
-    hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (512,) * 4
-    """Widths of the critic's hidden layers (leaky ReLU). It trains with `critic_optimizer`."""
 
-    couples: ClassVar[bool] = True
-    path: ClassVar[bool] = True
-    noisy: ClassVar[bool] = True
-    critic: ClassVar[bool] = True
     rateless: ClassVar[bool] = True
     spaces: ClassVar[tuple[type[Space], ...]] = (Real, Positive, UnitInterval, Sphere)
 
     def hyper(self) -> dict[str, float]:
         return {"lam": self.lam}
 
-    def init(self, key: jax.Array, code_dim: int) -> dict[str, Any]:
-        return critics.init(key, code_dim, self.hidden)
+    def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (distortion, no metrics): [B] in nats; `critic_cost` holds q(z) at the prior (arXiv:1711.01558)."""
+        del ctx
+        return terms.distortion, {}
 
-    def step(self, terms: Terms, ctx: Context, state: Any, critic: Any) -> tuple[jax.Array, Metrics, Any]:
-        """Returns (distortion - s(step) lam ln D(z), metrics, state): [B] in nats (arXiv:1711.01558, alg. 1).
+    def critic_cost(self, critic: Any, z: jax.Array, ctx: Context) -> tuple[jax.Array, Metrics]:
+        """Returns (-s(step) lam ln D(z), no metrics): [B] in nats (arXiv:1711.01558, alg. 1)."""
+        # The loss that does not saturate: ln(1 - D) would have no gradient where the critic is sure, -ln D has its
+        # largest there. -ln D = softplus(-logit).
+        return self.schedule(ctx.step) * ctx.hyper["lam"] * jax.nn.softplus(-logit(critic, z)), {}
 
-        The critic D(z) tells draws of the prior (1) from codes (0); its own loss adds nothing to the value, only its
-        gradient. The encoder's loss is the one that does not saturate. A trained prior learns nothing here.
-        """
-        # 1. Encoder: -ln D(z) = softplus(-logit), under a stopped critic.
-        logits = critics.logit(jax.lax.stop_gradient(critic), terms.z)
-        # 2. Critic: codes of the global batch against as many draws of the prior, both stopped in `cross_entropy`.
-        codes, drawn = codes_and_prior(terms, ctx)
-        own, metrics = critics.cross_entropy(critic, drawn, codes)
-        # 3. ln(1 - D) would have no gradient where the critic is sure; -ln D has its largest there.
-        cost = self.schedule(ctx.step) * ctx.hyper["lam"] * jax.nn.softplus(-logits)
-        return terms.distortion + cost + own, metrics, state
+    def critic_pair(
+        self, key: jax.Array, z: jax.Array, sample_prior: Callable[[jax.Array, int], jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """Returns (as many draws of the prior as codes, the codes). A trained prior learns nothing here."""
+        return sample_prior(prng.site_key(key, "prior"), len(z)), z
 
 
 @dataclass(frozen=True)
 class SlicedWAE(Objective):
-    """Sliced Wasserstein autoencoder: distances of sorted projections of codes and prior draws (arXiv:1804.01947)."""
+    """Sliced Wasserstein autoencoder: distances of sorted projections of codes and prior draws (arXiv:1804.01947).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> z = jnp.array([[0.0], [2.0]])
+      >>> terms = Terms(None, z, None, None, distortion=jnp.full(2, 10.0), rate=jnp.zeros(2), kl_per_dim=None)
+      >>> terms = terms._replace(key=jax.random.key(0), sample_prior=lambda key, n: z[::-1] + 0.5)
+      >>> objective = SlicedWAE(lam=4.0)
+      >>> loss, _ = objective.loss(terms, Context(0, jnp.arange(2), objective.hyper()))
+      >>> round(float(loss[0]), 4)  # 10 + 4 * 0.5^2: each code moves by 0.5
+      11.0
+    """
 
     lam: Annotated[float, NotNegative()] = 10.0
     """lambda, weight of the squared distance."""

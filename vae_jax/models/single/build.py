@@ -32,8 +32,11 @@ from vae_jax.model import (
 from vae_jax.models.importance import importance_bound, repeat, samples_at_once
 from vae_jax.models.single import parts as vae
 from vae_jax.models.single.config import Components
+from vae_jax.models.single.critic import critic
 from vae_jax.models.single.forward import forward
 from vae_jax.models.single.parts import Parts
+from vae_jax.models.wrappers import with_adversary
+from vae_jax.objectives import Adversarial
 from vae_jax.spec import DataSpec
 
 
@@ -63,7 +66,7 @@ class VAE(Components):
             None if prior is None else partial(joint, parts),
             c.posterior.has_log_prob and not point,
         )
-        return Model(
+        model = Model(
             init=partial(vae.init, parts),
             loss=partial(loss, parts),
             terms=partial(terms, parts),
@@ -75,6 +78,8 @@ class VAE(Components):
             density=density if c.likelihood.normalized and (density.bound or density.joint) else None,
             condition=c.condition.functions(spec),
         )
+        # A critic on z adds its parameter group and both of its terms from outside.
+        return with_adversary(model, critic(parts, c.objective)) if isinstance(c.objective, Adversarial) else model
 
 
 def loss(
@@ -85,8 +90,7 @@ def loss(
     # 1. Terms of the batch, with as many samples as objective or estimator need.
     t, new_state = forward(parts, params, state, key, batch, ctx, max(c.objective.samples, c.gradient.samples))
     # 2. What is minimized, [B] in nats.
-    running, critic = state.get("objective", {}), params.get("critic", {})
-    per_example, extra, objective_state = c.objective.step(t, ctx, running, critic)
+    per_example, extra, objective_state = c.objective.step(t, ctx, state.get("objective", {}))
     if objective_state:
         new_state["objective"] = objective_state
     # 3. The only batch mean, and what is logged: unweighted terms in nats.

@@ -67,8 +67,8 @@ def bind(config: Components, spec: DataSpec) -> Parts:
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the parameters by optimizer group, and the running state.
 
-    The groups are `vae`, `encoder` where the objective trains it apart, and `critic` where there is one. Entries that
-    would be empty are left out, so that checkpoints hold no empty trees.
+    The groups are `vae`, and `encoder` where the objective trains it apart. Entries that would be empty are left out,
+    so that checkpoints hold no empty trees.
     """
     c, spec = parts.config, parts.spec
     # One example of each input is enough to shape the parameters.
@@ -90,8 +90,6 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     # Whatever makes q(z|x) moves to a group of its own, with its own optimizer state and gate.
     if c.objective.separate_encoder:
         params["encoder"] = {name: params["vae"].pop(name) for name in ("encoder", "posterior") if group[name]}
-    if critic := c.objective.init(prng.site_key(key, "critic"), parts.space.size):
-        params["critic"] = critic
     state = {
         "likelihood": c.likelihood.init_state(),
         "prior": c.prior.init_state(around),
