@@ -142,7 +142,7 @@ def stderr(values: np.ndarray) -> float:
 
 
 def gains(rows: list[dict[str, Any]]) -> str:
-    """Returns the paired gains of a member, one a seed."""
+    """Returns the paired gains of a member, one per seed."""
     found = [row["metrics"]["gain"] for row in rows if "gain" in row["metrics"]]
     return ", ".join(f"{g['value']:+.2f} +- {g['stderr']:.2f}" for g in found)
 

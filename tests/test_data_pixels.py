@@ -1,4 +1,4 @@
-"""Binarisation, scaling and dequantisation: unbiased, one key an example, fixed where it says fixed."""
+"""Binarisation, scaling and dequantisation: unbiased, one key per example, fixed where it says fixed."""
 
 import jax
 import jax.numpy as jnp

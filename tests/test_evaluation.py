@@ -140,7 +140,7 @@ def test_limit_takes_the_first_examples():
 
 
 def test_bits_per_dimension():
-    """ln 2 nats a pixel are one bit; dequantised grey levels carry 8 bits more than the density says."""
+    """ln 2 nats per pixel are one bit; dequantised grey levels carry 8 bits more than the density says."""
     model, state = trained()
     dims = np.prod(SHAPE)
     binary = evaluate(model, state, batches(N), key=KEY, cell_width=1.0).metrics

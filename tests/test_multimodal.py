@@ -105,7 +105,7 @@ def test_the_bound_adds_up_over_labels(built):
     bound = jax.jit(lambda key, b: model.density.bound(params, state, key, b, ctx, 4000))
     image = {"x": batch["x"]}
     joint = np.stack([bound(KEY, image | {"label": jnp.full(B, y, jnp.int32)}) for y in range(K)])
-    # Noise of 4000 samples an example; what is wrong with a formula is wrong in all of them.
+    # Noise of 4000 samples per example; what is wrong with a formula is wrong in all of them.
     for found in (logsumexp(joint, axis=0), np.asarray(bound(KEY, image))):
         np.testing.assert_allclose(found, exact, atol=0.2)
         np.testing.assert_allclose(np.mean(found - exact), 0, atol=0.05)

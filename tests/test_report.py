@@ -175,7 +175,7 @@ def test_runs_side_by_side(runs, tmp_path):
 
 def test_a_model_with_a_condition_shows_its_classes(runs, tmp_path):
     page = report(runs["cvae"], "--out", tmp_path / "r.html")
-    assert "one class a row, 0 to 9" in page.section("samples")
+    assert "one class per row, 0 to 9" in page.section("samples")
 
 
 def test_the_default_file_is_in_the_first_run(runs, tmp_path):

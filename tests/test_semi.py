@@ -213,7 +213,7 @@ def test_log_p_lies_between_the_elbo_and_the_exact_sum(built):
     exact = logsumexp(classes + log_prior - math.log(K), axis=(1, 2))
     ctx = support.context(model, B, train=False)
     bound = np.asarray(jax.jit(lambda k: model.density.bound(params, state, k, batch, ctx, 4000))(KEY))
-    # Noise of 4000 samples an example; what is wrong with a formula is wrong in all of them.
+    # Noise of 4000 samples per example; what is wrong with a formula is wrong in all of them.
     np.testing.assert_allclose(bound, exact, atol=0.2)
     np.testing.assert_allclose(np.mean(bound - exact), 0, atol=0.05)
     keys = jax.random.split(KEY, 300)

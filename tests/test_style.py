@@ -13,7 +13,8 @@ WORDS = re.compile(
     r"(is|are|was|were) told|told nothing|told apart"  # is conditioned on, receives; separated
     r"|mends?|mended|mending"  # fix
     r"|an? \w+ that has (not|none)|(has|have) not[;,]"  # does not have, does not provide
-    r"|(key|pass|steps) an? (example|image|layer|dispatch)"  # one key per example
+    r"|(key|pass(es)?|steps|samples|nats|bits|chains|directions|outputs?) an? "  # one key per example, nats per pixel
+    r"(example|image|layer|dispatch|step|pixel|sub-pixel|dimension|channel|variable)"
     r"|lower rate"  # lower the learning rate: the rate is the KL
     r"|stands? (there|in the|under)"  # is listed, is in
     r"|asked of"  # takes, requested of

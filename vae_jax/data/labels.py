@@ -52,7 +52,7 @@ def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray
       row numbers into `label`; the same for the same arguments on every machine.
 
     Raises:
-      InputError: fewer than one example a class, or a class that is too small.
+      InputError: fewer than one example per class, or a class that is too small.
     """
     if count < classes:
         raise InputError(f"data.labels: {count} examples cannot show {classes} classes; use {classes} or more")

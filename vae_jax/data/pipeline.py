@@ -124,7 +124,7 @@ def examples(source: Source, config: DataConfig, index: np.ndarray, *, key: jax.
     key = jax.random.key(_EVAL_SEED) if key is None else key
     index = np.asarray(index, np.int32)
     cache = _EVAL_FNS.setdefault(source, {})
-    if config not in cache:  # compiled once a split and config, however often the split is evaluated
+    if config not in cache:  # compiled once per split and config, however often the split is evaluated
         cache[config] = _eval_fn(source, config)
     return cache[config](key, index if is_computed(source) else read(source, index))
 

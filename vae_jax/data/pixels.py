@@ -32,7 +32,7 @@ def bits16(keys: jax.Array, count: int) -> jax.Array:
 def bernoulli(keys: jax.Array, image: jax.Array) -> jax.Array:
     """Returns a binary draw, float32 [B, H, W, C], with P(1) = v / 255 (uint8) or v (float32).
 
-    16 random bits a pixel: P(1) is exact at 0 and 255 and elsewhere off by less than 1.6e-5.
+    16 random bits per pixel: P(1) is exact at 0 and 255 and elsewhere off by less than 1.6e-5.
     """
     bits = bits16(keys, image[0].size).reshape(image.shape)
     if image.dtype == jnp.uint8:

@@ -52,7 +52,7 @@ def apply(
     Args:
       params: as of `init`.
       x: inputs.
-      masks: factors of the weights, one matrix a layer (of an autoregressive net); None for none.
+      masks: factors of the weights, one matrix per layer (of an autoregressive net); None for none.
       activation: elementwise.
 
     Returns:

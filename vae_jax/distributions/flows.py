@@ -213,7 +213,7 @@ def radial_forward(params: Radial, z: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def radial_inverse(params: Radial, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns what `radial_forward` maps to z, and log|det| of this inverse: a quadratic equation for r a layer.
+    """Returns what `radial_forward` maps to z, and log|det| of this inverse: a quadratic equation for r in each layer.
 
     Example:
       >>> layer = radial(jnp.zeros((1, 1, 2)), jnp.zeros((1, 1)), jnp.ones((1, 1)))

@@ -29,7 +29,7 @@ def bounded(x: jax.Array, limit: float) -> jax.Array:
 
 
 def masks(dim: int, context: int, hidden: Sequence[int], reverse: bool) -> list[np.ndarray]:
-    """Returns the 0/1 factors of the weights of a net (z, context) -> two numbers a dimension (arXiv:1502.03509).
+    """Returns the 0/1 factors of the weights of a net (z, context) -> two numbers per dimension (arXiv:1502.03509).
 
     Input j has the degree j, counted from 1, the context 0; a hidden unit sees degrees up to its own, output j only
     those below j. Hidden degrees are spread evenly; degree 0 (the context alone) is there only with a context.
@@ -149,7 +149,7 @@ def iaf_forward(params: dict[str, Layers], context: jax.Array, z: jax.Array) -> 
 
 
 def iaf_inverse(params: dict[str, Layers], context: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns what `iaf_forward` maps to z [B, D], and log|det| [B] of this inverse: D passes a layer.
+    """Returns what `iaf_forward` maps to z [B, D], and log|det| [B] of this inverse: D passes per layer.
 
     Example:
       >>> params = {"layer0": init(jax.random.key(0), dim=2, context=1, hidden=(4,))}
@@ -200,7 +200,7 @@ def maf_inverse(params: dict[str, Layers], z: jax.Array) -> tuple[jax.Array, jax
 
 
 def maf_forward(params: dict[str, Layers], noise: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Returns z = m + exp(s) * noise found dimension by dimension, [B, D], and log|det| [B]: D passes a layer.
+    """Returns z = m + exp(s) * noise found dimension by dimension, [B, D], and log|det| [B]: D passes per layer.
 
     Example:
       >>> params = {"layer0": init(jax.random.key(0), dim=2, context=0, hidden=(4,))}

@@ -43,7 +43,7 @@ class GaussianMixture(NamedTuple):
         return jax.nn.logsumexp(self.log_components(z), axis=-1)
 
     def sample(self, key: jax.Array, n: int, temperature: float | jax.Array = 1.0) -> jax.Array:
-        """Returns n draws [n, D]: a component each, then its Gaussian with `temperature` times its deviation."""
+        """Returns n draws [n, D]: a component for each, then its Gaussian with `temperature` times its deviation."""
         pick, noise = jax.random.split(key)
         k = jax.random.categorical(pick, self.log_weights, shape=(n,))
         eps = jax.random.normal(noise, (n, self.mean.shape[-1]))

@@ -101,7 +101,7 @@ def ais(
       log_likelihood: z [B, D] -> log p(x|z) [B].
       z0: where the chains start [C, B, D].
       temperatures: b_t [T], on the host; two give plain importance sampling from the first density.
-      keys: one a chain and example [C, B].
+      keys: one per chain and example [C, B].
       steps: step sizes of the moves, which no draw of this run may have decided (see `tune`).
       leapfrog: steps of a move.
 
@@ -154,7 +154,7 @@ def tune(
     Args:
       log_prior, log_likelihood, z0, leapfrog: as of `ais`.
       temperatures: those of the run to tune for, rising.
-      keys: one a chain and example [C, B], of no other use.
+      keys: one per chain and example [C, B], of no other use.
       first: step size at the start.
 
     Returns:

@@ -27,7 +27,7 @@ class Codes(NamedTuple):
     Attributes:
       mean: E[z|x], or the code of a deterministic model, float32 [N, D].
       log_var: log variance of q(z|x), float32 [N, D]; None for a deterministic model.
-      z: one posterior sample an example, float32 [N, D]; None if none was asked for.
+      z: one posterior sample per example, float32 [N, D]; None if none was asked for.
       index: position in the data set, int32 [N].
       extra: whatever else the batches held for each example (`label` [N], `factors` [N, F]).
       cond: the features that the codes must be decoded with, float32 [N, F]; None for a model without a condition.

@@ -62,7 +62,7 @@ def local_bounds(
       batches: as for `evaluate`; how they are cut does not matter.
       key: of all noise, consumed; the noise of an example is keyed by its index.
       steps: of Adam; 0 for the encoder's ELBO alone (any posterior).
-      samples: posterior samples a step.
+      samples: posterior samples per step.
       report: called with the number of examples done.
 
     Returns:

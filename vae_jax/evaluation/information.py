@@ -70,7 +70,7 @@ def mutual_information(q: Any, z: jax.Array, *, rows: int = 0) -> Estimate:
       rows: codes done at a time; 0 for as many as fit.
 
     Raises:
-      InputError: not one code an example.
+      InputError: not one code per example.
     """
     n = _examples(q, z)
     if n != z.shape[0]:
@@ -100,7 +100,7 @@ def decompose(
       the parts in nats, each with its standard error over the examples.
 
     Raises:
-      InputError: not one code an example.
+      InputError: not one code per example.
     """
     if q.mean.shape != z.shape:
         raise InputError(f"information: codes {z.shape} of posteriors {q.mean.shape}; give one code of each example")

@@ -235,7 +235,7 @@ class GreyLevels(PixelLikelihood):
 
 @dataclass(frozen=True)
 class Logistic256(GreyLevels):
-    """Discretised logistic over 256 grey levels, one trained scale or one a pixel (arXiv:1606.04934).
+    """Discretised logistic over 256 grey levels, one trained scale or one per pixel (arXiv:1606.04934).
 
     Example:
       >>> x = jnp.arange(256.0).reshape(256, 1, 1, 1) / 255.0  # every gray level
@@ -301,7 +301,7 @@ class LogisticMixture(GreyLevels):
 
 @dataclass(frozen=True)
 class Categorical256(GreyLevels):
-    """A free categorical over 256 grey levels; wide: 256 outputs a channel (arXiv:1601.06759).
+    """A free categorical over 256 grey levels; wide: 256 outputs per channel (arXiv:1601.06759).
 
     Example:
       >>> p_x = Categorical256().build(jnp.zeros((1, 1, 1, 256)), {}, {})

@@ -134,7 +134,7 @@ class MsSsim(PixelLikelihood):
     normalized: ClassVar[bool] = False
 
     weight: Annotated[float, Positive()] = 1.0
-    """Weight of 1 - MS-SSIM a sub-pixel, so that its sum weighs like that of other pixel losses."""
+    """Weight of 1 - MS-SSIM per sub-pixel, so that its sum weighs like that of other pixel losses."""
 
     @property
     def support(self) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from vae_jax.options.ranges import Positive, Share
 
 @dataclass(frozen=True)
 class PixelLikelihood:
-    """Base of the likelihood configs: no parameters, no state, one output a channel.
+    """Base of the likelihood configs: no parameters, no state, one output per channel.
 
     Attributes:
       support: the range of x, checked once against the data before training.
@@ -38,7 +38,7 @@ class PixelLikelihood:
         return (-math.inf, math.inf)
 
     def cell_width(self, levels: int | None, dequantized: bool) -> float | None:
-        """Returns the volume a dimension of one value of discrete data, where bits per dimension mean something.
+        """Returns the volume per dimension of one value of discrete data, where bits per dimension mean something.
 
         Args:
           levels: number of values of a pixel before dequantisation; None for real numbers.
@@ -193,7 +193,7 @@ class GaussianPixelwise(PixelLikelihood):
 class GaussianOptimal(PixelLikelihood):
     """sigma-VAE: the variance that maximises the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
 
-    With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) an example, D pixels, on average.
+    With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) per example, D pixels, on average.
 
     In training sigma* is the one of the global batch; its gradient may be stopped because the likelihood is stationary
     in it. Outside training x must not choose its own variance, or the number is no likelihood: there the running mean

@@ -145,7 +145,7 @@ def bootstrap_error(
         a draw of all rows repeats too faithfully; nothing is scaled back, so the error is rather too large.
 
     Returns:
-      one error a value; () where there is none: no resamples, or too few rows to be measured again.
+      one error per value; () where there is none: no resamples, or too few rows to be measured again.
     """
     if resamples < 0:
         raise InputError(f"resamples: {resamples} must be 0 or more")
@@ -175,7 +175,7 @@ def group_error(
       groups: 0 or 1 measures no error.
 
     Returns:
-      one error a value; all None where the parts are too small to be measured. () for no parts.
+      one error per value; all None where the parts are too small to be measured. () for no parts.
     """
     if groups < 2:
         return ()

@@ -58,7 +58,7 @@ def irs(
       seed: of the bootstrap.
 
     Returns:
-      `Robustness`, in [0, 1], higher is better. Few rows a value make it look better than it is.
+      `Robustness`, in [0, 1], higher is better. Few rows per value make it look better than it is.
 
     Raises:
       InputError: codes that are not finite, a constant factor, wrong shapes, or a quantile out of range.

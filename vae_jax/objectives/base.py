@@ -99,7 +99,7 @@ class Objective:
 
     @property
     def samples(self) -> int:
-        """Posterior samples an example, K."""
+        """Posterior samples per example, K."""
         return 1
 
     def check(self, spec: DataSpec) -> None:

@@ -70,7 +70,7 @@ class IWAE(Importance):
     """
 
     k: Annotated[int, AtLeast(1)] = 5
-    """Importance samples an example, K. 1 is the ELBO."""
+    """Importance samples per example, K. 1 is the ELBO."""
 
     @property
     def samples(self) -> int:
@@ -171,7 +171,7 @@ class CIWAE(Importance):
     elbo_weight: Annotated[float, Between(0, 1)] = 0.05
     """Weight of the ELBO, beta of the paper, in [0, 1]; the bound of K samples has the rest."""
     k: Annotated[int, AtLeast(1)] = 64
-    """Importance samples an example, K."""
+    """Importance samples per example, K."""
 
     @property
     def samples(self) -> int:

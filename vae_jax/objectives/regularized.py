@@ -70,8 +70,8 @@ class RaeGP(RaeL2):
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
         """Returns (distortion + s(step) (beta |z|^2 + lam |J|_F^2) / 2, metrics): [B] in nats.
 
-        |J|_F^2 = E |v^T J|^2 over v ~ N(0, I), from one v an example (Hutchinson 1990): one more pass through the
-        decoder, and not one a latent dimension.
+        |J|_F^2 = E |v^T J|^2 over v ~ N(0, I), from one v per example (Hutchinson 1990): one more pass through the
+        decoder, and not one per latent dimension.
         """
         decode = terms.decode
         assert decode is not None

@@ -84,7 +84,7 @@ class LeaveOneOut(Score):
     """
 
     k: Annotated[int, AtLeast(2, "each sample's baseline is the mean of the others")] = 4
-    """Samples an example, K; 2 or more."""
+    """Samples per example, K; 2 or more."""
 
     @property
     def samples(self) -> int:

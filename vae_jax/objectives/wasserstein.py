@@ -76,7 +76,7 @@ class SlicedWAE(Objective):
     lam: Annotated[float, NotNegative()] = 10.0
     """lambda, weight of the squared distance."""
     projections: Annotated[int, AtLeast(1)] = 50
-    """Random directions a step, L."""
+    """Random directions per step, L."""
 
     couples: ClassVar[bool] = True
     path: ClassVar[bool] = True

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # metric -> (title, unit, the axis begins at 0)
 CURVES = {
-    "elbo": ("ELBO", "nats an image", False),
-    "distortion": ("distortion", "nats an image", False),
-    "rate": ("rate", "nats an image", False),
+    "elbo": ("ELBO", "nats per image", False),
+    "distortion": ("distortion", "nats per image", False),
+    "rate": ("rate", "nats per image", False),
     "mse": ("squared error", "mean over pixels", False),
     "accuracy": ("accuracy", "share", False),
     "active_units": ("active units", "dimensions", True),

@@ -145,7 +145,7 @@ def _samples(run: Run, state: TrainState, cond: np.ndarray | None, count: int, s
         columns = max(2, min(8, count // len(classes)))
         told = [label_features(model, state, np.full(columns, c)) for c in classes]
         rows = [draw(model, state, key, columns, cond=c) for c in told]
-        return np.stack(rows), f"one class a row, {classes[0]} to {classes[-1]}; one code a column"
+        return np.stack(rows), f"one class per row, {classes[0]} to {classes[-1]}; one code per column"
     # Any other condition is that of the held-out images.
     told = None if cond is None else np.resize(cond, (count, cond.shape[-1]))
     images = draw(model, state, key, count, cond=told)

@@ -12,7 +12,7 @@ from vae_jax.posteriors.base import Posterior
 
 
 class Point(NamedTuple):
-    """All mass at one code an example: there is no density. `z`: [B, D]."""
+    """All mass at one code per example: there is no density. `z`: [B, D]."""
 
     z: jax.Array
 

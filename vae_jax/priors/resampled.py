@@ -57,7 +57,7 @@ class Resampled(Prior):
     hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (100, 100)
     """Widths of the hidden layers of the acceptance net."""
     samples: Annotated[int, AtLeast(1)] = 1024
-    """Draws a step that estimate the normaliser."""
+    """Draws per step that estimate the normaliser."""
     decay: Annotated[float, Share()] = 0.9
     """Decay of the normaliser's moving average."""
     evaluation_samples: Annotated[int, AtLeast(1)] = 16384

@@ -78,7 +78,7 @@ def fit_population(
       rates: peak learning rates {group: [M]}.
       arrays: the data, on every device.
       steps: total updates of each member.
-      batch_size: examples an update, for images/s.
+      batch_size: examples per update, for images/s.
       log_every: updates between metric lines.
       writers: one for each member.
       checkpoints: of the population; saved every `checkpoint_every` updates and on a signal. The end is the caller's.
