@@ -45,6 +45,7 @@ LOOP = "tests/test_loop.py"
 LOOK = "tests/test_cli_look.py"
 SWEEP = "tests/test_sweep.py"
 TRAIN = "tests/test_training.py"
+ADVERSARIAL, GAMES = "vae_jax/models/wrappers/adversarial.py", "tests/test_adversarial.py"
 EVAL, PARAMS = "state.eval_params, state.model_state", "state.params, state.model_state"
 
 MUTANTS = [
@@ -72,6 +73,10 @@ MUTANTS = [
     Mutant("vae_jax/evaluation/spread.py", f"q = encode({EVAL}", f"q = encode({PARAMS}", AVERAGE),
     Mutant("vae_jax/evaluation/spread.py", f"p = joint({EVAL}", f"p = joint({PARAMS}", AVERAGE),
     Mutant("vae_jax/tasks/measuring.py", '"last" if state.ema is None else', '"last" if True else', AVERAGE),
+    # Two players: neither may reach the other's parameters.
+    Mutant(ADVERSARIAL, "jax.lax.stop_gradient(params)", "params", GAMES),
+    Mutant(ADVERSARIAL, "outputs=jax.lax.stop_gradient(dict(aux.outputs))", "outputs=dict(aux.outputs)", GAMES),
+    Mutant(ADVERSARIAL, "value + loss - jax.lax.stop_gradient(loss)", "value", GAMES),
     # Training: state, options, groups.
     Mutant(
         "vae_jax/runs/run.py",

@@ -16,6 +16,7 @@ from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
 from vae_jax.evaluation import anomaly, evaluate
 from vae_jax.evaluation.needs import has_joint
+from vae_jax.metrics import outliers
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
 
@@ -24,36 +25,36 @@ RNG = np.random.default_rng(0)
 
 def test_auroc_equals_scikit_learn():
     inside, outside = RNG.normal(size=40).round(1), (0.5 + RNG.normal(size=30)).round(1)  # with ties
-    got = anomaly.auroc(inside, outside)
+    got = outliers.auroc(inside, outside)
     truth = np.repeat([0, 1], [40, 30])
     np.testing.assert_allclose(got.value, roc_auc_score(truth, np.concatenate([inside, outside])))
-    np.testing.assert_allclose(anomaly.auroc(-inside, -outside).value, 1 - got.value)
+    np.testing.assert_allclose(outliers.auroc(-inside, -outside).value, 1 - got.value)
     assert got.n == 70
-    assert anomaly.auroc(np.zeros(3), np.ones(4)).value == 1.0
-    assert anomaly.auroc(np.zeros(3), np.zeros(4)).value == 0.5
+    assert outliers.auroc(np.zeros(3), np.ones(4)).value == 1.0
+    assert outliers.auroc(np.zeros(3), np.zeros(4)).value == 0.5
 
 
 def test_the_error_of_auroc_is_its_spread():
-    made = [anomaly.auroc(RNG.normal(size=80), 1 + RNG.normal(size=50)) for _ in range(200)]
+    made = [outliers.auroc(RNG.normal(size=80), 1 + RNG.normal(size=50)) for _ in range(200)]
     np.testing.assert_allclose(np.mean([m.stderr or 0.0 for m in made]), np.std([m.value for m in made]), rtol=0.15)
 
 
 def test_waic_of_an_ensemble():
     log_prob = np.array([[-1.0, -5.0], [-3.0, -5.0], [-5.0, -5.0]])
-    np.testing.assert_allclose(anomaly.waic(log_prob), [-3.0 - 4.0, -5.0])
+    np.testing.assert_allclose(outliers.waic(log_prob), [-3.0 - 4.0, -5.0])
     with pytest.raises(InputError, match="one model has no spread; name further runs with others"):
-        anomaly.waic(log_prob[:1])
+        outliers.waic(log_prob[:1])
 
 
 @pytest.mark.parametrize(("inside", "outside"), [(0, 3), (3, 0)])
 def test_empty_sides(inside, outside):
     with pytest.raises(InputError, match="empty split"):
-        anomaly.auroc(np.zeros(inside), np.zeros(outside))
+        outliers.auroc(np.zeros(inside), np.zeros(outside))
 
 
 def test_scores_that_are_not_numbers():
     with pytest.raises(InputError, match="not a number"):
-        anomaly.auroc(np.array([0.0, np.nan]), np.zeros(2))
+        outliers.auroc(np.array([0.0, np.nan]), np.zeros(2))
 
 
 def test_bounds_are_those_of_evaluate():

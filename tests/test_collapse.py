@@ -14,7 +14,7 @@ from scipy import special, stats
 from vae_jax import spec, train
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.errors import InputError
-from vae_jax.evaluation import decompose, information, mutual_information
+from vae_jax.metrics import decompose, information, mutual_information
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import Aggressive, Elbo

@@ -11,13 +11,14 @@ import scipy.linalg
 import support
 from test_cli_look import config, make
 
+from vae_jax import metrics as g
 from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
-from vae_jax.evaluation import features, similarity
-from vae_jax.evaluation import generation as g
+from vae_jax.evaluation import features
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
+from vae_jax.metrics import frechet, image_pairs, manifolds
 from vae_jax.models import VAE, Autoencoder, Classifier
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
@@ -71,7 +72,7 @@ def test_frechet_distance_of_samples(monkeypatch):
     y = RNG.normal(size=(200, 4)) @ RNG.normal(size=(4, 4))
     want = g.gaussian_distance(x.mean(0), np.cov(x.T), y.mean(0), np.cov(y.T))
     np.testing.assert_allclose(g.frechet_distance(x, y).value, want, rtol=1e-9)
-    monkeypatch.setattr(g, "WIDEST", 3)  # as a picture of many pixels: no error, and the same distance
+    monkeypatch.setattr(frechet, "WIDEST", 3)  # as a picture of many pixels: no error, and the same distance
     np.testing.assert_allclose(g.frechet_distance(x, y).value, want, rtol=1e-9)
     assert g.frechet_distance(x, y).stderr is None
 
@@ -111,7 +112,7 @@ def test_density_coverage_equals_a_loop():
 
 
 def test_equal_and_disjoint_sets(monkeypatch):
-    monkeypatch.setattr(g, "ROWS", 17)  # several blocks, the last one smaller
+    monkeypatch.setattr(manifolds, "ROWS", 17)  # several blocks, the last one smaller
     x = RNG.normal(size=(60, 5))
     same = g.precision_recall(x, x) | g.density_coverage(x, x)
     assert {name: m.value for name, m in same.items()} == dict(precision=1.0, recall=1.0, density=1.0, coverage=1.0)
@@ -172,15 +173,15 @@ def ssim_loop(x, y, size):
 
 
 def test_ssim_equals_a_loop(monkeypatch):
-    monkeypatch.setattr(similarity, "CHUNK", 2)
+    monkeypatch.setattr(image_pairs, "CHUNK", 2)
     x = RNG.uniform(size=(3, 14, 15, 2)).astype(np.float32)
     y = np.clip(x + 0.2 * RNG.normal(size=x.shape), 0, 1).astype(np.float32)
     want = [np.mean([ssim_loop(a[..., c], b[..., c], 11)[0] for c in range(2)]) for a, b in zip(x, y)]
-    np.testing.assert_allclose(similarity.ssim(x, y), want, rtol=1e-4)
-    np.testing.assert_allclose(similarity.ssim(x, x), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(g.ssim(x, y), want, rtol=1e-4)
+    np.testing.assert_allclose(g.ssim(x, x), 1.0, rtol=1e-5)
     small = RNG.uniform(size=(2, 8, 8, 1)).astype(np.float32)
     np.testing.assert_allclose(
-        similarity.ssim(small, 1 - small), [ssim_loop(a[..., 0], 1 - a[..., 0], 7)[0] for a in small], rtol=1e-3
+        g.ssim(small, 1 - small), [ssim_loop(a[..., 0], 1 - a[..., 0], 7)[0] for a in small], rtol=1e-3
     )
 
 
@@ -190,7 +191,7 @@ def test_ms_ssim_equals_a_loop():
     half = [a.reshape(12, 2, 12, 2).mean((1, 3)) for a in (x, y)]
     weights = np.array([0.0448, 0.2856]) / 0.3304  # the third scale, of 6 pixels, does not fit the window
     want = ssim_loop(x, y, 11)[1] ** weights[0] * ssim_loop(half[0], half[1], 11)[0] ** weights[1]
-    got = similarity.ms_ssim(x[None, ..., None], y[None, ..., None])
+    got = g.ms_ssim(x[None, ..., None], y[None, ..., None])
     np.testing.assert_allclose(got, [want], rtol=1e-4)
 
 

@@ -13,8 +13,8 @@ from test_cli_look import config, make
 
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
-from vae_jax.evaluation import generation
 from vae_jax.evaluation import inception_weights as reader
+from vae_jax.metrics import frechet
 from vae_jax.models import VAE
 from vae_jax.models import inception_features as inception
 from vae_jax.networks import MLP
@@ -277,7 +277,7 @@ def test_a_pickle_is_refused_with_its_conversion(suffix, tmp_path):
 
 def test_a_run_is_measured(file, tmp_path, capsys, monkeypatch):
     # Roots of covariances of 2,048 features take half a minute; test_generation.py tests them on fewer.
-    monkeypatch.setattr(generation, "gaussian_distance", lambda a, cov_a, b, cov_b: float(np.square(a - b).sum()))
+    monkeypatch.setattr(frechet, "gaussian_distance", lambda a, cov_a, b, cov_b: float(np.square(a - b).sum()))
     run, out = make(tmp_path / "run", config(VAE(3, MLP((8,))))), tmp_path / "a.json"
     words = ["eval", str(run), "--limit", "4", "--out", str(out), "--metrics", "frechet_distance"]
     assert cli([*words, "--features", str(file)]) == 0

@@ -91,6 +91,17 @@ def test_no_import_circles():
     assert not left, {m: sorted(below & left.keys()) for m, below in left.items()}
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("evaluation.")])
+def test_scores_of_arrays_are_metrics(module):
+    """What takes arrays and numbers alone and gives a number needs no run: it is in `metrics`."""
+    plain = {"np.ndarray", "jax.Array", "int", "float", "bool", "str"}
+    for node in ast.parse(MODULES[module].read_text()).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and node.returns:
+            score = ast.unparse(node.returns) in ("float", "float | None", "Estimate", "dict[str, Estimate]")
+            taken = {ast.unparse(a.annotation) for a in node.args.args + node.args.kwonlyargs if a.annotation}
+            assert not (score and "np.ndarray" in taken and taken <= plain), f"move {node.name} to metrics/"
+
+
 @pytest.mark.parametrize("module", MODULES)
 def test_modules_keep_to_their_business(module):
     text = MODULES[module].read_text()

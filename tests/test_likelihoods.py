@@ -14,7 +14,7 @@ from scipy import integrate, special, stats
 from vae_jax import spec
 from vae_jax.data import DataConfig
 from vae_jax.errors import InputError, on_command_line
-from vae_jax.likelihoods import LIKELIHOODS, losses
+from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.likelihoods.continuous import (
     BetaPixels,
     ContinuousBernoulliPixels,
@@ -31,7 +31,8 @@ from vae_jax.likelihoods.discretized import (
     log_mass,
     mean_level,
 )
-from vae_jax.likelihoods.losses import WEIGHTS, plan
+from vae_jax.metrics import structural
+from vae_jax.metrics.structural import WEIGHTS, plan
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.runs import config as configs
@@ -52,7 +53,7 @@ def pixel(*values):
     return f32(values).reshape(-1, 1, 1, 1)
 
 
-ms_ssim = jax.jit(losses.ms_ssim)
+ms_ssim = jax.jit(structural.ms_ssim)
 # One compilation a call: run eagerly, every operation would be compiled by itself.
 log_prob = jax.jit(lambda p, x: p.log_prob(x))
 sample = jax.jit(lambda p, keys: p.sample(keys))

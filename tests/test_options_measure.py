@@ -13,8 +13,8 @@ from vae_jax import data, metrics, prng
 from vae_jax.data import pipeline
 from vae_jax.evaluation import ais, anomaly, sandwich
 from vae_jax.evaluation import inference_gaps as gaps
-from vae_jax.evaluation.generation import frechet_distance
 from vae_jax.evaluation.settings import Settings
+from vae_jax.metrics import frechet_distance, outliers
 from vae_jax.model import Context
 from vae_jax.models import VAE, Classifier
 from vae_jax.networks import MLP
@@ -256,10 +256,10 @@ def test_outliers_bounds_and_regret_are_those_asked_for(flat, tmp_path, out):
     found = [
         anomaly.bounds(flat.model, state, [side], prng.site_key(key, "bounds"), 4)["iw"] for side in (inside, outside)
     ]
-    close(value(result, "auroc_iw"), anomaly.auroc(-found[0], -found[1]).value)
+    close(value(result, "auroc_iw"), outliers.auroc(-found[0], -found[1]).value)
     assert result["metrics"]["auroc_iw"]["n"] == 18
     moved = [anomaly.regret(flat.model, state, [side], prng.site_key(key, "regret"), 3) for side in (inside, outside)]
-    close(value(result, "auroc_regret"), anomaly.auroc(*moved).value)
+    close(value(result, "auroc_regret"), outliers.auroc(*moved).value)
     assert "9 images of" in result["protocol"]["anomaly"]
     assert "of 4 samples" in result["protocol"]["anomaly"]
     assert "of 3 steps of Adam" in result["protocol"]["anomaly"]

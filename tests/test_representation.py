@@ -18,9 +18,10 @@ from vae_jax import spec
 from vae_jax.cli.main import run as cli
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
-from vae_jax.evaluation import calibration, classification, clustering, encode_all, latents
+from vae_jax.evaluation import calibration, encode_all, latents
 from vae_jax.evaluation.subject import Subject
 from vae_jax.likelihoods import ContinuousBernoulli, Gaussian
+from vae_jax.metrics import classifiers, partitions, reliability
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
 from vae_jax.runs.run import Run
@@ -36,10 +37,10 @@ def blobs(n: int, distance: float):
 
 def test_separable_blobs_are_found():
     codes, label = blobs(90, 40.0)
-    found = clustering.cluster(codes, label)
+    found = partitions.cluster(codes, label)
     for metric in found.values():
         assert (metric.value, metric.n) == (pytest.approx(1.0), 90)
-    guess = classification.fit("knn", codes, label)(codes)
+    guess = classifiers.fit("knn", codes, label)(codes)
     assert (guess == label).all()
 
 
@@ -48,20 +49,20 @@ def test_agreement_equals_scikit_learn():
     found[:120] = truth[:120]
     table = np.zeros((4, 4))
     np.add.at(table, (found, truth), 1)
-    accuracy, nmi, ari = clustering.agreement(table)
+    accuracy, nmi, ari = partitions.agreement(table)
     np.testing.assert_allclose(nmi, normalized_mutual_info_score(truth, found))
     np.testing.assert_allclose(ari, adjusted_rand_score(truth, found))
     np.testing.assert_allclose(accuracy, (truth == found).mean())
     # Names of clusters mean nothing.
-    np.testing.assert_allclose(clustering.agreement(table[[2, 0, 3, 1]]), (accuracy, nmi, ari))
-    assert clustering.agreement(np.diag([3.0, 4.0])) == pytest.approx((1, 1, 1))
+    np.testing.assert_allclose(partitions.agreement(table[[2, 0, 3, 1]]), (accuracy, nmi, ari))
+    assert partitions.agreement(np.diag([3.0, 4.0])) == pytest.approx((1, 1, 1))
     # One cluster for two labels: the larger of them is matched, and nothing is known of it.
-    assert clustering.agreement(np.array([[6.0, 4.0], [0.0, 0.0]])) == pytest.approx((0.6, 0.0, 0.0))
+    assert partitions.agreement(np.array([[6.0, 4.0], [0.0, 0.0]])) == pytest.approx((0.6, 0.0, 0.0))
 
 
 def test_codes_without_labels_in_them():
     codes, label = RNG.normal(size=(600, 3)), RNG.integers(3, size=600)
-    found = clustering.cluster(codes, label)
+    found = partitions.cluster(codes, label)
     assert abs(found["cluster_ari"].value) < 0.03
     assert found["cluster_nmi"].value < 0.03
     assert 1 / 3 <= found["cluster_accuracy"].value < 0.45
@@ -70,9 +71,9 @@ def test_codes_without_labels_in_them():
 
 def test_refused_clusterings():
     with pytest.raises(InputError, match="20 examples of 1 label; it needs two"):
-        clustering.cluster(RNG.normal(size=(20, 2)), np.zeros(20, int))
+        partitions.cluster(RNG.normal(size=(20, 2)), np.zeros(20, int))
     with pytest.raises(InputError, match="2 examples of 2 labels"):
-        clustering.cluster(RNG.normal(size=(2, 2)), np.arange(2))
+        partitions.cluster(RNG.normal(size=(2, 2)), np.arange(2))
 
 
 def test_knn_is_a_vote_of_five():
@@ -80,12 +81,12 @@ def test_knn_is_a_vote_of_five():
     asked = RNG.normal(size=(20, 2))
     near = np.argsort(np.linalg.norm(asked[:, None] - codes, axis=2), axis=1)[:, :5]
     want = (label[near].mean(1) > 0.5).astype(int)
-    np.testing.assert_array_equal(classification.fit("knn", codes, label)(asked), want)
+    np.testing.assert_array_equal(classifiers.fit("knn", codes, label)(asked), want)
     with pytest.raises(InputError, match="4 labelled examples are fewer than its 5 neighbours"):
-        classification.fit("knn", codes[:4], np.arange(4))
+        classifiers.fit("knn", codes[:4], np.arange(4))
     codes[3, 1] = np.nan
     with pytest.raises(InputError, match="code 1 of training example 3 is not finite"):
-        classification.fit("knn", codes, label)
+        classifiers.fit("knn", codes, label)
 
 
 def ece(p, x):
@@ -103,17 +104,17 @@ def test_calibration_of_known_probabilities():
     p[0, :3] = 0.0, 1.0, 1 / 15
     right, wrong = (RNG.uniform(size=p.shape) < p).astype(float), (RNG.uniform(size=p.shape) < p**2).astype(float)
     for x in (right, wrong):
-        sums = calibration.binned(p, x).sum(0)
+        sums = reliability.binned(p, x).sum(0)
         assert sums[0].sum() == p.size
-        np.testing.assert_allclose(calibration.expected_calibration_error(*sums), ece(p, x), rtol=1e-9)
+        np.testing.assert_allclose(reliability.expected_calibration_error(*sums), ece(p, x), rtol=1e-9)
     assert ece(p, right) < 0.02
     np.testing.assert_allclose(ece(p, wrong), 1 / 6, atol=0.01)  # the integral of p - p^2
 
     def error(sums):
-        return calibration.expected_calibration_error(*sums)
+        return reliability.expected_calibration_error(*sums)
 
-    spread = [error(calibration.binned(p, RNG.uniform(size=p.shape) < p**2).sum(0)) for _ in range(40)]
-    stderr = calibration.bootstrap(calibration.binned(p, wrong), error, 0)
+    spread = [error(reliability.binned(p, RNG.uniform(size=p.shape) < p**2).sum(0)) for _ in range(40)]
+    stderr = reliability.bootstrap(reliability.binned(p, wrong), error, 0)
     assert stderr == pytest.approx(np.std(spread), rel=0.4)
 
 
@@ -122,11 +123,11 @@ def test_quantiles_of_a_gaussian():
 
     def error(spread):
         u = np.sort(norm.cdf(x / spread))
-        return calibration.quantile_error(np.searchsorted(u, calibration.LEVELS, side="right"), len(x))
+        return reliability.quantile_error(np.searchsorted(u, reliability.LEVELS, side="right"), len(x))
 
     assert error(1.0) < 0.003
     # With a spread that is twice too large, P(u <= p) = Phi(2 Phi^-1(p)).
-    want = np.abs(norm.cdf(2 * norm.ppf(calibration.LEVELS)) - calibration.LEVELS).mean()
+    want = np.abs(norm.cdf(2 * norm.ppf(reliability.LEVELS)) - reliability.LEVELS).mean()
     np.testing.assert_allclose(error(2.0), want, atol=0.005)
 
 

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
-from vae_jax.errors import InputError
-from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.subject import Subject
-
-NEIGHBOURS = 5
+from vae_jax.metrics.classifiers import fit
+from vae_jax.metrics.estimate import Estimate
 
 
 def probe_svm(subject: Subject) -> dict[str, Estimate]:
@@ -42,34 +36,3 @@ def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
     subject.protocol[name] = f"learned from the mean codes of {len(known.mean):,} labelled training examples"
     guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean)
     return {name: Estimate.of(guess == label)}
-
-
-def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Returns the function codes [N, D] -> labels [N] that a classifier learns from codes [M, D] and labels [M].
-
-    For the probes dimensions are scaled to unit variance first: `probe_svm` has a Gaussian kernel, `probe_logistic` is
-    linear. `knn` is the vote of the 5 nearest codes as they are, so that a dimension that carries nothing, and hardly
-    varies, hardly counts.
-
-    Raises:
-      InputError: fewer than two classes, codes that are not finite, or fewer examples than neighbours.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import SVC
-
-    # Checked before the fit, whose own errors would not name the metric.
-    if len(np.unique(label)) < 2:
-        raise InputError(f"{name}: the labelled examples are all of one class; it needs two or more")
-    if not np.isfinite(codes).all():
-        row, dim = np.argwhere(~np.isfinite(codes))[0]
-        raise InputError(f"{name}: code {dim} of training example {row} is not finite; lower the learning rate")
-    if name == "knn":
-        if len(codes) < NEIGHBOURS:
-            raise InputError(f"knn: {len(codes)} labelled examples are fewer than its {NEIGHBOURS} neighbours")
-        return KNeighborsClassifier(NEIGHBOURS).fit(codes, label).predict
-    # Up to 2000 iterations: with scikit-learn's default of 100, lbfgs may stop before it has converged.
-    kind = SVC(C=10.0) if name == "probe_svm" else LogisticRegression(max_iter=2000)
-    return make_pipeline(StandardScaler(), kind).fit(codes, label).predict

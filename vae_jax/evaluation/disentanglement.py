@@ -21,9 +21,10 @@ import numpy as np
 from vae_jax import metrics, prng, spaces
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation.codes import Codes, encode_all
-from vae_jax.evaluation.likelihood import Estimate, evaluate
+from vae_jax.evaluation.likelihood import evaluate
 from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.subject import Subject
+from vae_jax.metrics.estimate import Estimate
 
 UDR_ROWS = 1000
 # Where the standard errors of the scores come from, in the words of the protocol.

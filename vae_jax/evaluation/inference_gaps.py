@@ -22,10 +22,10 @@ from vae_jax import prng, spaces
 from vae_jax.errors import InputError
 from vae_jax.evaluation.chunks import chunks
 from vae_jax.evaluation.ladder import chains_of
-from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.needs import has_bound, require
 from vae_jax.evaluation.spread import posterior_type
 from vae_jax.evaluation.subject import Subject
+from vae_jax.metrics.estimate import Estimate
 from vae_jax.model import Context, Joint, Model
 from vae_jax.train.state import TrainState
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from vae_jax import prng
 from vae_jax.errors import InputError, option
-from vae_jax.evaluation.likelihood import Estimate, bits_per_dim
 from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
 from vae_jax.evaluation.subject import Subject
+from vae_jax.metrics.estimate import Estimate, bits_per_dim
 
 # Written beside every `chain_stderr`: at the defaults it was .20 nats where keys spread by 1.48 and 16.6 were missing.
 CHAIN_STDERR_NOTE = (

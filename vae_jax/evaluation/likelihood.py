@@ -15,7 +15,8 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.distributions.categorical import expected_code
 from vae_jax.errors import InputError
-from vae_jax.evaluation.moments import Moments
+from vae_jax.metrics.estimate import Estimate, bits_per_dim
+from vae_jax.metrics.moments import Moments
 from vae_jax.model import Context, Model
 from vae_jax.train.metrics import ACTIVE_VARIANCE
 from vae_jax.train.state import TrainState
@@ -45,37 +46,6 @@ METRICS: dict[str, tuple[str, str]] = {
     "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),
     "active_units": ("dimensions with Var_x(E[z|x]) > 0.01", "arXiv:1509.00519, sec. 5"),
 }
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over examples.
-
-    Attributes:
-      value: the mean.
-      stderr: standard error of the mean, std(ddof=1) / sqrt(n); None for a count, or where n = 1.
-      n: examples.
-    """
-
-    value: float
-    stderr: float | None
-    n: int
-
-    @classmethod
-    def of(cls, values: np.ndarray) -> Estimate:
-        """Returns the mean of values [n] and its standard error."""
-        # float64: a float32 sum over a split loses digits that the standard error says are there.
-        values = np.asarray(values, np.float64)
-        n = len(values)
-        with np.errstate(invalid="ignore"):  # an infinite PSNR (a perfect image) has no spread
-            stderr = float(values.std(ddof=1) / math.sqrt(n)) if n > 1 else None
-        return cls(float(values.mean()), stderr, n)
-
-
-def bits_per_dim(nats: np.ndarray, dims: int, cell_width: float) -> np.ndarray:
-    """Returns (-log p - D ln w) / (D ln 2) of log p(x) or a bound on it, nats [N], D = dims, w = cell_width."""
-    # A cell of volume w^D has mass p w^D; nats to bits by ln 2.
-    return (-nats / dims - math.log(cell_width)) / math.log(2.0)
 
 
 @dataclass(frozen=True)

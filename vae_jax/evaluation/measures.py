@@ -10,9 +10,9 @@ from typing import NamedTuple
 from vae_jax.data.source import Info
 from vae_jax.errors import InputError, either, option
 from vae_jax.evaluation import needs
-from vae_jax.evaluation.likelihood import Estimate
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
+from vae_jax.metrics.estimate import Estimate
 from vae_jax.model import Model
 
 

@@ -15,10 +15,11 @@ from vae_jax import prng
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.distributions.separable import SEPARABLE
 from vae_jax.errors import InputError
-from vae_jax.evaluation.information import Information, decompose
-from vae_jax.evaluation.likelihood import Estimate, model_inputs
+from vae_jax.evaluation.likelihood import model_inputs
 from vae_jax.evaluation.needs import require
 from vae_jax.evaluation.subject import Subject
+from vae_jax.metrics.estimate import Estimate
+from vae_jax.metrics.information import Information, decompose
 
 
 def mutual_information(subject: Subject) -> dict[str, Estimate]:

@@ -13,7 +13,7 @@ from vae_jax import prng, spaces
 from vae_jax.errors import InputError, command, nearest, option
 from vae_jax.evaluation import decode_all, density_files, encode_all, expost
 from vae_jax.evaluation.expost import ExPost
-from vae_jax.evaluation.likelihood import Estimate
+from vae_jax.metrics.estimate import Estimate
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
 from vae_jax.tasks import given

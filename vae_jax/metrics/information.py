@@ -20,7 +20,7 @@ from jax.scipy.special import logsumexp
 
 from vae_jax.distributions.gaussian import LOG_2PI, DiagGaussian
 from vae_jax.errors import InputError
-from vae_jax.evaluation.likelihood import Estimate
+from vae_jax.metrics.estimate import Estimate
 
 TABLE = 1 << 24  # numbers in memory at a time, of the N x N x D table
 

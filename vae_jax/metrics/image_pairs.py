@@ -1,0 +1,62 @@
+"""Structural similarity of each pair in two sets of images, a chunk at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.metrics import structural
+
+CHUNK = 256  # images compared at a time
+
+
+def ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the structural similarity of each pair of images in [0, 1], [N], mean over windows and channels.
+
+    SSIM = (2 m_x m_y + C1)(2 s_xy + C2) / ((m_x^2 + m_y^2 + C1)(s_x^2 + s_y^2 + C2)), C1 = 0.01^2, C2 = 0.03^2, moments
+    under a Gaussian window of 11 pixels, sd 1.5, inside the image (the largest odd window of a smaller image).
+
+    Args:
+      x, y: [N, H, W, C] in [0, 1].
+
+    References: Wang et al. 2004.
+    """
+    window = structural.plan(*x.shape[1:3])[0]
+    return _each(_ssim(window), x, y)
+
+
+def ms_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns the multi-scale structural similarity of each pair of images in [0, 1], [N].
+
+    l_M prod_j cs_j^w_j over as many of the five scales as the window fits, their weights scaled to sum 1.
+
+    Args:
+      x, y: [N, H, W, C] in [0, 1].
+
+    References: Wang et al. 2003.
+    """
+    return _each(_ms_ssim, x, y)
+
+
+def _each(program: Callable[..., jax.Array], x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    found = []
+    for start in range(0, len(x), CHUNK):
+        a, b = x[start : start + CHUNK], y[start : start + CHUNK]
+        missing = ((0, CHUNK - len(a)), *((0, 0),) * 3)
+        # Filled up with pairs of black images, which are cut off again: one program serves all chunks.
+        found.append(np.asarray(program(np.pad(a, missing), np.pad(b, missing)), np.float64)[: len(a)])
+    return np.concatenate(found)
+
+
+@functools.lru_cache(maxsize=8)
+def _ssim(window: int) -> Callable[..., jax.Array]:
+    # The window sets the shapes of constant matrices, so it cannot be traced: one program for each.
+    return jax.jit(lambda x, y: jnp.mean(structural.ssim_terms(x, y, window)[0], -1))
+
+
+# Scales and window follow from the shape of the images.
+_ms_ssim = jax.jit(structural.ms_ssim)

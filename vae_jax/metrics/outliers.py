@@ -1,0 +1,59 @@
+"""Out-of-distribution detection: how well scores separate two sets (AUROC), and the score of an ensemble (WAIC)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vae_jax.errors import InputError, option
+from vae_jax.metrics.estimate import Estimate
+
+
+def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
+    """Returns the area under the ROC curve, P(outside > inside) + P(equal) / 2, for scores of surprise.
+
+    Args:
+      inside: scores of the data the model was trained on [N].
+      outside: scores of the outliers [M]; larger means more of an outlier.
+
+    Returns:
+      1 for perfect detection, 0.5 for chance, below it where outliers look more likely; the standard error is that of
+      DeLong et al. 1988.
+
+    Raises:
+      InputError: no score on one side, or one that is not a number.
+    """
+    from scipy.stats import rankdata
+
+    inside, outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
+    n, m = len(inside), len(outside)
+    if not n or not m:
+        raise InputError("anomaly: an empty split; both data sets need images")
+    if np.isnan(inside).any() or np.isnan(outside).any():
+        raise InputError("anomaly: a score is not a number; lower the learning rate")
+    # The rank-sum form of the area: it counts all N M pairs in the time of a sort.
+    ranks = rankdata(np.concatenate([inside, outside]))
+    # The share of the other side that each score beats, ties counted by half.
+    below = (ranks[n:] - rankdata(outside)) / n
+    above = 1.0 - (ranks[:n] - rankdata(inside)) / m
+    # Each side adds the variance of the mean of its shares, as if the other side were fixed.
+    error = None
+    if n > 1 and m > 1:
+        error = float(np.sqrt(below.var(ddof=1) / m + above.var(ddof=1) / n))
+    return Estimate(float(below.mean()), error, n + m)
+
+
+def waic(log_prob: np.ndarray) -> np.ndarray:
+    """Returns the score mean_m log p_m(x) - var_m log p_m(x) of an ensemble, [N], from log p [models, N] in nats.
+
+    The variance is with 1 / (models - 1).
+
+    Raises:
+      InputError: fewer than two models.
+
+    References: arXiv:1810.01392, eq. 2.
+    """
+    if len(log_prob) < 2:
+        raise InputError(f"waic: one model has no spread; name further runs with {option('others')}")
+    log_prob = np.asarray(log_prob, np.float64)
+    # Models that were trained apart disagree most on images unlike their data: the variance is the penalty.
+    return log_prob.mean(0) - log_prob.var(0, ddof=1)

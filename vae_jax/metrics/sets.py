@@ -1,0 +1,58 @@
+"""What scores of two sets of features share: their checks, groups for a jackknife, and squared distances.
+
+All of it is float64 numpy, a block of rows at a time. Which features these are decides what a number means: say it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vae_jax.errors import InputError
+
+GROUPS = 10  # that the jackknife leaves out one by one
+ROWS = 1000  # rows of a distance matrix that are held at a time
+
+
+def check_features(real: np.ndarray, generated: np.ndarray, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Returns both sets of features as float64.
+
+    Args:
+      real: [N, F].
+      generated: [M, F].
+      least: of rows in each.
+
+    Raises:
+      InputError: too few rows, features of another size, or a feature that is not finite.
+    """
+    # float64: what follows takes differences of large sums of squares.
+    real, generated = np.asarray(real, np.float64), np.asarray(generated, np.float64)
+    for name, rows in (("real", real), ("generated", generated)):
+        if rows.ndim != 2:
+            raise InputError(f"features: {name} has {rows.ndim} axes; it must be [images, features]")
+        if len(rows) < least:
+            raise InputError(f"features: {len(rows)} {name} images are too few; this metric needs {least} or more")
+        if not np.isfinite(rows).all():
+            row, column = np.argwhere(~np.isfinite(rows))[0]
+            raise InputError(
+                f"features: feature {column} of {name} image {row} is not finite; look at the samples of this run"
+            )
+    if real.shape[1] != generated.shape[1]:
+        raise InputError(
+            f"features: real images have {real.shape[1]} features and generated ones {generated.shape[1]}; "
+            "take both from one extractor"
+        )
+    return real, generated
+
+
+def grouped(real: np.ndarray, generated: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the rows of each group in both sets; one group where there are too few rows to leave any out."""
+    # At least three rows per group, and as many without it.
+    count = min(GROUPS, len(real) // 3, len(generated) // 3)
+    parts = [np.array_split(np.arange(len(rows)), max(count, 1)) for rows in (real, generated)]
+    return list(zip(*parts, strict=True))
+
+
+def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns |a_i - b_j|^2, [N, M], of rows a [N, F] and b [M, F]."""
+    # Expanded, so that the work is one matrix product; rounding can bring the distance of equal rows below 0.
+    return np.maximum(np.square(a).sum(1)[:, None] + np.square(b).sum(1)[None] - 2.0 * a @ b.T, 0.0)
