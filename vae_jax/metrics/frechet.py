@@ -21,6 +21,14 @@ def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray,
       cov_a, cov_b: [F, F], symmetric and positive semi-definite.
 
     References: Dowson and Landau 1982; arXiv:1706.08500.
+
+    Returns:
+      0 or more, in squared units of the features.
+
+    Example:
+      >>> one, four = np.array([[1.0]]), np.array([[4.0]])
+      >>> round(gaussian_distance(np.zeros(1), one, np.full(1, 3.0), four), 4)  # 3^2 + (2 - 1)^2
+      10.0
     """
 
     def root(cov: np.ndarray) -> np.ndarray:
@@ -49,6 +57,11 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> Estimate:
       InputError: as of `check_features`.
 
     References: arXiv:1706.08500.
+
+    Example:
+      >>> real = np.array([[0.0], [2.0]])
+      >>> round(frechet_distance(real, real + 3.0).value, 4)  # 3^2, and the same covariance
+      9.0
     """
     real, generated = check_features(real, generated)
     centre = real.mean(0)  # sums of squares about it lose no digits
