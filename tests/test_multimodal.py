@@ -50,7 +50,7 @@ def evaluation(model):
     return support.context(model, B, train=False)
 
 
-def test_a_product_of_gaussians_is_their_normalised_product():
+def test_a_product_of_gaussians_is_their_normalized_product():
     """log of the product of N(0, 1) and the experts minus log q is one constant, whatever z is."""
     for count in (1, 3):
         experts = gaussians(count)
@@ -161,7 +161,7 @@ def test_the_loss_is_the_sum_of_its_bounds(built):
         assert abs(np.mean(value) - joint) < 5 * np.std(value) / math.sqrt(500) * 2
 
 
-def test_unlabelled_images_count_beside_labelled_pairs(built):
+def test_unlabeled_images_count_beside_labeled_pairs(built):
     model, params, state, batch = built
     ctx = support.context(model, B)
     grad = jax.jit(jax.grad(lambda p, b: model.loss(p, state, KEY, b, ctx)[0]))

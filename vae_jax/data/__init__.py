@@ -81,14 +81,14 @@ DATASETS: dict[str, Entry] = {
         made="embedded",
     ),
     "mnist": Entry(
-        "70,000 handwritten digits, 28x28 grey",
+        "70,000 handwritten digits, 28x28 gray",
         "LeCun et al. 1998, Gradient-based learning applied to document recognition",
         {name: protocol.text for name, protocol in mnist.PROTOCOLS["mnist"].items()},
         mnist.load,
         mnist.validated("mnist"),
     ),
     "fashion_mnist": Entry(
-        "70,000 articles of clothing, 28x28 grey",
+        "70,000 articles of clothing, 28x28 gray",
         "Xiao et al. 2017, arXiv:1708.07747",
         {name: protocol.text for name, protocol in mnist.PROTOCOLS["fashion_mnist"].items()},
         mnist.load,

@@ -36,7 +36,7 @@ _USUAL = {
 def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """Returns a split of the arrays in `config.source`.
 
-    `images` [N, H, W, C], or [N, H, H] for square grey ones: bool, integers 0..255, or floats in [0, 1] (kept as
+    `images` [N, H, W, C], or [N, H, H] for square gray ones: bool, integers 0..255, or floats in [0, 1] (kept as
     float32). `labels` integers [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given.
     A file may hold its own splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on;
     otherwise `protocol` says how it is split.

@@ -61,8 +61,8 @@ class FullGaussian(NamedTuple):
     def log_prob(self, z: jax.Array) -> jax.Array:
         """Returns log N(z; mean, S) in nats [B], through one triangular solve."""
         unit = self.weights + jnp.eye(z.shape[-1])[None]
-        centred = ((z - self.mean) / self._scale())[..., None]
-        return self._density(solve_triangular(unit, centred, lower=True, unit_diagonal=True)[..., 0])
+        centered = ((z - self.mean) / self._scale())[..., None]
+        return self._density(solve_triangular(unit, centered, lower=True, unit_diagonal=True)[..., 0])
 
     def _density(self, noise: jax.Array) -> jax.Array:
         """Returns log q of the z that was made from `noise`."""

@@ -79,7 +79,7 @@ class VonMisesFisher(NamedTuple):
     def log_prob(self, z: jax.Array) -> jax.Array:
         """Returns log q(z) in nats [B] for unit vectors z, with respect to area.
 
-        1 - mean.z = |z - mean|^2 / 2 keeps large k from cancelling.
+        1 - mean.z = |z - mean|^2 / 2 keeps large k from canceling.
         """
         m, k = self.mean.shape[-1], self.concentration[:, 0]
         away = 0.5 * jnp.sum(jnp.square(z - self.mean), -1)
@@ -132,7 +132,7 @@ def _wood(key: jax.Array, k: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
     and the others point to v. Everything is in 1 - w, which is of order m/k.
     """
     ratio = (m - 1.0) / (2.0 * k + jnp.sqrt(jnp.square(2.0 * k) + (m - 1.0) ** 2))
-    centre = 2.0 * ratio / (1.0 + ratio)  # 1 - x0
+    center = 2.0 * ratio / (1.0 + ratio)  # 1 - x0
     edge = 4.0 * ratio / jnp.square(1.0 + ratio)  # 1 - x0^2
 
     def propose(carry):
@@ -145,7 +145,7 @@ def _wood(key: jax.Array, k: jax.Array, m: int) -> tuple[jax.Array, jax.Array]:
         far = jnp.square(rest / size) / (2.0 * (1.0 + jnp.abs(x[0]) / size))  # the smaller of e and 1 - e, exactly
         e = jnp.where(x[0] < 0.0, far, 1.0 - far)
         below = 2.0 * ratio * e / (jnp.where(x[0] < 0.0, 1.0 - far, far) + ratio * e)
-        excess = k * (centre - below) + (m - 1.0) * jnp.log((centre + (1.0 - centre) * below) / edge)
+        excess = k * (center - below) + (m - 1.0) * jnp.log((center + (1.0 - center) * below) / edge)
         return i + 1, excess >= -wait, below, x[1:] / rest
 
     start = (jnp.int32(0), jnp.bool_(False), jnp.zeros(()), jnp.zeros(m - 1))

@@ -1,6 +1,6 @@
 """Annealed importance sampling with Hamiltonian transitions: log p(x) from above and below (arXiv:1611.04273).
 
-The path of unnormalised densities f_t(z) = p(z) p(x|z)^b_t leads from the prior (b = 0) to the joint (b = 1). A chain
+The path of unnormalized densities f_t(z) = p(z) p(x|z)^b_t leads from the prior (b = 0) to the joint (b = 1). A chain
 starts at z ~ f_0, is weighed by the next density and moved by a transition that keeps it:
 
     log w = sum_t (b_{t+1} - b_t) log p(x|z_t),    E[w] = p(x),    E[log mean_c w_c] <= log p(x).

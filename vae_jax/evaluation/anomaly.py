@@ -153,7 +153,7 @@ def _regret(encode: Any, joint: Any, steps: int) -> Callable[..., jax.Array]:
         q = encode(*args, None, batch).posterior
         # Raised while tracing, when the type of q is known.
         if not isinstance(q, DiagGaussian):
-            raise InputError(f"likelihood regret: it optimises a diagonal Gaussian, q(z|x) is a {type(q).__name__}")
+            raise InputError(f"likelihood regret: it optimizes a diagonal Gaussian, q(z|x) is a {type(q).__name__}")
         parts, keys = joint(*args, batch), prng.example_keys(key, index)
 
         def elbo(q: DiagGaussian, noise: jax.Array) -> jax.Array:

@@ -35,7 +35,7 @@ class Fitted(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns the (bound on the) negative log density that is minimised, nats [B]."""
+        """Returns the (bound on the) negative log density that is minimized, nats [B]."""
 
     @abc.abstractmethod
     def log_prob(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:

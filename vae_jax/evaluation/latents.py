@@ -31,7 +31,7 @@ def aggregate(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
     return codes.mean.astype(np.float64).mean(0), np.sqrt(variance)
 
 
-def centre(codes: Codes) -> int:
+def center(codes: Codes) -> int:
     """Returns the row whose mean code is nearest to the mean of all codes, in units of their spread."""
     mean = codes.mean.astype(np.float64)
     spread = mean.std(0)
@@ -114,7 +114,7 @@ def walk(
         # All rows share the values, as they share the prior.
         values, unit = np.tile(marks, (len(moved), 1)), ""
     # The code of a real image: the mean of all codes need not decode to a plausible one.
-    start = codes.mean[centre(codes)] if base is None else base
+    start = codes.mean[center(codes)] if base is None else base
     codes_moved = traverse(start, moved, values)
     return Walk(moved, values, codes_moved, unit, marks, None if kl is None else sizes[moved], std[moved])
 
@@ -141,7 +141,7 @@ def _walk_variables(
     for row, variable in enumerate(moved):
         if blocks[variable] > 1:
             values[row] = turn % blocks[variable]
-    start = codes.mean[centre(codes)] if base is None else base
+    start = codes.mean[center(codes)] if base is None else base
     z = traverse(start, entries, values)
     for row, variable in enumerate(moved):
         if blocks[variable] > 1:

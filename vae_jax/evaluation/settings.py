@@ -31,9 +31,9 @@ class Settings:
     """Where annealing starts: p(z), as published, or q(z|x), which needs fewer temperatures."""
     # Optimization of one Gaussian per image.
     local_steps: int = 500
-    """Steps of Adam that optimise each image's own Gaussian q (amortisation_gap, approximation_gap)."""
+    """Steps of Adam that optimize each image's own Gaussian q (amortisation_gap, approximation_gap)."""
     local_samples: int = 8
-    """Posterior samples per step of that optimisation."""
+    """Posterior samples per step of that optimization."""
     # Generation.
     samples: int | None = None
     """Images generated for frechet_distance, precision_recall, density_coverage and mmd (default: as many as real)."""

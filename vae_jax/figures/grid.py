@@ -22,7 +22,7 @@ _LETTER, _LINE = 6.2, 15  # pixels of one letter and of one line at 8 points
 def pixels(images: np.ndarray) -> np.ndarray:
     """Returns uint8 [..., H, W, 3] for images in [0, 1], [..., H, W, C].
 
-    Values outside are cut for display only, NaN is magenta; one channel is grey, three are RGB, any other number is
+    Values outside are cut for display only, NaN is magenta; one channel is gray, three are RGB, any other number is
     shown as its mean.
     """
     images = np.asarray(images, np.float32)
@@ -79,7 +79,7 @@ def grid(
     xlabel: str = "",
     ylabel: str = "",
 ) -> Figure:
-    """Returns a labelled grid of images [R, S, H, W, C] in [0, 1]; every image pixel is a whole number of pixels.
+    """Returns a labeled grid of images [R, S, H, W, C] in [0, 1]; every image pixel is a whole number of pixels.
 
     Args:
       images: rows of images.

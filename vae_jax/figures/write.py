@@ -66,7 +66,7 @@ def write_all(
     cond = codes.cond
     made = decode_all(model, state, codes.mean[:shown], cond=None if cond is None else cond[:shown])
     walk = latents.walk(codes, result.kl_per_dim, prior=prior, blocks=spaces.variables(model.about.latents))
-    middle = None if cond is None else cond[latents.centre(codes)]
+    middle = None if cond is None else cond[latents.center(codes)]
     found: dict[str, Figure] = {
         "reconstructions": pairs(
             np.asarray(batch["x"])[:shown],

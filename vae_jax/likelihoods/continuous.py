@@ -17,7 +17,7 @@ from vae_jax.options.ranges import Above, Positive
 
 # log(sinh a / a) = sum_n LOG_SINHC[n] a^(2n + 2), from the Bernoulli numbers; the last term is 2e-7 at a = 1.
 LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250)
-# The dequantised grey levels (v + u) / 256 lie between these two; in float32 the last u of 255 rounds to 1.
+# The dequantized gray levels (v + u) / 256 lie between these two; in float32 the last u of 255 rounds to 1.
 LEAST, MOST = 2.0**-25, 1.0 - 2.0**-24
 
 
@@ -168,7 +168,7 @@ class BetaPixels(NamedTuple):
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns sum (a - 1) log x + (b - 1) log(1 - x) - log B(a, b) in nats [B].
 
-        An x of exactly 0 or 1 has no density; it can only be a dequantised grey level that float32 rounded, and counts
+        An x of exactly 0 or 1 has no density; it can only be a dequantized gray level that float32 rounded, and counts
         as the nearest value inside.
         """
         x = jnp.clip(x, LEAST, MOST)
@@ -237,7 +237,7 @@ class LocationScale(PixelLikelihood):
 
 @dataclass(frozen=True)
 class Laplace(LocationScale):
-    """Laplace pixels: absolute error, with its normaliser (arXiv:1511.08861).
+    """Laplace pixels: absolute error, with its normalizer (arXiv:1511.08861).
 
     Example:
       >>> likelihood = Laplace(init_scale=1.0, learned=False)
@@ -288,7 +288,7 @@ class LogCosh(LocationScale):
 
 @dataclass(frozen=True)
 class BetaDensity(PixelLikelihood):
-    """Beta pixels, both shapes from the decoder; data in the open (0, 1), e.g. dequantised (arXiv:1907.06845).
+    """Beta pixels, both shapes from the decoder; data in the open (0, 1), e.g. dequantized (arXiv:1907.06845).
 
     Example:
       >>> out = jnp.array([[[[math.log(math.e - 1.0), -100.0]]]])  # softplus: 1 and 0

@@ -41,11 +41,11 @@ class PixelLikelihood:
         """Returns the volume per dimension of one value of discrete data, where bits per dimension mean something.
 
         Args:
-          levels: number of values of a pixel before dequantisation; None for real numbers.
+          levels: number of values of a pixel before dequantization; None for real numbers.
           dequantized: whether uniform noise of a 256th was added.
 
         Returns:
-          1 for masses of the data's values, 1/256 for a density of dequantised data, else None.
+          1 for masses of the data's values, 1/256 for a density of dequantized data, else None.
         """
         if not self.normalized or levels is None:
             return None
@@ -110,7 +110,7 @@ class Bernoulli(PixelLikelihood):
       -0.6931
     """
 
-    # Grey levels are scored as well, by cross entropy, which is no mass: bits per dimension are of binary data only.
+    # Gray levels are scored as well, by cross entropy, which is no mass: bits per dimension are of binary data only.
     levels: ClassVar[int | None] = 2
 
     @property
@@ -191,7 +191,7 @@ class GaussianPixelwise(PixelLikelihood):
 
 @dataclass(frozen=True)
 class GaussianOptimal(PixelLikelihood):
-    """sigma-VAE: the variance that maximises the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
+    """sigma-VAE: the variance that maximizes the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
 
     With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) per example, D pixels, on average.
 

@@ -221,7 +221,7 @@ def moving(codes: np.ndarray) -> np.ndarray:
     return np.ptp(codes, axis=0) > 0
 
 
-def standardised(codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+def standardized(codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Returns codes [N, D] in units of the mean and standard deviation of `rows`; 0 where those do not change."""
     of = codes[rows]
     changes = moving(of)

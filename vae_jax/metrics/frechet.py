@@ -64,14 +64,14 @@ def frechet_distance(real: np.ndarray, generated: np.ndarray) -> Estimate:
       9.0
     """
     real, generated = check_features(real, generated)
-    centre = real.mean(0)  # sums of squares about it lose no digits
+    center = real.mean(0)  # sums of squares about it lose no digits
     # With one group of all rows there is no jackknife, and a single decomposition.
     wide = real.shape[1] > WIDEST
     groups = [(np.arange(len(real)), np.arange(len(generated)))] if wide else grouped(real, generated)
     # Count, sum [F] and sum of squares [F, F] of each group: leaving a group out is adding up the others.
     moments = []
     for side, rows in enumerate((real, generated)):
-        parts = [rows[group[side]] - centre for group in groups]
+        parts = [rows[group[side]] - center for group in groups]
         moments.append([(len(p), p.sum(0), p.T @ p) for p in parts])
 
     def fitted(side: int, without: int | None) -> tuple[np.ndarray, np.ndarray]:

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
-from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, scores, split, standardised, table
+from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, scores, split, standardized, table
 from vae_jax.metrics.predictors import TEST, TRAIN
 
 Method = Literal["boosting", "lasso", "logistic"]
@@ -131,7 +131,7 @@ def _learn(
         "logistic": _logistic,
     }
     # Trees do not see the scale of a code.
-    z, y = facts.codes if method == "boosting" else standardised(facts.codes, rows), facts.factors
+    z, y = facts.codes if method == "boosting" else standardized(facts.codes, rows), facts.factors
 
     def one(k: int) -> tuple[np.ndarray, float, float]:
         return learners[method](z[rows], y[rows, k], z[shown], y[shown, k])

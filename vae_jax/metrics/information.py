@@ -31,7 +31,7 @@ class Information(NamedTuple):
     Attributes:
       rate: E KL(q(z|x) || p(z)), from the same samples: mutual_information + marginal_kl.
       mutual_information: I(x; z); its expectation is in [0, ln N].
-      marginal_kl: KL(q(z) || p(z)); for a factorised prior total_correlation + sum of dimension_kl.
+      marginal_kl: KL(q(z) || p(z)); for a factorized prior total_correlation + sum of dimension_kl.
       total_correlation: KL(q(z) || prod_j q(z_j)).
       dimension_kl: KL(q(z_j) || p(z_j)) [D]; None without the prior's density of each dimension.
       dimension_kl_sum: their sum; None with them.

@@ -101,7 +101,7 @@ def rmig(
 ) -> Gap:
     """Robust MIG: the gap under the whole posterior q(z|x), on bins that are the same for every dimension.
 
-        RMIG = 1/F sum_k (I(z_(1); y_k) - I(z_(2); y_k)) / H(y_k),   Q(z = a | x) ~ N(centre of a; mean, var)
+        RMIG = 1/F sum_k (I(z_(1); y_k) - I(z_(2); y_k)) / H(y_k),   Q(z = a | x) ~ N(center of a; mean, var)
 
     The paper's settings: 100 bins between -4 and 4. Codes beyond them count in the outermost bin; `outside` says how
     many there were.
@@ -232,15 +232,15 @@ def _soft(
     widths: Sequence[int],
     edges: np.ndarray,
 ) -> Callable[[slice], np.ndarray]:
-    """Returns the memberships under N(mean, var): its density at the centres of the bins, normalized over them."""
-    centres = (edges[:-1] + edges[1:]) / 2
+    """Returns the memberships under N(mean, var): its density at the centers of the bins, normalized over them."""
+    centers = (edges[:-1] + edges[1:]) / 2
     first = np.concatenate([[0], np.cumsum(widths)])
 
     def membership(rows: slice) -> np.ndarray:
         out = ordered(rows)
         for d in np.flatnonzero(~discrete):
             precision = np.exp(-np.clip(log_var[rows, d], -60.0, 60.0))
-            energy = -0.5 * precision[:, None] * np.square(centres - codes[rows, d, None])
+            energy = -0.5 * precision[:, None] * np.square(centers - codes[rows, d, None])
             weight = np.exp(energy - energy.max(1, keepdims=True))
             out[:, first[d] : first[d + 1]] = weight / weight.sum(1, keepdims=True)
         return out

@@ -27,7 +27,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> dic
     Args:
       real: [N, F].
       generated: [M, F].
-      k: neighbours, 3 in the paper.
+      k: neighbors, 3 in the paper.
 
     Returns:
       both in [0, 1]; standard errors are of the points asked about, with the manifold as it is.
@@ -67,7 +67,7 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) -> dic
     Args:
       real: [N, F].
       generated: [M, F].
-      k: neighbours, 5 in the paper.
+      k: neighbors, 5 in the paper.
 
     Returns:
       both; standard errors are of the points counted, with the real balls as they are.

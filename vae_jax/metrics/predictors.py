@@ -17,7 +17,7 @@ from vae_jax.metrics.arrays import (
     one_hot_codes,
     scores,
     split,
-    standardised,
+    standardized,
     table,
 )
 
@@ -195,7 +195,7 @@ def explicitness(
 def _areas(z: np.ndarray, label: np.ndarray, rows: np.ndarray, shown: np.ndarray) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
-    z = standardised(z, rows)
+    z = standardized(z, rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not wholly converged in 1,000 iterations: the ranks no longer move
         model = LogisticRegression(max_iter=1000).fit(z[rows], label[rows])

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
-from vae_jax.metrics.arrays import moving, standardised
+from vae_jax.metrics.arrays import moving, standardized
 
 Correlation = Literal["lasso", "spearman"]
 
@@ -84,7 +84,7 @@ def udr(
     if kl is not None and [np.shape(k) for k in kl] != [(z.shape[1],) for z in each]:
         raise InputError(f"udr: kl of shapes {[np.shape(k) for k in kl]} for codes {[z.shape for z in each]}")
     active = [moving(z) if kl is None else np.asarray(kl[m]) > threshold for m, z in enumerate(each)]
-    unit = [standardised(z) * mask for z, mask in zip(each, active)]
+    unit = [standardized(z) * mask for z, mask in zip(each, active)]
     pairs = np.zeros((len(each), len(each)))
     for i in range(len(each)):
         for j in range(len(each)):
@@ -117,7 +117,7 @@ def _weights(one: np.ndarray, other: np.ndarray, correlation: Correlation, alpha
     if correlation == "spearman":
         from scipy.stats import rankdata
 
-        a, b = standardised(rankdata(one, axis=0)), standardised(rankdata(other, axis=0))
+        a, b = standardized(rankdata(one, axis=0)), standardized(rankdata(other, axis=0))
         return np.abs(a.T @ b) / len(a)
     from sklearn.linear_model import Lasso
 

@@ -73,7 +73,7 @@ def halve(x: jax.Array) -> jax.Array:
 def prepare(images: jax.Array) -> jax.Array:
     """Returns what the network sees, [B, 299, 299, 3] in [-1, 1], of images [B, H, W, 1 or 3] in [0, 1].
 
-    Bilinear between centres of pixels (torch's `align_corners=False`), not antialiased; grey becomes three channels.
+    Bilinear between centers of pixels (torch's `align_corners=False`), not antialiased; gray becomes three channels.
     """
     count, channels = images.shape[0], images.shape[-1]
     images = jax.image.resize(images, (count, SIZE, SIZE, channels), "bilinear", antialias=False)

@@ -17,10 +17,10 @@ from vae_jax.spaces import Real, Space
 
 def covariance(z: jax.Array) -> jax.Array:
     """Returns 1/B sum_i (z_i - mean)(z_i - mean)^T, [D, D], for codes [B, D]."""
-    centred = z - jnp.mean(z, 0, keepdims=True)
+    centered = z - jnp.mean(z, 0, keepdims=True)
     # Full precision: by default an accelerator multiplies in TF32 or bfloat16, whose 8 to 11 bits are too few for
     # entries that are to be driven to 0.
-    return jnp.matmul(centred.T, centred, precision="highest") / len(z)
+    return jnp.matmul(centered.T, centered, precision="highest") / len(z)
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class DipI(Objective):
         return {"lambda_od": self.lambda_od, "lambda_d": self.lambda_d}
 
     def moments(self, terms: Terms, ctx: Context) -> jax.Array:
-        """Returns the covariance [D, D] that is regularised, over the global batch."""
+        """Returns the covariance [D, D] that is regularized, over the global batch."""
         # Codes are gathered before the covariance is taken: the mean of the shards' own covariances leaves out the
         # spread of their means. Separable posteriors have mode = mean, [B, D].
         return covariance(collectives.all_gather(terms.posterior.mode(), ctx.axis_name))

@@ -32,7 +32,7 @@ class FreeBits(Objective):
     unit: Literal["dimension", "group", "all"] = "dimension"
     """What has a floor of its own: each latent variable, each of `groups` groups of them, or all together."""
     groups: Annotated[int, AtLeast(1)] = 2
-    """Number of groups of neighbouring latent variables (with unit = group)."""
+    """Number of groups of neighboring latent variables (with unit = group)."""
 
     couples: ClassVar[bool] = True
     by_dimension: ClassVar[bool] = True

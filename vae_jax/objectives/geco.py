@@ -1,4 +1,4 @@
-"""GECO: the rate is minimised under a constraint on the reconstruction error."""
+"""GECO: the rate is minimized under a constraint on the reconstruction error."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ Draw = tuple[jax.Array, jax.Array | None]
 
 @dataclass(frozen=True)
 class Pathwise:
-    """Reparameterisation: the gradient flows through z = g(eps, phi) (arXiv:1312.6114, sec. 2.4).
+    """Reparameterization: the gradient flows through z = g(eps, phi) (arXiv:1312.6114, sec. 2.4).
 
     Example:
       >>> from vae_jax.distributions import DiagGaussian

@@ -108,7 +108,7 @@ class MIWAE(Importance):
         return self.m * self.k
 
     def path_factor(self, log_w: jax.Array) -> jax.Array:
-        """Returns the weights normalised in each group, [M * K, B] (arXiv:1810.04152)."""
+        """Returns the weights normalized in each group, [M * K, B] (arXiv:1810.04152)."""
         # Each group is a bound of its own, so the weights of one do not see the others.
         return normalized_weights(log_w, self.m)
 
@@ -178,9 +178,9 @@ class CIWAE(Importance):
         return self.k
 
     def path_factor(self, log_w: jax.Array) -> jax.Array:
-        """Returns (beta / K + (1 - beta) w^2) / (beta / K + (1 - beta) w), w normalised, [K, B].
+        """Returns (beta / K + (1 - beta) w^2) / (beta / K + (1 - beta) w), w normalized, [K, B].
 
-        The loss weighs the path of a sample by the denominator; the doubly reparameterised gradients of the two bounds
+        The loss weighs the path of a sample by the denominator; the doubly reparameterized gradients of the two bounds
         (1 / K each, and the squares) weigh it by the numerator.
         """
         # The factor is numerator over denominator because the loss has multiplied by the denominator already.

@@ -1,4 +1,4 @@
-"""Regularised autoencoders: a deterministic code, kept near 0, and a smooth decoder in place of noise."""
+"""Regularized autoencoders: a deterministic code, kept near 0, and a smooth decoder in place of noise."""
 
 from __future__ import annotations
 

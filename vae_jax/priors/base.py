@@ -85,7 +85,7 @@ class Prior:
         return {}
 
     def init_state(self, links: Links) -> dict[str, Any]:
-        """Returns the running state (a normaliser's estimate, a buffer of exemplars)."""
+        """Returns the running state (a normalizer's estimate, a buffer of exemplars)."""
         del links
         return {}
 

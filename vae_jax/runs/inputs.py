@@ -171,7 +171,7 @@ def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
         line = "images.mean(-1, keepdims=True).astype(images.dtype)"
     elif channels == 1:
         line = f"images.reshape(-1, {h}, {w}, 1).repeat({needed}, -1)"
-    kind = "grey" if needed == 1 else "RGB" if needed == 3 else f"{needed} channels"
+    kind = "gray" if needed == 1 else "RGB" if needed == 3 else f"{needed} channels"
     return f"convert them to {kind}" + (f", e.g. {line}" if arrays and line else "")
 
 

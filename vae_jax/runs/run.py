@@ -254,16 +254,16 @@ class Run:
         for start in range(0, len(rows), batch_size):
             yield self.examples(split, rows[start : start + batch_size])
 
-    def labelled(self, batch_size: int) -> Iterator[dict[str, Any]]:
-        """Yields the labelled training examples (`data.labels`); where all are, 1,000 of them, as many of each class.
+    def labeled(self, batch_size: int) -> Iterator[dict[str, Any]]:
+        """Yields the labeled training examples (`data.labels`); where all are, 1,000 of them, as many of each class.
 
         Raises:
           InputError: the data have no labels.
         """
         source, config = self.source("train"), self.config.data
-        rows = source.labelled
+        rows = source.labeled
         if rows is None and source.size > 1000:
-            rows = labels.attach(source, dataclasses.replace(config, labels=1000)).labelled
+            rows = labels.attach(source, dataclasses.replace(config, labels=1000)).labeled
         rows = np.arange(source.size) if rows is None else rows
         return (examples(source, config, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 

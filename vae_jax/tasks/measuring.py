@@ -324,7 +324,7 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     for name in wanted:
         if name not in found:
             why = (
-                "it needs a mass of binary or grey levels, or a density of dequantized ones"
+                "it needs a mass of binary or gray levels, or a density of dequantized ones"
                 if name == "bits_per_dim"
                 else "the model has none"
             )

@@ -110,6 +110,6 @@ def traverse(
     )
     # The example that is started from keeps its own condition throughout.
     features = codes.cond if own is None else own.cond
-    cond = None if features is None else features[latents.centre(codes) if own is None else 0]
+    cond = None if features is None else features[latents.center(codes) if own is None else 0]
     images = decode_all(run.model, state, walk.codes, cond=cond)
     return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {split} split")
