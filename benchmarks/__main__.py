@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     console, log = Console(), Console(stderr=True)
     header = {"quick": args.quick, "repeats": args.repeats, "load_at_start": load_average(), **environment()}
     raw = measure(args, lambda text: log.print(f"[dim]{text}[/dim]"))
-    summary = report.summarise(raw)
+    summary = report.summarize(raw)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(
         json.dumps({**header, "load_at_end": load_average(), "summary": summary, "raw": raw}, indent=2) + "\n"

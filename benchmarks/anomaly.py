@@ -4,7 +4,7 @@ Writes `results/studies/anomaly.json`.
 
 Run: python -m benchmarks.anomaly [--steps 1000] [--images 1000] [--members 5] [--out FILE]. On each data set as many
 VAEs as the ensemble has are trained, which differ in their seed; the first of them is the model whose ELBO, bound and
-regret are scored, and WAIC is of all. The likelihood is a mass function of the 256 grey levels, so that log p(x) of
+regret are scored, and WAIC is of all. The likelihood is a mass function of the 256 gray levels, so that log p(x) of
 both data sets is of one kind.
 
 The well-known failure (arXiv:1810.09136) is an AUROC below 0.5: images of the simpler data set get a larger likelihood

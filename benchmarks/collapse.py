@@ -140,7 +140,7 @@ def numbers(model: Any, state: Any, config: Config, limit: int) -> dict[str, Any
     return found | {"mutual_information": dataclasses.asdict(information), "kl_per_dim": result.kl_per_dim, "n": n}
 
 
-def summarise(runs: dict[str, list[dict]]) -> dict[str, dict[str, Any]]:
+def summarize(runs: dict[str, list[dict]]) -> dict[str, dict[str, Any]]:
     """Returns the mean over seeds of each number, and their standard deviation where there are two or more."""
     summary: dict[str, dict[str, Any]] = {}
     for name, each in runs.items():
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
                 log.print(f"[dim]{at}: ELBO {metrics['elbo']:.1f}, KL {metrics['rate']:.2f}")
 
             runs[name].append(measure(configure(name, args.steps, seed), args.limit, watch))
-            summary = summarise({n: r for n, r in runs.items() if r})
+            summary = summarize({n: r for n, r in runs.items() if r})
             args.out.parent.mkdir(parents=True, exist_ok=True)
             args.out.write_text(json.dumps({**header, "summary": summary, "runs": runs}, indent=2) + "\n")
     figure(summary, args.figure)

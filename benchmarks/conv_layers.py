@@ -3,7 +3,7 @@
 Run: python benchmarks/conv_layers.py [--batch 64] [--repeats 3] [--only 4x4] [--out results.json]
 
 Prints ms per call, medians of interleaved repeats; `ratio` is native / ours, so above 1 ours is faster. Native
-gradients take up to seconds a call on CPU: a repeat is 2 calls of them and 10 of everything else.
+gradients take up to seconds per call on CPU: a repeat is 2 calls of them and 10 of everything else.
 """
 
 from __future__ import annotations

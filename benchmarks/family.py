@@ -4,7 +4,7 @@ Run: python -m benchmarks.family [--steps 1500] [--seeds 0 1] [--k 5000] [--imag
 member on the training split, measures the IW bound on the first test images, prints a table and writes
 `results/studies/family.json`. About 10 minutes on 2 cores with the defaults.
 
-Protocol: dynamic binarisation (a fresh draw each visit; one fixed draw a test image), MLP 784-200-200-40 mirrored, Adam
+Protocol: dynamic binarization (a fresh draw each visit; one fixed draw a test image), MLP 784-200-200-40 mirrored, Adam
 1e-3 with a cosine to 5 %, batch 100, KL warm-up over the first third of the steps. Nothing was tuned on test images.
 Differences are paired: the same images under two models of one seed.
 """
@@ -142,7 +142,7 @@ def stderr(values: np.ndarray) -> float:
 
 
 def gains(rows: list[dict[str, Any]]) -> str:
-    """Returns the paired gains of a member, one a seed."""
+    """Returns the paired gains of a member, one per seed."""
     found = [row["metrics"]["gain"] for row in rows if "gain" in row["metrics"]]
     return ", ".join(f"{g['value']:+.2f} +- {g['stderr']:.2f}" for g in found)
 

@@ -41,7 +41,7 @@ def images() -> np.ndarray:
 
 
 def timed(run: Callable[[int], float], batches: int, rounds: int) -> tuple[float, list[float]]:
-    """Returns (the bound, seconds a batch of each round); the first call, which compiles, is not counted."""
+    """Returns (the bound, seconds per batch of each round); the first call, which compiles, is not counted."""
     bound = run(0)
     seconds = []
     for i in range(rounds):

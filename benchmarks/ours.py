@@ -1,7 +1,7 @@
 """What is measured of this library, each job in a process of its own: `python -m benchmarks.ours JOB OPTIONS`.
 
 Every job prints JSON lines. The jobs train through what `vae-jax train` uses: `make_train_step`, `DeviceFeed` (many
-steps a dispatch, uint8 data on the device) and the shuffling batch function.
+steps per dispatch, uint8 data on the device) and the shuffling batch function.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Trainer:
 def matmul_peak(side: int = 1024, repeats: int = 12) -> float:
     """Returns GFLOP/s of the best of a few large square float32 products, run four a dispatch."""
     a = jax.random.normal(jax.random.key(0), (side, side)) / side**0.5
-    # Four products a dispatch: the time to start one is no part of the peak.
+    # Four products per dispatch: the time to start one is no part of the peak.
     chain = jax.jit(lambda x: x @ a @ a @ a @ a)
     times = []
     jax.block_until_ready(chain(a))

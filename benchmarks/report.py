@@ -29,7 +29,7 @@ def middle(repeats: Sequence[Raw], side: str, value: Callable[[dict], float]) ->
     return statistics.median(values) if values else None
 
 
-def summarise(raw: Raw) -> dict[str, Any]:
+def summarize(raw: Raw) -> dict[str, Any]:
     """Returns the medians of a run: for each model its rates, its ratios to the peers and what a step costs."""
     summary: dict[str, Any] = {}
     for model, key in RATES.items():
@@ -106,7 +106,7 @@ def rows(summary: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 def table(summary: dict[str, Any], title: str) -> Table:
     """Returns the table that is printed."""
-    caption = "MLP VAE 784-512-512-20, batch 128, grey MNIST; conv beta-VAE 64x64, 4x4 kernels, batch 64. Medians."
+    caption = "MLP VAE 784-512-512-20, batch 128, gray MNIST; conv beta-VAE 64x64, 4x4 kernels, batch 64. Medians."
     out = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for name, justify in (("measured", "left"), ("value", "right"), ("target", "right"), ("", "left")):
         out.add_column(name, justify=justify)  # type: ignore[arg-type]

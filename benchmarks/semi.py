@@ -3,7 +3,7 @@
 Writes `results/studies/semi_supervised.json`.
 
 Run: python -m benchmarks.semi [--seeds 5] [--steps 3000] [--split test] [--quick] [--out FILE]. Each seed chooses its
-own labelled examples, which the three methods share. Options were chosen on the validation split; `--split test` is for
+own labeled examples, which the three methods share. Options were chosen on the validation split; `--split test` is for
 the final table alone.
 """
 
@@ -36,7 +36,7 @@ METHODS: dict[str, tuple[str, str, Any]] = {
 
 
 def config(method: str, seed: int, steps: int, labels: int) -> Config:
-    """Returns the run of one method: 50,000 training images, `labels` of them labelled."""
+    """Returns the run of one method: 50,000 training images, `labels` of them labeled."""
     return Config(
         steps=steps,
         seed=seed,

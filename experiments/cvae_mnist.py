@@ -1,4 +1,4 @@
-"""Conditional VAE on MNIST: encoder and decoder know the label; one class a row in figures/class_grid.png.
+"""Conditional VAE on MNIST: encoder and decoder know the label; one class per row in figures/class_grid.png.
 
 Command:    make train EXP=cvae_mnist
 Expect:     ELBO -110.7 +- 0.3, IW-10 -107.4 +- 0.3, rate 15.03 +- 0.03 nats, 10 active units (10,000 test images, 1

@@ -1,7 +1,7 @@
 """VAE with a small MLP on scikit-learn's real 8x8 digits: embedded data, seconds on a CPU.
 
 Command:    make train EXP=vae_digits
-Expect:     ELBO -23.81 +- 0.09 nats, IW-100 -23.355 +- 0.006 on 180 test images (grey levels as Bernoulli targets; mean
+Expect:     ELBO -23.81 +- 0.09 nats, IW-100 -23.355 +- 0.006 on 180 test images (gray levels as Bernoulli targets; mean
             of 3 seeds and its standard error); 5 of 8 active units.
 Reference:  Kingma & Welling, arXiv:1312.6114.
 """

@@ -1,7 +1,7 @@
-"""VAE with an MLP 784-512-512-20 on grey-level MNIST, 50 epochs.
+"""VAE with an MLP 784-512-512-20 on gray-level MNIST, 50 epochs.
 
 Command:    make train EXP=vae_mnist
-Expect:     ELBO -96.7 +- 0.25 nats, distortion 74.2, rate 22.4, 15 of 20 active units. Protocol: grey levels v / 255 as
+Expect:     ELBO -96.7 +- 0.25 nats, distortion 74.2, rate 22.4, 15 of 20 active units. Protocol: gray levels v / 255 as
             targets of the Bernoulli cross entropy (no binarization: a bound on no density), the 10,000 test images,
             one posterior sample, 1 seed. 5 minutes on 2 CPU cores.
 Reference:  Kingma & Welling, arXiv:1312.6114.

@@ -10,7 +10,7 @@ from pathlib import Path
 
 _FAKE_DEVICES = 8
 _before = os.environ.get("XLA_FLAGS", "")
-# Tests compile far more than they compute: without LLVM's optimisation the suite takes half the time.
+# Tests compile far more than they compute: without LLVM's optimization the suite takes half the time.
 _fast_compile = f"{_before} --xla_backend_optimization_level=0"
 if metadata.version("jaxlib").startswith("0.10."):
     # XLA's older way to write fused loops compiles three times as fast. A jaxlib that has dropped it would not start.

@@ -232,7 +232,7 @@ def test_the_key_decides_the_noise(name):
 
 
 def test_no_key_is_used_twice(name):
-    """Traced under jax's own check: initialisation, a step, evaluation, the bound and samples.
+    """Traced under jax's own check: initialization, a step, evaluation, the bound and samples.
 
     It sees a key that is drawn from twice. It does not see the same number folded into one key twice.
     """

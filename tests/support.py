@@ -71,7 +71,7 @@ def fitting(latent_dim: int, network, **parts) -> VAE:
 def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict[str, jax.Array]:
     """Returns a batch of n smooth images in (0, 1), inside the support of every likelihood, with all that may be told.
 
-    These are labels, factors, condition vectors, and labelled examples beside them.
+    These are labels, factors, condition vectors, and labeled examples beside them.
     """
     rng = np.random.default_rng(seed)
 

@@ -76,11 +76,11 @@ def test_encode_decode_and_reconstruct_take_arrays_paths_and_names(run, tmp_path
     x, state = np.asarray(run.examples("test", np.arange(9))["x"]), run.restore()
     codes = run.encode(x)
     close(codes.mean, mean_codes(run, state, "test", range(9)))
-    grey = np.rint(255 * x[..., 0]).astype(np.uint8)  # [N, H, W] of bytes is the same
-    np.save(tmp_path / "x.npy", grey)
-    for given in (grey, {"images": grey, "labels": np.arange(9)}, tmp_path / "x.npy", jax.numpy.asarray(x)):
+    gray = np.rint(255 * x[..., 0]).astype(np.uint8)  # [N, H, W] of bytes is the same
+    np.save(tmp_path / "x.npy", gray)
+    for given in (gray, {"images": gray, "labels": np.arange(9)}, tmp_path / "x.npy", jax.numpy.asarray(x)):
         close(vj.encode(run, given).mean, codes.mean)
-    assert vj.encode(run, {"images": grey, "labels": np.arange(9)}).extra["label"].tolist() == list(range(9))
+    assert vj.encode(run, {"images": gray, "labels": np.arange(9)}).extra["label"].tolist() == list(range(9))
     close(vj.encode(run, "digits").mean[:9], codes.mean)
     want = decoded(run, state, codes.mean)
     for z in (codes, codes.mean):

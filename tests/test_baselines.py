@@ -57,8 +57,8 @@ def test_one_gaussian_is_the_maximum_likelihood_gaussian():
 def test_mixture_finds_separated_clusters():
     """Three far clusters: log p is the log of a third of each cluster's own density."""
     rng = np.random.default_rng(0)
-    centres = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0]])
-    x = np.concatenate([c + rng.normal(size=(200, 2)) for c in centres])
+    centers = np.array([[0.0, 0.0], [100.0, 0.0], [0.0, 100.0]])
+    x = np.concatenate([c + rng.normal(size=(200, 2)) for c in centers])
     density = fit("mog", x, 3)
     own = [stats.multivariate_normal(part.mean(0), np.cov(part.T, ddof=0)) for part in np.split(x, 3)]
     want = np.concatenate([p.logpdf(part) for p, part in zip(own, np.split(x, 3))]) - math.log(3)
@@ -66,7 +66,7 @@ def test_mixture_finds_separated_clusters():
     assert density.converged
     assert density.parameters == 3 * (2 + 3) + 2
     drawn = density.sample(3000, 1)
-    nearest = np.argmin(((drawn[:, None] - centres[None]) ** 2).sum(-1), 1)
+    nearest = np.argmin(((drawn[:, None] - centers[None]) ** 2).sum(-1), 1)
     np.testing.assert_allclose(np.bincount(nearest) / 3000, 1 / 3, atol=0.05)
     assert len(set(nearest[:20])) > 1  # not ordered by component
 

@@ -68,7 +68,7 @@ def canned() -> dict:
 
 def test_summary_and_table_of_canned_results():
     raw = canned()
-    summary = report.summarise(raw)
+    summary = report.summarize(raw)
     assert summary["mlp"]["ratio"]["torch-memory"] == pytest.approx(20_001 / 9_001)
     assert summary["mlp"]["ratio"]["torch-loader"] == pytest.approx(20_001 / 2_001)
     assert summary["mlp"]["share_of_peak"] == 0.5

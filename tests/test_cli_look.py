@@ -303,7 +303,7 @@ BAD = {
     "batch size": (["eval", "{vae}", "--batch-size", "0"], "1 or more"),
     "input": (["encode", "{vae}", "--input", "digit", "--out", "{tmp}/c.npz"], "'digits'"),
     "size": (["encode", "{vae}", "--input", "{tmp}/wide.npy", "--out", "{tmp}/c.npz"], "resize them to 8x8"),
-    "channels": (["encode", "{vae}", "--input", "{tmp}/rgb.npy", "--out", "{tmp}/c.npz"], "convert them to grey"),
+    "channels": (["encode", "{vae}", "--input", "{tmp}/rgb.npy", "--out", "{tmp}/c.npz"], "convert them to gray"),
     "range": (["encode", "{vae}", "--input", "{tmp}/range.npy", "--out", "{tmp}/c.npz"], "divide by 255"),
     "nan": (["encode", "{vae}", "--input", "{tmp}/nan.npy", "--out", "{tmp}/c.npz"], "NaN"),
     "encode to png": (["encode", "{vae}", "--input", "digits", "--out", "{tmp}/c.png"], ".npz"),

@@ -187,7 +187,7 @@ def test_a_vector_is_asked_for_by_its_numbers(runs, tmp_path, capsys):
     assert "must be given (--cond)" in err
 
 
-def test_probes_learn_from_the_labelled_examples(runs, tmp_path, capsys):
+def test_probes_learn_from_the_labeled_examples(runs, tmp_path, capsys):
     out = tmp_path / "eval.json"
     run = tmp_path / "m1"
     words = ["--smoke", "--model.network.hidden", "8", "--mesh.data", "1", "--data.labels", "30"]

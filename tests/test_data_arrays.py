@@ -16,7 +16,7 @@ from vae_jax.errors import InputError, on_command_line
 from vae_jax.files import bounded
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
 UNIT = RNG.random((40, 8, 8))
 DIGITS = RNG.integers(0, 17, (40, 8, 8), dtype=np.uint8)  # as scikit-learn has them
 NAN = np.where(np.arange(40)[:, None, None] == 3, np.nan, UNIT)
@@ -66,39 +66,39 @@ PIXELS = {
     "series": ({"images": RNG.random((40, 50, 6))}, "series of 6 numbers at 50 times", "images[..., None]"),
     "short series": ({"images": RNG.random((40, 50, 3))}, "may be 50x3 pictures", "images[..., None]"),
     "booleans T x C": ({"images": RNG.random((40, 16, 88)) > 0.5}, "series of 88 numbers", "images[..., None]"),
-    "one picture": ({"images": GREY[:8, :8].repeat(3, 2)[:, :, :3]}, "one picture of 3 channels", "images[None]"),
-    "rows": ({"images": GREY.reshape(40, 64)}, "must be [N, H, W]", "images.reshape(-1, 8, 8, 1)"),
-    "rows of RGB": ({"images": GREY[:, :, :6].reshape(40, 48)}, "must be [N, H, W]", "images.reshape(-1, 4, 4, 3)"),
-    "one grey picture": ({"images": GREY[0]}, "one grey picture", "images[None, ..., None]"),
-    "channels first": ({"images": GREY[:, None].repeat(3, 1)}, "its 3 channels first", "numpy.moveaxis(images, 1, -1)"),
+    "one picture": ({"images": GRAY[:8, :8].repeat(3, 2)[:, :, :3]}, "one picture of 3 channels", "images[None]"),
+    "rows": ({"images": GRAY.reshape(40, 64)}, "must be [N, H, W]", "images.reshape(-1, 8, 8, 1)"),
+    "rows of RGB": ({"images": GRAY[:, :, :6].reshape(40, 48)}, "must be [N, H, W]", "images.reshape(-1, 4, 4, 3)"),
+    "one gray picture": ({"images": GRAY[0]}, "one gray picture", "images[None, ..., None]"),
+    "channels first": ({"images": GRAY[:, None].repeat(3, 1)}, "its 3 channels first", "numpy.moveaxis(images, 1, -1)"),
     "12 channels": ({"images": RNG.random((40, 6, 8, 12))}, "12 channels, and 1 to 4 are read", "images[..., :3]"),
     "volumes": ({"images": RNG.random((4, 9, 8, 8))}, "slices of a volume", "images.reshape(-1, *images.shape[2:], 1)"),
     "videos": ({"images": RNG.random((4, 9, 8, 8, 1))}, "as videos have", "images.reshape(-1, *images.shape[2:])"),
     "NaN": ({"images": NAN}, "64 NaN or infinite values, the first in row 3",
             "images[numpy.isfinite(images).all((1, 2))]"),
     "NaN RGB": ({"images": NAN[..., None]}, "64 NaN", "images[numpy.isfinite(images).all((1, 2, 3))]"),
-    "0..255 floats": ({"images": GREY / 1.0}, "values in [0, 255], not in [0, 1]; divide by 255", "images / 255"),
+    "0..255 floats": ({"images": GRAY / 1.0}, "values in [0, 255], not in [0, 1]; divide by 255", "images / 255"),
     "1.5..30": ({"images": 1.5 + UNIT * 28.5}, "not in [0, 1]; rescale", r"images / [\d.]+"),
     "0..16 floats": ({"images": DIGITS / 1.0}, "values in [0, 16], not in [0, 1]; rescale", "images / 16.0"),
-    "-1..1": ({"images": GREY / 127.5 - 1}, "values in [-1, 1], not", "numpy.interp(images, (-1.0, 1.0), (0, 1))"),
+    "-1..1": ({"images": GRAY / 127.5 - 1}, "values in [-1, 1], not", "numpy.interp(images, (-1.0, 1.0), (0, 1))"),
     "odd bounds": ({"images": (UNIT - 0.37).astype(np.float32) * 1e-3}, "values in [-0.000",
                    r"numpy.clip\(images, 0, 1\)|numpy.interp\(images, \([-\d.e]+, [\d.e-]+\), \(0, 1\)\)"),
     "rounding": ({"images": RNG.normal(size=(40, 8, 8)).astype(np.float32)}, "rescale: save",
                  r"numpy.interp\(images, \([-\d.]+, [\d.]+\), \(0, 1\)\)"),
     "huge": ({"images": (UNIT - 0.5) * 1e308}, "rescale: save", r"numpy.interp\(images, \([^)]*\), \(0, 1\)\)"),
     "just above 1": ({"images": UNIT / UNIT.max() * 1.000001}, "1.000001], not in [0, 1]", "numpy.clip(images, 0, 1)"),
-    "negative integers": ({"images": GREY.astype(int) - 5}, "not in [0, 255]; rescale",
+    "negative integers": ({"images": GRAY.astype(int) - 5}, "not in [0, 255]; rescale",
                           "numpy.interp(images, (-5, 250), (0, 1))"),
-    "int8": ({"images": GREY.view(np.int8)}, "integers in [-128, 127]", "numpy.interp(images, (-128, 127), (0, 1))"),
-    "uint16": ({"images": GREY.astype(np.uint16) * 257}, "integers in [0, 65535], not", "images / 65535"),
-    "uint64": ({"images": GREY.astype(np.uint64) << np.uint64(56)}, "not in [0, 255]", f"images / {255 << 56}"),
-    "0/1": ({"images": GREY // 128}, "integers in [0, 1], which is black", "images.astype(bool)"),
+    "int8": ({"images": GRAY.view(np.int8)}, "integers in [-128, 127]", "numpy.interp(images, (-128, 127), (0, 1))"),
+    "uint16": ({"images": GRAY.astype(np.uint16) * 257}, "integers in [0, 65535], not", "images / 65535"),
+    "uint64": ({"images": GRAY.astype(np.uint64) << np.uint64(56)}, "not in [0, 255]", f"images / {255 << 56}"),
+    "0/1": ({"images": GRAY // 128}, "integers in [0, 1], which is black", "images.astype(bool)"),
     "0..16": ({"images": DIGITS}, "integers in [0, 16], which is dark", "images.astype('uint8') * 15"),
     "0..16 int8": ({"images": DIGITS.astype(np.int8)}, "which is dark", "images.astype('uint8') * 15"),
     "dark": ({"images": DIGITS}, "or if they are as dark as that", "images / 255"),
     "percent": ({"images": RNG.integers(0, 101, (40, 8, 8))}, "integers in [0, 100]", "images.astype('uint8') * 2"),
-    "divided twice": ({"images": GREY / 255**2}, "as after two divisions by 255", "images * 255"),
-    "divided thrice": ({"images": GREY / 255**3}, "which is black on the scale 0 to 1", r"images / [\d.e-]+"),
+    "divided twice": ({"images": GRAY / 255**2}, "as after two divisions by 255", "images * 255"),
+    "divided thrice": ({"images": GRAY / 255**3}, "which is black on the scale 0 to 1", r"images / [\d.e-]+"),
 }  # fmt: skip
 
 
@@ -121,7 +121,7 @@ def test_pixels_that_can_be_read_in_two_ways_and_the_line_that_mends_them(tmp_pa
 
 
 def test_dark_images_are_refused_for_training_and_taken_as_input(tmp_path):
-    dim = np.minimum(GREY, 100)
+    dim = np.minimum(GRAY, 100)
     assert "save images.astype('uint8') * 2, or" in refused(tmp_path, {"images": dim})
     assert np.array_equal(load(tmp_path, {"images": dim}, strict=False).arrays["image"][..., 0], dim)
     black = np.zeros((1, 8, 8), np.uint8)
@@ -129,12 +129,12 @@ def test_dark_images_are_refused_for_training_and_taken_as_input(tmp_path):
     assert not load(tmp_path, {"images": black}, strict=False).arrays["image"].any()
     # Other scales of few levels, and pixels divided twice, are refused as input too.
     assert "which is dark" in refused(tmp_path, {"images": DIGITS}, strict=False)
-    assert "two divisions" in refused(tmp_path, {"images": GREY / 255**2}, strict=False)
+    assert "two divisions" in refused(tmp_path, {"images": GRAY / 255**2}, strict=False)
     assert np.isclose(load(tmp_path, {"images": DIGITS / 255}, strict=False).arrays["image"].max(), 16 / 255)
 
 
 def test_a_scale_is_judged_over_all_splits(tmp_path):
-    dark_test = {"train_images": GREY, "test_images": DIGITS}
+    dark_test = {"train_images": GRAY, "test_images": DIGITS}
     assert load(tmp_path, dark_test, protocol="standard").info.sizes == {"train": 40, "test": 40}
     both = {"train_images": DIGITS, "test_images": DIGITS // 4}
     line = refused(tmp_path, both, protocol="standard")
@@ -142,8 +142,8 @@ def test_a_scale_is_judged_over_all_splits(tmp_path):
     assert wanted in line
     mended = {n: eval(e, {}, both) for n, e in zip(both, wanted.split(", "), strict=True)}
     assert load(tmp_path, mended, "test", protocol="standard").arrays["image"].max() == 60
-    mixed = {"train_images": GREY, "test_images": UNIT}
-    assert "test_images holds floats, train_images grey levels; save floats: train_images / 255" in refused(
+    mixed = {"train_images": GRAY, "test_images": UNIT}
+    assert "test_images holds floats, train_images gray levels; save floats: train_images / 255" in refused(
         tmp_path, mixed, protocol="standard"
     )
     mixed["train_images"] = eval("train_images / 255", {}, mixed)
@@ -175,7 +175,7 @@ FACTS = {
 @pytest.mark.parametrize("name", FACTS)
 def test_labels_and_factors_are_renumbered_by_the_line_in_the_message(tmp_path, name, split):
     key, value, said = FACTS[name]
-    arrays = {"images": GREY, key: value}
+    arrays = {"images": GRAY, key: value}
     if split:
         parts = {"train": slice(0, 30), "validation": slice(30, 34), "test": slice(34, 40)}
         arrays = {f"{part}_{k}": v[rows] for part, rows in parts.items() for k, v in arrays.items()}
@@ -196,9 +196,9 @@ def test_labels_and_factors_are_renumbered_by_the_line_in_the_message(tmp_path, 
 
 
 def test_a_gap_between_few_classes_costs_nothing_and_is_read(tmp_path):
-    source = load(tmp_path, {"images": GREY, "labels": LABELS * 30})
+    source = load(tmp_path, {"images": GRAY, "labels": LABELS * 30})
     assert source.info.num_classes == 91
-    source = load(tmp_path, {"images": GREY, "labels": LABELS.astype(">u2")})
+    source = load(tmp_path, {"images": GRAY, "labels": LABELS.astype(">u2")})
     assert (source.arrays["label"].dtype, source.info.num_classes) == (np.int32, 4)
 
 
@@ -222,14 +222,14 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_shapes_and_types_and_the_line_that_mends_them(tmp_path, name):
     key, value, expression = OTHERS[name]
-    arrays = {"images": GREY, key: value}
+    arrays = {"images": GRAY, key: value}
     line = refused(tmp_path, arrays)
     assert f"save {expression}" in line
     mended = follow(arrays, key, expression)
     if len(mended[key]) < 40:  # "and the same rows of the other arrays"
         assert "the first in row 3" in line
         keep = np.isfinite(value).reshape(40, -1).all(1)
-        mended["images"] = GREY[keep]
+        mended["images"] = GRAY[keep]
         if key == "labels":
             mended[key] = mended[key].astype(int)  # NaN made them floats
     stored = load(tmp_path, mended).arrays[{"labels": "label"}.get(key, key)]
@@ -238,14 +238,14 @@ def test_other_shapes_and_types_and_the_line_that_mends_them(tmp_path, name):
 
 
 LAYOUTS = {
-    "Fortran order": np.asfortranarray(GREY),
-    "big endian": GREY.astype(">i4"),
-    "uint16": GREY.astype(np.uint16),
-    "every second": GREY.repeat(2, 0)[::2],
-    "backwards": GREY[::-1][::-1],
-    "float16": (GREY / 255).astype(np.float16),
-    "big-endian float": (GREY / 255).astype(">f8"),
-    "long double": GREY / np.longdouble(255),
+    "Fortran order": np.asfortranarray(GRAY),
+    "big endian": GRAY.astype(">i4"),
+    "uint16": GRAY.astype(np.uint16),
+    "every second": GRAY.repeat(2, 0)[::2],
+    "backwards": GRAY[::-1][::-1],
+    "float16": (GRAY / 255).astype(np.float16),
+    "big-endian float": (GRAY / 255).astype(">f8"),
+    "long double": GRAY / np.longdouble(255),
 }
 
 
@@ -256,7 +256,7 @@ def test_layouts_and_types_give_the_same_pixels(tmp_path, name):
     assert stored.dtype.isnative
     assert stored.flags.c_contiguous
     scale, tolerance = (255, 0.07 if name == "float16" else 1e-4) if stored.dtype == np.float32 else (1, 0)
-    assert np.abs(stored[..., 0] * scale - GREY).max() <= tolerance
+    assert np.abs(stored[..., 0] * scale - GRAY).max() <= tolerance
     np.save(tmp_path / "mine.npy", LAYOUTS[name])
     config = DataConfig("npz", source=str(tmp_path / "mine.npy"), batch_size=2, protocol="full")
     assert np.array_equal(data.load(config).arrays["image"], stored)
@@ -268,8 +268,8 @@ def test_layouts_and_types_give_the_same_pixels(tmp_path, name):
         (np.array(3), "is (); save pictures"),
         (np.zeros((0, 8, 8, 1)), "is (0, 8, 8, 1); save pictures"),
         (np.zeros((2, 8, 0, 1)), "is (2, 8, 0, 1); save pictures"),
-        (GREY + 1j, "has type complex128; save uint8"),
-        (GREY.astype("datetime64[s]"), "has type datetime64[s]; save uint8"),
+        (GRAY + 1j, "has type complex128; save uint8"),
+        (GRAY.astype("datetime64[s]"), "has type datetime64[s]; save uint8"),
         (np.zeros((4, 8, 8), [("r", "u1")]), "has type [('r', 'u1')]; save uint8"),
         (np.full((4, 8, 8), 300), "all are the same, so there is nothing to learn"),
     ],
@@ -279,9 +279,9 @@ def test_what_is_no_picture_at_all(tmp_path, value, said):
 
 
 def test_one_image_trains_under_protocol_full(tmp_path):
-    line = refused(tmp_path, {"images": GREY[:1]}, protocol="standard", batch_size=1)
+    line = refused(tmp_path, {"images": GRAY[:1]}, protocol="standard", batch_size=1)
     assert "1 image cannot be split; add images or use --data.protocol full" in line
-    assert load(tmp_path, {"images": GREY[:1]}, batch_size=1).size == 1
+    assert load(tmp_path, {"images": GRAY[:1]}, batch_size=1).size == 1
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_one_image_trains_under_protocol_full(tmp_path):
     ],
 )  # fmt: skip
 def test_names_of_other_programs_and_the_line_that_saves_them_as_ours(tmp_path, names, saved, monkeypatch):
-    line = refused(tmp_path, {name: LABELS if name.startswith("y") else GREY for name in names}, protocol="standard")
+    line = refused(tmp_path, {name: LABELS if name.startswith("y") else GRAY for name in names}, protocol="standard")
     wanted = ", ".join(f"{new}=stored[{old!r}]" for new, old in saved.items())
     assert f"numpy.savez('data.npz', {wanted})" in line
     monkeypatch.chdir(tmp_path)
@@ -310,14 +310,14 @@ def test_files_of_other_kinds(tmp_path, monkeypatch):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"neither \.npz nor \.npy") as error:
         data.load(DataConfig("npz", source="a.txt"))
-    exec(str(error.value).split("save it with ")[1], {"numpy": numpy, "images": GREY})
+    exec(str(error.value).split("save it with ")[1], {"numpy": numpy, "images": GRAY})
     assert data.load(DataConfig("npz", source="data.npz", batch_size=2)).info.shape == (8, 8, 1)
     # An array under a name that is not read may be the one that was meant.
     assert "unknown array 'notes'; known: cond, factors, images, labels Remove or rename it" in refused(
-        tmp_path, {"images": GREY, "notes": LABELS}
+        tmp_path, {"images": GRAY, "notes": LABELS}
     )
     with zipfile.ZipFile("mine.npz", "w") as file:
-        for value in (GREY, GREY[:5]):
+        for value in (GRAY, GRAY[:5]):
             with pytest.warns(UserWarning, match="Duplicate") if "images.npy" in file.namelist() else nullcontext():
                 file.writestr("images.npy", npy(value))
     with pytest.raises(InputError, match=r"holds two arrays 'images'.*save it once"):
@@ -335,9 +335,9 @@ def test_every_bound_is_where_it_says(tmp_path):
             assert "which is dark" in refused(tmp_path, {"images": images})
     for labels, taken in ((np.r_[[0] * 20, [99] * 20], True), (np.r_[[0] * 20, [100] * 20], False)):
         if taken:
-            assert load(tmp_path, {"images": GREY, "labels": labels}).info.num_classes == 100
+            assert load(tmp_path, {"images": GRAY, "labels": labels}).info.num_classes == 100
         else:
-            assert "goes up to 100" in refused(tmp_path, {"images": GREY, "labels": labels})
+            assert "goes up to 100" in refused(tmp_path, {"images": GRAY, "labels": labels})
     half = np.r_[np.arange(39) * 2, 1]  # 40 of the 77 classes occur
-    assert load(tmp_path, {"images": GREY, "labels": half}).info.num_classes == 77
+    assert load(tmp_path, {"images": GRAY, "labels": half}).info.num_classes == 77
     assert bounded.DEFAULT_BYTES == 4 << 30

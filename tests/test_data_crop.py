@@ -25,13 +25,13 @@ def cropped(tmp_path, pixels, size):
 @pytest.mark.parametrize("turned", [False, True])
 @pytest.mark.parametrize("long", [12, 13])
 def test_the_middle_of_a_long_gradient_is_kept(tmp_path, turned, long):
-    """Four of 12 rows, each of its own grey level: rows 4 to 7. Of 13, half a row is cut off more on either side."""
+    """Four of 12 rows, each of its own gray level: rows 4 to 7. Of 13, half a row is cut off more on either side."""
     gradient = np.repeat(np.arange(long, dtype=np.uint8)[:, None] * 20, 4, axis=1)
     found = cropped(tmp_path, gradient.T if turned else gradient, 4)
     found = found.T if turned else found
     rows = found.mean(1)
     assert np.all(found == found[:, :1])
-    assert rows.mean() == pytest.approx(gradient.mean(), abs=0.5)  # the middle of the gradient, in grey levels
+    assert rows.mean() == pytest.approx(gradient.mean(), abs=0.5)  # the middle of the gradient, in gray levels
     if long == 12:
         assert rows.tolist() == [80, 100, 120, 140]
 

@@ -264,7 +264,7 @@ def test_an_image_that_changes_between_header_and_decoding(tmp_path):
 
 
 def _png(width: int, height: int, body: bytes = b"") -> bytes:
-    """Returns a grey PNG whose header says width x height, whatever its body holds."""
+    """Returns a gray PNG whose header says width x height, whatever its body holds."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         crc = zlib.crc32(kind + content)
@@ -343,9 +343,9 @@ def _palette(path: Path, colors) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["png", "bmp"])
-def test_a_grey_palette_is_grey(tmp_path, suffix):
-    greys, colors = [(v, v, v) for v in (0, 100, 255)], [(0, 0, 0), (200, 0, 0), (0, 9, 255)]
-    path = _palette(tmp_path / "grey" / f"a.{suffix}", greys)
+def test_a_gray_palette_is_gray(tmp_path, suffix):
+    grays, colors = [(v, v, v) for v in (0, 100, 255)], [(0, 0, 0), (200, 0, 0), (0, 9, 255)]
+    path = _palette(tmp_path / "grey" / f"a.{suffix}", grays)
     source = _load(tmp_path / "grey", protocol="full")
     assert source.info.shape == (4, 4, 1)
     assert np.array_equal(source.arrays["image"][0, ..., 0], np.asarray(Image.open(path).convert("RGB"))[..., 0])
@@ -357,7 +357,7 @@ def test_transparency_and_16_bits_are_refused_in_every_form(tmp_path):
     _palette(tmp_path / "p.png", [(0, 0, 0), (199, 199, 199)])
     image = Image.open(tmp_path / "p.png")
     image.save(tmp_path / "p.png", transparency=0)
-    _refused(tmp_path, r"p.png: images of mode P with transparency .* save as 8-bit RGB or grey", protocol="full")
+    _refused(tmp_path, r"p.png: images of mode P with transparency .* save as 8-bit RGB or gray", protocol="full")
     image.save(tmp_path / "p.png", transparency=bytes([255, 255]))  # a table of opaque colors hides nothing
     assert _load(tmp_path, protocol="full").info.shape == (4, 4, 1)
     Image.fromarray(np.full((4, 4), 999, np.uint16)).save(tmp_path / "p.png")
@@ -394,7 +394,7 @@ def test_mixed_sizes_offer_a_number_that_works(tmp_path, sizes, side):
 def test_mixed_channels_name_one_of_each(tmp_path):
     _save(tmp_path / "a.png")
     path = _save(tmp_path / "b.png", mode="RGB")
-    _refused(tmp_path, r"mixed channels, a.png has 1 and b.png has 3; convert all to grey or all to RGB")
+    _refused(tmp_path, r"mixed channels, a.png has 1 and b.png has 3; convert all to gray or all to RGB")
     Image.open(path).convert("L").save(path)
     assert _load(tmp_path, protocol="full").size == 2
 
@@ -499,7 +499,7 @@ def test_a_limit_of_sorted_arrays_takes_every_class_and_of_shuffled_ones_the_fir
         assert np.array_equal(part.arrays["image"], whole.arrays["image"][list(rows)])
 
 
-def _labelled(labels) -> data.Source:
+def _labeled(labels) -> data.Source:
     labels = np.asarray(labels, np.int32)
     info = Info("npz", (1, 1, 1), {"train": len(labels)}, "full", "", num_classes=int(labels.max()) + 1)
     return from_arrays(info, "train", {"image": np.zeros((len(labels), 1, 1, 1), np.uint8), "label": labels})
@@ -519,7 +519,7 @@ def _labelled(labels) -> data.Source:
     ids=["300 classes", "300 large classes", "halves", "parts", "rare", "nearly", "few"],
 )
 def test_common_orders_are_seen(labels):
-    source = _labelled(labels)
+    source = _labeled(labels)
     assert limit.in_class_order(source)
     size = min(100, source.size // 2)
     assert limit.rows(source, size)[-1] > size  # spread over the split
@@ -538,8 +538,8 @@ def test_shuffled_splits_keep_their_first_examples():
     for _ in range(300):
         size, classes = int(rng.integers(64, 4000)), int(rng.integers(2, 100))
         shares = rng.dirichlet(np.full(classes, rng.choice([0.1, 1, 10])))
-        assert not limit.in_class_order(_labelled(rng.choice(classes, size, p=shares)))
-    assert not limit.in_class_order(_labelled(np.tile(np.arange(10), 500)))
+        assert not limit.in_class_order(_labeled(rng.choice(classes, size, p=shares)))
+    assert not limit.in_class_order(_labeled(np.tile(np.arange(10), 500)))
 
 
 def test_a_limit_of_the_whole_grid_of_sprites_has_every_shape():

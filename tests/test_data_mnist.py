@@ -107,11 +107,11 @@ def test_vampprior_validation_and_test_are_drawn_once_with_seed_777(real):
     config = DataConfig("mnist", protocol="vampprior", binarize="dynamic")
     validation, test = data.load(config, "validation"), data.load(config, "test")
     random = np.random.RandomState(777)  # as the published code does, validation first
-    grey = data.load(DataConfig("mnist")).arrays["image"][50_000:].reshape(-1, 784)
-    expected = random.binomial(1, grey.astype(np.float32) / 255).reshape(-1, 28, 28, 1) * 255
+    gray = data.load(DataConfig("mnist")).arrays["image"][50_000:].reshape(-1, 784)
+    expected = random.binomial(1, gray.astype(np.float32) / 255).reshape(-1, 28, 28, 1) * 255
     assert np.array_equal(validation.arrays["image"], expected)
-    grey = data.load(DataConfig("mnist"), "test").arrays["image"].reshape(-1, 784)
-    expected = random.binomial(1, grey.astype(np.float32) / 255).reshape(-1, 28, 28, 1) * 255
+    gray = data.load(DataConfig("mnist"), "test").arrays["image"].reshape(-1, 784)
+    expected = random.binomial(1, gray.astype(np.float32) / 255).reshape(-1, 28, 28, 1) * 255
     assert np.array_equal(test.arrays["image"], expected)
     assert test.info.values == "binary"
     batch = next(data.eval_batches(test, config, 100))  # a draw of 0 and 1 is itself
@@ -127,11 +127,11 @@ def test_training_batches_of_mnist_on_the_device(real):
     batch = jax.jit(data.make_batch_fn(source, config))(source.arrays, jax.random.key(0), jnp.int32(468))
     index = np.asarray(batch["index"])
     assert np.array_equal(np.asarray(batch["label"]), source.arrays["label"][index])
-    image, grey = np.asarray(batch["x"]), source.arrays["image"][index]
+    image, gray = np.asarray(batch["x"]), source.arrays["image"][index]
     assert set(np.unique(image)) == {0.0, 1.0}
-    assert (image[grey == 0] == 0).all()
-    assert (image[grey == 255] == 1).all()
-    middle = (grey > 100) & (grey < 156)
+    assert (image[gray == 0] == 0).all()
+    assert (image[gray == 255] == 1).all()
+    middle = (gray > 100) & (gray < 156)
     assert 0.4 < image[middle].mean() < 0.6
 
 

@@ -41,7 +41,7 @@ def _same(a, b):
         ({"workers": -1}, "data.workers: -1 is negative"),
         ({"binarize": "random"}, "data.binarize: 'random' is unknown; use one of none, dynamic"),
         ({"pipeline": "tfdata"}, "data.pipeline: 'tfdata' is unknown"),
-        ({"binarize": "static", "dequantize": True}, "data.dequantize: it adds noise to grey levels"),
+        ({"binarize": "static", "dequantize": True}, "data.dequantize: it adds noise to gray levels"),
     ],
 )
 def test_bad_configs(options, message):

@@ -1,4 +1,4 @@
-"""Binarisation, scaling and dequantisation: unbiased, one key an example, fixed where it says fixed."""
+"""Binarization, scaling and dequantization: unbiased, one key per example, fixed where it says fixed."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from vae_jax import data
 from vae_jax.data import pixels
 from vae_jax.data.config import DataConfig
 
-GREYS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+GRAYS = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
 
 
 def _batch(image, index=None):
@@ -31,7 +31,7 @@ def test_bits_are_uniform_and_uncorrelated():
         assert abs(shifted.mean()) < tolerance
 
 
-def test_neighbouring_example_keys_give_unrelated_bits():
+def test_neighboring_example_keys_give_unrelated_bits():
     from vae_jax import prng
 
     bits = np.asarray(pixels.bits16(prng.example_keys(jax.random.key(0), jnp.arange(4000)), 784)) / 65536 - 0.5
@@ -39,12 +39,12 @@ def test_neighbouring_example_keys_give_unrelated_bits():
     assert stats.kstest(bits.mean(1) * np.sqrt(12 * 784), "norm").pvalue > 1e-4
 
 
-def test_dynamic_mean_is_the_grey_value():
+def test_dynamic_mean_is_the_gray_value():
     draws, apply = 2000, data.transform(DataConfig(binarize="dynamic"))
     total = jax.jit(
-        lambda: jax.lax.map(lambda s: apply(jax.random.key(s), _batch(GREYS))["x"], jnp.arange(draws)).mean(0)
+        lambda: jax.lax.map(lambda s: apply(jax.random.key(s), _batch(GRAYS))["x"], jnp.arange(draws)).mean(0)
     )()
-    p = GREYS / 255
+    p = GRAYS / 255
     error = np.abs(np.asarray(total) - p)
     assert (error < 5 * np.sqrt(p * (1 - p) / draws) + 1e-7).all()  # exact at 0 and 255
     assert abs((np.asarray(total) - p).mean()) < 5 * np.sqrt((p * (1 - p)).mean() / draws / 256)
@@ -92,31 +92,31 @@ def test_static_is_one_draw_an_example_and_differs_between_splits():
 
 
 def test_threshold_none_and_dequantize():
-    key, batch = jax.random.key(0), _batch(GREYS)
+    key, batch = jax.random.key(0), _batch(GRAYS)
     hard = np.asarray(data.transform(DataConfig(binarize="threshold"))(key, batch)["x"])
-    assert np.array_equal(hard, (GREYS / 255 > 0.5).astype(np.float32))
+    assert np.array_equal(hard, (GRAYS / 255 > 0.5).astype(np.float32))
     floats = _batch(np.array([0.0, 0.5, 0.51, 1.0], np.float32).reshape(1, 2, 2, 1))
     assert data.transform(DataConfig(binarize="threshold"))(key, floats)["x"].ravel().tolist() == [0, 0, 1, 1]
     plain = np.asarray(data.transform(DataConfig())(key, batch)["x"])
     assert plain.dtype == np.float32
     assert plain.max() == 1.0
-    assert np.allclose(plain, GREYS / 255, atol=1e-7)
+    assert np.allclose(plain, GRAYS / 255, atol=1e-7)
     noisy = np.asarray(data.transform(DataConfig(dequantize=True))(key, batch)["x"])
-    assert np.array_equal(np.floor(noisy * 256), GREYS)
+    assert np.array_equal(np.floor(noisy * 256), GRAYS)
     assert 0 < noisy.min() < noisy.max() < 1
-    assert stats.kstest((noisy * 256 - GREYS).ravel(), "uniform").pvalue > 1e-4
+    assert stats.kstest((noisy * 256 - GRAYS).ravel(), "uniform").pvalue > 1e-4
 
 
 @pytest.mark.parametrize("options", [{"binarize": "dynamic"}, {"binarize": "static"}, {"dequantize": True}])
 def test_jit_equals_eager(options):
     apply = data.transform(DataConfig(**options))
-    batch = _batch(GREYS) | {"label": jnp.zeros(1, jnp.int32)}
+    batch = _batch(GRAYS) | {"label": jnp.zeros(1, jnp.int32)}
     eager, jitted = apply(jax.random.key(0), batch), jax.jit(apply)(jax.random.key(0), batch)
     assert jitted.keys() == batch.keys() - {"image"} | {"x"}
     assert np.array_equal(np.asarray(eager["x"]), np.asarray(jitted["x"]))
 
 
-def test_dequantising_floats_is_refused():
+def test_dequantizing_floats_is_refused():
     images = jnp.full((2, 4, 4, 1), 0.5, jnp.float32)
-    with pytest.raises(ValueError, match="fills the gaps between 256 grey levels, but the images are float32"):
+    with pytest.raises(ValueError, match="fills the gaps between 256 gray levels, but the images are float32"):
         pixels.transform(DataConfig(dequantize=True))(jax.random.key(0), {"image": images, "index": jnp.arange(2)})

@@ -28,7 +28,7 @@ from vae_jax.files import bounded
 from vae_jax.tasks import codes, training
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (60, 8, 8), dtype=np.uint8)
 LABELS = np.arange(60) % 3
 
 
@@ -36,10 +36,10 @@ LABELS = np.arange(60) % 3
 def original(tmp_path_factory):
     root = tmp_path_factory.mktemp("original")
     arrays = {
-        "images": GREY / 255,
+        "images": GRAY / 255,
         "labels": LABELS,
         "factors": np.stack([LABELS, LABELS], 1),
-        "cond": GREY[:, 0] / 1.0,
+        "cond": GRAY[:, 0] / 1.0,
     }
     np.savez(root / "mine.npz", **arrays)
     return Path(data.prepare("npz", str(root / "mine.npz"), str(root / "tfds")).folder)
@@ -99,8 +99,8 @@ data.prepare("npz", {str(tmp_path / "mine.npz")!r}, {str(tmp_path / "tfds")!r})
 """
     # The folder also where `prepare` would write.
     np.savez(
-        tmp_path / "mine.npz", images=GREY / 255, labels=LABELS, factors=np.stack([LABELS, LABELS], 1),
-        cond=GREY[:, 0] / 1.0,
+        tmp_path / "mine.npz", images=GRAY / 255, labels=LABELS, factors=np.stack([LABELS, LABELS], 1),
+        cond=GRAY[:, 0] / 1.0,
     )  # fmt: skip
     shutil.copytree(folder, tmp_path / "tfds" / "vae_jax_npz" / "mine" / prepared.VERSION)
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -160,7 +160,7 @@ CLAIM = (40_000_000, 32, 32, 1)  # 40 GB
 
 def test_an_npz_that_claims_40_gigabytes_in_2_kilobytes(tmp_path):
     zipped(tmp_path / "x.npz", {"images": [header(CLAIM), bytes(1500)]})
-    np.save(tmp_path / "x.npy", GREY)
+    np.save(tmp_path / "x.npy", GRAY)
     (tmp_path / "x.npy").write_bytes(header(CLAIM) + bytes(1500))
     for name in ("x.npz", "x.npy"):
         assert (tmp_path / name).stat().st_size < 2048
@@ -195,7 +195,7 @@ def test_an_npz_bomb_is_refused_by_its_size_and_the_option_lets_it_in(tmp_path):
     assert load(tmp_path / "x.npz", max_bytes=limit, protocol="full").size == 6000
     # The limit is of all arrays together, and 6 GB are more than the default one.
     zipped(
-        tmp_path / "x.npz", {"images": [header(GREY.shape), GREY.tobytes()], "cond": [header((100, 60)), bytes(6000)]}
+        tmp_path / "x.npz", {"images": [header(GRAY.shape), GRAY.tobytes()], "cond": [header((100, 60)), bytes(6000)]}
     )
     refused(
         lambda: load(tmp_path / "x.npz", max_bytes=9839), "array 'cond': takes 9,840 bytes", "--data.max-bytes 9840"
@@ -211,13 +211,13 @@ def test_packing_that_unpacks_without_bound_is_not_read(tmp_path, method):
     refused(
         lambda: load(tmp_path / "x.npz"), "compressed by a method that numpy does not use; save it with numpy.savez"
     )
-    np.savez(tmp_path / "x.npz", images=GREY)
+    np.savez(tmp_path / "x.npz", images=GRAY)
     assert load(tmp_path / "x.npz").info.shape == (8, 8, 1)
 
 
 def test_headers_that_lie_in_other_ways(tmp_path):
     for shape, said in (((-1, 8, 8), "means -64 bytes"), ((60, 8, 7), "means 3,360 bytes, but 3,840 follow")):
-        (tmp_path / "x.npy").write_bytes(header(shape) + GREY.tobytes())
+        (tmp_path / "x.npy").write_bytes(header(shape) + GRAY.tobytes())
         refused(lambda: load(tmp_path / "x.npy"), said)
     for damage in (
         b"",
@@ -230,12 +230,12 @@ def test_headers_that_lie_in_other_ways(tmp_path):
         for name in ("x.npy", "x.npz"):
             (tmp_path / name).write_bytes(damage)
             refused(lambda name=name: load(tmp_path / name), str(tmp_path / name), "save")
-    np.savez_compressed(tmp_path / "x.npz", images=GREY)
+    np.savez_compressed(tmp_path / "x.npz", images=GRAY)
     whole = (tmp_path / "x.npz").read_bytes()
     for at in range(60, len(whole), 97):
         (tmp_path / "x.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
         with contextlib.suppress(InputError):  # anything else is a traceback for the user
-            assert np.array_equal(load(tmp_path / "x.npz", protocol="full").arrays["image"][..., 0], GREY)
+            assert np.array_equal(load(tmp_path / "x.npz", protocol="full").arrays["image"][..., 0], GRAY)
 
 
 def test_a_header_is_bounded_before_it_is_read(tmp_path):
@@ -290,10 +290,10 @@ def test_gzipped_idx_is_unpacked_no_further_than_its_header_says(tmp_path):
     with path.open("wb") as file:
         file.truncate(1 << 34)
     refused(lambda: idx.read_verified(path, ""), "17,179,869,184 bytes, but the files of this data set have at most")
-    good = idx.to_bytes(GREY)
+    good = idx.to_bytes(GRAY)
     for content in (good, gzip.compress(good)):
         path.write_bytes(content)
-        assert np.array_equal(idx.read_verified(path, hashlib.sha256(good).hexdigest()), GREY)
+        assert np.array_equal(idx.read_verified(path, hashlib.sha256(good).hexdigest()), GRAY)
 
 
 def test_a_record_that_unpacks_to_gigabytes_is_refused_before_it_is_read(folder):
@@ -373,8 +373,8 @@ def test_json_of_a_prepared_folder_that_is_no_object(folder, content):
 
 def swap(folder):
     """Puts other, well-formed records in the place of the training records."""
-    np.savez(folder.parent / "other.npz", images=GREY / 255, labels=LABELS[::-1], factors=np.stack([LABELS, LABELS], 1),
-             cond=GREY[:, 0] / 1.0)  # fmt: skip
+    np.savez(folder.parent / "other.npz", images=GRAY / 255, labels=LABELS[::-1], factors=np.stack([LABELS, LABELS], 1),
+             cond=GRAY[:, 0] / 1.0)  # fmt: skip
     other = Path(data.prepare("npz", str(folder.parent / "other.npz"), str(folder.parent / "tfds")).folder)
     for path in record_files.find(other, "vae_jax_npz", "train"):
         shutil.copy(path, folder / path.name)
@@ -439,7 +439,7 @@ def test_prepared_floats_are_checked_as_raw_ones_are(tmp_path, monkeypatch, name
     """Forged with our own writer, so that checksums and sizes fit."""
     from vae_jax.data import npz
 
-    held = {"images": GREY / 255, "cond": GREY[:, 0] / 255}
+    held = {"images": GRAY / 255, "cond": GRAY[:, 0] / 255}
     np.savez(tmp_path / "mine.npz", **held)
     honest = npz.read
 
@@ -457,7 +457,7 @@ def test_prepared_floats_are_checked_as_raw_ones_are(tmp_path, monkeypatch, name
 def test_dark_prepared_data_are_refused_as_raw_ones_are(tmp_path, monkeypatch):
     from vae_jax.data import values
 
-    np.savez(tmp_path / "mine.npz", images=GREY // 16)
+    np.savez(tmp_path / "mine.npz", images=GRAY // 16)
     monkeypatch.setattr(values, "DARK", 0)
     folder = data.prepare("npz", str(tmp_path / "mine.npz"), str(tmp_path / "tfds")).folder
     monkeypatch.undo()
@@ -467,7 +467,7 @@ def test_dark_prepared_data_are_refused_as_raw_ones_are(tmp_path, monkeypatch):
 
 
 def test_a_dark_test_set_beside_bright_training_images_is_prepared_and_read(tmp_path):
-    bright, dark = GREY, np.full((20, 8, 8), 100, np.uint8)
+    bright, dark = GRAY, np.full((20, 8, 8), 100, np.uint8)
     for name, (train, test) in {"test": (bright, dark), "train": (dark, bright)}.items():
         np.savez(tmp_path / f"{name}.npz", train_images=train, test_images=test)
         folder = data.prepare("npz", str(tmp_path / f"{name}.npz"), str(tmp_path / "tfds")).folder
@@ -485,10 +485,10 @@ def test_codes_and_features_are_read_within_bounds(tmp_path, monkeypatch):
         zipped(tmp_path / name, {"mean" if name == "x.npz" else "real": [header(CLAIM), bytes(1500)]})
     refused(lambda: codes.open_arrays(tmp_path / "x.npz"), "--input", "means 40,960,000,000 bytes, but 1,500 follow")
     refused(lambda: features.read(tmp_path / "f.npz"), "--features", "means 40,960,000,000 bytes, but 1,500 follow")
-    np.savez(tmp_path / "x.npz", real=GREY[:, 0] / 1.0, generated=GREY[:, 1] / 1.0)
+    np.savez(tmp_path / "x.npz", real=GRAY[:, 0] / 1.0, generated=GRAY[:, 1] / 1.0)
     real, generated = features.read(tmp_path / "x.npz")
-    assert np.array_equal(real, GREY[:, 0])
-    assert np.array_equal(generated, GREY[:, 1])
+    assert np.array_equal(real, GRAY[:, 0])
+    assert np.array_equal(generated, GRAY[:, 1])
     line = refused(lambda: bounded.arrays(tmp_path / "x.npz", 4000), "takes 7,680 bytes, more than the limit of 4,000")
     assert line.endswith("; give it in parts")
 

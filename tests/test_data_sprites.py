@@ -81,7 +81,7 @@ def test_shapes_are_wholly_inside(image_size):
         assert (area == area[:, :, :1]).all()
 
 
-def test_position_is_column_and_row_of_the_centre():
+def test_position_is_column_and_row_of_the_center():
     factors = np.array([[1, 3, 7, 0, 0], [1, 3, 7, 31, 0], [1, 3, 7, 0, 31], [1, 3, 7, 10, 20]])
     for image, (x, y) in zip(np.asarray(sprites.render(factors, 64))[..., 0], factors[:, 3:], strict=True):
         rows, columns = np.nonzero(image)

@@ -13,7 +13,7 @@ from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, on_command_line
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
 
 
 @pytest.fixture(autouse=True)
@@ -47,18 +47,18 @@ def _load(root, split="train", **options):
 def test_npz_without_splits_holds_out_a_tenth(tmp_path):
     labels, factors = RNG.integers(0, 3, 40), RNG.integers(0, 4, (40, 2))
     old = {"protocol": "random-tenth"}
-    train = _npz(tmp_path, options=old, images=GREY, labels=labels, factors=factors)
-    test = _npz(tmp_path, "test", old, images=GREY, labels=labels, factors=factors)
+    train = _npz(tmp_path, options=old, images=GRAY, labels=labels, factors=factors)
+    test = _npz(tmp_path, "test", old, images=GRAY, labels=labels, factors=factors)
     assert train.info.sizes == {"train": 36, "test": 4}
     assert train.info.shape == (8, 8, 1)
     assert train.info.num_classes == labels.max() + 1
     assert train.info.factor_sizes == tuple(factors.max(0) + 1)
     both = np.concatenate([train.arrays["image"], test.arrays["image"]])[..., 0]
-    assert np.array_equal(np.unique(both, axis=0), np.unique(GREY, axis=0))
-    order = [int(np.flatnonzero((image[..., 0] == GREY).all((1, 2)))[0]) for image in train.arrays["image"]]
+    assert np.array_equal(np.unique(both, axis=0), np.unique(GRAY, axis=0))
+    order = [int(np.flatnonzero((image[..., 0] == GRAY).all((1, 2)))[0]) for image in train.arrays["image"]]
     assert np.array_equal(train.arrays["label"], labels[order])
     assert np.array_equal(train.arrays["factors"], factors[order])
-    again = _npz(tmp_path, options=old, images=GREY)
+    again = _npz(tmp_path, options=old, images=GRAY)
     assert np.array_equal(again.arrays["image"], train.arrays["image"])
 
 
@@ -69,19 +69,19 @@ def test_npz_keeps_floats_and_converts_without_loss(tmp_path):
     assert np.array_equal(source.arrays["image"], floats.astype(np.float32))
     batch = next(data.eval_batches(source, DataConfig()))
     assert np.array_equal(np.asarray(batch["x"]), floats.astype(np.float32))
-    wide = _npz(tmp_path, options={"protocol": "full"}, images=GREY.astype(np.int64))
-    assert np.array_equal(wide.arrays["image"][..., 0], GREY)
-    flags = _npz(tmp_path, options={"protocol": "full"}, images=GREY > 127)
-    assert np.array_equal(flags.arrays["image"][..., 0], np.where(GREY > 127, 255, 0))
+    wide = _npz(tmp_path, options={"protocol": "full"}, images=GRAY.astype(np.int64))
+    assert np.array_equal(wide.arrays["image"][..., 0], GRAY)
+    flags = _npz(tmp_path, options={"protocol": "full"}, images=GRAY > 127)
+    assert np.array_equal(flags.arrays["image"][..., 0], np.where(GRAY > 127, 255, 0))
 
 
 def test_npz_with_its_own_splits_and_npy(tmp_path):
-    parts = {"train_images": GREY[:30], "validation_images": GREY[30:35], "test_images": GREY[35:]}
-    for split, rows in (("train", GREY[:30]), ("validation", GREY[30:35]), ("test", GREY[35:])):
+    parts = {"train_images": GRAY[:30], "validation_images": GRAY[30:35], "test_images": GRAY[35:]}
+    for split, rows in (("train", GRAY[:30]), ("validation", GRAY[30:35]), ("test", GRAY[35:])):
         assert np.array_equal(_npz(tmp_path, split, **parts).arrays["image"][..., 0], rows)
-    np.save(tmp_path / "mine.npy", GREY)
+    np.save(tmp_path / "mine.npy", GRAY)
     source = data.load(DataConfig("npz", source=str(tmp_path / "mine.npy"), batch_size=2, protocol="full"))
-    assert np.array_equal(source.arrays["image"][..., 0], GREY)
+    assert np.array_equal(source.arrays["image"][..., 0], GRAY)
 
 
 NAN = np.full((6, 4, 4), 0.5)
@@ -92,26 +92,26 @@ NAN[3, 1, 1:3] = np.nan
     ("arrays", "message"),
     [
         ({"images": NAN}, "images has 2 NaN or infinite values, the first in row 3; save images"),
-        ({"images": GREY / 1.0}, r"values in \[0, 255\], not in \[0, 1\]; divide by 255"),
-        ({"images": GREY / 127.5 - 1}, r"values in \[-1, 1\], not in \[0, 1\]; rescale"),
-        ({"images": GREY.astype(int) - 5}, r"integers in \[-5, 250\], not in \[0, 255\]"),
-        ({"images": GREY // 128}, r"integers in \[0, 1\], which is black on the scale 0 to 255; save booleans"),
-        ({"images": GREY.astype(str)}, "has type <U3"),
-        ({"images": GREY.reshape(40, 64)}, r"must be \[N, H, W\] or \[N, H, W, C\] and not empty, is \(40, 64\)"),
-        ({"images": GREY[:0]}, "not empty"),
-        ({"images": GREY.reshape(5, 8, 8, 8)}, "8 channels"),
+        ({"images": GRAY / 1.0}, r"values in \[0, 255\], not in \[0, 1\]; divide by 255"),
+        ({"images": GRAY / 127.5 - 1}, r"values in \[-1, 1\], not in \[0, 1\]; rescale"),
+        ({"images": GRAY.astype(int) - 5}, r"integers in \[-5, 250\], not in \[0, 255\]"),
+        ({"images": GRAY // 128}, r"integers in \[0, 1\], which is black on the scale 0 to 255; save booleans"),
+        ({"images": GRAY.astype(str)}, "has type <U3"),
+        ({"images": GRAY.reshape(40, 64)}, r"must be \[N, H, W\] or \[N, H, W, C\] and not empty, is \(40, 64\)"),
+        ({"images": GRAY[:0]}, "not empty"),
+        ({"images": GRAY.reshape(5, 8, 8, 8)}, "8 channels"),
         ({"images": np.array([{}])}, "holds Python objects, which are not read"),
-        ({"image": GREY}, "has no array 'images'"),
-        ({"images": GREY, "label": GREY[:, 0, 0]}, r"unknown array 'label'; did you mean 'labels'\?"),
-        ({"images": GREY, "targets": GREY[:, 0, 0]}, r"unknown array 'targets'; did you mean 'labels'\?"),
-        ({"images": GREY, "labels": np.arange(39)}, "39 labels for 40 images"),
-        ({"images": GREY, "labels": np.arange(40) / 2}, r"labels must be integers \[N\], is float64"),
-        ({"images": GREY, "labels": np.arange(40) - 1}, "labels has negative values"),
-        ({"images": GREY, "factors": np.arange(40)}, r"factors must be integers \[N, F\]"),
-        ({"images": GREY[:1]}, "1 image cannot be split"),
-        ({"test_images": GREY}, "has splits, but no array train_images"),
-        ({"train_images": GREY, "test_images": GREY[:, :4, :4]}, "the splits have images of different shapes"),
-        ({"train_images": GREY, "test_images": GREY, "test_labels": np.arange(40)}, "give all or none"),
+        ({"image": GRAY}, "has no array 'images'"),
+        ({"images": GRAY, "label": GRAY[:, 0, 0]}, r"unknown array 'label'; did you mean 'labels'\?"),
+        ({"images": GRAY, "targets": GRAY[:, 0, 0]}, r"unknown array 'targets'; did you mean 'labels'\?"),
+        ({"images": GRAY, "labels": np.arange(39)}, "39 labels for 40 images"),
+        ({"images": GRAY, "labels": np.arange(40) / 2}, r"labels must be integers \[N\], is float64"),
+        ({"images": GRAY, "labels": np.arange(40) - 1}, "labels has negative values"),
+        ({"images": GRAY, "factors": np.arange(40)}, r"factors must be integers \[N, F\]"),
+        ({"images": GRAY[:1]}, "1 image cannot be split"),
+        ({"test_images": GRAY}, "has splits, but no array train_images"),
+        ({"train_images": GRAY, "test_images": GRAY[:, :4, :4]}, "the splits have images of different shapes"),
+        ({"train_images": GRAY, "test_images": GRAY, "test_labels": np.arange(40)}, "give all or none"),
     ],
 )
 def test_bad_arrays(tmp_path, arrays, message):
@@ -129,15 +129,15 @@ def test_bad_npz_files(tmp_path):
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(InputError, match=r"neither \.npz nor \.npy"):
         data.load(DataConfig("npz", source=str(tmp_path / "a.txt")))
-    np.savez(tmp_path / "cut.npz", images=GREY)
+    np.savez(tmp_path / "cut.npz", images=GRAY)
     whole = (tmp_path / "cut.npz").read_bytes()
     (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match=r"cut.npz: cannot be read as numpy arrays"):
         data.load(DataConfig("npz", source=str(tmp_path / "cut.npz")))
     with pytest.raises(InputError, match=r"no validation split under protocol 'standard'"):
-        _npz(tmp_path, "validation", images=GREY)
+        _npz(tmp_path, "validation", images=GRAY)
     with pytest.raises(InputError, match=r"holds no array test_images"):
-        _npz(tmp_path, "test", train_images=GREY)
+        _npz(tmp_path, "test", train_images=GRAY)
 
 
 def test_folder_of_classes(tmp_path):
@@ -164,18 +164,18 @@ def test_folder_with_its_own_splits(tmp_path):
         _load(root)
 
 
-def test_folder_resizes_and_crops_the_centre(tmp_path):
+def test_folder_resizes_and_crops_the_center(tmp_path):
     root = tmp_path / "images"
     root.mkdir()
     wide = np.zeros((8, 24, 3), np.uint8)
-    wide[:, 8:16] = 200  # the centre square
+    wide[:, 8:16] = 200  # the center square
     Image.fromarray(wide).save(root / "a.png")
     Image.fromarray(np.full((30, 20, 3), 200, np.uint8)).save(root / "b.png")
     source = _load(root, image_size=4, protocol="full")
     assert source.arrays["image"].shape == (2, 4, 4, 3)
-    centre = source.arrays["image"].astype(int)  # the filter reaches over the edge of the crop, so about 200
-    assert np.abs(centre[0] - 200).max() < 20
-    assert (centre[1] == 200).all()
+    center = source.arrays["image"].astype(int)  # the filter reaches over the edge of the crop, so about 200
+    assert np.abs(center[0] - 200).max() < 20
+    assert (center[1] == 200).all()
 
 
 def test_bad_folders(tmp_path):
@@ -235,7 +235,7 @@ def test_prepared_data_in_many_shards_keep_their_order(tmp_path, monkeypatch):
     monkeypatch.setattr(builders, "_SHARD_BYTES", 7 * 64)
     monkeypatch.setattr(builders, "_CHUNK", 5)
     path = tmp_path / "mine.npz"
-    np.savez(path, images=GREY, labels=np.arange(40))
+    np.savez(path, images=GRAY, labels=np.arange(40))
     folder = data.prepare("npz", str(path), str(tmp_path / "tfds")).folder
     size = data.load(DataConfig("npz", source=folder, batch_size=2)).size
     assert len(list(Path(folder).glob("*train.array_record*"))) == -(-size // 7) >= 5  # 7 a shard
@@ -247,7 +247,7 @@ def test_prepared_data_in_many_shards_keep_their_order(tmp_path, monkeypatch):
 
 
 def test_damaged_prepared_data(tmp_path):
-    np.savez(tmp_path / "mine.npz", images=GREY)
+    np.savez(tmp_path / "mine.npz", images=GRAY)
     folder = Path(data.prepare("npz", str(tmp_path / "mine.npz"), str(tmp_path / "tfds")).folder)
     config = DataConfig("npz", source=str(folder), batch_size=2)
     records = next(folder.glob("*train*"))
@@ -283,9 +283,9 @@ def test_prepare_refuses_before_it_writes(tmp_path, monkeypatch):
 
 def test_prepare_does_not_take_other_data_for_the_same(tmp_path):
     path = tmp_path / "mine.npz"
-    np.savez(path, images=GREY)
+    np.savez(path, images=GRAY)
     folder = data.prepare("npz", str(path), str(tmp_path / "tfds")).folder
-    np.savez(path, images=GREY[::-1])
+    np.savez(path, images=GRAY[::-1])
     with pytest.raises(InputError, match=r"holds other data; remove it"):
         data.prepare("npz", str(path), str(tmp_path / "tfds"))
     with pytest.raises(InputError, match=r"its splits were fixed when it was prepared"):

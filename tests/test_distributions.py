@@ -54,7 +54,7 @@ def test_gaussian_sample_has_its_moments():
     assert abs(np.corrcoef(z.T)[0, 1]) < 0.02
 
 
-def test_gaussian_sample_is_reparameterised():
+def test_gaussian_sample_is_reparameterized():
     """dz/dmean = 1 and dz/dlog_var = (z - mean) / 2, the pathwise gradient."""
     q, keys = gaussian(4, 3), jax.random.split(KEY, 4)
     z, pull = jax.vjp(lambda q: q.sample(keys), q)
@@ -114,7 +114,7 @@ def test_bernoulli_log_prob_is_scipys():
 
 
 def test_cross_entropy_and_its_gradients_are_exact_to_float32():
-    """Over the whole range of logits and grey levels, against float64."""
+    """Over the whole range of logits and gray levels, against float64."""
     logits = np.concatenate([np.linspace(-30, 30, 601), [-1e4, -200.0, -1e-6, 0.0, 1e-6, 200.0, 1e4]])
     l, x = (a.ravel() for a in np.meshgrid(logits, [0.0, 0.3, 1.0]))
     l32, x32 = jnp.asarray(l, jnp.float32), jnp.asarray(x, jnp.float32)

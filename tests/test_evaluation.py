@@ -140,14 +140,14 @@ def test_limit_takes_the_first_examples():
 
 
 def test_bits_per_dimension():
-    """ln 2 nats a pixel are one bit; dequantised grey levels carry 8 bits more than the density says."""
+    """ln 2 nats per pixel are one bit; dequantized gray levels carry 8 bits more than the density says."""
     model, state = trained()
     dims = np.prod(SHAPE)
     binary = evaluate(model, state, batches(N), key=KEY, cell_width=1.0).metrics
     np.testing.assert_allclose(binary["bits_per_dim"].value, -binary["elbo"].value / (dims * np.log(2)), rtol=1e-6)
     np.testing.assert_allclose(binary["bits_per_dim"].stderr, binary["elbo"].stderr / (dims * np.log(2)), rtol=1e-6)
-    grey = evaluate(model, state, batches(N), key=KEY, cell_width=1 / 256).metrics
-    np.testing.assert_allclose(grey["bits_per_dim"].value, binary["bits_per_dim"].value + 8, rtol=1e-6)
+    gray = evaluate(model, state, batches(N), key=KEY, cell_width=1 / 256).metrics
+    np.testing.assert_allclose(gray["bits_per_dim"].value, binary["bits_per_dim"].value + 8, rtol=1e-6)
     assert "bits_per_dim" not in evaluate(model, state, batches(N), key=KEY).metrics
 
 

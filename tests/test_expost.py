@@ -21,19 +21,19 @@ from vae_jax.posteriors import POSTERIORS
 from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.runs.run import Run
 
-CENTRES = np.array([[-6.0, 30.0], [2.0, 32.0], [6.0, 26.0]])
+CENTERS = np.array([[-6.0, 30.0], [2.0, 32.0], [6.0, 26.0]])
 STD = np.array([1.5, 0.5])
 
 
 def truth(z):
     """Returns the log density that `codes` are drawn from."""
-    parts = [stats.norm.logpdf(z, c, STD).sum(-1) for c in CENTRES]
+    parts = [stats.norm.logpdf(z, c, STD).sum(-1) for c in CENTERS]
     return logsumexp(parts, axis=0) - np.log(3)
 
 
 def codes(n, seed=0):
     rng = np.random.default_rng(seed)
-    return (CENTRES[rng.integers(3, size=n)] + STD * rng.normal(size=(n, 2))).astype(np.float32)
+    return (CENTERS[rng.integers(3, size=n)] + STD * rng.normal(size=(n, 2))).astype(np.float32)
 
 
 @pytest.fixture(scope="module", params=list(expost.KINDS))
@@ -87,7 +87,7 @@ def test_a_density_comes_back_from_its_files(density, tmp_path):
 
 
 def test_the_mixture_is_that_of_scipy():
-    """The stored weights, means and Cholesky factors of standardised codes, as a mixture of the codes themselves."""
+    """The stored weights, means and Cholesky factors of standardized codes, as a mixture of the codes themselves."""
     found = expost.fit("gmm", codes(500), components=4)
     fresh = np.float64(codes(40, seed=5))
     parts = []

@@ -27,8 +27,8 @@ def test_mosaic_keeps_every_pixel():
     assert picture.shape == (2 * 64 + 2, 3 * 64 + 4, 3)
     np.testing.assert_array_equal(picture[66:130:8, 66:130:8], pixels(images)[1, 1])
     assert (picture[64:66] == 255).all()
-    colour = rng.uniform(size=(1, 1, 64, 64, 3)).astype(np.float32)
-    np.testing.assert_array_equal(mosaic(colour), np.round(255 * colour[0, 0]).astype(np.uint8))
+    color = rng.uniform(size=(1, 1, 64, 64, 3)).astype(np.float32)
+    np.testing.assert_array_equal(mosaic(color), np.round(255 * color[0, 0]).astype(np.uint8))
 
 
 def test_pixels_out_of_range_and_nan():

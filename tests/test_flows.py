@@ -140,7 +140,7 @@ def test_prior_integrates_to_one(name):
 
 @pytest.mark.parametrize("name", PRIOR_CASES)
 def test_prior_samples_have_the_density(name):
-    """E_p[r(z) / p(z)] = 1 for draws of p and any normalised r: here a Gaussian inside the bulk of p."""
+    """E_p[r(z) / p(z)] = 1 for draws of p and any normalized r: here a Gaussian inside the bulk of p."""
     config, params, links = prior(name, 2)
     p = config.distribution(params, {}, links)
 
@@ -237,7 +237,7 @@ def test_radial_by_hand():
 
 @pytest.mark.parametrize("name", ["coupling", "realnvp", "maf", "autoregressive", "iaf"])
 def test_trained_maps_start_near_the_identity(name):
-    """At initialisation z moves little; IAF gates start at sigmoid(2), a factor of .88 a layer."""
+    """At initialization z moves little; IAF gates start at sigmoid(2), a factor of .88 a layer."""
     z = jax.random.normal(jax.random.key(0), (B, 4))
     if name in POSTERIORS and name != "autoregressive":
         config = small(name)
@@ -314,7 +314,7 @@ def test_ar1_density_and_kl(noise, dim):
 
 @pytest.mark.parametrize(("delta", "dim"), [(0.3, 2), (2.0, 10)])
 def test_committed_rate(delta, dim):
-    """No diagonal q has a smaller KL than delta; a numerical search finds exactly it, at the stated minimiser."""
+    """No diagonal q has a smaller KL than delta; a numerical search finds exactly it, at the stated minimizer."""
     noise = ar1.noise_of_rate(delta, dim)
     np.testing.assert_allclose(ar1.least_rate(noise, dim), delta, rtol=1e-9)
     p = PRIORS["ar1"](delta=delta).distribution({}, {}, Links(dim, (4, 4, 1), lambda x: None))
@@ -322,7 +322,7 @@ def test_committed_rate(delta, dim):
     mean, log_var = (jax.random.normal(k, (500, dim)) * 0.3 * jnp.arange(500)[:, None] / 500 for k in keys)
     precision = np.diag(ar1_precision(noise, dim))
     best = -np.log(precision)
-    # A cloud about the minimiser, from on it to far from it.
+    # A cloud about the minimizer, from on it to far from it.
     rates = closed_kl(DiagGaussian(mean, log_var + jnp.asarray(best, jnp.float32)[None]), p)
     assert rates is not None
     assert np.min(rates) > delta - 1e-4

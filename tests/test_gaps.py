@@ -1,4 +1,4 @@
-"""Inference gaps and information measures against a linear-Gaussian model, whose best factorised q is a formula."""
+"""Inference gaps and information measures against a linear-Gaussian model, whose best factorized q is a formula."""
 
 import functools
 import json
@@ -34,12 +34,12 @@ KEY = jax.random.key(5)
 def linear():
     """Returns (model, state, batches, closed forms) of x = W z + b + noise with an encoder that is wrong on purpose.
 
-    Of p(z|x) = N(m, P^-1): log p(x), ELBO of the best factorised q = N(m, 1 / P_jj), ELBO of the encoder's q.
+    Of p(z|x) = N(m, P^-1): log p(x), ELBO of the best factorized q = N(m, 1 / P_jj), ELBO of the encoder's q.
     """
     rng = np.random.default_rng(2)
     sigma = 0.7
     w, b = rng.normal(size=(PIXELS, D)), rng.normal(size=PIXELS)
-    w[:, 1] = 0.6 * w[:, 0] + 0.8 * w[:, 1]  # correlated codes, so that no factorised q is exact
+    w[:, 1] = 0.6 * w[:, 0] + 0.8 * w[:, 1]  # correlated codes, so that no factorized q is exact
     x = rng.normal(size=(N, D)) @ w.T + b + sigma * rng.normal(size=(N, PIXELS))
     precision = np.eye(D) + w.T @ w / sigma**2
     best = np.linalg.solve(precision, w.T) / sigma**2  # x - b -> posterior mean
@@ -71,25 +71,25 @@ def test_the_best_gaussian_of_each_image_is_found():
     """ELBO[q*] of each image to 0.03 nats plus sampling error, from an encoder that is nats below."""
     model, state, batches, log_p, optimum, start = linear()
     found = local_bounds(model, state, batches(), KEY, steps=300, samples=16)
-    assert found.optimised is not None
+    assert found.optimized is not None
     assert (optimum - start).mean() > 0.5
     assert (log_p - optimum).mean() > 0.1
     # 256 draws of log p(x|z) leave some 0.1 on each image's ELBO, the same draws to both.
-    np.testing.assert_allclose(found.amortised, start, atol=0.6)
-    np.testing.assert_allclose(found.optimised, optimum, atol=0.4)
-    assert abs(found.optimised.mean() - optimum.mean()) < 0.12
-    assert abs((found.optimised - found.amortised).mean() - (optimum - start).mean()) < 0.2
+    np.testing.assert_allclose(found.amortized, start, atol=0.6)
+    np.testing.assert_allclose(found.optimized, optimum, atol=0.4)
+    assert abs(found.optimized.mean() - optimum.mean()) < 0.12
+    assert abs((found.optimized - found.amortized).mean() - (optimum - start).mean()) < 0.2
 
 
-def test_local_bounds_do_not_depend_on_the_batch_size_and_need_no_optimiser():
+def test_local_bounds_do_not_depend_on_the_batch_size_and_need_no_optimizer():
     model, state, batches, *_ = linear()
     whole, parts = (local_bounds(model, state, batches(size), KEY, steps=5, samples=4) for size in (N, 5))
-    np.testing.assert_array_equal(whole.amortised, parts.amortised)
-    np.testing.assert_array_equal(whole.optimised, parts.optimised)
-    assert np.all(whole.optimised != whole.amortised)
+    np.testing.assert_array_equal(whole.amortized, parts.amortized)
+    np.testing.assert_array_equal(whole.optimized, parts.optimized)
+    assert np.all(whole.optimized != whole.amortized)
     alone = local_bounds(model, state, batches(), KEY, steps=0, samples=4)
-    assert alone.optimised is None
-    np.testing.assert_allclose(alone.amortised, whole.amortised, rtol=1e-5)
+    assert alone.optimized is None
+    np.testing.assert_allclose(alone.amortized, whole.amortized, rtol=1e-5)
     with pytest.raises(InputError, match="empty"):
         local_bounds(model, state, [], KEY, steps=0, samples=4)
 
@@ -111,7 +111,7 @@ QUICK += ["--local-steps", "40", "--local-samples", "4"]
 
 
 def test_the_gaps_add_up(tmp_path, capsys):
-    """inference = approximation + amortisation, from the same estimates; the rates add up to the dimension."""
+    """inference = approximation + amortization, from the same estimates; the rates add up to the dimension."""
     folder = make(tmp_path / "vae", VAE(D, SMALL))
     assert cli(["eval", str(folder), "--metrics", "gaps,information,rate", *QUICK]) == 0
     held = json.loads((folder / "eval.json").read_text())

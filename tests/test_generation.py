@@ -212,7 +212,7 @@ def test_refused_features(metric, change, words):
         metric(*change(x, y))
 
 
-def test_refused_neighbours_and_constant_features():
+def test_refused_neighbors_and_constant_features():
     x = RNG.normal(size=(5, 3))
     with pytest.raises(InputError, match=r"5 real images are too few; this metric needs 6"):
         g.density_coverage(x, x)

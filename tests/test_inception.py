@@ -220,17 +220,17 @@ def test_unit_by_hand():
     np.testing.assert_allclose(got, np.maximum(y, 0), rtol=1e-4, atol=1e-4)
 
 
-def test_batches_grey_and_values_outside(file, monkeypatch):
-    """The last batch is padded and its padding dropped; grey is three channels; a value outside [0, 1] is clipped."""
+def test_batches_gray_and_values_outside(file, monkeypatch):
+    """The last batch is padded and its padding dropped; gray is three channels; a value outside [0, 1] is clipped."""
     monkeypatch.setattr(reader, "BATCH", 2)
     x = pictures(3, 8, 8, 1)
     x[0, 0, 0] = 1.5
     extract, _ = reader.extractor(file, (8, 8, 1), 40)
     got = extract(x)
-    colour, _ = reader.extractor(file, (8, 8, 3), 40)
+    color, _ = reader.extractor(file, (8, 8, 3), 40)
     assert got.shape == (3, 2048)
     assert np.ptp(got, 0).max() > 0.01
-    np.testing.assert_allclose(got, colour(np.repeat(np.minimum(x, 1), 3, -1)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(got, color(np.repeat(np.minimum(x, 1), 3, -1)), rtol=1e-4, atol=1e-4)
 
 
 def refused(path, shape=(8, 8, 1)) -> str:

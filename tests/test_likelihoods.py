@@ -202,7 +202,7 @@ def test_scales_are_trained_or_kept(name):
     np.testing.assert_allclose(floor.log_scale, -6.0, rtol=1e-6)
 
 
-# Discretised: every family's 256 masses.
+# Discretized: every family's 256 masses.
 
 EXTREME = [(m, s) for m in (0.0, 1.0, -1.0, 0.37, 3.0, 1e4, -1e4) for s in (-7.0, -3.0, 0.0, 4.0, 30.0, 1e4)]
 
@@ -469,14 +469,14 @@ def config(likelihood, tmp_path=None, **data):
 
 
 @pytest.mark.parametrize("name", DISCRETE)
-def test_grey_level_likelihoods_refuse_what_is_not_grey_levels(name, tmp_path):
+def test_gray_level_likelihoods_refuse_what_is_not_gray_levels(name, tmp_path):
     likelihood = LIKELIHOODS[name]()
     training.prepare(config(likelihood, name="digits"))
     with on_command_line(), pytest.raises(InputError, match=r"--data\.dequantize False"):
         training.prepare(config(likelihood, name="digits", dequantize=True))
     images = np.random.default_rng(0).uniform(size=(40, 8, 8, 1)).astype(np.float32)
     np.savez(tmp_path / "mine.npz", images=images)
-    with pytest.raises(InputError, match=f"{name} likelihood .*256 grey levels.*uint8"):
+    with pytest.raises(InputError, match=f"{name} likelihood .*256 gray levels.*uint8"):
         training.prepare(config(likelihood, name="npz", source=str(tmp_path / "mine.npz")))
 
 
@@ -529,7 +529,7 @@ def test_ends_of_the_range_stay_finite(name):
             assert np.all(np.isfinite(leaf)), value
 
 
-def test_sech_normalises():
+def test_sech_normalizes():
     total, _ = integrate.quad(lambda t: float(np.exp(-np.log(np.cosh(t)) - math.log(math.pi))), -30, 30)
     np.testing.assert_allclose(total, 1.0, rtol=1e-8)
     np.testing.assert_allclose(alone(constant(SechPixels, 0.0, 0.0), [0.0]), -math.log(math.pi), rtol=1e-6)

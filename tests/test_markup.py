@@ -1,4 +1,4 @@
-"""Names of folders, labels and options are printed as they are: "[red]" is no colour, ":key:" no picture."""
+"""Names of folders, labels and options are printed as they are: "[red]" is no color, ":key:" no picture."""
 
 import ast
 import shutil

@@ -16,7 +16,7 @@ from vae_jax.data import load
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.evaluation import disentanglement, encode_all, measures
-from vae_jax.metrics import importances, infomec, interventions, neighbours, predictors, purity, ranking, tables
+from vae_jax.metrics import importances, infomec, interventions, neighbors, predictors, purity, ranking, tables
 from vae_jax.metrics.arrays import group_error, table
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
@@ -154,12 +154,12 @@ def test_entropies_of_resampled_rows_stand_beside_those_of_the_rows():
 
 def test_rmig_spreads_each_code_over_the_bins_of_its_posterior():
     log_var = np.log(0.3**2 * (1 + RNG.random(NOISY.shape)))
-    centres = np.linspace(-4, 4, 101)[:-1] + 0.04
+    centers = np.linspace(-4, 4, 101)[:-1] + 0.04
     information, joint = np.zeros((3, 3)), np.zeros((3, 3))
     for d, k in itertools.product(range(3), range(3)):
         p = np.zeros((100, SIZES[k]))
         for n in range(len(NOISY)):
-            q = stats.norm.pdf(centres, NOISY[n, d], np.exp(log_var[n, d] / 2))
+            q = stats.norm.pdf(centers, NOISY[n, d], np.exp(log_var[n, d] / 2))
             p[:, FACTORS[n, k]] += q / q.sum() / len(NOISY)
         joint[d, k] = stats.entropy(p.ravel())
         information[d, k] = stats.entropy(p.sum(1)) + stats.entropy(p.sum(0)) - joint[d, k]
@@ -514,8 +514,8 @@ def test_infomec_of_continuous_codes():
 
 
 @pytest.mark.parametrize("k", [1, 3, 10])
-def test_the_neighbour_estimate_in_plain_loops_and_in_scikit_learn(k):
-    """Sorting finds the neighbours that trees find; classes of one row and of fewer than k are among these."""
+def test_the_neighbor_estimate_in_plain_loops_and_in_scikit_learn(k):
+    """Sorting finds the neighbors that trees find; classes of one row and of fewer than k are among these."""
     from scipy.special import digamma
     from sklearn.feature_selection import mutual_info_classif
 
@@ -528,22 +528,22 @@ def test_the_neighbour_estimate_in_plain_loops_and_in_scikit_learn(k):
         near = min(k, len(own) - 1)
         closer = np.sum(np.abs(z[kept] - z[n]) < own[near])
         total.append(digamma(near) - digamma(len(own)) - digamma(closer))
-    ours = neighbours.information(z, y, k)
+    ours = neighbors.information(z, y, k)
     assert ours == pytest.approx(digamma(len(kept)) + np.mean(total), abs=1e-9)
     theirs = mutual_info_classif(z[:, None], y, discrete_features=False, n_neighbors=k, random_state=0)[0]
     assert ours == pytest.approx(theirs, abs=2 / len(kept))  # its distances in tiny classes are rounded
     assert theirs > 0.1
 
 
-def test_the_neighbour_estimate_of_known_information():
+def test_the_neighbor_estimate_of_known_information():
     """Two classes far apart share ln 2 nats; a uniform number over [0, 1) and one over [0, 2) share a known amount."""
     rng = np.random.default_rng(0)
     y = np.arange(2000) % 2
-    assert neighbours.information(y * 100 + rng.random(2000), y, 10) == pytest.approx(math.log(2), abs=0.01)
+    assert neighbors.information(y * 100 + rng.random(2000), y, 10) == pytest.approx(math.log(2), abs=0.01)
     # p(z) is 3/4 on [0, 1) and 1/4 on [1, 2): I = H(z) - H(z|y).
     exact = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25)) - 0.5 * math.log(2)
-    assert neighbours.information(rng.random(2000) * (1 + y), y, 10) == pytest.approx(exact, abs=0.05)
-    assert neighbours.information(rng.normal(size=2000), y, 10) < 0.03
+    assert neighbors.information(rng.random(2000) * (1 + y), y, 10) == pytest.approx(exact, abs=0.05)
+    assert neighbors.information(rng.normal(size=2000), y, 10) < 0.03
 
 
 def test_inactive_codes_are_pruned():
@@ -683,7 +683,7 @@ BAD = {
     "factorvae_score: batch 1 must be 2": lambda: metrics.factorvae_score(UNIT, FACTORS, batch=1),
     "factorvae_score: threshold -1": lambda: metrics.factorvae_score(UNIT, FACTORS, threshold=-1),
     "irs: quantile 1.5": lambda: metrics.irs(UNIT, FACTORS, quantile=1.5),
-    "info_mec: 12 rows for 10 neighbours": lambda: metrics.info_mec(UNIT[:12], FACTORS[:12, 1:]),
+    "info_mec: 12 rows for 10 neighbors": lambda: metrics.info_mec(UNIT[:12], FACTORS[:12, 1:]),
     "info_mec: neighbours 0": lambda: metrics.info_mec(UNIT, FACTORS, neighbours=0),
     "udr: 1 model; it compares 2 or more": lambda: metrics.udr([UNIT]),
     "udr: codes of model 1 are": lambda: metrics.udr([UNIT, UNIT[1:]]),

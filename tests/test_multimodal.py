@@ -50,7 +50,7 @@ def evaluation(model):
     return support.context(model, B, train=False)
 
 
-def test_a_product_of_gaussians_is_their_normalised_product():
+def test_a_product_of_gaussians_is_their_normalized_product():
     """log of the product of N(0, 1) and the experts minus log q is one constant, whatever z is."""
     for count in (1, 3):
         experts = gaussians(count)
@@ -105,7 +105,7 @@ def test_the_bound_adds_up_over_labels(built):
     bound = jax.jit(lambda key, b: model.density.bound(params, state, key, b, ctx, 4000))
     image = {"x": batch["x"]}
     joint = np.stack([bound(KEY, image | {"label": jnp.full(B, y, jnp.int32)}) for y in range(K)])
-    # Noise of 4000 samples an example; what is wrong with a formula is wrong in all of them.
+    # Noise of 4000 samples per example; what is wrong with a formula is wrong in all of them.
     for found in (logsumexp(joint, axis=0), np.asarray(bound(KEY, image))):
         np.testing.assert_allclose(found, exact, atol=0.2)
         np.testing.assert_allclose(np.mean(found - exact), 0, atol=0.05)
@@ -161,7 +161,7 @@ def test_the_loss_is_the_sum_of_its_bounds(built):
         assert abs(np.mean(value) - joint) < 5 * np.std(value) / math.sqrt(500) * 2
 
 
-def test_unlabelled_images_count_beside_labelled_pairs(built):
+def test_unlabeled_images_count_beside_labeled_pairs(built):
     model, params, state, batch = built
     ctx = support.context(model, B)
     grad = jax.jit(jax.grad(lambda p, b: model.loss(p, state, KEY, b, ctx)[0]))

@@ -184,13 +184,13 @@ def test_regret_is_judged_on_draws_that_its_q_was_not_fitted_on():
 def test_a_local_q_is_scored_on_draws_that_it_was_not_fitted_on():
     encode, joint, seen = recorded()
     program = gaps._program.__wrapped__(joint, encode, 1, 8).__wrapped__
-    amortised, optimised = distinct(program, seen, 2 * (8 + 2 * gaps.DRAWS))
-    assert np.all(optimised > amortised)
+    amortized, optimized = distinct(program, seen, 2 * (8 + 2 * gaps.DRAWS))
+    assert np.all(optimized > amortized)
 
 
 # --- Which seeds ---------------------------------------------------------------------------------------------------
 
-GREY = np.full((2, 4, 8, 1), 128, np.uint8)
+GRAY = np.full((2, 4, 8, 1), 128, np.uint8)
 
 
 def bits(image):
@@ -199,10 +199,10 @@ def bits(image):
 
 
 def test_static_binarization_is_the_same_data_set_for_ever():
-    """A half-grey image of each split, at its first two places: numbers of other versions must compare."""
+    """A half-gray image of each split, at its first two places: numbers of other versions must compare."""
     found = {}
     for split in ("train", "test"):
-        batch = {"image": GREY, "index": np.arange(2)}
+        batch = {"image": GRAY, "index": np.arange(2)}
         one = transform(DataConfig("digits", binarize="static"), train=False, split=split)
         found[split] = bits(one(jax.random.key(0), batch)["x"])
         np.testing.assert_array_equal(bits(one(jax.random.key(99), batch)["x"]), found[split])
@@ -210,9 +210,9 @@ def test_static_binarization_is_the_same_data_set_for_ever():
 
 
 def test_noise_of_evaluation_is_pinned():
-    """Dynamic binarization and dequantization of two grey test images, under no key of the caller's."""
-    grey = np.full((2, 8, 8, 1), 128, np.uint8)
-    source = from_arrays(data.load(DataConfig("digits"), "test").info, "test", {"image": grey}, "device")
+    """Dynamic binarization and dequantization of two gray test images, under no key of the caller's."""
+    gray = np.full((2, 8, 8, 1), 128, np.uint8)
+    source = from_arrays(data.load(DataConfig("digits"), "test").info, "test", {"image": gray}, "device")
 
     def first(**options):
         return np.asarray(examples(source, DataConfig("digits", **options), np.arange(2))["x"])

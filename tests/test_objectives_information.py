@@ -157,7 +157,7 @@ def test_the_objective_uses_these_weights():
 
 
 def test_information_of_codes_far_apart():
-    """MI = ln N and TC = (D - 1) ln N whatever D: a weight counted once a dimension would give D ln N."""
+    """MI = ln N and TC = (D - 1) ln N whatever D: a weight counted once per dimension would give D ln N."""
     n, b, d = 100, 10, 8
     mean = 1e4 * jnp.arange(b, dtype=jnp.float32)[:, None] * jnp.ones((1, d))
     q = DiagGaussian(mean, jnp.zeros((b, d)))

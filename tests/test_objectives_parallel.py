@@ -89,7 +89,7 @@ def one_device(case: str):
 @pytest.mark.parametrize("layout", ["mesh", "pmap"])
 @pytest.mark.parametrize("case", CASES)
 def test_eight_devices_are_one(case, layout):
-    """Gradients of every group, metrics and running state, with two examples a device."""
+    """Gradients of every group, metrics and running state, with two examples per device."""
     gradient, (params, state, batch) = parts(case)
     if layout == "pmap":
         shards = jax.tree.map(lambda x: x.reshape(8, -1, *x.shape[1:]), batch)

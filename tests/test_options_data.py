@@ -100,9 +100,9 @@ def test_protocol_decides_the_splits():
 
 @covers("train", "data.binarize")
 def test_binarized_pixels():
-    grey = batch_of()
-    images = np.asarray(digits()[0], np.uint8)[np.asarray(grey["index"])][..., None]
-    np.testing.assert_allclose(grey["x"], images / 255, rtol=1e-6)
+    gray = batch_of()
+    images = np.asarray(digits()[0], np.uint8)[np.asarray(gray["index"])][..., None]
+    np.testing.assert_allclose(gray["x"], images / 255, rtol=1e-6)
     np.testing.assert_array_equal(batch_of("--data.binarize", "threshold")["x"], images > 127)
     other = jax.random.key(8)
     config, source = source_of("--data.binarize", "dynamic")
@@ -120,7 +120,7 @@ def test_binarized_pixels():
 
 
 @covers("train", "data.dequantize")
-def test_dequantized_pixels_lie_within_their_grey_level():
+def test_dequantized_pixels_lie_within_their_gray_level():
     noisy = batch_of("--model.likelihood", "gaussian", "--data.dequantize", "True")
     images = np.asarray(digits()[0])[np.asarray(noisy["index"])][..., None]
     scaled = 256 * np.asarray(noisy["x"], np.float64)
@@ -145,17 +145,17 @@ def test_labels_are_as_many_of_each_class_chosen_by_their_own_seed():
         words = ["--model", "m2", "--data.labels", 30, "--data.label-seed", seed]
         _, source = source_of(*words)
         _, moved = source_of(*words, "--seed", 9)
-        np.testing.assert_array_equal(source.labelled, moved.labelled)
-        assert np.bincount(target[source.labelled]).tolist() == [3] * 10
+        np.testing.assert_array_equal(source.labeled, moved.labeled)
+        assert np.bincount(target[source.labeled]).tolist() == [3] * 10
         batch = batch_of(*words)
         assert "label" not in batch
         images, paired = np.asarray(digits()[0]), np.asarray(batch["paired_x"])[..., 0]
         rows = [np.flatnonzero((np.abs(images / 255 - x) < 1e-6).all((1, 2))) for x in paired]
-        assert {int(row[0]) for row in rows} <= set(source.labelled.tolist())
+        assert {int(row[0]) for row in rows} <= set(source.labeled.tolist())
         assert [int(target[row[0]]) for row in rows] == batch["paired_label"].tolist()
-        found[seed] = source.labelled
+        found[seed] = source.labeled
     assert found[0].tolist() != found[5].tolist()
-    assert source_of()[1].labelled is None
+    assert source_of()[1].labeled is None
 
 
 @covers("train", "data.pipeline", "data.workers")

@@ -21,7 +21,7 @@ def run(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
+def labeled(tmp_path_factory):
     """A run conditioned on the label, whose moving average is not its weights."""
     config = tiny(VAE(D, MLP((8,)), condition=Condition("label")), ema_decay=0.9)
     return make(tmp_path_factory.mktemp("runs") / "label", config, (4,))
@@ -131,12 +131,12 @@ def test_sampled_pixels_are_mean_mode_or_draw(run, out):
 
 
 @covers("sample", "label")
-def test_sampled_label_is_the_one_hot_condition(labelled, out):
-    state = labelled.restore()
-    images = arrays("sample", labelled.path, "--n", 4, "--label", 7, out=out)["images"]
-    close(images, drawn(labelled, state, 0, 4, cond=jnp.tile(jnp.eye(10)[7], (4, 1))).mean())
-    turn = arrays("sample", labelled.path, "--n", 12, out=out)["images"]
-    close(turn, drawn(labelled, state, 0, 12, cond=jnp.eye(10)[np.arange(12) % 10]).mean())
+def test_sampled_label_is_the_one_hot_condition(labeled, out):
+    state = labeled.restore()
+    images = arrays("sample", labeled.path, "--n", 4, "--label", 7, out=out)["images"]
+    close(images, drawn(labeled, state, 0, 4, cond=jnp.tile(jnp.eye(10)[7], (4, 1))).mean())
+    turn = arrays("sample", labeled.path, "--n", 12, out=out)["images"]
+    close(turn, drawn(labeled, state, 0, 12, cond=jnp.eye(10)[np.arange(12) % 10]).mean())
 
 
 @covers("sample", "cond")
@@ -335,15 +335,15 @@ def test_decoded_pixels_are_mean_mode_or_a_draw_of_the_seed(run, codes, out):
 
 
 @covers("decode", "label")
-def test_decode_as_a_label_or_as_the_file_says(labelled, tmp_path, codes, out):
+def test_decode_as_a_label_or_as_the_file_says(labeled, tmp_path, codes, out):
     file, held = codes
-    state = labelled.restore()
-    images = arrays("decode", labelled.path, "--input", file, "--label", 3, out=out)["images"]
-    close(images, decoded(labelled, state, held["mean"], cond=jnp.tile(jnp.eye(10)[3], (4, 1))))
+    state = labeled.restore()
+    images = arrays("decode", labeled.path, "--input", file, "--label", 3, out=out)["images"]
+    close(images, decoded(labeled, state, held["mean"], cond=jnp.tile(jnp.eye(10)[3], (4, 1))))
     cond = np.eye(10, dtype=np.float32)[[1, 9, 1, 4]]
     np.savez(tmp_path / "told.npz", mean=held["mean"], cond=cond)
-    images = arrays("decode", labelled.path, "--input", tmp_path / "told.npz", out=out)["images"]
-    close(images, decoded(labelled, state, held["mean"], cond=jnp.asarray(cond)))
+    images = arrays("decode", labeled.path, "--input", tmp_path / "told.npz", out=out)["images"]
+    close(images, decoded(labeled, state, held["mean"], cond=jnp.asarray(cond)))
 
 
 @covers("decode", "cond")
@@ -353,12 +353,12 @@ def test_decode_under_a_condition(told, codes, out):
     close(images, decoded(told, told.restore(), held["mean"], cond=jnp.tile(jnp.array([-1, 2.5]), (4, 1))))
 
 
-def test_every_look_uses_the_moving_average(labelled, out):
-    state = labelled.restore()
-    weights = perturbed(labelled.init(), 4)
+def test_every_look_uses_the_moving_average(labeled, out):
+    state = labeled.restore()
+    weights = perturbed(labeled.init(), 4)
     assert differ(jax.tree.leaves(weights.params)[0], jax.tree.leaves(state.eval_params)[0])
-    held = arrays("reconstruct", labelled.path, "--n", 3, out=out)
-    batch = labelled.examples("test", np.arange(3))
+    held = arrays("reconstruct", labeled.path, "--n", 3, out=out)
+    batch = labeled.examples("test", np.arange(3))
     cond = jnp.eye(10)[np.asarray(batch["label"])]
-    z = labelled.model.encode(weights.ema, {}, None, batch).z
-    close(held["reconstructions"], labelled.model.decode(weights.ema, {}, z, cond=cond).mean())
+    z = labeled.model.encode(weights.ema, {}, None, batch).z
+    close(held["reconstructions"], labeled.model.decode(weights.ema, {}, z, cond=cond).mean())

@@ -205,7 +205,7 @@ def test_the_local_posterior_has_these_steps_and_samples(flat, out):
     key = prng.site_key(jax.random.key(0), "local")
     batch = flat.examples("test", np.arange(4))
     local = gaps.local_bounds(flat.model, flat.restore(), [batch], key, steps=5, samples=3)
-    close(value(result, "amortisation_gap"), (local.optimised - local.amortised).mean(), atol=1e-3)
+    close(value(result, "amortisation_gap"), (local.optimized - local.amortized).mean(), atol=1e-3)
     about = result["protocol"]["amortisation_gap"]
     assert (about["local_steps"], about["local_samples"]) == (5, 3)
 

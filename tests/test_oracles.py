@@ -283,7 +283,7 @@ def test_linear_denoising_autoencoder_reaches_its_ridge():
     model = Autoencoder(q, Linear(), Gaussian(1.0), corruption="gaussian", corruption_level=level).build(
         spec.images(*SHAPE)
     )
-    # Each image with several noises a step: less wandering around the optimum.
+    # Each image with several noises per step: less wandering around the optimum.
     batch = {"x": jnp.tile(data_batch()["x"], (3, 1, 1, 1))}
     state = fit(model, batch, 1000, 0.02)
     vae = state.params["vae"]

@@ -546,7 +546,7 @@ def test_everything_is_finite_at_extreme_encoder_outputs(name):
     assert np.all(np.isfinite(gradients[0]))
 
 
-def test_every_factorised_pair_has_its_kl_by_dimension():
+def test_every_factorized_pair_has_its_kl_by_dimension():
     """Objectives that read `kl_per_dim` are allowed for any factorized pair, so it must be there."""
     for name in (*PARTNERS, "gaussian"):
         for prior in ("normal", "laplace", "gamma", "beta", "sphere"):

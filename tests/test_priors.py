@@ -52,7 +52,7 @@ def links(x=None, cond=None, dim=D):
     return Links(dim, SHAPE, infer, x, cond)
 
 
-def randomised(prior, cond=None, dim=D, scale=0.5):
+def randomized(prior, cond=None, dim=D, scale=0.5):
     """Returns (params moved away from their start, state)."""
     around = links(cond=cond, dim=dim)
     params = prior.init(KEY, around)
@@ -86,7 +86,7 @@ def cases():
         "resampled": Resampled(truncation=6, hidden=(16,), evaluation_samples=1 << 17),
     }
     found = {
-        name: (prior, *randomised(prior, scale=2.0 if name == "resampled" else 0.5)) for name, prior in made.items()
+        name: (prior, *randomized(prior, scale=2.0 if name == "resampled" else 0.5)) for name, prior in made.items()
     }
     prior, params, _ = found["exemplar"]
     found["exemplar"] = (prior, params, filled(prior, some_images(5)))
@@ -116,7 +116,7 @@ def moments(name):
 
 @every_prior
 def test_the_density_integrates_to_one(name):
-    # The normaliser of the resampled prior is a Monte Carlo mean over 131,072 draws.
+    # The normalizer of the resampled prior is a Monte Carlo mean over 131,072 draws.
     np.testing.assert_allclose(moments(name)[0], 1.0, atol=3e-3 if name == "resampled" else 1e-4)
 
 
@@ -142,8 +142,8 @@ def test_temperature_zero_leaves_no_noise_inside_a_component(name):
         np.testing.assert_array_equal(z, 0.0)
         return
     z = np.asarray(prior.sample(params, state, KEY, 200, links(), 0.0))
-    centres = {"learned-normal": 1, "mog": 4, "vamp": 6, "exemplar": 5}[name]
-    assert len(np.unique(z.round(5), axis=0)) == centres
+    centers = {"learned-normal": 1, "mog": 4, "vamp": 6, "exemplar": 5}[name]
+    assert len(np.unique(z.round(5), axis=0)) == centers
 
 
 @every_prior
@@ -172,12 +172,12 @@ def test_mixture_is_that_of_scipy():
 
 def test_one_component_is_a_gaussian():
     prior = MixtureOfGaussians(components=1)
-    params, state = randomised(prior, dim=5)
+    params, state = randomized(prior, dim=5)
     z = jax.random.normal(KEY, (6, 5))
     want = DiagGaussian(params["mean"], 2 * params["log_std"]).log_prob(z)
     np.testing.assert_allclose(prior.distribution(params, state, links(dim=5)).log_prob(z), want, rtol=1e-5)
     vamp = Vamp(pseudo_inputs=1)
-    params, state = randomised(vamp)
+    params, state = randomized(vamp)
     z = jax.random.normal(KEY, (6, D))
     want = infer(vamp.images(params)).log_prob(z)
     np.testing.assert_allclose(vamp.distribution(params, state, links()).log_prob(z), want, rtol=1e-5)
@@ -281,8 +281,8 @@ def test_exemplar_density_is_the_mixture_by_hand():
     empty = prior.distribution(params, prior.init_state(links()), links())
     np.testing.assert_allclose(empty.log_prob(z), stats.norm.logpdf(np.float64(z), 0, 0.6).sum(-1), rtol=1e-5)
     drawn = prior.sample(params, state, KEY, 4000, links(), 0.0)
-    centres, counts = np.unique(np.asarray(drawn).round(4), axis=0, return_counts=True)
-    assert len(centres) == 5
+    centers, counts = np.unique(np.asarray(drawn).round(4), axis=0, return_counts=True)
+    assert len(centers) == 5
     assert stats.chisquare(counts).pvalue > 1e-4
 
 
@@ -294,14 +294,14 @@ def line(reach=10.0, steps=20_001):
 def filter_of(hidden=(16,), dim=1, scale=3.0):
     """Returns an acceptance net that rejects a good part of the line."""
     prior = Resampled(hidden=hidden)
-    net = randomised(prior, dim=dim, scale=scale)[0]["net"]
+    net = randomized(prior, dim=dim, scale=scale)[0]["net"]
     logits = dense.apply(net, jax.random.normal(KEY, (1000, dim)))
     last = net[f"layer{len(hidden)}"]
     return net | {f"layer{len(hidden)}": last | {"b": last["b"] - jnp.mean(logits) - 2.0}}
 
 
 @pytest.mark.parametrize("truncation", [2, 5, 100])
-def test_lars_with_its_exact_normaliser_integrates_to_one(truncation):
+def test_lars_with_its_exact_normalizer_integrates_to_one(truncation):
     net, (z, cell) = filter_of(), line()
     accept = expit(np.float64(dense.apply(net, z)[:, 0]))
     total = np.sum(accept * stats.norm.pdf(np.asarray(z)[:, 0])) * cell
@@ -334,7 +334,7 @@ def test_lars_samples_follow_the_truncated_density(truncation):
 
 
 @pytest.mark.parametrize("dim", [1, 2])
-def test_the_normaliser_and_its_gradient_are_those_of_quadrature(dim):
+def test_the_normalizer_and_its_gradient_are_those_of_quadrature(dim):
     prior = Resampled(hidden=(16,), samples=1 << 16, evaluation_samples=1 << 16)
     params = {"net": filter_of(dim=dim)}
     z, cell = line() if dim == 1 else grid(6.0, 241)
@@ -345,10 +345,10 @@ def test_the_normaliser_and_its_gradient_are_those_of_quadrature(dim):
 
     want, slope = jax.value_and_grad(exact)(params)
     assert 0.05 < want < 0.95
-    np.testing.assert_allclose(prior.distribution(params, {}, links(dim=dim)).normaliser, want, atol=6 * 0.5 / 256)
+    np.testing.assert_allclose(prior.distribution(params, {}, links(dim=dim)).normalizer, want, atol=6 * 0.5 / 256)
 
     def fitted(params):
-        return prior.fit(params, prior.init_state(links()), KEY, links(dim=dim), context(1))[0].normaliser
+        return prior.fit(params, prior.init_state(links()), KEY, links(dim=dim), context(1))[0].normalizer
 
     got, estimate = jax.value_and_grad(fitted)(params)
     np.testing.assert_allclose(got, want, atol=6 * 0.5 / 256)
@@ -357,7 +357,7 @@ def test_the_normaliser_and_its_gradient_are_those_of_quadrature(dim):
         np.testing.assert_allclose(g, s, atol=0.05 * largest)
 
 
-def test_the_moving_average_of_the_normaliser():
+def test_the_moving_average_of_the_normalizer():
     """At fixed weights it is the weighted mean of all estimates, and its error falls below that of one of them."""
     prior = Resampled(hidden=(8,), samples=64, decay=0.95)
     params = {"net": filter_of((8,))}
@@ -366,7 +366,7 @@ def test_the_moving_average_of_the_normaliser():
     fit = jax.jit(lambda state, key: prior.fit(params, state, key, links(dim=1), context(1)))
     for i in range(60):
         p, state = fit(state, jax.random.fold_in(KEY, i))
-        averages.append(float(p.normaliser))
+        averages.append(float(p.normalizer))
         singles.append(float(prior.estimate(params, jax.random.fold_in(KEY, i), 64, 1)))
     weights = 0.95 ** np.arange(59, -1, -1.0)
     np.testing.assert_allclose(averages[-1], np.average(singles, weights=weights), rtol=1e-4)
@@ -385,7 +385,7 @@ def test_lars_that_accepts_everything_is_the_proposal():
 def test_the_conditional_normal_is_its_net():
     cond = jax.nn.one_hot(jnp.arange(3), 3)
     prior = ConditionalNormal(hidden=(8,))
-    params, state = randomised(prior, cond=cond)
+    params, state = randomized(prior, cond=cond)
     p = prior.distribution(params, state, links(cond=cond))
     mean, raw = np.split(np.asarray(dense.apply(params["net"], cond)), 2, axis=-1)
     np.testing.assert_allclose(p.mean, mean)
@@ -410,7 +410,7 @@ def test_a_conditional_model_samples_each_class_from_its_own_prior():
     assert model.sample(params, state, KEY, 7).mean().shape == (7, *SHAPE)
 
 
-def optimiser(model, batch):
+def optimizer(model, batch):
     shapes = jax.eval_shape(model.init, KEY, batch)[0]
     return support.optimizer(shapes, train.Optimizer("sgd", lr=1e-2))
 
@@ -424,7 +424,7 @@ def test_eight_devices_equal_one(name, layout):
     }
     model = VAE(D, MLP((8,)), prior=made[name]).build(spec.images(*SHAPE))
     batches = [{"x": some_images(16, seed=i)} for i in range(3)]
-    tx = optimiser(model, batches[0])
+    tx = optimizer(model, batches[0])
 
     def over_mesh(config):
         mesh = train.make_mesh(config)

@@ -175,7 +175,7 @@ def test_runs_side_by_side(runs, tmp_path):
 
 def test_a_model_with_a_condition_shows_its_classes(runs, tmp_path):
     page = report(runs["cvae"], "--out", tmp_path / "r.html")
-    assert "one class a row, 0 to 9" in page.section("samples")
+    assert "one class per row, 0 to 9" in page.section("samples")
 
 
 def test_the_default_file_is_in_the_first_run(runs, tmp_path):
@@ -252,11 +252,11 @@ def test_maps_of_degenerate_codes(codes, kind):
     assert np.isfinite(places).all()
 
 
-def test_colours_of_factors_and_labels():
+def test_colors_of_factors_and_labels():
     places = np.random.default_rng(0).normal(size=(400, 2))
     many, few = np.arange(400) % 32, np.arange(400) % 3
     plane = Plane(places, "", {"x": (many, ()), "shape": (few, ("square", "ellipse", "heart"))})
-    ramp, classes = panels._coloured(plane, "x", "run"), panels._coloured(plane, "shape", "run")
+    ramp, classes = panels._colored(plane, "x", "run"), panels._colored(plane, "shape", "run")
     assert ramp["ramp"]
     assert [c for _, c in ramp["legend"]] == list(range(10))
     assert [text for text, _ in classes["legend"]] == ["square", "ellipse", "heart"]
@@ -374,7 +374,7 @@ def test_a_report_of_sorted_data_shows_every_class(tmp_path, monkeypatch):
     data = support.sorted_data(tmp_path / "sorted.npz")
     run = Run.load(make(tmp_path / "run", dataclasses.replace(config(VAE(3, MLP((8,)))), data=data)))
     found = look.look(run, run.restore(), "test", None)
-    assert set(np.unique(found.plane.colours["factor_0"][0])) == {0, 1, 2, 3}
+    assert set(np.unique(found.plane.colors["factor_0"][0])) == {0, 1, 2, 3}
     assert len(found.originals) == 16
     assert {int(image.mean() * 255) // 50 for image in found.originals} == {0, 1, 2, 3}
 
@@ -388,7 +388,7 @@ def test_codes_of_the_map_are_the_models(runs, tmp_path):
     run = Run.load(runs["ae"])
     plane = look(run, run.restore(), "test", None).plane
     np.testing.assert_allclose(plane.places, arrays(out)["mean"], rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(plane.colours["label"][0], arrays(out)["labels"])
+    np.testing.assert_array_equal(plane.colors["label"][0], arrays(out)["labels"])
 
 
 @pytest.mark.slow

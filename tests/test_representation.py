@@ -82,7 +82,7 @@ def test_knn_is_a_vote_of_five():
     near = np.argsort(np.linalg.norm(asked[:, None] - codes, axis=2), axis=1)[:, :5]
     want = (label[near].mean(1) > 0.5).astype(int)
     np.testing.assert_array_equal(classifiers.fit("knn", codes, label)(asked), want)
-    with pytest.raises(InputError, match="4 labelled examples are fewer than its 5 neighbours"):
+    with pytest.raises(InputError, match="4 labeled examples are fewer than its 5 neighbors"):
         classifiers.fit("knn", codes[:4], np.arange(4))
     codes[3, 1] = np.nan
     with pytest.raises(InputError, match="code 1 of training example 3 is not finite"):
@@ -206,15 +206,15 @@ def sprites(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def unlabelled(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("unlabelled")
+def unlabeled(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unlabeled")
     np.savez(folder / "x.npz", images=RNG.uniform(size=(300, 8, 8, 1)).astype(np.float32))
     run = dataclasses.replace(sized(), data=DataConfig("npz", batch_size=8, source=str(folder / "x.npz")))
     return make(folder / "run", run)
 
 
-def test_no_labels(unlabelled, tmp_path, capsys):
-    code, held = measured(unlabelled, tmp_path / "a.json", "--metrics", "clustering,knn,mse")
+def test_no_labels(unlabeled, tmp_path, capsys):
+    code, held = measured(unlabeled, tmp_path / "a.json", "--metrics", "clustering,knn,mse")
     assert code == 2
     assert list(held["metrics"]) == ["mse"]
     err = capsys.readouterr().err
@@ -293,12 +293,12 @@ def test_arithmetic_by_factor(sprites, tmp_path):
         ("grey", ["--from", "3", "--to", "8", "--n", "900"], "examples of the test split have 3; lower it"),
         ("grey", ["--from", "3", "--to", "8", "--steps", "1"], "--steps: 1 is out of range; it must be 2 or more"),
         ("grey", ["--from", "three", "--to", "8"], "--from"),
-        ("unlabelled", ["--from", "0", "--to", "1"], "the data set 'npz' has no labels and no factors"),
-        ("sprites", ["--from", "0", "--to", "1", "--factor", "colour"], "none such"),
+        ("unlabeled", ["--from", "0", "--to", "1"], "the data set 'npz' has no labels and no factors"),
+        ("sprites", ["--from", "0", "--to", "1", "--factor", "color"], "none such"),
     ],
 )
-def test_refused_arithmetic(runs, sprites, unlabelled, tmp_path, capsys, name, words, message):
-    run = {"sprites": sprites, "unlabelled": unlabelled}.get(name) or runs[name]
+def test_refused_arithmetic(runs, sprites, unlabeled, tmp_path, capsys, name, words, message):
+    run = {"sprites": sprites, "unlabeled": unlabeled}.get(name) or runs[name]
     assert cli(["arithmetic", str(run), *words, "--out", str(tmp_path / "a.npz")]) == 2
     err = capsys.readouterr().err
     assert message in err

@@ -198,7 +198,7 @@ def arrays(n, side=6, classes=2, seed=0):
 
 @pytest.fixture
 def trained(tmp_path):
-    """Returns (run folder, its data file) of a model of 40 labelled images."""
+    """Returns (run folder, its data file) of a model of 40 labeled images."""
     file = tmp_path / "x.npz"
     np.savez(file, **arrays(40))
     c = Config(

@@ -1,4 +1,4 @@
-"""Semi-supervised learning: the labelled subset, the bounds of M2 and what its classifier may see."""
+"""Semi-supervised learning: the labeled subset, the bounds of M2 and what its classifier may see."""
 
 import dataclasses
 import math
@@ -59,22 +59,22 @@ def only(params, label):
     return {"vae": params["vae"] | {"classifier": params["vae"]["classifier"] | {"out": head}}}
 
 
-def test_the_labelled_subset_is_balanced_and_fixed_by_its_seed():
+def test_the_labeled_subset_is_balanced_and_fixed_by_its_seed():
     source = data.load(DIGITS, "train")
-    label = source.arrays["label"][source.labelled]
+    label = source.arrays["label"][source.labeled]
     assert np.bincount(label).tolist() == [6] * 7 + [5] * 3
-    assert len(set(source.labelled.tolist())) == 57
+    assert len(set(source.labeled.tolist())) == 57
     for other in (dict(batch_size=8), dict(binarize="none"), dict(pipeline="grain")):
         again = data.load(dataclasses.replace(DIGITS, **other), "train")
-        np.testing.assert_array_equal(again.labelled, source.labelled)
+        np.testing.assert_array_equal(again.labeled, source.labeled)
     moved = data.load(dataclasses.replace(DIGITS, label_seed=1), "train")
-    assert set(moved.labelled.tolist()) != set(source.labelled.tolist())
-    assert data.load(dataclasses.replace(DIGITS, labels=None), "train").labelled is None
-    assert data.load(DIGITS, "test").labelled is None
+    assert set(moved.labeled.tolist()) != set(source.labeled.tolist())
+    assert data.load(dataclasses.replace(DIGITS, labels=None), "train").labeled is None
+    assert data.load(DIGITS, "test").labeled is None
     assert "57 are labelled" in data.load(DIGITS, "test").info.protocol_text
 
 
-def test_pairs_are_labelled_examples_beside_each_image_and_no_other_label_is_there():
+def test_pairs_are_labeled_examples_beside_each_image_and_no_other_label_is_there():
     source = data.load(DIGITS, "train")
     arrays, key = source.arrays, jax.random.key(3)
     batch_fn = jax.jit(make_batch_fn(source, DIGITS))
@@ -88,11 +88,11 @@ def test_pairs_are_labelled_examples_beside_each_image_and_no_other_label_is_the
         np.testing.assert_array_equal(batch["x"], without["x"])
         seen.append((np.asarray(batch["paired_x"]), np.asarray(batch["paired_label"])))
     images, found = (np.concatenate(part) for part in zip(*seen, strict=True))
-    grey = arrays["image"][source.labelled] / 255.0
-    own = arrays["label"][source.labelled]
+    gray = arrays["image"][source.labeled] / 255.0
+    own = arrays["label"][source.labeled]
     for image, label in zip(images, found, strict=True):
-        # A draw of a grey image is 0 where it is 0 and 1 where it is 1: it must come from an image of that label.
-        possible = np.all((image <= (grey > 0)) & (image >= (grey == 1)), axis=(1, 2, 3))
+        # A draw of a gray image is 0 where it is 0 and 1 where it is 1: it must come from an image of that label.
+        possible = np.all((image <= (gray > 0)) & (image >= (gray == 1)), axis=(1, 2, 3))
         assert label in own[possible]
     # In epochs of their own: 256 draws of 57 examples take each 4 or 5 times.
     counts = np.bincount(found, minlength=10)
@@ -100,13 +100,13 @@ def test_pairs_are_labelled_examples_beside_each_image_and_no_other_label_is_the
     assert np.all(counts <= 5 * np.bincount(own))
 
 
-def test_the_pixels_of_each_labelled_partner_have_noise_of_their_own():
-    """One labelled image stands beside many, epoch after epoch: it is binarized afresh each time."""
+def test_the_pixels_of_each_labeled_partner_have_noise_of_their_own():
+    """One labeled image stands beside many, epoch after epoch: it is binarized afresh each time."""
     config = data.DataConfig("digits", batch_size=B, labels=10, binarize="dynamic")
     transform = make_transform(data.load(config), config)
-    grey = jnp.full((B, 8, 8, 1), 128, jnp.uint8)
+    gray = jnp.full((B, 8, 8, 1), 128, jnp.uint8)
     label = jnp.zeros(B, jnp.int32)
-    batch = {"image": grey, "index": jnp.arange(B), "paired_image": grey, "paired_label": label, "paired_index": label}
+    batch = {"image": gray, "index": jnp.arange(B), "paired_image": gray, "paired_label": label, "paired_index": label}
     first, later = (
         transform(jax.random.key(0), batch | {"visit": jnp.arange(B, dtype=jnp.uint32) + n}) for n in (0, B)
     )
@@ -130,19 +130,19 @@ def test_grain_gives_the_same_pairs():
         (dict(labels=9), "data.labels: 9 examples cannot show 10 classes; use 10 or more"),
         (dict(labels=1437), "use .* or less"),
         (dict(labels=10, label_seed=-1), "data.label_seed: -1 is out of range"),
-        (dict(labels=10, name="npz", source="unlabelled.npz"), "'npz' has no labels"),
+        (dict(labels=10, name="npz", source="unlabeled.npz"), "'npz' has no labels"),
     ],
 )
 def test_impossible_subsets_are_refused_in_words(change, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.savez("unlabelled.npz", images=np.random.default_rng(0).random((40, 4, 4)) > 0.5)
+    np.savez("unlabeled.npz", images=np.random.default_rng(0).random((40, 4, 4)) > 0.5)
     with pytest.raises(InputError, match=words):
         data.load(dataclasses.replace(DIGITS, **change), "train")
 
 
 def test_labels_that_are_computed_are_computed_without_the_images():
     source = data.load(data.DataConfig("sprites", labels=30), "train")
-    assert np.bincount(np.asarray(source.fetch({}, source.labelled)["label"])).tolist() == [10] * 3
+    assert np.bincount(np.asarray(source.fetch({}, source.labeled)["label"])).tolist() == [10] * 3
 
 
 def test_choose_takes_the_remainder_from_the_first_classes():
@@ -151,12 +151,12 @@ def test_choose_takes_the_remainder_from_the_first_classes():
     assert np.bincount(label[rows]).tolist() == [3, 3, 3, 2]
 
 
-def test_the_unlabelled_bound_is_the_sum_over_classes(built):
+def test_the_unlabeled_bound_is_the_sum_over_classes(built):
     """U(x) = sum_y q(y|x) (L(x, y) + log q(y|x)), each L taken from a classifier that is certain of y."""
     model, params, state, batch = built
     ctx = support.context(model, B, train=False)
     terms = model.terms(params, state, KEY, batch, ctx)
-    # -L(x, y): the unlabelled bound where q(y|x) is one-hot, with no entropy.
+    # -L(x, y): the unlabeled bound where q(y|x) is one-hot, with no entropy.
     each = np.stack([model.terms(only(params, k), state, KEY, batch, ctx)["elbo"] for k in range(K)])
     from_network = NET.encoder(K, jnp.float32).apply({"params": params["vae"]["classifier"]}, batch["x"])
     q = np.asarray(jax.nn.softmax(from_network), np.float64).T
@@ -166,8 +166,8 @@ def test_the_unlabelled_bound_is_the_sum_over_classes(built):
     assert np.all(np.asarray(terms["elbo"]) <= logsumexp(each, 0) + 1e-3)
 
 
-def test_a_certain_classifier_leaves_the_labelled_bound(built):
-    """With q(y|x) = 1[y = y'] the unlabelled bound is E[log p(x|y', z)] - KL - log K, from the parts themselves."""
+def test_a_certain_classifier_leaves_the_labeled_bound(built):
+    """With q(y|x) = 1[y = y'] the unlabeled bound is E[log p(x|y', z)] - KL - log K, from the parts themselves."""
     model, params, state, batch = built
     label = 2
     ctx = support.context(model, B, train=False)
@@ -192,7 +192,7 @@ def test_the_loss_is_the_three_terms_with_their_weights(built):
     np.testing.assert_allclose(only_u, aux_u.metrics["distortion"] + 1.5 * aux_u.metrics["rate"], rtol=1e-5)
     without = model.loss(params, state, KEY, batch, support.context(model, B, beta=1.5, alpha=0.0))[0]
     np.testing.assert_allclose(value - without, 7.0 * aux.metrics["cross_entropy"], rtol=1e-4)
-    assert without > only_u  # the labelled bound of grey images is a positive number of nats
+    assert without > only_u  # the labeled bound of gray images is a positive number of nats
 
 
 def test_log_p_lies_between_the_elbo_and_the_exact_sum(built):
@@ -213,7 +213,7 @@ def test_log_p_lies_between_the_elbo_and_the_exact_sum(built):
     exact = logsumexp(classes + log_prior - math.log(K), axis=(1, 2))
     ctx = support.context(model, B, train=False)
     bound = np.asarray(jax.jit(lambda k: model.density.bound(params, state, k, batch, ctx, 4000))(KEY))
-    # Noise of 4000 samples an example; what is wrong with a formula is wrong in all of them.
+    # Noise of 4000 samples per example; what is wrong with a formula is wrong in all of them.
     np.testing.assert_allclose(bound, exact, atol=0.2)
     np.testing.assert_allclose(np.mean(bound - exact), 0, atol=0.05)
     keys = jax.random.split(KEY, 300)
@@ -245,7 +245,7 @@ def test_codes_and_classes_come_from_the_image_alone(built):
     assert np.all(np.asarray(right["accuracy"]) == 1)
 
 
-def test_the_classifier_learns_from_labelled_examples_alone():
+def test_the_classifier_learns_from_labeled_examples_alone():
     model = Classifier(D, NET, width=5).build(support.spec(SHAPE))
     batch = support.images(B, SHAPE)
     params, state = model.init(jax.random.key(0), batch)

@@ -86,7 +86,7 @@ def test_a_fresh_state():
     other = jax.jit(train.make_init(model, tx))(jax.random.key(1), batch)
     kernels = [x for x in jax.tree.leaves(jax.tree.map(jnp.subtract, other.params, state.params)) if x.ndim == 2]
     assert all(np.all(k != 0) for k in kernels)
-    # Initialisation looks at shapes, not at values.
+    # Initialization looks at shapes, not at values.
     blank = jax.jit(train.make_init(model, tx))(jax.random.key(0), jax.tree.map(jnp.zeros_like, batch))
     support.assert_trees_equal(blank.params, state.params)
 

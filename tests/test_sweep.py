@@ -86,7 +86,7 @@ def train_members(sweep: Sweep, folder):
 def eight(strategy="vmap") -> Sweep:
     """Returns 2 seeds x 2 betas x 2 learning rates, with all that an optimizer may do."""
     schedule = LearningRate("warmup-cosine", warmup_steps=2)
-    # Four steps a line: dispatches of 1, 1 and 2 steps, whose means have to be weighted.
+    # Four steps per line: dispatches of 1, 1 and 2 steps, whose means have to be weighted.
     logging = dataclasses.replace(SMALL.logging, log_every=4, checkpoint_every=6)
     optimizer = Optimizer(schedule=schedule, clip=1.0)
     base = dataclasses.replace(SMALL, optimizer=optimizer, logging=logging, ema_decay=0.9)

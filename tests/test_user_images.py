@@ -1,4 +1,4 @@
-"""A user's own images given to a trained model: unlabelled ones, dark ones, classes that it never had, wrong shapes."""
+"""A user's own images given to a trained model: unlabeled ones, dark ones, classes that it never had, wrong shapes."""
 
 import re
 
@@ -22,7 +22,7 @@ from vae_jax.runs.run import Run
 from vae_jax.runs.training_data import spec_of
 
 RNG = np.random.default_rng(0)
-GREY = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8)
+GRAY = RNG.integers(0, 256, (12, 8, 8), dtype=np.uint8)
 NET = MLP((8,))
 
 
@@ -63,7 +63,7 @@ def refused(run, path, *words):
 @pytest.mark.parametrize("name", ["m2", "classifier"])
 def test_models_that_learn_from_labels_encode_and_score_images_without_any(runs, name, tmp_path):
     """`data.labels` of the run says how it was trained; other images need none."""
-    run, path, out = runs[name], given(tmp_path, images=GREY), tmp_path / "codes.npz"
+    run, path, out = runs[name], given(tmp_path, images=GRAY), tmp_path / "codes.npz"
     assert main.run(["encode", str(run.path), "--input", path, "--out", str(out)]) == 0
     with np.load(out) as held:
         codes = dict(held)
@@ -71,14 +71,14 @@ def test_models_that_learn_from_labels_encode_and_score_images_without_any(runs,
     assert "labels" not in codes
     state = run.restore()
     # The codes are those of the images and of the classes that the model itself finds in them.
-    x = GREY[..., None] / np.float32(255)
+    x = GRAY[..., None] / np.float32(255)
     found = run.model.encode(state.eval_params, state.model_state, None, {"x": x})
     np.testing.assert_allclose(codes["mean"], found.z, atol=1e-5)
     assert (codes["cond"].sum(1) == 1).all()
     bare = evaluate(run.model, state, user_batches(run, path, "test")[0], key=jax.random.key(0), k=(2,))
     assert "accuracy" not in bare.metrics
     # With labels the same images have the same bound, and an accuracy.
-    path = given(tmp_path, images=GREY, labels=np.arange(12) % 10)
+    path = given(tmp_path, images=GRAY, labels=np.arange(12) % 10)
     full = evaluate(run.model, state, user_batches(run, path, "test")[0], key=jax.random.key(0), k=(2,))
     np.testing.assert_allclose(bare.metrics["elbo"].value, full.metrics["elbo"].value, rtol=1e-6)
     assert full.metrics["accuracy"].n == 12
@@ -86,46 +86,46 @@ def test_models_that_learn_from_labels_encode_and_score_images_without_any(runs,
 
 def test_outliers_without_labels_are_scored_by_a_semi_supervised_run(runs, tmp_path, capsys):
     words = ["eval", str(runs["m2"].path), "--limit", "10", "--out", str(tmp_path / "eval.json")]
-    words += ["--metrics", "anomaly", "--outliers", given(tmp_path, images=GREY), "--outlier-k", "2"]
+    words += ["--metrics", "anomaly", "--outliers", given(tmp_path, images=GRAY), "--outlier-k", "2"]
     assert main.run([*words, "--regret-steps", "2"]) == 0, capsys.readouterr().err
     assert "auroc_elbo" in (tmp_path / "eval.json").read_text()
 
 
-def test_the_runs_own_data_are_encoded_without_drawing_labelled_ones(runs):
+def test_the_runs_own_data_are_encoded_without_drawing_labeled_ones(runs):
     batches, source = user_batches(runs["m2"], "digits", "train")
-    assert source.labelled is None
+    assert source.labeled is None
     assert len(encode_all(runs["m2"].model, runs["m2"].restore(), batches).mean) == source.size
 
 
 def test_a_folder_without_classes_is_encoded_too(runs, tmp_path):
     (tmp_path / "photos").mkdir()
-    for i, pixels in enumerate(GREY):
+    for i, pixels in enumerate(GRAY):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{i:02}.png")
     batches, source = user_batches(runs["m2"], str(tmp_path / "photos"), "test")
     assert source.size == 12
-    np.testing.assert_allclose(np.asarray(next(batches)["x"])[..., 0], GREY / 255, atol=1e-6)
+    np.testing.assert_allclose(np.asarray(next(batches)["x"])[..., 0], GRAY / 255, atol=1e-6)
 
 
 def test_classes_that_the_model_never_had_are_refused(runs, tmp_path):
     labels = np.arange(12)  # 11 is no digit
     for name in ("label", "m2", "classifier"):
-        path = given(tmp_path, images=GREY, labels=labels)
+        path = given(tmp_path, images=GRAY, labels=labels)
         refused(runs[name], path, "labels go up to 11", "trained on classes 0 to 9", "number the classes as in its")
-        user_batches(runs[name], given(tmp_path, images=GREY, labels=labels % 10), "test")
-    user_batches(runs["vae"], given(tmp_path, images=GREY, labels=labels), "test")  # which looks at no label
-    line = refused(runs["label"], given(tmp_path, images=GREY), "is conditioned on labels [N], which these images come")
+        user_batches(runs[name], given(tmp_path, images=GRAY, labels=labels % 10), "test")
+    user_batches(runs["vae"], given(tmp_path, images=GRAY, labels=labels), "test")  # which looks at no label
+    line = refused(runs["label"], given(tmp_path, images=GRAY), "is conditioned on labels [N], which these images come")
     assert line.endswith("save an .npz with the arrays images and labels")
 
 
 @pytest.mark.parametrize(
     ("images", "said"),
     [
-        (GREY.repeat(2, 1).repeat(2, 2), "resize them to 8x8, e.g. "),
-        (GREY.repeat(2, 2)[..., None], "resize them to 8x8, e.g. "),
-        (np.stack([GREY] * 3, -1), "convert them to grey, e.g. "),
-        (np.stack([GREY] * 3, -1) / 255, "convert them to grey, e.g. "),
-        (np.stack([GREY > 99] * 4, -1), "convert them to grey, e.g. "),
-        (GREY % 17, "dark on the scale 0 to 255; save "),
+        (GRAY.repeat(2, 1).repeat(2, 2), "resize them to 8x8, e.g. "),
+        (GRAY.repeat(2, 2)[..., None], "resize them to 8x8, e.g. "),
+        (np.stack([GRAY] * 3, -1), "convert them to gray, e.g. "),
+        (np.stack([GRAY] * 3, -1) / 255, "convert them to gray, e.g. "),
+        (np.stack([GRAY > 99] * 4, -1), "convert them to gray, e.g. "),
+        (GRAY % 17, "dark on the scale 0 to 255; save "),
     ],
 )
 def test_the_advice_for_images_of_another_kind_works_when_pasted(runs, tmp_path, images, said):
@@ -137,7 +137,7 @@ def test_the_advice_for_images_of_another_kind_works_when_pasted(runs, tmp_path,
     shown = np.concatenate([np.asarray(batch["x"]) for batch in batches])
     assert shown.max() > 0.9
     if images.shape[1:] == (8, 8, 3):
-        np.testing.assert_allclose(shown[..., 0], GREY / 255, atol=1e-6)
+        np.testing.assert_allclose(shown[..., 0], GRAY / 255, atol=1e-6)
 
 
 def test_one_dark_or_black_image_is_an_image(runs, tmp_path):
@@ -148,7 +148,7 @@ def test_one_dark_or_black_image_is_an_image(runs, tmp_path):
 
 
 def test_pictures_of_masks_are_refused_and_dark_ones_are_pictures(runs, tmp_path):
-    for name, pixels in {"black": GREY[0] * 0, "dark": GREY[0] // 4, "mask": GREY[0] // 128}.items():
+    for name, pixels in {"black": GRAY[0] * 0, "dark": GRAY[0] // 4, "mask": GRAY[0] // 128}.items():
         (tmp_path / name).mkdir()
         Image.fromarray(pixels).save(tmp_path / name / "0.png")
     for name in ("black", "dark"):
@@ -158,7 +158,7 @@ def test_pictures_of_masks_are_refused_and_dark_ones_are_pictures(runs, tmp_path
 
 @pytest.mark.parametrize("part", data.SPLITS)
 def test_a_file_of_one_split_is_read_or_the_line_names_it(runs, tmp_path, part):
-    path, out = given(tmp_path, **{f"{part}_images": GREY, f"{part}_labels": np.arange(12) % 10}), tmp_path / "c.npz"
+    path, out = given(tmp_path, **{f"{part}_images": GRAY, f"{part}_labels": np.arange(12) % 10}), tmp_path / "c.npz"
     words = ["encode", str(runs["vae"].path), "--input", path, "--out", str(out)]
     assert main.run(words) == 0
     with np.load(out) as held:
@@ -173,7 +173,7 @@ def test_a_file_of_one_split_is_read_or_the_line_names_it(runs, tmp_path, part):
 
 
 def test_of_several_splits_the_line_offers_those_that_are_there(runs, tmp_path):
-    path = given(tmp_path, train_images=GREY, test_images=GREY[:5])
+    path = given(tmp_path, train_images=GRAY, test_images=GRAY[:5])
     with on_command_line(), pytest.raises(InputError) as error:
         user_batches(runs["vae"], path, "validation")
     assert str(error.value).endswith("holds no validation images, only train and test; use --split test or train")
@@ -187,10 +187,10 @@ def test_of_several_splits_the_line_offers_those_that_are_there(runs, tmp_path):
 
 def test_prepared_folders_are_read(runs, tmp_path):
     tfds = str(tmp_path / "tfds")
-    path = given(tmp_path, train_images=GREY, test_images=GREY[:5] // 2, train_labels=np.arange(12) % 10,
+    path = given(tmp_path, train_images=GRAY, test_images=GRAY[:5] // 2, train_labels=np.arange(12) % 10,
                  test_labels=np.arange(5))  # fmt: skip
     (tmp_path / "photos").mkdir()
-    for i, pixels in enumerate(GREY):
+    for i, pixels in enumerate(GRAY):
         Image.fromarray(pixels).save(tmp_path / "photos" / f"{i:02}.png")
     arrays = data.prepare("npz", path, tfds).folder
     pictures = data.prepare("image_folder", str(tmp_path / "photos"), tfds).folder
@@ -201,7 +201,7 @@ def test_prepared_folders_are_read(runs, tmp_path):
         assert len(np.load(out)["mean"]) == source.size
         if raw:
             shown = np.concatenate([np.asarray(batch["x"]) for batch in batches])
-            np.testing.assert_allclose(shown[..., 0], (GREY[:5] // 2) / 255, atol=1e-6)
+            np.testing.assert_allclose(shown[..., 0], (GRAY[:5] // 2) / 255, atol=1e-6)
     digits = data.prepare("digits", None, tfds).folder
     line = refused(runs["vae"], digits, "holds 'digits', which is embedded and read from no folder; use --input digits")
     assert main.run(["encode", str(runs["vae"].path), "--input", line.rpartition(" ")[2], "--out", str(out)]) == 0
@@ -218,7 +218,7 @@ def test_outliers_stand_for_all_classes_of_a_sorted_file(runs, tmp_path, monkeyp
         return iter(held)
 
     monkeypatch.setattr(Subject, "outliers", spied)
-    path = given(tmp_path, images=GREY.repeat(10, 0), labels=np.repeat(np.arange(4), 30))
+    path = given(tmp_path, images=GRAY.repeat(10, 0), labels=np.repeat(np.arange(4), 30))
     words = ["eval", str(runs["vae"].path), "--limit", "12", "--out", str(tmp_path / "eval.json")]
     words += ["--metrics", "anomaly", "--outliers", path, "--outlier-k", "2", "--regret-steps", "2"]
     assert main.run(words) == 0, capsys.readouterr().err

@@ -144,6 +144,9 @@ def train_run(
       init_from: a run folder; training starts at step 0 with the weights that it is evaluated with.
       quiet: print nothing.
 
+    Returns:
+      the run, opened at its last checkpoint.
+
     Raises:
       InputError: bad input; nothing was written.
       NonFinite: training diverged; the message names step, metric and last good checkpoint.
@@ -224,6 +227,9 @@ def sweep(
       resume: continue the sweep in `workdir`.
       quiet: print nothing.
       options: as for `experiment`, the same for all members.
+
+    Returns:
+      the content of `sweep.json`: `members` with the metrics of each, and the `table` described above.
 
     Raises:
       InputError: bad input; nothing was written.

@@ -133,25 +133,85 @@ class Joint(NamedTuple):
 
 
 class InitFn(Protocol):
-    def __call__(self, key: jax.Array, batch: Batch) -> tuple[Params, State]: ...
+    def __call__(self, key: jax.Array, batch: Batch) -> tuple[Params, State]:
+        """Returns fresh parameters and state.
+
+        Args:
+          key: consumed.
+          batch: any batch; only its shapes matter.
+
+        Returns:
+          parameters by optimizer group, and what is not trained by gradient.
+        """
+        ...
 
 
 class LossFn(Protocol):
     def __call__(
         self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context
-    ) -> tuple[jax.Array, Aux]: ...
+    ) -> tuple[jax.Array, Aux]:
+        """Returns the loss of a batch, and what it leaves behind.
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          key: of the step; every use of it has a site of its own.
+          batch: `x` [B, *x.shape], and what the model is conditioned on.
+          ctx: of the step.
+
+        Returns:
+          a scalar in nats, the mean over the batch shard; and the new state with what is logged.
+        """
+        ...
 
 
 class TermsFn(Protocol):
-    def __call__(self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics: ...
+    def __call__(self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
+        """Returns the terms of each example, as the docstring of `Model` lists them.
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          key: of the noise.
+          batch: `x` [B, *x.shape], and what the model is conditioned on.
+          ctx: of the batch; states do not move.
+
+        Returns:
+          arrays [B] or [B, D] by name, in nats; `mse` in squared units of the data.
+        """
+        ...
 
 
 class EncodeFn(Protocol):
-    def __call__(self, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding: ...
+    def __call__(self, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
+        """Returns the latents of a batch.
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          keys: one per example, [B], to draw z ~ q(z|x); None gives its mean or mode.
+          batch: `x` [B, *x.shape], and what the model is conditioned on.
+
+        Returns:
+          latents [B, *shape], and q(z|x) where there is one.
+        """
+        ...
 
 
 class DecodeFn(Protocol):
-    def __call__(self, params: Params, state: State, z: Any, *, cond: jax.Array | None = None) -> Any: ...
+    def __call__(self, params: Params, state: State, z: Any, *, cond: jax.Array | None = None) -> Any:
+        """Returns p(x|z).
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          z: latents, leaves [N, *shape].
+          cond: features [N, F] of a conditional model; None without a condition.
+
+        Returns:
+          a decoded distribution over data [N, *x.shape].
+        """
+        ...
 
 
 class SampleFn(Protocol):
@@ -164,21 +224,69 @@ class SampleFn(Protocol):
         *,
         cond: jax.Array | None = None,
         temperature: float = 1.0,
-    ) -> Any: ...
+    ) -> Any:
+        """Returns latents z ~ p(z), or p(z|cond).
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          key: of all n draws.
+          n: how many; static.
+          cond: features [n, F] of a conditional model; None without a condition.
+          temperature: scales the standard deviation of the prior where that has a meaning.
+
+        Returns:
+          leaves [n, *shape], of the structure of `About.latents`.
+        """
+        ...
 
 
 class FeaturesFn(Protocol):
-    def __call__(self, params: Params, state: State, batch: Batch) -> jax.Array: ...
+    def __call__(self, params: Params, state: State, batch: Batch) -> jax.Array:
+        """Returns the features of a batch.
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          batch: what they are made of.
+
+        Returns:
+          float32 [B, F].
+        """
+        ...
 
 
 class BoundFn(Protocol):
-    def __call__(
-        self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int
-    ) -> jax.Array: ...
+    def __call__(self, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int) -> jax.Array:
+        """Returns the importance-weighted bound on log p(x) of each example.
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          key: of the noise.
+          batch: `x` [B, *x.shape], and what the model is conditioned on.
+          ctx: of the batch; noise is keyed by its `index`.
+          k: importance samples per example; static.
+
+        Returns:
+          nats [B].
+        """
+        ...
 
 
 class JointFn(Protocol):
-    def __call__(self, params: Params, state: State, batch: Batch) -> Joint: ...
+    def __call__(self, params: Params, state: State, batch: Batch) -> Joint:
+        """Returns log p(x, z) of a batch, as functions of z.
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          batch: `x` [B, *x.shape], and what the model is conditioned on.
+
+        Returns:
+          functions of latents as vectors [B, n].
+        """
+        ...
 
 
 def features_of(model: Model) -> FeaturesFn | None:
@@ -332,6 +440,9 @@ class Model(NamedTuple):
           n: how many.
           cond: features [n, F] of a conditional model; None takes those of `ConditionFns.default`.
           temperature: scales the standard deviation of the prior where that has a meaning.
+
+        Returns:
+          p(x|z) of the n draws: `.mean()`, `.mode()` or `.sample(keys)` gives data [n, *x.shape].
 
         Raises:
           InputError: the model has no prior.

@@ -1,4 +1,4 @@
-"""Deterministic autoencoder on grey-level MNIST: the reconstruction that a VAE of the same size gives up.
+"""Deterministic autoencoder on gray-level MNIST: the reconstruction that a VAE of the same size gives up.
 
 Command:    make train EXP=ae_mnist
             make train EXP=ae_mnist ARGS="--model.corruption mask"      (denoising autoencoder)

@@ -1,4 +1,4 @@
-"""The baseline of m2_mnist: the same networks, trained on the 100 labelled digits alone.
+"""The baseline of m2_mnist: the same networks, trained on the 100 labeled digits alone.
 
 Command:    make train EXP=classifier_mnist
 Expect:     test accuracy 0.759 +- 0.011 (sd, 3 seeds) after 2,000 steps, by `python -m benchmarks.semi`.

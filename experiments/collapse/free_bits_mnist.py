@@ -1,4 +1,4 @@
-"""Free bits on dynamically binarized MNIST: a floor of 0.5 nats a latent dimension, so that all of them are used.
+"""Free bits on dynamically binarized MNIST: a floor of 0.5 nats per latent dimension, so that all of them are used.
 
 Command:    make train EXP=free_bits_mnist
 Variants:   one floor for all dimensions, `make train EXP=free_bits_mnist ARGS="--model.objective minimum-kl

@@ -1,4 +1,4 @@
-"""VAE on grey-level MNIST with the continuous Bernoulli: the density that cross entropy of grey levels is not.
+"""VAE on gray-level MNIST with the continuous Bernoulli: the density that cross entropy of gray levels is not.
 
 Command:    make train EXP=continuous_bernoulli_mnist
             --model.likelihood bernoulli gives the usual cross entropy on the same pixels, without a normalizer.

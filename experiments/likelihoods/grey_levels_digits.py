@@ -1,4 +1,4 @@
-"""Masses of the 256 grey levels of 8x8 digits by a discretized logistic: bits per dimension, no noise in the pixels.
+"""Masses of the 256 gray levels of 8x8 digits by a discretized logistic: bits per dimension, no noise in the pixels.
 
 Command:    make train EXP=grey_levels_digits
             A free mass for every level instead of a bell: --model.likelihood categorical-256

@@ -1,4 +1,4 @@
-"""Codes in (0, 1) on dynamically binarized MNIST: Kumaraswamy posterior, Beta(0.5, 0.5) prior that favours the ends.
+"""Codes in (0, 1) on dynamically binarized MNIST: Kumaraswamy posterior, Beta(0.5, 0.5) prior that favors the ends.
 
 Command:    make train EXP=kumaraswamy_mnist
 Expect:     ELBO -121.9 +- 1.1, IW-100 -115.5 +- 1.0, rate 20.8 +- 0.1 nats, 20 active units (1,000 test images, 1

@@ -3,7 +3,7 @@
 Command:    make train EXP=exemplar_digits
             make train EXP=exemplar_digits ARGS="--model.prior normal"      (the plain VAE)
 Expect:     ELBO -23.4 +- 0.2, IW-100 -23.2 +- 0.2, rate 3.34 +- 0.10 nats, 8 active units (180 test images, 1 seed).
-Reference:  Norouzi, Fleet & Norouzi, arXiv:2004.04795 (there: nearest neighbours in a cache of all codes).
+Reference:  Norouzi, Fleet & Norouzi, arXiv:2004.04795 (there: nearest neighbors in a cache of all codes).
 """
 
 from vae_jax.config import Config, Evaluation, Logging

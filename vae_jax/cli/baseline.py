@@ -15,7 +15,7 @@ class Baseline:
     """Fit a mixture of Gaussians or pPCA to pixels and measure log p(x) of held-out images, in a folder of its own."""
 
     data: tyro.conf.Positional[str]
-    """Data set (see `vae-jax data list`): grey levels, not binary ones."""
+    """Data set (see `vae-jax data list`): gray levels, not binary ones."""
     kind: str = "mog"
     """mog (mixture of Gaussians, EM) or ppca (probabilistic PCA, exact)."""
     components: int = 10
@@ -27,7 +27,7 @@ class Baseline:
     iterations: int = 100
     """EM iterations at most."""
     dequantize: bool = True
-    """Add uniform noise of one grey level, (v + u) / 256; without it grey levels have no bits per pixel."""
+    """Add uniform noise of one gray level, (v + u) / 256; without it gray levels have no bits per pixel."""
     source: str | None = None
     """Folder or file with the data, as --data.source."""
     protocol: str = "standard"

@@ -30,6 +30,16 @@ TITLES = ("Value error", "Invalid choice", "Missing argument", "Unrecognized opt
 def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = None, description: str = "") -> T:
     """Returns an instance of the dataclass `cls` from command-line words.
 
+    Args:
+      cls: a frozen dataclass; its fields are the options.
+      argv: the words after the command's name.
+      prog: the name that `--help` and messages show, such as "vae-jax eval".
+      default: the values of options that are not given; None takes those of the fields.
+      description: the first paragraph of `--help`.
+
+    Returns:
+      an instance of `cls`, or of the class of `default`.
+
     Raises:
       InputError: what tyro objects to, in one line.
       SystemExit: `--help` was asked for and printed.
@@ -56,6 +66,15 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
 
 def parse_config(config: Config, argv: Sequence[str], prog: str, *, description: str = "") -> Config:
     """Returns the config with command-line overrides applied and every number checked.
+
+    Args:
+      config: the experiment's own config, which the options change.
+      argv: the words after the experiment's name.
+      prog: the name that `--help` and messages show, such as "vae-jax train vae".
+      description: the first paragraph of `--help`.
+
+    Returns:
+      a config whose values are in range; components are not yet checked against each other or the data.
 
     Raises:
       InputError: unknown option or component (the nearest name is offered), wrong type, value out of range.

@@ -75,6 +75,16 @@ def take_own(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:
 def read_plan(base: Config, experiment: str, own: dict[str, list[str]], options: list[str], *, smoke: bool) -> Any:
     """Returns the `Sweep` that the words describe.
 
+    Args:
+      base: config of the experiment.
+      experiment: its name.
+      own: the words of the sweep itself by option (`--seeds`, `--vary`, ...), as of `words.take`.
+      options: the other words, which every member receives.
+      smoke: shorten every member to the few steps of a smoke test.
+
+    Returns:
+      a `tasks.sweeps.record.Sweep`; nothing is trained or written.
+
     Raises:
       InputError: see `vae_jax.tasks.sweeps.plan`; and whatever `vae-jax train` refuses.
     """

@@ -22,6 +22,9 @@ def take(
       missing: option -> what to say of one without a value; "" leaves it among the other words.
       more: an option that may be given again, which adds to its values.
 
+    Returns:
+      the values of the options that were given, by name, and the words that are left, in their order.
+
     Raises:
       InputError: an option without a value, or one given twice.
     """

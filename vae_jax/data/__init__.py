@@ -81,14 +81,14 @@ DATASETS: dict[str, Entry] = {
         made="embedded",
     ),
     "mnist": Entry(
-        "70,000 handwritten digits, 28x28 grey",
+        "70,000 handwritten digits, 28x28 gray",
         "LeCun et al. 1998, Gradient-based learning applied to document recognition",
         {name: protocol.text for name, protocol in mnist.PROTOCOLS["mnist"].items()},
         mnist.load,
         mnist.validated("mnist"),
     ),
     "fashion_mnist": Entry(
-        "70,000 articles of clothing, 28x28 grey",
+        "70,000 articles of clothing, 28x28 gray",
         "Xiao et al. 2017, arXiv:1708.07747",
         {name: protocol.text for name, protocol in mnist.PROTOCOLS["fashion_mnist"].items()},
         mnist.load,
@@ -221,7 +221,21 @@ def prepare(
     image_size: int | None = None,
     max_bytes: int = DEFAULT_BYTES,
 ) -> Report:
-    """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`."""
+    """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`.
+
+    Args:
+      name: of the data set, as in `--data.name`.
+      from_dir: file or folder with the raw data; None looks where `load` looks.
+      data_dir: root of the TFDS folders; None is $TFDS_DATA_DIR.
+      image_size: side in pixels to which the short side of a folder's images is resized; None keeps their size.
+      max_bytes: most bytes that the arrays of a file may take, uncompressed.
+
+    Returns:
+      what was found and written, with checksums read back from it.
+
+    Raises:
+      InputError: an unknown data set, an option that it does not read, or as `catalog.prepare`; nothing was written.
+    """
     row = entry(name)
     if row.cls is not None:
         raise InputError(

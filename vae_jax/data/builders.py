@@ -182,6 +182,15 @@ def content(name: str, source: str | None, image_size: int | None, max_bytes: in
 
     The embedded and the original files are written whole (protocols split them when they are loaded); the user's own
     data are split by protocol "standard" now.
+
+    Args:
+      name: of the data set.
+      source: file or folder with the raw data; None looks where `load` looks.
+      image_size: side in pixels to which the short side of a folder's images is resized; None keeps their size.
+      max_bytes: most bytes that the arrays of a file may take, uncompressed.
+
+    Returns:
+      the facts about the data, and the records of each split.
     """
     config = DataConfig(name, source, image_size=image_size)
     whole = dataclasses.replace(config, protocol="full")
@@ -222,7 +231,18 @@ def _quiet() -> Iterator[None]:
 def prepare(
     name: str, source: str | None, data_dir: Path, image_size: int | None, max_bytes: int = DEFAULT_BYTES
 ) -> tuple[Path, bool]:
-    """Writes a data set under `data_dir` unless it is there; returns its folder and whether it was there."""
+    """Writes a data set under `data_dir` unless it is there; returns its folder and whether it was there.
+
+    Args:
+      name: of the data set.
+      source: file or folder with the raw data; None looks where `load` looks.
+      data_dir: root of the TFDS folders.
+      image_size: side in pixels to which the short side of a folder's images is resized; None keeps their size.
+      max_bytes: most bytes that the arrays of a file may take, uncompressed.
+
+    Returns:
+      the folder of this version, and True where it was there before.
+    """
     data = content(name, source, image_size, max_bytes)
     options: dict[str, Any] = {}
     if name in ("npz", "image_folder"):  # several of these may lie side by side

@@ -67,6 +67,9 @@ def prepare(
       image_size: as in `DataConfig`.
       max_bytes: as in `DataConfig`.
 
+    Returns:
+      what was found and written.
+
     Raises:
       InputError: no or unwritable `data_dir`, or raw data that are missing or damaged; nothing is written then.
     """

@@ -25,17 +25,17 @@ class DataConfig:
     protocol: str = "standard"
     """Named train/validation/test split of the data set; see `vae-jax data list`."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
-    """Grey to binary: none; dynamic = a fresh draw each visit; static = one draw an image; threshold = above 0.5."""
+    """Gray to binary: none; dynamic = a fresh draw each visit; static = one draw an image; threshold = above 0.5."""
     dequantize: bool = False
-    """Add uniform noise of one grey level, x = (v + u) / 256: for densities over real pixels."""
+    """Add uniform noise of one gray level, x = (v + u) / 256: for densities over real pixels."""
     image_size: int | None = None
     """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the center."""
     limit: int | None = None
     """Keep only N training examples: the first, or evenly spread ones of folders and sorted arrays; None keeps all."""
     labels: int | None = None
-    """Labelled training examples, as many of each class: semi-supervised training; None: every label is known."""
+    """Labeled training examples, as many of each class: semi-supervised training; None: every label is known."""
     label_seed: int = 0
-    """Seed that chooses the labelled examples; `seed` does not change them."""
+    """Seed that chooses the labeled examples; `seed` does not change them."""
     pipeline: Literal["auto", "device", "grain"] = "auto"
     """device = whole split in device memory; grain = read by the host with prefetch; auto = device up to 1 GiB."""
     workers: int = 0
@@ -73,5 +73,5 @@ def check(config: DataConfig) -> None:
             raise InputError(f"data.{field}: {getattr(config, field)!r} is unknown; use one of {', '.join(known)}")
     if config.dequantize and config.binarize != "none":
         raise InputError(
-            f"data.dequantize: it adds noise to grey levels, but data.binarize is {config.binarize!r}; use one of them"
+            f"data.dequantize: it adds noise to gray levels, but data.binarize is {config.binarize!r}; use one of them"
         )

@@ -240,7 +240,7 @@ def image_shape(paths: list[Path], root: Path, image_size: int | None) -> tuple[
         (a, first), (b, second) = list(channels.items())[:2]
         raise InputError(
             f"{shown(root)}: mixed channels, {shown(first.name)} has {a} and {shown(second.name)} has {b}; convert all "
-            "to grey or all to RGB"
+            "to gray or all to RGB"
         )
     notes = [f"{shown(root)}: {turned:,} images are turned as their EXIF orientation says"] if turned else []
     notes += [f"{shown(root)}: {several:,} images hold several frames; the first is read"] if several else []

@@ -120,6 +120,12 @@ def cache_folder() -> Path:
 def download(url: str, target: Path, expected: str, *, timeout: float = 20.0) -> None:
     """Fetches `url` to `target`; the file appears only when it is whole and its checksum is right.
 
+    Args:
+      url: of the gzipped file.
+      target: where it goes; the folder is made if it is not there.
+      expected: SHA-256 of the unpacked bytes.
+      timeout: seconds without an answer after which it gives up.
+
     Raises:
       OSError: no network, or the folder cannot be written.
       InputError: what came is not the pinned file.
@@ -137,7 +143,21 @@ def download(url: str, target: Path, expected: str, *, timeout: float = 20.0) ->
 
 
 def fetch_missing(name: str, stem: str, base: str, expected: str, looked: list[Path]) -> Path:
-    """Downloads one missing file, or raises the line that says where it was looked for and how to provide it."""
+    """Downloads one missing file, or raises the line that says where it was looked for and how to provide it.
+
+    Args:
+      name: of the data set, which is the folder it goes to.
+      stem: file name without `.gz`.
+      base: URL of the folder that holds it.
+      expected: SHA-256 of the unpacked bytes.
+      looked: folders that were searched before, for the message.
+
+    Returns:
+      the path of the downloaded `.gz` file.
+
+    Raises:
+      InputError: it cannot be downloaded.
+    """
     shared = os.environ.get("VAE_JAX_DATA")
     root = Path(shared) if shared and os.access(shared, os.W_OK) else cache_folder()
     target = root / name / f"{stem}.gz"

@@ -1,4 +1,4 @@
-"""The labelled subset of semi-supervised training: balanced over classes, fixed by a seed of its own."""
+"""The labeled subset of semi-supervised training: balanced over classes, fixed by a seed of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CHUNK = 8192  # labels read at a time, where they come with images from disk
 
 
 def attach(source: Source, config: DataConfig) -> Source:
-    """Returns a training split with `labelled` set as `config.labels` asks; other splits, and None, as they are.
+    """Returns a training split with `labeled` set as `config.labels` asks; other splits, and None, as they are.
 
     Raises:
       InputError: no labels in the data, or not enough of a class.
@@ -34,7 +34,7 @@ def attach(source: Source, config: DataConfig) -> Source:
         return replace(source, info=info)
     label = source.arrays["label"] if "label" in source.arrays else _read(source)
     rows = choose(np.asarray(label), config.labels, source.info.num_classes, config.label_seed)
-    return replace(source, info=info, labelled=rows)
+    return replace(source, info=info, labeled=rows)
 
 
 def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray:
@@ -48,8 +48,11 @@ def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray
       classes: number of labels.
       seed: of numpy's RandomState, whose streams never change.
 
+    Returns:
+      row numbers into `label`; the same for the same arguments on every machine.
+
     Raises:
-      InputError: fewer than one example a class, or a class that is too small.
+      InputError: fewer than one example per class, or a class that is too small.
     """
     if count < classes:
         raise InputError(f"data.labels: {count} examples cannot show {classes} classes; use {classes} or more")

@@ -158,7 +158,7 @@ def read_prepared(name: str, folder: Path, file: str) -> tuple[np.ndarray, np.nd
 
 
 def draw_once(images: np.ndarray, random: np.random.RandomState) -> np.ndarray:
-    """Returns a Bernoulli draw of grey images as uint8 0 or 255, with numpy's legacy binomial."""
+    """Returns a Bernoulli draw of gray images as uint8 0 or 255, with numpy's legacy binomial."""
     probability = images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
     return (random.binomial(1, probability) * 255).astype(np.uint8).reshape(images.shape)
 

@@ -36,7 +36,7 @@ _USUAL = {
 def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """Returns a split of the arrays in `config.source`.
 
-    `images` [N, H, W, C], or [N, H, H] for square grey ones: bool, integers 0..255, or floats in [0, 1] (kept as
+    `images` [N, H, W, C], or [N, H, H] for square gray ones: bool, integers 0..255, or floats in [0, 1] (kept as
     float32). `labels` integers [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given.
     A file may hold its own splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on;
     otherwise `protocol` says how it is split.
@@ -58,6 +58,15 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
 
 def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: str, where: str) -> Source:
     """Returns one split of the checked arrays that `parts` returned; `where` they come from is noted with them.
+
+    Args:
+      held: arrays by split, as of `parts`.
+      config: of the data; `protocol` and `pipeline` are read.
+      split: "train", "validation" or "test".
+      where: file that the arrays come from, for messages and the run's record.
+
+    Returns:
+      a source over the arrays, on the device or on the host as `pipeline` says.
 
     Raises:
       InputError: there is no such split.
@@ -86,7 +95,22 @@ def find(source: str | None) -> Path:
 def read(
     path: Path, protocol: str, limit: int = bounded.DEFAULT_BYTES, *, way: str = "", strict: bool = True
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`."""
+    """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`.
+
+    Args:
+      path: an .npz or .npy file.
+      protocol: how arrays without splits of their own are split.
+      limit: most bytes of all arrays together, uncompressed.
+      way: what to do about a file that is larger, for the message.
+      strict: as in `load`.
+
+    Returns:
+      arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
+      `cond` [N, F] where they are given.
+
+    Raises:
+      InputError: as `bounded.arrays` and `parts`.
+    """
     stored = bounded.arrays(path, limit, fix=way)
     return parts({name or "images": value for name, value in stored.items()}, path, protocol, strict=strict)
 
@@ -101,6 +125,10 @@ def parts(
       path: where they come from, for messages.
       protocol: how they are split, where they are not split already.
       strict: as in `load`.
+
+    Returns:
+      arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
+      `cond` [N, F] where they are given.
 
     Raises:
       InputError: arrays that cannot be read in one way only.
@@ -143,7 +171,17 @@ def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: 
 
 
 def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, where: str) -> Info:
-    """Returns the facts about checked arrays."""
+    """Returns the facts about checked arrays.
+
+    Args:
+      name: of the data set.
+      parts: arrays by split, as of `parts`.
+      protocol: how they were split.
+      where: file that they come from.
+
+    Returns:
+      facts of all splits together: classes and values of a factor are counted up to the largest one found in any split.
+    """
     first = parts["train"] if "train" in parts else next(iter(parts.values()))
     height, width, channels = first["image"].shape[1:]
     labels = [arrays["label"] for arrays in parts.values() if "label" in arrays]

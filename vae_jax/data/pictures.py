@@ -35,7 +35,7 @@ class Header(NamedTuple):
 
     Attributes:
       height, width: in pixels, as the picture is seen (turned as its EXIF orientation says).
-      channels: 1 (grey) or 3, after conversion.
+      channels: 1 (gray) or 3, after conversion.
       turned: whether the EXIF orientation turns or mirrors the stored pixels.
       frames: number of pictures in the file; only the first is read.
     """
@@ -138,10 +138,10 @@ def _channels(path: Path, image: Image) -> int:
     if deep or mode not in (*_CHANNELS, "P") or ("transparency" in image.info and _see_through(image)):
         what = f"{mode} with transparency" if "transparency" in image.info else f"{mode}{' of 16 bits' if deep else ''}"
         raise InputError(
-            f"{shown(path)}: images of mode {what} (alpha or more than 8 bits) are not read; save as 8-bit RGB or grey"
+            f"{shown(path)}: images of mode {what} (alpha or more than 8 bits) are not read; save as 8-bit RGB or gray"
         )
     if mode == "P":
-        return 1 if _grey_palette(image) else 3
+        return 1 if _gray_palette(image) else 3
     return _CHANNELS[mode]
 
 
@@ -157,8 +157,8 @@ def _see_through(image: Image) -> bool:
     return bool(np.min(np.asarray(image.convert("RGBA").getchannel("A"))) < 255)
 
 
-def _grey_palette(image: Image) -> bool:
-    """Says whether every color of the palette is grey, so that the picture is one channel and not three."""
+def _gray_palette(image: Image) -> bool:
+    """Says whether every color of the palette is gray, so that the picture is one channel and not three."""
     if image.palette is None:
         return False
     rawmode, table = image.palette.getdata()  # in the file's order: RGB, BGR or BGRX

@@ -62,22 +62,22 @@ def make_batch_fn(
     Returns:
       `(arrays, key, step) -> {"x": float32 [B, *shape], "index": int32 [B], "visit": uint32 [B], ...}`; `arrays`
       are `source.arrays` (put them on the device once), `key` is the run's data key, the same at every step, and
-      `visit` is the example's number in the run (its low 32 bits). Where only some examples are labelled
-      (`source.labelled`), training has no `label`, but `paired_x` and `paired_label`: beside each example one of
-      the labelled ones, which follow each other in epochs of their own.
+      `visit` is the example's number in the run (its low 32 bits). Where only some examples are labeled
+      (`source.labeled`), training has no `label`, but `paired_x` and `paired_label`: beside each example one of
+      the labeled ones, which follow each other in epochs of their own.
     """
     apply = make_transform(source, config, train)
-    batch_size, size, fetch, labelled = config.batch_size, source.size, source.fetch, source.labelled
+    batch_size, size, fetch, labeled = config.batch_size, source.size, source.fetch, source.labeled
 
     def batch_fn(arrays: Arrays, key: jax.Array, step: jax.Array) -> Batch:
         epoch, position = epoch_and_position(step, batch_size, size)
         index = permute(prng.site_key(key, "shuffle"), position, size, epoch) if train else position
         visit = epoch * np.uint32(size) + position.astype(jnp.uint32)
         batch = fetch(arrays, index) | {"visit": visit}
-        if train and labelled is not None:
-            epoch, position = epoch_and_position(step, batch_size, len(labelled))
-            row = permute(prng.site_key(key, "labels"), position, len(labelled), epoch)
-            batch = pair(batch, fetch(arrays, jnp.asarray(labelled)[row]))
+        if train and labeled is not None:
+            epoch, position = epoch_and_position(step, batch_size, len(labeled))
+            row = permute(prng.site_key(key, "labels"), position, len(labeled), epoch)
+            batch = pair(batch, fetch(arrays, jnp.asarray(labeled)[row]))
         return apply(key, batch)
 
     return batch_fn
@@ -110,11 +110,21 @@ def eval_batches(
 
 
 def examples(source: Source, config: DataConfig, index: np.ndarray, *, key: jax.Array | None = None) -> Batch:
-    """Returns the examples `index` [B], in range, as `eval_batches` yields them, noise included."""
+    """Returns the examples `index` [B], in range, as `eval_batches` yields them, noise included.
+
+    Args:
+      source: the split.
+      config: of the data; decides dequantization and binarization.
+      index: row numbers [B] of the split.
+      key: of the noise; None is the fixed key of evaluations.
+
+    Returns:
+      a batch: `x` [B, *shape] float32, `index` [B], and `label`, `factors`, `cond` where the data have them.
+    """
     key = jax.random.key(_EVAL_SEED) if key is None else key
     index = np.asarray(index, np.int32)
     cache = _EVAL_FNS.setdefault(source, {})
-    if config not in cache:  # compiled once a split and config, however often the split is evaluated
+    if config not in cache:  # compiled once per split and config, however often the split is evaluated
         cache[config] = _eval_fn(source, config)
     return cache[config](key, index if is_computed(source) else read(source, index))
 

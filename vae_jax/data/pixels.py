@@ -32,7 +32,7 @@ def bits16(keys: jax.Array, count: int) -> jax.Array:
 def bernoulli(keys: jax.Array, image: jax.Array) -> jax.Array:
     """Returns a binary draw, float32 [B, H, W, C], with P(1) = v / 255 (uint8) or v (float32).
 
-    16 random bits a pixel: P(1) is exact at 0 and 255 and elsewhere off by less than 1.6e-5.
+    16 random bits per pixel: P(1) is exact at 0 and 255 and elsewhere off by less than 1.6e-5.
     """
     bits = bits16(keys, image[0].size).reshape(image.shape)
     if image.dtype == jnp.uint8:
@@ -49,11 +49,11 @@ def dequantize(keys: jax.Array, image: jax.Array) -> jax.Array:
     """Returns (v + u) / 256 in (0, 1), u uniform: float32 [B, H, W, C] from uint8.
 
     Raises:
-      InputError: the images are floats, which have no grey levels to fill.
+      InputError: the images are floats, which have no gray levels to fill.
     """
     if image.dtype != jnp.uint8:
         raise InputError(
-            f"data.dequantize: it fills the gaps between 256 grey levels, but the images are {image.dtype}; "
+            f"data.dequantize: it fills the gaps between 256 gray levels, but the images are {image.dtype}; "
             f"store them as uint8, or use {option('data.dequantize', False)}"
         )
     noise = (bits16(keys, image[0].size).reshape(image.shape).astype(jnp.float32) + 0.5) / 65536.0

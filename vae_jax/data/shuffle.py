@@ -101,7 +101,17 @@ def permute(key: jax.Array, position: jax.Array, size: int, epoch: jax.Array | i
 
 
 def permute_host(words: np.ndarray, position: np.ndarray, size: int, epoch: np.ndarray) -> np.ndarray:
-    """Returns what `permute` returns, in numpy: `words` are `key_words(key)`, all arrays [B]."""
+    """Returns what `permute` returns, in numpy: `words` are `key_words(key)`, all arrays [B].
+
+    Args:
+      words: key words of each position, uint32, as of `key_words`.
+      position: place in the epoch, [B], below `size`.
+      size: number of examples, N.
+      epoch: of each position, [B].
+
+    Returns:
+      example numbers int32 [B], bit for bit those of `permute` on the device.
+    """
     rows, columns = _grid(size)
     words = np.asarray(words, np.uint32)
     seeds = _seeds(words, np.asarray(epoch).astype(np.uint32))
@@ -142,6 +152,15 @@ def train_indices(key: jax.Array, step: jax.Array, batch_size: int, size: int) -
     """Returns the examples of one step, int32 [B]: epochs follow each other without a gap and nothing is dropped.
 
     Example number t = step * batch_size + i is element t % size of permutation t // size.
+
+    Args:
+      key: of the shuffle, the same for the whole run.
+      step: updates made so far, an int32 scalar.
+      batch_size: B.
+      size: number of examples, N; may be smaller than B.
+
+    Returns:
+      int32 [B]; a pure function of its arguments, so that a resumed run sees the examples it would have seen.
     """
     epoch, position = epoch_and_position(step, batch_size, size)
     return permute(key, position, size, epoch)

@@ -85,7 +85,7 @@ class Source:
         that it runs inside the scanned train step. Raises for a split that is not in memory.
       records: the same examples by random access on the host.
       pipeline: "device" or "grain", resolved from the config.
-      labelled: rows int32 [M] of the labelled examples of a training split (`data.labels`); None: all labels are known.
+      labeled: rows int32 [M] of the labeled examples of a training split (`data.labels`); None: all labels are known.
     """
 
     info: Info
@@ -95,7 +95,7 @@ class Source:
     fetch: Callable[[Arrays, jax.Array], Batch]
     records: Records
     pipeline: Literal["device", "grain"] = "device"
-    labelled: np.ndarray | None = None
+    labeled: np.ndarray | None = None
 
 
 def main(arrays: Mapping[str, Any]) -> str:
@@ -110,10 +110,10 @@ def take(arrays: Arrays, index: jax.Array) -> Batch:
     return rows | {"index": index}
 
 
-def pair(batch: Batch, labelled: Arrays) -> Batch:
-    """Returns a training batch without its labels, which are not known, and with a labelled example beside each."""
+def pair(batch: Batch, labeled: Arrays) -> Batch:
+    """Returns a training batch without its labels, which are not known, and with a labeled example beside each."""
     rest = {name: value for name, value in batch.items() if name != "label"}
-    return rest | {f"paired_{name}": labelled[name] for name in (main(labelled), "label", "index")}
+    return rest | {f"paired_{name}": labeled[name] for name in (main(labeled), "label", "index")}
 
 
 def not_in_memory(arrays: Arrays, index: jax.Array) -> Batch:
@@ -135,7 +135,17 @@ class ArrayRecords:
 
 
 def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeline: str = "auto") -> Source:
-    """Returns a `Source` over host arrays; `pipeline` "auto" picks the device up to `DEVICE_BYTES`."""
+    """Returns a `Source` over host arrays; `pipeline` "auto" picks the device up to `DEVICE_BYTES`.
+
+    Args:
+      info: facts about the data.
+      split: "train", "validation" or "test".
+      arrays: by name, [N, ...] each.
+      pipeline: "device" (whole split on the device), "grain" (read by the host) or "auto".
+
+    Returns:
+      a source whose `pipeline` is the one chosen.
+    """
     stored = arrays[main(arrays)]
     size, on_device = len(stored), pipeline == "device" or (pipeline == "auto" and stored.nbytes <= DEVICE_BYTES)
     records = ArrayRecords(arrays)

@@ -38,6 +38,9 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
       where: file or folder, for the message.
       hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called by "standard" only.
 
+    Returns:
+      {"train": ..., "test": ...}; disjoint but under "full".
+
     Raises:
       InputError: fewer than two different examples, which have no two sides.
     """
@@ -76,7 +79,7 @@ def pixel_hashes(images: np.ndarray) -> np.ndarray:
     """Returns uint64 [N], the first 8 bytes of the SHA-256 of each image [N, H, W, C].
 
     The same picture has the same hash as uint8 v, as bool (0 and 255) and as float32 v / 255: it is hashed as uint8
-    where its values are grey levels, else as little-endian float32. The shape is hashed along, for pixels in another
+    where its values are gray levels, else as little-endian float32. The shape is hashed along, for pixels in another
     arrangement are another picture.
     """
     head = "x".join(map(str, images.shape[1:])).encode()
@@ -84,9 +87,9 @@ def pixel_hashes(images: np.ndarray) -> np.ndarray:
     for i, image in enumerate(images):
         content = image
         if image.dtype != np.uint8:
-            grey = np.rint(image * 255).astype(np.uint8)
-            same = np.array_equal((grey / 255).astype(np.float32), image)
-            content = grey if same else (image + np.float32(0)).astype("<f4")  # -0.0 + 0.0 is 0.0
+            gray = np.rint(image * 255).astype(np.uint8)
+            same = np.array_equal((gray / 255).astype(np.float32), image)
+            content = gray if same else (image + np.float32(0)).astype("<f4")  # -0.0 + 0.0 is 0.0
         out[i] = _number(hashlib.sha256(head + content.dtype.str[1:].encode() + content.tobytes()).digest())
     return out
 

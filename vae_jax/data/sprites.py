@@ -5,7 +5,7 @@ the order of the factors are those of dSprites (https://github.com/google-deepmi
 our own and not equal to its. Everything is int32 arithmetic, so numpy, every device and every compiler option agree
 on every pixel.
 
-Lengths are in half pixels of the 64 x 64 image. A pixel is on when its centre is inside the shape (no anti-aliasing).
+Lengths are in half pixels of the 64 x 64 image. A pixel is on when its center is inside the shape (no anti-aliasing).
 At 32 x 32 the same scene is sampled at half the density, so one position step is half a pixel there.
 """
 
@@ -48,7 +48,7 @@ _AREA = _SIDE**2
 def _tables() -> dict[str, np.ndarray]:
     """Returns int32 tables: sine and cosine [40], and lengths by scale [6] in units of half pixel / 512."""
     # Half a step is added to the angle so that no edge lies along the rows: an upright square that moves by half a
-    # pixel at 32 x 32 would often cross no pixel centre, and then two positions would look the same.
+    # pixel at 32 x 32 would often cross no pixel center, and then two positions would look the same.
     angle = (np.arange(40) + 0.5) * (2 * np.pi / 40)
     scale = np.linspace(0.5, 1.0, 6) * _UNIT
     # A heart is a square that stands on its tip, with a half disc on each of its two upper sides.
@@ -94,8 +94,8 @@ def index_of(factors: Numbers, xp: ModuleType = jnp) -> Numbers:
 def render(factors: Numbers, image_size: int = 32, xp: ModuleType = jnp) -> Numbers:
     """Returns the images of factors; pure, and jittable with `xp` = jax.numpy.
 
-    Position x is the column of the shape's centre, from left to right, and y its row, from top to bottom: in the
-    64 x 64 image the centre is at pixel 16.5 + x, 16.5 + y, and every shape is wholly inside the image.
+    Position x is the column of the shape's center, from left to right, and y its row, from top to bottom: in the
+    64 x 64 image the center is at pixel 16.5 + x, 16.5 + y, and every shape is wholly inside the image.
 
     Args:
       factors: int32 [B, 5] in the order of `FACTOR_NAMES`, each in [0, FACTOR_SIZES).

@@ -24,7 +24,7 @@ class _Batches:
     records: Records
     batch_size: int
     words: tuple[int, ...] | None  # of the shuffle key; None keeps the split's order
-    labelled: np.ndarray | None = None  # rows of the labelled examples, where these are few
+    labeled: np.ndarray | None = None  # rows of the labeled examples, where these are few
     label_words: tuple[int, ...] = ()  # of the key that shuffles them
 
     def __len__(self) -> int:
@@ -37,11 +37,11 @@ class _Batches:
         if self.words is not None:
             rows = permute_host(np.array(self.words, np.uint32), rows, size, epoch)
         batch = self._read(rows) | {"visit": visit.astype(np.uint32)}
-        if self.labelled is None or self.words is None:
+        if self.labeled is None or self.words is None:
             return batch
-        epoch, position = visit // len(self.labelled), visit % len(self.labelled)
+        epoch, position = visit // len(self.labeled), visit % len(self.labeled)
         words = np.array(self.label_words, np.uint32)
-        return pair(batch, self._read(self.labelled[permute_host(words, position, len(self.labelled), epoch)]))
+        return pair(batch, self._read(self.labeled[permute_host(words, position, len(self.labeled), epoch)]))
 
     def _read(self, rows: np.ndarray) -> Batch:
         return self.records.rows(rows) | {"index": rows.astype(np.int32)}
@@ -69,7 +69,7 @@ class GrainStream(Iterator[Batch]):
     def __init__(self, source: Source, config: DataConfig, key: jax.Array, *, step: int = 0, shuffle: bool = True):
         words = _frozen(prng.site_key(key, "shuffle")) if shuffle else None
         labels = _frozen(prng.site_key(key, "labels"))
-        self._batches = _Batches(source.records, config.batch_size, words, source.labelled, labels)
+        self._batches = _Batches(source.records, config.batch_size, words, source.labeled, labels)
         self._workers = config.workers
         self._step = step
         self._iterator: Iterator[Batch] | None = None

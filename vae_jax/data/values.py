@@ -21,7 +21,7 @@ MOST_CHANNELS = 4
 DARK = 128
 # Images for a trained model may be few and dark, so there only the scales of 5 bits and fewer are doubted.
 DARK_INPUT = 32
-_TWICE = (1 / 255) * (1 + 1e-6)  # where grey levels divided by 255 twice end
+_TWICE = (1 / 255) * (1 + 1e-6)  # where gray levels divided by 255 twice end
 _SMALL = 100  # as many classes cost nothing, whether they occur or not
 MOST_COND = 1e4  # inputs beyond this give the first layer's output squared no room in float32
 
@@ -48,7 +48,7 @@ def images(given: Named, path: Path | str, strict: bool = True) -> dict[str, np.
         whole = [name for name in shaped if name not in floats]
         fix = ", ".join(f"{n}.astype('float32')" if shaped[n].dtype == bool else f"{n} / 255" for n in whole)
         raise InputError(
-            f"{path}: {' and '.join(floats)} holds floats, {' and '.join(whole)} grey levels; save floats: {fix}"
+            f"{path}: {' and '.join(floats)} holds floats, {' and '.join(whole)} gray levels; save floats: {fix}"
         )
     check_scale({name: value for name, value in shaped.items() if value.dtype != np.bool_}, path, strict)
     return {name: _stored(value) for name, value in shaped.items()}
@@ -73,7 +73,7 @@ def _pictures(value: np.ndarray, path: Path | str, name: str) -> np.ndarray:
             form = f"{name}.reshape(-1, {thirds}, {thirds}, 3)"
         raise InputError(
             f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save {form}, or "
-            f"{name}[None, ..., None] if it is one grey picture"
+            f"{name}[None, ..., None] if it is one gray picture"
         )
     if value.ndim == 5 and 0 not in shape and shape[-1] <= MOST_CHANNELS:
         raise InputError(
@@ -99,7 +99,7 @@ def _pictures(value: np.ndarray, path: Path | str, name: str) -> np.ndarray:
             )
         raise InputError(
             f"{path}: {name} {shape} has {shape[-1]} channels, and 1 to {MOST_CHANNELS} are read; save some of them, "
-            f"{name}[..., :3], or the slices of a volume as grey pictures, {name}.reshape(-1, *{name}.shape[2:], 1)"
+            f"{name}[..., :3], or the slices of a volume as gray pictures, {name}.reshape(-1, *{name}.shape[2:], 1)"
         )
     return value
 
@@ -121,6 +121,13 @@ def check_scale(given: Named, path: Path | str, strict: bool = True, then: str =
     """Checks that numbers, all integers or all floats and finite, are brightness from 0 to 255 or from 0 to 1.
 
     `then` is what is to be done after the advice. Raises InputError where they are not, or probably not.
+
+    Args:
+      given: arrays by name, all of one scale.
+      path: where they come from, for the message.
+      strict: the bounds of training data: images that are all black or very dark are refused. False for images that a
+        trained model looks at, which may be dark.
+      then: what follows the advice in the message.
     """
     if not given:
         return
@@ -220,7 +227,7 @@ def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]
         if value.size and int(value.min()) < 0:
             raise InputError(
                 f"{path}: {name} has negative values (least {value.min()}), which are no classes, nor do they mean "
-                f"unlabelled; remove their rows, or count from 0: {fix}"
+                f"unlabeled; remove their rows, or count from 0: {fix}"
             )
     for column in range(next(iter(given.values())).shape[1] if rank == 2 else 1):
         # In Python's integers, for 2^32 + 1 would be 1 as int32, and 2^63 negative as int64.

@@ -69,12 +69,21 @@ def mean_deficit(m: int, k: jax.Array) -> jax.Array:
     Args:
       m: dimension of the space, 2 or more.
       k: concentrations, 1e-3 or more.
+
+    Example:
+      >>> round(float(mean_deficit(3, jnp.array(1.0))), 4)  # in R^3 the ratio is coth k - 1/k
+      0.687
     """
     return _descend(m, k)[0]
 
 
 def mean_length(m: int, k: jax.Array) -> jax.Array:
-    """Returns A = I_{m/2}(k) / I_{m/2-1}(k), the length of the mean vector, elementwise."""
+    """Returns A = I_{m/2}(k) / I_{m/2-1}(k), the length of the mean vector, elementwise.
+
+    Example:
+      >>> round(float(mean_length(3, jnp.array(1.0))), 4)  # coth 1 - 1
+      0.313
+    """
     return _descend(m, k)[1]
 
 
@@ -82,6 +91,10 @@ def length_slope(m: int, k: jax.Array) -> jax.Array:
     """Returns dA/dk, the variance of a coordinate along the mean direction, elementwise.
 
     By the recurrence, not as 1 - A^2 - (m - 1) A / k, in which everything cancels for large k.
+
+    Example:
+      >>> round(float(length_slope(3, jnp.array(1.0))), 4)  # 1 - 1 / sinh^2(1)
+      0.2759
     """
     return _descend(m, k)[2]
 
@@ -91,6 +104,10 @@ def log_peak(m: int, k: jax.Array) -> jax.Array:
     """Returns k - ln E_U[e^(k w)] >= 0 in nats, elementwise: log of the vMF density at its mode over the uniform one.
 
     Its derivative is 1 - A.
+
+    Example:
+      >>> round(float(log_peak(3, jnp.array(1.0))), 4)  # 1 - ln sinh 1
+      0.8386
     """
     return _descend(m, k)[4]
 
@@ -108,6 +125,10 @@ def uniform_kl(m: int, k: jax.Array) -> jax.Array:
     Args:
       m: dimension of the space, 2 or more.
       k: concentrations, 1e-3 or more.
+
+    Example:
+      >>> round(float(uniform_kl(3, jnp.array(1.0))), 4)  # coth 1 - 1 - ln sinh 1
+      0.1516
     """
     deficit, length, _, log_f, gap = _descend(m, k)
     return jnp.where(k < SMALL, k * length - log_f, gap - k * deficit)

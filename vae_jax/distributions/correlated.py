@@ -23,6 +23,14 @@ class FullGaussian(NamedTuple):
       mean: [B, D].
       std: [B, D], the marginal standard deviations.
       weights: [B, D, D], strictly lower triangular.
+
+    Example:
+      >>> weights = jnp.array([[[0.0, 0.0], [1.0, 0.0]]])  # correlation 1 / sqrt(2)
+      >>> q = FullGaussian(jnp.zeros((1, 2)), jnp.ones((1, 2)), weights)
+      >>> round(float(q.total_correlation()[0]), 4)  # ln(2) / 2
+      0.3466
+      >>> round(float(q.log_prob(jnp.zeros((1, 2)))[0]), 4)  # ln(2) / 2 - ln(2 pi)
+      -1.4913
     """
 
     mean: jax.Array
@@ -53,8 +61,8 @@ class FullGaussian(NamedTuple):
     def log_prob(self, z: jax.Array) -> jax.Array:
         """Returns log N(z; mean, S) in nats [B], through one triangular solve."""
         unit = self.weights + jnp.eye(z.shape[-1])[None]
-        centred = ((z - self.mean) / self._scale())[..., None]
-        return self._density(solve_triangular(unit, centred, lower=True, unit_diagonal=True)[..., 0])
+        centered = ((z - self.mean) / self._scale())[..., None]
+        return self._density(solve_triangular(unit, centered, lower=True, unit_diagonal=True)[..., 0])
 
     def _density(self, noise: jax.Array) -> jax.Array:
         """Returns log q of the z that was made from `noise`."""
@@ -77,6 +85,11 @@ class LowRankGaussian(NamedTuple):
       mean: [B, D].
       std: [B, D], the marginal standard deviations.
       weights: W [B, D, r].
+
+    Example:
+      >>> q = LowRankGaussian(jnp.zeros((1, 2)), jnp.ones((1, 2)), jnp.ones((1, 2, 1)))  # correlation 1/2
+      >>> round(float(q.total_correlation()[0]), 4)  # -ln(1 - 1/4) / 2
+      0.1438
     """
 
     mean: jax.Array

@@ -24,6 +24,11 @@ def init(key: jax.Array, sizes: Sequence[int], out_scale: float = 1.0) -> Layers
 
     Returns:
       {"layer0": {"w": [sizes[0], sizes[1]], "b": [sizes[1]]}, ...}.
+
+    Example:
+      >>> params = init(jax.random.key(0), (4, 16, 2))
+      >>> {name: layer["w"].shape for name, layer in params.items()}
+      {'layer0': (4, 16), 'layer1': (16, 2)}
     """
     last = len(sizes) - 2
     return {
@@ -47,8 +52,16 @@ def apply(
     Args:
       params: as of `init`.
       x: inputs.
-      masks: factors of the weights, one matrix a layer (of an autoregressive net); None for none.
+      masks: factors of the weights, one matrix per layer (of an autoregressive net); None for none.
       activation: elementwise.
+
+    Returns:
+      outputs of the last layer, without an activation.
+
+    Example:
+      >>> params = {"layer0": {"w": jnp.array([[2.0]]), "b": jnp.array([1.0])}}
+      >>> apply(params, jnp.array([[3.0]])).tolist()
+      [[7.0]]
     """
     depth = len(params)
     for i in range(depth):

@@ -43,6 +43,14 @@ def closed_kl(q: Any, p: Any) -> jax.Array | None:
     """Returns KL(q || p) by latent variable in nats, [B, G]; None where this pair has no closed form.
 
     Where KL is known only as a whole, G is 1.
+
+    Example:
+      >>> q = gaussian.DiagGaussian(jnp.ones((1, 1)), jnp.zeros((1, 1)))
+      >>> p = gaussian.DiagGaussian(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
+      >>> closed_kl(q, p).tolist()
+      [[0.5]]
+      >>> closed_kl(p, gamma.Gamma(jnp.ones((1, 1)), jnp.ones((1, 1)))) is None
+      True
     """
     known = CLOSED.get((type(q), type(p)))
     return None if known is None else known(q, p)

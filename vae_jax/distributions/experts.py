@@ -20,6 +20,12 @@ def product(experts: Sequence[DiagGaussian]) -> DiagGaussian:
 
     Args:
       experts: means and log variances [..., D] of one shape, one expert or more.
+
+    Example:
+      >>> a, b = (DiagGaussian(jnp.array([[mean]]), jnp.zeros((1, 1))) for mean in (3.0, 0.0))
+      >>> q = product([a, b])  # three unit precisions, the prior's among them
+      >>> round(float(q.mean[0, 0]), 4), round(float(q.variance()[0, 0]), 4)
+      (1.0, 0.3333)
     """
     log_precision = jnp.stack([jnp.zeros_like(experts[0].log_var), *(-e.log_var for e in experts)])
     total = jax.nn.logsumexp(log_precision, axis=0)
@@ -28,7 +34,13 @@ def product(experts: Sequence[DiagGaussian]) -> DiagGaussian:
 
 
 class Mixture(NamedTuple):
-    """1/M sum_m q_m(z) of M experts, each q(z) of B examples (arXiv:1911.03393, sec. 3)."""
+    """1/M sum_m q_m(z) of M experts, each q(z) of B examples (arXiv:1911.03393, sec. 3).
+
+    Example:
+      >>> q = Mixture(tuple(DiagGaussian(jnp.array([[mean]]), jnp.zeros((1, 1))) for mean in (-1.0, 1.0)))
+      >>> round(float(q.log_prob(jnp.zeros((1, 1)))[0]), 4)  # ln N(1; 0, 1) of both
+      -1.4189
+    """
 
     experts: tuple[DiagGaussian, ...]
 

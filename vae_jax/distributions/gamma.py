@@ -16,6 +16,11 @@ class Gamma(NamedTuple):
     Attributes:
       concentration: a > 0.
       rate: r > 0.
+
+    Example:
+      >>> q = Gamma(jnp.ones((1, 1)), jnp.ones((1, 1)))  # Exp(1)
+      >>> round(float(q.log_prob(jnp.array([[2.0]]))[0]), 4)
+      -2.0
     """
 
     concentration: jax.Array
@@ -59,6 +64,11 @@ def gamma_kl(q: Gamma, p: Gamma) -> jax.Array:
 
     KL = (a - c) psi(a) - ln Gamma(a) + ln Gamma(c) + c ln(r / s) + a (s - r) / r for q = Gamma(a, r), p = Gamma(c, s),
     rewritten with psi(x) = ln x + d(x) and Stirling's formula for ln Gamma, or large a would leave only rounding.
+
+    Example:
+      >>> q, p = Gamma(jnp.ones((1, 1)), jnp.ones((1, 1))), Gamma(jnp.ones((1, 1)), jnp.full((1, 1), 2.0))
+      >>> round(float(gamma_kl(q, p)[0, 0]), 4)  # Exp(1) from Exp(2): 2 - 1 - ln 2
+      0.3069
     """
     a, c = q.concentration, p.concentration
     excess = jnp.log(p.rate) + jnp.log(a) - jnp.log(q.rate) - jnp.log(c)  # ln of the ratio of means

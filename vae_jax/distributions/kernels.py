@@ -15,6 +15,10 @@ def squared_distances(x: jax.Array, y: jax.Array) -> jax.Array:
     """Returns |x_i - y_j|^2, [N, M], for x [N, D] and y [M, D].
 
     From the differences: |x|^2 + |y|^2 - 2 x.y would cancel where two codes are close.
+
+    Example:
+      >>> squared_distances(jnp.zeros((1, 2)), jnp.array([[3.0, 4.0]])).tolist()
+      [[25.0]]
     """
     return jnp.sum(jnp.square(x.T[:, :, None] - y.T[:, None, :]), 0)
 
@@ -28,6 +32,11 @@ def kernel(name: Kernel, dim: int, bandwidths: Sequence[float]) -> Callable[[jax
       name: imq or rbf.
       dim: length of z, D.
       bandwidths: the s, in units of a standard normal prior.
+
+    Example:
+      >>> k = kernel("imq", dim=1, bandwidths=(0.5,))  # C = 1
+      >>> float(k(jnp.array(1.0)))
+      0.5
     """
     scales = [2.0 * dim * s for s in bandwidths]
     if name == "imq":
@@ -44,6 +53,12 @@ def mmd(x: jax.Array, y: jax.Array, k: Callable[[jax.Array], jax.Array]) -> jax.
       x: codes [N, D].
       y: codes [M, D].
       k: squared distances -> kernel values.
+
+    Example:
+      >>> x = jnp.array([[0.0], [2.0]])
+      >>> k = kernel("imq", dim=1, bandwidths=(0.5,))  # k = 1 / (1 + |z - z'|^2): 1 and 1/5
+      >>> round(float(mmd(x, x, k)), 4)  # 1/5 + 1/5 - 2 * 3/5
+      -0.8
     """
 
     def others(x: jax.Array) -> jax.Array:
@@ -63,6 +78,11 @@ def sliced_wasserstein(x: jax.Array, y: jax.Array, directions: jax.Array) -> jax
       x: codes [N, D].
       y: codes [N, D].
       directions: w, unit vectors [L, D].
+
+    Example:
+      >>> x, y = jnp.array([[0.0], [1.0]]), jnp.array([[3.0], [2.0]])
+      >>> float(sliced_wasserstein(x, y, jnp.ones((1, 1))))  # each moves by 2
+      4.0
     """
 
     def along(x: jax.Array) -> jax.Array:
@@ -72,6 +92,12 @@ def sliced_wasserstein(x: jax.Array, y: jax.Array, directions: jax.Array) -> jax
 
 
 def directions(key: jax.Array, n: int, dim: int) -> jax.Array:
-    """Returns n points of the unit sphere, uniform, [n, dim]."""
+    """Returns n points of the unit sphere, uniform, [n, dim].
+
+    Example:
+      >>> w = directions(jax.random.key(0), 4, 3)
+      >>> [round(float(length), 4) for length in jnp.linalg.norm(w, axis=-1)]
+      [1.0, 1.0, 1.0, 1.0]
+    """
     w = jax.random.normal(key, (n, dim))
     return w / jnp.maximum(jnp.linalg.norm(w, axis=-1, keepdims=True), 1e-12)

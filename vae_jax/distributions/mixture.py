@@ -12,7 +12,13 @@ from vae_jax.distributions.gaussian import LOG_2PI
 
 
 class GaussianMixture(NamedTuple):
-    """sum_k w_k N(mean_k, diag(exp(log_var_k))). `log_weights`: [K], normalized; `mean`, `log_var`: [K, D]."""
+    """sum_k w_k N(mean_k, diag(exp(log_var_k))). `log_weights`: [K], normalized; `mean`, `log_var`: [K, D].
+
+    Example:
+      >>> p = GaussianMixture(jnp.log(jnp.array([0.5, 0.5])), jnp.array([[-1.0], [1.0]]), jnp.zeros((2, 1)))
+      >>> round(float(p.log_prob(jnp.zeros((1, 1)))[0]), 4)  # ln N(1; 0, 1) of both
+      -1.4189
+    """
 
     log_weights: jax.Array
     mean: jax.Array
@@ -37,7 +43,7 @@ class GaussianMixture(NamedTuple):
         return jax.nn.logsumexp(self.log_components(z), axis=-1)
 
     def sample(self, key: jax.Array, n: int, temperature: float | jax.Array = 1.0) -> jax.Array:
-        """Returns n draws [n, D]: a component each, then its Gaussian with `temperature` times its deviation."""
+        """Returns n draws [n, D]: a component for each, then its Gaussian with `temperature` times its deviation."""
         pick, noise = jax.random.split(key)
         k = jax.random.categorical(pick, self.log_weights, shape=(n,))
         eps = jax.random.normal(noise, (n, self.mean.shape[-1]))
@@ -50,6 +56,12 @@ class AggregatePosterior:
     """1/K sum_k q(z|x_k) of any posterior with `log_prob`. `posterior`: q of K inputs.
 
     K is no leaf: it is a shape, which must stay a number where the tree is traced (`stop_gradient` of a prior).
+
+    Example:
+      >>> from vae_jax.distributions import DiagGaussian
+      >>> q = AggregatePosterior(DiagGaussian(jnp.array([[-1.0], [1.0]]), jnp.zeros((2, 1))), count=2)
+      >>> round(float(q.log_prob(jnp.zeros((1, 1)))[0]), 4)  # ln N(1; 0, 1) of both
+      -1.4189
     """
 
     posterior: Any

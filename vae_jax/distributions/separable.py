@@ -12,7 +12,13 @@ from vae_jax.distributions.gaussian import LOG_2PI, DiagGaussian
 
 
 def gaussian_density(q: DiagGaussian, z: jax.Array) -> jax.Array:
-    """Returns log N(z_j; mean_j, var_j) in nats, elementwise."""
+    """Returns log N(z_j; mean_j, var_j) in nats, elementwise.
+
+    Example:
+      >>> q = DiagGaussian(jnp.array([0.0, 1.0]), jnp.zeros(2))
+      >>> [round(float(nats), 4) for nats in gaussian_density(q, jnp.zeros(2))]
+      [-0.9189, -1.4189]
+    """
     return -0.5 * (jnp.square(z - q.mean) * jnp.exp(-q.log_var) + q.log_var + LOG_2PI)
 
 
@@ -26,6 +32,11 @@ def log_densities(q: Any, z: jax.Array) -> jax.Array:
     Args:
       q: posteriors of M examples, of a type in `SEPARABLE`; parameters [M, D].
       z: codes [B, D].
+
+    Example:
+      >>> q = DiagGaussian(jnp.array([[0.0], [1.0]]), jnp.zeros((2, 1)))  # M = 2 examples, D = 1
+      >>> [round(float(nats), 4) for nats in log_densities(q, jnp.zeros((1, 1)))[0, 0]]
+      [-0.9189, -1.4189]
     """
     # Dimensions first: XLA:CPU sums the last axis of [B, M, D] in a scalar loop.
     each = jax.tree.map(lambda leaf: leaf.T[:, None, :], q)

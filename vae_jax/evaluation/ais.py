@@ -1,6 +1,6 @@
 """Annealed importance sampling with Hamiltonian transitions: log p(x) from above and below (arXiv:1611.04273).
 
-The path of unnormalised densities f_t(z) = p(z) p(x|z)^b_t leads from the prior (b = 0) to the joint (b = 1). A chain
+The path of unnormalized densities f_t(z) = p(z) p(x|z)^b_t leads from the prior (b = 0) to the joint (b = 1). A chain
 starts at z ~ f_0, is weighed by the next density and moved by a transition that keeps it:
 
     log w = sum_t (b_{t+1} - b_t) log p(x|z_t),    E[w] = p(x),    E[log mean_c w_c] <= log p(x).
@@ -101,7 +101,7 @@ def ais(
       log_likelihood: z [B, D] -> log p(x|z) [B].
       z0: where the chains start [C, B, D].
       temperatures: b_t [T], on the host; two give plain importance sampling from the first density.
-      keys: one a chain and example [C, B].
+      keys: one per chain and example [C, B].
       steps: step sizes of the moves, which no draw of this run may have decided (see `tune`).
       leapfrog: steps of a move.
 
@@ -154,8 +154,11 @@ def tune(
     Args:
       log_prior, log_likelihood, z0, leapfrog: as of `ais`.
       temperatures: those of the run to tune for, rising.
-      keys: one a chain and example [C, B], of no other use.
+      keys: one per chain and example [C, B], of no other use.
       first: step size at the start.
+
+    Returns:
+      step sizes [W, B] at W of 64 to 128 temperatures; calling it interpolates between them.
 
     Raises:
       InputError: as of `ais`.

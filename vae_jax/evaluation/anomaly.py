@@ -29,7 +29,18 @@ JUDGES = 64  # samples of z that the ELBO is measured with before and after, the
 def bounds(
     model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array, k: int
 ) -> dict[str, np.ndarray]:
-    """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N]."""
+    """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N].
+
+    Args:
+      model: its pure functions; `density.bound` is needed.
+      state: a trained state.
+      batches: images, with their `index`.
+      key: of the noise, which is keyed by each image's index.
+      k: importance samples of `iw`.
+
+    Returns:
+      {"elbo": [N], "iw": [N]}, lower bounds on log p(x) in nats, in the order of the batches.
+    """
     require("iw", ("bound",), model)
     assert model.density is not None
     # Cached by the identity of the model's functions, so both data sets run the same program.
@@ -56,6 +67,9 @@ def regret(
       batches: images, with their `index`.
       key: of the noise.
       steps: of Adam.
+
+    Returns:
+      nats [N], 0 or more; larger for images that the encoder serves badly.
 
     Raises:
       InputError: a model without p(x, z), or with a posterior that is no diagonal Gaussian.
@@ -139,7 +153,7 @@ def _regret(encode: Any, joint: Any, steps: int) -> Callable[..., jax.Array]:
         q = encode(*args, None, batch).posterior
         # Raised while tracing, when the type of q is known.
         if not isinstance(q, DiagGaussian):
-            raise InputError(f"likelihood regret: it optimises a diagonal Gaussian, q(z|x) is a {type(q).__name__}")
+            raise InputError(f"likelihood regret: it optimizes a diagonal Gaussian, q(z|x) is a {type(q).__name__}")
         parts, keys = joint(*args, batch), prng.example_keys(key, index)
 
         def elbo(q: DiagGaussian, noise: jax.Array) -> jax.Array:

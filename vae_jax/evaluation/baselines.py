@@ -58,6 +58,9 @@ def fit(
       iterations: of EM at most.
       seed: of the k-means start of EM.
 
+    Returns:
+      the density, with `log_prob` of rows [N, D] in nats.
+
     Raises:
       InputError: an unknown kind, too few or too many components, or a fit that is degenerate.
     """
@@ -122,11 +125,11 @@ def _ppca(rows: np.ndarray, components: int) -> Density:
     inverse = 1.0 / (np.square(scales) + noise)
 
     def log_prob(x: np.ndarray) -> np.ndarray:
-        centred = np.asarray(x, np.float64) - model.mean_
+        centered = np.asarray(x, np.float64) - model.mean_
         # Coordinates along the components, which are orthonormal, [N, q].
-        codes = centred @ model.components_.T
+        codes = centered @ model.components_.T
         # By Pythagoras the squared length outside the components, so that no [D, D] matrix is needed.
-        outside = np.square(centred).sum(1) - np.square(codes).sum(1)
+        outside = np.square(centered).sum(1) - np.square(codes).sum(1)
         # The covariance has the eigenvalues 1 / inverse along the components and the noise in all other directions.
         log_det = (dims - components) * np.log(noise) - np.log(inverse).sum()
         return -0.5 * (dims * np.log(2 * np.pi) + log_det + np.square(codes) @ inverse + outside / noise)

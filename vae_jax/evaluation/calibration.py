@@ -32,7 +32,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     model, state = subject.run.model, subject.state
     program = _program(model.encode, model.decode, features_of(model))
     key, rows, kind = prng.site_key(subject.key, "calibration"), [], "Bernoulli"
-    grey = False
+    gray = False
     for batch in subject.batches():
         found = program(state, key, model_inputs(batch), jnp.asarray(batch["index"], jnp.int32))
         if not found:
@@ -48,7 +48,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
             raise InputError(f"{subject.run.path}: decoded pixels are not finite; lower the learning rate")
         if kind == "Bernoulli":
             x = np.asarray(batch["x"], np.float64).reshape(values.shape)
-            grey |= bool(((x > 0) & (x < 1)).any())
+            gray |= bool(((x > 0) & (x < 1)).any())
             rows.append(binned(values, x))
         else:
             # The pixels with F(x) <= p for all 19 levels, [B, 19], by binary search.
@@ -64,7 +64,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
         return expected_calibration_error(*sums) if kind == "Bernoulli" else quantile_error(sums, len(table) * pixels)
 
     how = f"{BINS} bins of p(x_i = 1 | z)" if kind == "Bernoulli" else "19 levels of F(x_i | z)"
-    note = "; grey levels count as shares of ones, so it is the mean that is calibrated or not" if grey else ""
+    note = "; grey levels count as shares of ones, so it is the mean that is calibrated or not" if gray else ""
     subject.protocol["calibration"] = (
         f"{kind} pixels: {how}, z ~ q(z|x), so x has been seen; standard error by bootstrap over images{note}"
     )

@@ -1,4 +1,4 @@
-"""How well codes tell labels apart: a classifier trained on the codes of the labelled examples (M1)."""
+"""How well codes tell labels apart: a classifier trained on the codes of the labeled examples (M1)."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ def probe_logistic(subject: Subject) -> dict[str, Estimate]:
 
 
 def knn(subject: Subject) -> dict[str, Estimate]:
-    """Returns the accuracy of the vote of the 5 nearest labelled codes: see `_measure`."""
+    """Returns the accuracy of the vote of the 5 nearest labeled codes: see `_measure`."""
     return _measure(subject, "knn")
 
 
 def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
     """Returns the accuracy on the split of a classifier of mean codes E[z|x]: M1 of arXiv:1406.5298, sec. 3.1.
 
-    It learns from the labelled training examples (`Run.labelled`) and is asked for the labels of the split.
+    It learns from the labeled training examples (`Run.labeled`) and is asked for the labels of the split.
 
     Raises:
       InputError: there are no labels, fewer than two classes, or a code that is not finite.
     """
     label = subject.labels(name)
     # The classifier learns from training labels alone; the labels of the split only score it.
-    known = subject.labelled
+    known = subject.labeled
     subject.protocol[name] = f"learned from the mean codes of {len(known.mean):,} labelled training examples"
     guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean)
     return {name: Estimate.of(guess == label)}

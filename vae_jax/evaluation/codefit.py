@@ -35,7 +35,7 @@ class Fitted(abc.ABC):
 
     @abc.abstractmethod
     def loss(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns the (bound on the) negative log density that is minimised, nats [B]."""
+        """Returns the (bound on the) negative log density that is minimized, nats [B]."""
 
     @abc.abstractmethod
     def log_prob(self, params: Any, y: jax.Array, keys: jax.Array) -> jax.Array:
@@ -43,7 +43,17 @@ class Fitted(abc.ABC):
 
     @abc.abstractmethod
     def draw(self, params: Any, key: jax.Array, n: int, temperature: jax.Array) -> jax.Array:
-        """Returns n codes [n, D]."""
+        """Returns n codes [n, D].
+
+        Args:
+          params: as of `init`, trained.
+          key: of all n draws, consumed.
+          n: how many; static.
+          temperature: scalar that scales the standard deviation of the underlying Gaussian; 1 draws from the density.
+
+        Returns:
+          float32 [n, D], in units of the standardized codes.
+        """
 
     def fit(self, y: np.ndarray, key: jax.Array, steps: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Returns (parameters by path, what is known of the fit): Adam, cosine to 0, the weights of the best check."""
@@ -100,7 +110,17 @@ class Fitted(abc.ABC):
         return self.log_prob(self.params(arrays), y, keys)
 
     def sample(self, arrays: dict[str, Any], key: jax.Array, n: int, temperature: jax.Array) -> jax.Array:
-        """Returns `draw` for parameters by path."""
+        """Returns `draw` for parameters by path.
+
+        Args:
+          arrays: parameters by path, as they are stored.
+          key: of all n draws, consumed.
+          n: how many.
+          temperature: scalar, as for `draw`.
+
+        Returns:
+          float32 [n, D], in units of the standardized codes.
+        """
         return jax.jit(self.draw, static_argnums=2)(self.params(arrays), key, n, temperature)
 
 

@@ -27,7 +27,7 @@ class Codes(NamedTuple):
     Attributes:
       mean: E[z|x], or the code of a deterministic model, float32 [N, D].
       log_var: log variance of q(z|x), float32 [N, D]; None for a deterministic model.
-      z: one posterior sample an example, float32 [N, D]; None if none was asked for.
+      z: one posterior sample per example, float32 [N, D]; None if none was asked for.
       index: position in the data set, int32 [N].
       extra: whatever else the batches held for each example (`label` [N], `factors` [N, F]).
       cond: the features that the codes must be decoded with, float32 [N, F]; None for a model without a condition.
@@ -57,6 +57,9 @@ def encode_all(
       batches: as for `evaluate`; entries besides `x` and `index` are passed on in `extra`.
       key: if given, also draws z ~ q(z|x), keyed by each example's index.
       report: called with the number of examples done.
+
+    Returns:
+      codes in the order of the batches, on the host; `z` is None without a key.
 
     Raises:
       InputError: no example.
@@ -104,6 +107,9 @@ def decode_all(
       pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
       key: of the draw; needed for "sample" only.
 
+    Returns:
+      on the host, in the units of the data (pixels in [0, 1]).
+
     Raises:
       InputError: a conditional model without `cond`.
     """
@@ -146,6 +152,18 @@ def draw(
     """Returns n examples float32 [n, *x.shape] from the prior, with the features `cond` [n, F] of a conditional model.
 
     Without `cond` a conditional model takes the values of its first variable in turn. The noise does not depend on it.
+
+    Args:
+      model: its pure functions; `prior` is needed.
+      state: a trained state.
+      key: of the draw of z and of pixels.
+      n: how many.
+      cond: features [n, F] of a conditional model, or None.
+      temperature: scales the standard deviation of the prior where that has a meaning.
+      pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
+
+    Returns:
+      on the host, in the units of the data (pixels in [0, 1]).
 
     Raises:
       InputError: the model has no prior, or nothing stands for the features that it needs.

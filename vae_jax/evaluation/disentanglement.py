@@ -216,7 +216,7 @@ def dci(subject: Subject) -> dict[str, Estimate]:
 
 
 def dci_linear(subject: Subject) -> dict[str, Estimate]:
-    """Returns the same three by the lasso, with informativeness 1 - normalised error."""
+    """Returns the same three by the lasso, with informativeness 1 - normalized error."""
     text = "lasso, alpha 0.02, factors as numbers, informativeness is 1 - normalised root mean squared error"
     return _dci(subject, "dci_linear", "lasso", text)
 

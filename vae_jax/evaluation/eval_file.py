@@ -148,6 +148,15 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     """Returns the content of eval.json: one value per metric of one step (None: the newest), and all evaluations.
 
     A metric whose protocol differs from the one on top carries the differences under `protocol`.
+
+    Args:
+      experiment: its name.
+      config: of the run, whose protocol comes before all others.
+      entries: all evaluations of the run, the latest last.
+      step: the step to show; None for the newest that was measured.
+
+    Returns:
+      what is written as JSON; `evaluations` are the entries themselves.
     """
     step = max(entry["step"] for entry in entries) if step is None else step
     # The latest first.
@@ -250,7 +259,19 @@ def check_out(file: Path, run: Path) -> None:
 
 def update(file: Path, run: Path, experiment: str, config: Config, result: Mapping[str, Any], asked: Sequence[str] = ()
            ) -> tuple[dict[str, Any], Path | None]:  # fmt: skip
-    """Merges the result of a call into a file; returns its new content, and where an unreadable one was moved to."""
+    """Merges the result of a call into a file; returns its new content, and where an unreadable one was moved to.
+
+    Args:
+      file: the eval.json; made where it is not there.
+      run: the run folder; a file elsewhere notes it.
+      experiment: its name.
+      config: of the run.
+      result: the new evaluation: its step, split, protocol and metrics.
+      asked: names of metrics that were requested; their old refusals are dropped.
+
+    Returns:
+      the content as `view` gives it, and the path that an unreadable file was renamed to, or None.
+    """
     with alone(file.parent):  # of two calls at a time neither loses the other's numbers
         entries, aside = [], None
         if file.exists():

@@ -22,7 +22,7 @@ from vae_jax.evaluation.codefit import Fitted, FlowFit, TwoStageFit
 # kind -> what it is, with its reference.
 KINDS: dict[str, str] = {
     "gmm": "mixture of full-covariance Gaussians (arXiv:1903.12436)",
-    "flow": "normalising flow (arXiv:1605.08803)",
+    "flow": "normalizing flow (arXiv:1605.08803)",
     "two-stage": "second VAE on the codes (arXiv:1903.05789)",
 }
 ROWS = 4096  # codes scored at a time
@@ -86,7 +86,10 @@ def fit(kind: str, codes: np.ndarray, *, components: int = 10, steps: int = 3000
       components: Gaussians of "gmm".
       steps: updates of "flow" and "two-stage", whose weights are those that score best on a tenth of the codes put
         aside for that.
-      seed: of initialisation and batches.
+      seed: of initialization and batches.
+
+    Returns:
+      the density in the units of the codes: they are standardized before the fit, and draws are brought back.
 
     Raises:
       InputError: an unknown kind, codes that no density can be fitted to, or components out of range.

@@ -1,7 +1,7 @@
 """Where a bound is lost: to the family of q, or to the encoder that has to serve all images (arXiv:1801.03558).
 
     log p(x) - ELBO[q(z|x)]   =   (log p(x) - ELBO[q*])   +   (ELBO[q*] - ELBO[q(z|x)])
-       inference gap          =      approximation gap    +        amortisation gap
+       inference gap          =      approximation gap    +        amortization gap
 
 q* is the best diagonal Gaussian of each image by itself, found by Adam from the encoder's q(z|x).
 """
@@ -37,8 +37,8 @@ K = 1000  # importance samples of log p(x) where --k gives none
 class Local(NamedTuple):
     """ELBOs of each image in nats [N], float64: of the encoder's q(z|x), and of the best q* of the image by itself."""
 
-    amortised: np.ndarray
-    optimised: np.ndarray | None
+    amortized: np.ndarray
+    optimized: np.ndarray | None
 
 
 def local_bounds(
@@ -53,8 +53,8 @@ def local_bounds(
 ) -> Local:
     """Returns the ELBO of the encoder's q, and of the diagonal Gaussian that Adam makes of it for each image.
 
-    max over mean, log variance of E_q[log p(x|z)] - KL(q || p): reparameterised, KL in closed form where there is one.
-    Both ELBOs are means over fresh draws, the same for both; those of the optimisation are not used again.
+    max over mean, log variance of E_q[log p(x|z)] - KL(q || p): reparameterized, KL in closed form where there is one.
+    Both ELBOs are means over fresh draws, the same for both; those of the optimization are not used again.
 
     Args:
       model: with `joint`.
@@ -62,8 +62,11 @@ def local_bounds(
       batches: as for `evaluate`; how they are cut does not matter.
       key: of all noise, consumed; the noise of an example is keyed by its index.
       steps: of Adam; 0 for the encoder's ELBO alone (any posterior).
-      samples: posterior samples a step.
+      samples: posterior samples per step.
       report: called with the number of examples done.
+
+    Returns:
+      both ELBOs in nats [N], in the order of the batches; the second is None for 0 steps.
 
     Raises:
       InputError: no example.
@@ -122,7 +125,7 @@ def _program(joint_of: Any, encode: Any, steps: int, samples: int) -> Callable[.
             own, moments = carry
             # New noise at each step: keys [S, B].
             each = prng.sample_keys(prng.numbered_keys(fit, step), jnp.arange(samples))
-            # A sum over images: Adam works entry by entry, so that each is optimised as if it were alone.
+            # A sum over images: Adam works entry by entry, so that each is optimized as if it were alone.
             grads = jax.grad(lambda own: -jnp.sum(jnp.mean(draws(joint, own, each), 0)))(own)
             updates, moments = tx.update(grads, moments, own)
             return (optax.apply_updates(own, updates), moments), None
@@ -138,10 +141,10 @@ def _program(joint_of: Any, encode: Any, steps: int, samples: int) -> Callable[.
 
 def amortisation_gap(subject: Subject) -> dict[str, Estimate]:
     """Returns `amortisation_gap`, ELBO[q*] - ELBO[q(z|x)] in nats."""
-    local = _local(subject, "amortisation_gap", optimise=True)
-    assert local.optimised is not None
+    local = _local(subject, "amortisation_gap", optimize=True)
+    assert local.optimized is not None
     subject.protocol["amortisation_gap"] = _protocol(subject, local)
-    return {"amortisation_gap": Estimate.of(local.optimised - local.amortised)}
+    return {"amortisation_gap": Estimate.of(local.optimized - local.amortized)}
 
 
 def inference_gap(subject: Subject) -> dict[str, Estimate]:
@@ -149,25 +152,25 @@ def inference_gap(subject: Subject) -> dict[str, Estimate]:
 
     These are lower bounds, so the gap is one.
     """
-    local = _local(subject, "inference_gap", optimise=False)
+    local = _local(subject, "inference_gap", optimize=False)
     log_p, by = _log_p(subject)
     about = _protocol(subject, local)
     subject.protocol["inference_gap"] = {"log p(x)": by, "mean log p(x)": float(log_p.mean()), **about}
-    return {"inference_gap": Estimate.of(log_p - local.amortised)}
+    return {"inference_gap": Estimate.of(log_p - local.amortized)}
 
 
 def approximation_gap(subject: Subject) -> dict[str, Estimate]:
     """Returns `approximation_gap`, log p(x) - ELBO[q*] in nats; see `inference_gap`."""
-    local = _local(subject, "approximation_gap", optimise=True)
-    assert local.optimised is not None
+    local = _local(subject, "approximation_gap", optimize=True)
+    assert local.optimized is not None
     log_p, by = _log_p(subject)
     about = _protocol(subject, local)
     subject.protocol["approximation_gap"] = {"log p(x)": by, "mean log p(x)": float(log_p.mean()), **about}
-    return {"approximation_gap": Estimate.of(log_p - local.optimised)}
+    return {"approximation_gap": Estimate.of(log_p - local.optimized)}
 
 
-def _local(subject: Subject, metric: str, *, optimise: bool) -> Local:
-    """Returns both ELBOs; the optimised one is None where nothing optimises it.
+def _local(subject: Subject, metric: str, *, optimize: bool) -> Local:
+    """Returns both ELBOs; the optimized one is None where nothing optimizes it.
 
     Raises:
       InputError: no densities, no posterior, or one that is no diagonal Gaussian where q* is asked for.
@@ -179,13 +182,13 @@ def _local(subject: Subject, metric: str, *, optimise: bool) -> Local:
     if kind is type(None):
         raise InputError(f"{metric}: this model's codes are points, so there is no q(z|x) to lose anything")
     gaussian = kind is dist.DiagGaussian and spaces.is_euclidean(model.about.latents)
-    if optimise and not gaussian:
+    if optimize and not gaussian:
         raise InputError(
             f"{metric}: q* is the best diagonal Gaussian, but this model's q(z|x) is none; ask for inference_gap"
         )
     total = subject.size
     # With a Gaussian one run serves all three gaps, so that they add up.
-    steps = s.local_steps if gaussian and (optimise or "local" in subject.made) else 0
+    steps = s.local_steps if gaussian and (optimize or "local" in subject.made) else 0
     return subject.once(
         "local" if steps else "amortised",
         lambda: local_bounds(
@@ -203,7 +206,7 @@ def _local(subject: Subject, metric: str, *, optimise: bool) -> Local:
 def _log_p(subject: Subject) -> tuple[np.ndarray, str]:
     """Returns the best estimate of log p(x) [N], and what made it.
 
-    It is chosen by its mean: a choice for every image by itself would favour noise.
+    It is chosen by its mean: a choice for every image by itself would favor noise.
     """
     model, s = subject.run.model, subject.settings
     found: dict[str, np.ndarray] = {}
@@ -244,8 +247,8 @@ def _bound_program(bound: Any, k: int) -> Callable[..., jax.Array]:
 def _protocol(subject: Subject, local: Local) -> dict[str, Any]:
     s = subject.settings
     about: dict[str, Any] = {"images": subject.size, "split": subject.split, "draws of an ELBO": DRAWS}
-    about["mean ELBO"] = float(local.amortised.mean())
-    if local.optimised is not None:
-        about |= {"mean optimised ELBO": float(local.optimised.mean()), "local_steps": s.local_steps}
+    about["mean ELBO"] = float(local.amortized.mean())
+    if local.optimized is not None:
+        about |= {"mean optimised ELBO": float(local.optimized.mean()), "local_steps": s.local_steps}
         about |= {"local_samples": s.local_samples, "local_rate": RATE}
     return about | {"seed": subject.seed}

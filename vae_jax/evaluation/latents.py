@@ -31,7 +31,7 @@ def aggregate(codes: Codes) -> tuple[np.ndarray, np.ndarray]:
     return codes.mean.astype(np.float64).mean(0), np.sqrt(variance)
 
 
-def centre(codes: Codes) -> int:
+def center(codes: Codes) -> int:
     """Returns the row whose mean code is nearest to the mean of all codes, in units of their spread."""
     mean = codes.mean.astype(np.float64)
     spread = mean.std(0)
@@ -93,6 +93,9 @@ def walk(
       rows: the most dimensions that are moved.
       blocks: `Space.variables` of the latents. A dimension is a latent variable; a one-hot one goes through its
         values, and begins anew where there are more steps than values.
+
+    Returns:
+      codes [R, S, D] to decode, with what is needed to label them.
     """
     mean, std = aggregate(codes)
     if any(size > 1 for size in blocks):
@@ -111,7 +114,7 @@ def walk(
         # All rows share the values, as they share the prior.
         values, unit = np.tile(marks, (len(moved), 1)), ""
     # The code of a real image: the mean of all codes need not decode to a plausible one.
-    start = codes.mean[centre(codes)] if base is None else base
+    start = codes.mean[center(codes)] if base is None else base
     codes_moved = traverse(start, moved, values)
     return Walk(moved, values, codes_moved, unit, marks, None if kl is None else sizes[moved], std[moved])
 
@@ -138,7 +141,7 @@ def _walk_variables(
     for row, variable in enumerate(moved):
         if blocks[variable] > 1:
             values[row] = turn % blocks[variable]
-    start = codes.mean[centre(codes)] if base is None else base
+    start = codes.mean[center(codes)] if base is None else base
     z = traverse(start, entries, values)
     for row, variable in enumerate(moved):
         if blocks[variable] > 1:
@@ -167,7 +170,17 @@ def traverse(base: np.ndarray, dims: np.ndarray, values: np.ndarray) -> np.ndarr
 
 
 def span(mean: float, std: float, reach: float, steps: int) -> np.ndarray:
-    """Returns [steps] values from mean - reach * std to mean + reach * std; the mean alone for one step."""
+    """Returns [steps] values from mean - reach * std to mean + reach * std; the mean alone for one step.
+
+    Args:
+      mean: center of the range.
+      std: one standard deviation.
+      reach: standard deviations either way.
+      steps: how many values; 1 or more.
+
+    Returns:
+      float64, evenly spaced.
+    """
     return mean + std * (np.linspace(-reach, reach, steps) if steps > 1 else np.zeros(1))
 
 
@@ -188,6 +201,15 @@ def interpolate(
 
     linear: (1 - t) a + t b. spherical: [sin((1 - t) w) a + sin(t w) b] / sin w with w the angle between a and b, which
     keeps the norm typical of a Gaussian prior on the way (Shoemake 1985); straight where a and b are parallel.
+
+    Args:
+      start: codes [P, D].
+      end: codes [P, D].
+      steps: codes on each path, both ends included.
+      path: "linear" or "spherical".
+
+    Returns:
+      float64, at equal steps of t from 0 to 1.
     """
     a, b = np.asarray(start, np.float64)[:, None], np.asarray(end, np.float64)[:, None]
     # [1, S, 1], against codes [P, 1, D].
@@ -223,6 +245,9 @@ def attribute(codes: np.ndarray, values: np.ndarray, source: int, target: int) -
       codes: [N, D].
       values: of the attribute (a label, or one factor), int [N].
       source, target: the values that codes are to leave and to take on.
+
+    Returns:
+      what is added to a code to exchange the attribute once.
 
     Raises:
       InputError: no example has one of the values.

@@ -32,7 +32,7 @@ METRICS: dict[str, tuple[str, str]] = {
     ),
     "log_prob": ("log p(x) of a density that has it exactly (`vae-jax baseline`), nats", ""),
     "bits_per_dim": (
-        "-ELBO (log p(x) where exact) in bits per dimension; of masses of levels or dequantised data only",
+        "-ELBO (log p(x) where exact) in bits per dimension; of masses of levels or dequantized data only",
         "arXiv:1511.01844",
     ),
     "mse": (
@@ -93,8 +93,8 @@ def evaluate(
       key: of all noise, consumed.
       k: importance samples, one bound `iw_<k>` each.
       limit: only the first `limit` examples; 0 for all.
-      cell_width: volume a dimension that one discrete value stands for, 1 for binary data, 1/256 for dequantised
-        grey levels: bits_per_dim = (-ELBO - D ln cell_width) / (D ln 2). None where that means nothing.
+      cell_width: volume a dimension that one discrete value stands for, 1 for binary data, 1/256 for dequantized
+        gray levels: bits_per_dim = (-ELBO - D ln cell_width) / (D ln 2). None where that means nothing.
       report: called with the number of examples done.
 
     Returns:

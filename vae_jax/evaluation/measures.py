@@ -126,14 +126,14 @@ MEASURES: dict[str, Measure] = {
     ),
     "precision_recall": Measure(
         "vae_jax.evaluation.generation:measure_precision_recall",
-        "share of samples among the images, and of images among the samples, by 3 neighbours in feature space",
+        "share of samples among the images, and of images among the samples, by 3 neighbors in feature space",
         "arXiv:1904.06991",
         "generation",
         ("samples", "features"),
     ),
     "density_coverage": Measure(
         "vae_jax.evaluation.generation:measure_density_coverage",
-        "neighbourhoods of images that a sample lies in, by 5, and share of those that are hit",
+        "neighborhoods of images that a sample lies in, by 5, and share of those that are hit",
         "arXiv:2002.09797",
         "generation",
         ("samples", "features"),
@@ -176,7 +176,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "probe_svm": Measure(
         "vae_jax.evaluation.classification:probe_svm",
-        "accuracy of a Gaussian-kernel SVM that knows the codes of the labelled training examples",
+        "accuracy of a Gaussian-kernel SVM that knows the codes of the labeled training examples",
         "M1 of arXiv:1406.5298",
         "probe",
         needs=("labels",),
@@ -190,7 +190,7 @@ MEASURES: dict[str, Measure] = {
     ),
     "knn": Measure(
         "vae_jax.evaluation.classification:knn",
-        "accuracy of the 5 nearest codes of labelled training examples",
+        "accuracy of the 5 nearest codes of labeled training examples",
         "Cover and Hart 1967",
         "probe",
         needs=("labels",),

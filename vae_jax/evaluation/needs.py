@@ -85,6 +85,9 @@ def lacking(what: str, needs: tuple[str, ...], model: Model, info: Info | None =
       needs: keys of `NEEDS`.
       model: the model.
       info: of its data; None leaves the needs of the data unchecked.
+
+    Returns:
+      a whole sentence for the user, with the first unmet need as its reason.
     """
     # The first unmet need is the reason.
     for need in (NEEDS[name] for name in needs):
@@ -96,6 +99,13 @@ def lacking(what: str, needs: tuple[str, ...], model: Model, info: Info | None =
 
 
 def require(what: str, needs: tuple[str, ...], model: Model, info: Info | None = None) -> None:
-    """Raises InputError where `lacking` gives a reason."""
+    """Raises InputError where `lacking` gives a reason.
+
+    Args:
+      what: the metric, for the message.
+      needs: keys of `NEEDS`.
+      model: the model.
+      info: of its data; None leaves the needs of the data unchecked.
+    """
     if reason := lacking(what, needs, model, info):
         raise InputError(reason)

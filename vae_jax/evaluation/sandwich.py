@@ -76,6 +76,9 @@ def annealed(
       settings: `chains`, `temperatures`, `leapfrog`, `anneal_from`.
       report: called with the number of examples done.
 
+    Returns:
+      log weights in nats [N, C], and how often moves were accepted [N].
+
     Raises:
       InputError: a setting out of range, or no example.
     """
@@ -98,6 +101,9 @@ def sandwiched(
     Args:
       model, state, key, settings, report: as for `annealed`.
       batches: how many examples to simulate, and the condition of each.
+
+    Returns:
+      chains whose log-mean weights bound log p(x) from below, and chains whose negated ones bound it from above.
     """
     forward, reverse = _run("both", model, state, batches, key, settings, report)
     return forward, reverse

@@ -22,7 +22,7 @@ class Settings:
 
     # Annealed importance sampling; the cost is chains x temperatures x leapfrog gradients per image.
     chains: int = 8
-    """Chains an image of annealed importance sampling (ais, bdmc, inference_gap)."""
+    """Chains per image of annealed importance sampling (ais, bdmc, inference_gap)."""
     temperatures: int = 200
     """Temperatures of annealed importance sampling, prior and joint included: more bring both bounds closer."""
     leapfrog: int = 5
@@ -31,9 +31,9 @@ class Settings:
     """Where annealing starts: p(z), as published, or q(z|x), which needs fewer temperatures."""
     # Optimization of one Gaussian per image.
     local_steps: int = 500
-    """Steps of Adam that optimise each image's own Gaussian q (amortisation_gap, approximation_gap)."""
+    """Steps of Adam that optimize each image's own Gaussian q (amortisation_gap, approximation_gap)."""
     local_samples: int = 8
-    """Posterior samples a step of that optimisation."""
+    """Posterior samples per step of that optimization."""
     # Generation.
     samples: int | None = None
     """Images generated for frechet_distance, precision_recall, density_coverage and mmd (default: as many as real)."""

@@ -30,7 +30,7 @@ def cell_width(run: Run, split: str) -> float | None:
     # How many values a pixel has as the model sees it: two, 256, or a continuum (None).
     binary = data.binarize != "none" or values == "binary"
     levels = 2 if binary else 256 if values == "grey" else None
-    # Noise fills the gaps between grey levels; binarized pixels get none.
+    # Noise fills the gaps between gray levels; binarized pixels get none.
     dequantized = data.dequantize and data.binarize == "none"
     return run.model.about.likelihood.cell_width(levels, dequantized)
 
@@ -120,14 +120,14 @@ class Subject:
         return self.finite(encode_all(self.run.model, self.state, self.batches()))
 
     @functools.cached_property
-    def labelled(self) -> Codes:
-        """Mean codes and labels of the labelled training examples, for classifiers (see `Run.labelled`).
+    def labeled(self) -> Codes:
+        """Mean codes and labels of the labeled training examples, for classifiers (see `Run.labeled`).
 
         Raises:
           InputError: a code is not finite; the message names the dimension.
         """
         return self.finite(
-            encode_all(self.run.model, self.state, self.run.labelled(self.batch_size)), "training example"
+            encode_all(self.run.model, self.state, self.run.labeled(self.batch_size)), "training example"
         )
 
     def finite(self, codes: Codes, what: str = "example") -> Codes:

@@ -24,7 +24,7 @@ PANELS = {
     "active_units": ("active units", "dimensions"),
     "beta": ("KL weight", "beta"),
 }
-COLOURS = ("#1f77b4", "#d1580c", "#2a8c4a", "#7b4fa3", "#b8860b", "#c23b6b", "#4c9a9a", "#6b6b6b")
+COLORS = ("#1f77b4", "#d1580c", "#2a8c4a", "#7b4fa3", "#b8860b", "#c23b6b", "#4c9a9a", "#6b6b6b")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -68,9 +68,9 @@ def _panel(axes: Any, name: str, runs: Mapping[str, Sequence[Mapping[str, Any]]]
     for number, (label, lines) in enumerate(runs.items()):
         for split, (steps, values) in _series(lines, name).items():
             seen.append((steps, values))
-            colour = COLOURS[(number if not alone else split != "train") % len(COLOURS)]
+            color = COLORS[(number if not alone else split != "train") % len(COLORS)]
             style = {"lw": 1.4} if split == "train" and len(steps) > 1 else {"lw": 0, "marker": "o", "ms": 3.5}
-            axes.plot(steps, values, color=colour, label=split if alone else f"{label}, {split}", **style)
+            axes.plot(steps, values, color=color, label=split if alone else f"{label}, {split}", **style)
     title, unit = PANELS[name]
     axes.set_title(title, fontsize=10)
     axes.set_ylabel(unit, fontsize=9)

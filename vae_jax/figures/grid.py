@@ -22,7 +22,7 @@ _LETTER, _LINE = 6.2, 15  # pixels of one letter and of one line at 8 points
 def pixels(images: np.ndarray) -> np.ndarray:
     """Returns uint8 [..., H, W, 3] for images in [0, 1], [..., H, W, C].
 
-    Values outside are cut for display only, NaN is magenta; one channel is grey, three are RGB, any other number is
+    Values outside are cut for display only, NaN is magenta; one channel is gray, three are RGB, any other number is
     shown as its mean.
     """
     images = np.asarray(images, np.float32)
@@ -79,7 +79,7 @@ def grid(
     xlabel: str = "",
     ylabel: str = "",
 ) -> Figure:
-    """Returns a labelled grid of images [R, S, H, W, C] in [0, 1]; every image pixel is a whole number of pixels.
+    """Returns a labeled grid of images [R, S, H, W, C] in [0, 1]; every image pixel is a whole number of pixels.
 
     Args:
       images: rows of images.
@@ -89,6 +89,9 @@ def grid(
       group: as for `mosaic`.
       xlabel: what the columns are.
       ylabel: what the rows are.
+
+    Returns:
+      a matplotlib figure, not yet written.
     """
     picture = mosaic(images, group=group)
     height, width = picture.shape[:2]
@@ -117,7 +120,17 @@ def grid(
 
 
 def pairs(images: np.ndarray, made: np.ndarray, *, title: str = "", columns: int = 8) -> Figure:
-    """Returns rows of originals [N, H, W, C], each with the row of what was made of them below."""
+    """Returns rows of originals [N, H, W, C], each with the row of what was made of them below.
+
+    Args:
+      images: originals [N, H, W, C] in [0, 1].
+      made: their reconstructions [N, H, W, C] in [0, 1].
+      title: of the figure.
+      columns: pairs side by side.
+
+    Returns:
+      a matplotlib figure, not yet written.
+    """
     halves = fold(np.asarray(images), columns), fold(np.asarray(made), columns)
     rows = np.stack(halves, 1).reshape(-1, *halves[0].shape[1:])
     return grid(rows, title=title, rows=["original", "reconstruction"] * len(halves[0]), group=2)

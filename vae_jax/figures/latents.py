@@ -32,12 +32,12 @@ def kl_chart(kl: Sequence[float], variance: Sequence[float], *, title: str = "")
     figure.suptitle(f"{title}\n{count}" if title else count, fontsize=10)
     upper, lower = figure.subplots(2, 1, sharex=True)
     at = np.arange(size)
-    colours = np.where(active, _ACTIVE, _UNUSED).tolist()
-    upper.bar(at, bars, color=colours)
+    colors = np.where(active, _ACTIVE, _UNUSED).tolist()
+    upper.bar(at, bars, color=colors)
     upper.set_ylabel("KL, nats", fontsize=9)
     upper.set_ylim(0, max(1.08 * float(bars.max(initial=0.0)), 0.1))
     floor = 1e-5
-    lower.bar(at, np.maximum(spread, floor), color=colours)
+    lower.bar(at, np.maximum(spread, floor), color=colors)
     lower.axhline(ACTIVE_VARIANCE, color=_LINE, lw=1, ls="--")
     lower.text(1.0, ACTIVE_VARIANCE * 1.25, f"active above {ACTIVE_VARIANCE:g}", color=_LINE, fontsize=8, ha="right",
                transform=lower.get_yaxis_transform())  # fmt: skip

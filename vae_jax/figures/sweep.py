@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_jax.figures.curves import COLOURS
+from vae_jax.figures.curves import COLORS
 from vae_jax.figures.grid import save
 
 _MEAN = "#333333"
@@ -48,8 +48,8 @@ def rate_distortion(sweep: Mapping[str, Any]) -> Figure:
         seen = np.array([point for point in points if None not in point], np.float64)
         if not len(seen):
             continue
-        colour = COLOURS[number % len(COLOURS)]
-        axes.plot(*seen.T, "o", ms=4.5, alpha=0.55, mew=0, color=colour, label=_label(sweep, values))
+        color = COLORS[number % len(COLORS)]
+        axes.plot(*seen.T, "o", ms=4.5, alpha=0.55, mew=0, color=color, label=_label(sweep, values))
         means.append(seen.mean(0))
     if len(means) > 1:
         path = np.array(sorted(means, key=lambda point: point[0]))
@@ -110,16 +110,16 @@ def _panel(axes: Axes, sweep: Mapping[str, Any], metric: str) -> None:
         if value is not None:
             curves.setdefault(rest, {}).setdefault(level, []).append(value)
     for number, (rest, found) in enumerate(curves.items()):
-        colour = COLOURS[number % len(COLOURS)]
+        color = COLORS[number % len(COLORS)]
         x = np.array([at[level] for level in found])
         for position, values in zip(x, found.values()):
-            axes.plot([position] * len(values), values, "o", ms=4, alpha=0.6, mfc="white", color=colour)
+            axes.plot([position] * len(values), values, "o", ms=4, alpha=0.6, mfc="white", color=color)
         order = np.argsort(x)
         mean = np.array([np.mean(values) for values in found.values()])[order]
         spread = np.array([np.std(values, ddof=1) if len(values) > 1 else 0.0 for values in found.values()])[order]
         label = _label(sweep, dict(rest)) if rest else None
         line = "" if option == "seed" else "-"
-        axes.errorbar(x[order], mean, spread, fmt=f"o{line}", ms=4.5, lw=1.2, capsize=3, color=colour, label=label)
+        axes.errorbar(x[order], mean, spread, fmt=f"o{line}", ms=4.5, lw=1.2, capsize=3, color=color, label=label)
     if logarithmic:
         axes.set_xscale("log")
     axes.set_xticks([at[level] for level in levels], levels)

@@ -66,7 +66,7 @@ def write_all(
     cond = codes.cond
     made = decode_all(model, state, codes.mean[:shown], cond=None if cond is None else cond[:shown])
     walk = latents.walk(codes, result.kl_per_dim, prior=prior, blocks=spaces.variables(model.about.latents))
-    middle = None if cond is None else cond[latents.centre(codes)]
+    middle = None if cond is None else cond[latents.center(codes)]
     found: dict[str, Figure] = {
         "reconstructions": pairs(
             np.asarray(batch["x"])[:shown],
@@ -94,7 +94,19 @@ def write_all(
 
 
 def class_grid(model: Model, state: TrainState, title: str, classes: int, columns: int = 10, most: int = 20) -> Figure:
-    """Returns samples of each class (of the first 20), from the same noise in every row."""
+    """Returns samples of each class (of the first 20), from the same noise in every row.
+
+    Args:
+      model: conditioned on a label.
+      state: a trained state.
+      title: of the figure.
+      classes: number of labels.
+      columns: samples of each class.
+      most: rows at most; further classes are left out.
+
+    Returns:
+      a matplotlib figure, not yet written.
+    """
     shown = range(min(classes, most))
     rows = [
         draw(model, state, jax.random.key(0), columns, cond=label_features(model, state, np.full(columns, c)))
@@ -112,7 +124,19 @@ def manifold(
     *,
     cond: np.ndarray | None = None,
 ) -> Figure:
-    """Returns E[x|z] on a grid of equal steps of prior probability, for two latent dimensions and features `cond`."""
+    """Returns E[x|z] on a grid of equal steps of prior probability, for two latent dimensions and features `cond`.
+
+    Args:
+      model: of two latent dimensions.
+      state: a trained state.
+      title: of the figure; how the grid is spaced is added.
+      prior: mean and standard deviation of the prior.
+      side: images on each side of the grid.
+      cond: features [side, side, F] of a conditional model, or what broadcasts to them; None without a condition.
+
+    Returns:
+      a matplotlib figure, not yet written.
+    """
     plane = latents.plane(side, *prior)
     return grid(
         decode_all(model, state, plane, cond=cond),

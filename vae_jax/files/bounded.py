@@ -50,6 +50,9 @@ def arrays(
       fix: what to do about a file that is too large, `{bytes}` its size; default: to give it in parts.
       content: of the file, where it was read before (to be hashed, say).
 
+    Returns:
+      arrays in memory; none of them has the dtype `object`.
+
     Raises:
       InputError: damaged, pickled, a header that claims what the file does not hold, two arrays of one name, or more
         than `limit` bytes (`TooLarge`).

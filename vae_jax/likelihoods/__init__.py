@@ -13,7 +13,7 @@ from vae_jax.likelihoods.pixels import (
     PixelLikelihood,
 )
 
-# Name of the option -> config: Bernoulli, Gaussian, further densities, masses of grey levels, and a loss.
+# Name of the option -> config: Bernoulli, Gaussian, further densities, masses of gray levels, and a loss.
 LIKELIHOODS = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,

@@ -17,7 +17,7 @@ from vae_jax.options.ranges import Above, Positive
 
 # log(sinh a / a) = sum_n LOG_SINHC[n] a^(2n + 2), from the Bernoulli numbers; the last term is 2e-7 at a = 1.
 LOG_SINHC = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250)
-# The dequantised grey levels (v + u) / 256 lie between these two; in float32 the last u of 255 rounds to 1.
+# The dequantized gray levels (v + u) / 256 lie between these two; in float32 the last u of 255 rounds to 1.
 LEAST, MOST = 2.0**-25, 1.0 - 2.0**-24
 
 
@@ -168,7 +168,7 @@ class BetaPixels(NamedTuple):
     def log_prob(self, x: jax.Array) -> jax.Array:
         """Returns sum (a - 1) log x + (b - 1) log(1 - x) - log B(a, b) in nats [B].
 
-        An x of exactly 0 or 1 has no density; it can only be a dequantised grey level that float32 rounded, and counts
+        An x of exactly 0 or 1 has no density; it can only be a dequantized gray level that float32 rounded, and counts
         as the nearest value inside.
         """
         x = jnp.clip(x, LEAST, MOST)
@@ -194,7 +194,13 @@ class BetaPixels(NamedTuple):
 
 @dataclass(frozen=True)
 class ContinuousBernoulli(PixelLikelihood):
-    """Continuous Bernoulli, a density on [0, 1] where cross entropy is none (arXiv:1907.06845)."""
+    """Continuous Bernoulli, a density on [0, 1] where cross entropy is none (arXiv:1907.06845).
+
+    Example:
+      >>> p_x = ContinuousBernoulli().build(jnp.full((1, 1, 1, 1), 2.0), {}, {})
+      >>> round(float(p_x.log_prob(jnp.ones((1, 1, 1, 1)))[0]), 4)  # 1 - ln sinh 1
+      0.8386
+    """
 
     @property
     def support(self) -> tuple[float, float]:
@@ -202,6 +208,7 @@ class ContinuousBernoulli(PixelLikelihood):
 
     def build(self, out, params, state) -> ContinuousBernoulliPixels:
         del params, state
+        # Outputs are the logits of l, which is not the mean.
         return ContinuousBernoulliPixels(out)
 
 
@@ -217,10 +224,12 @@ class LocationScale(PixelLikelihood):
     """Soft floor of a trained log scale, so that a perfect pixel cannot blow the density up."""
 
     def init_params(self):
+        # The logarithm is trained, so that no step can make the scale negative.
         return {"log_scale": jnp.asarray(math.log(self.init_scale), jnp.float32)} if self.learned else {}
 
     def log_scale(self, params) -> jax.Array:
         """Returns the log of the scale, a scalar."""
+        # A hard floor would have no gradient, and a scale below it would never come back.
         if self.learned:
             return soft_floor(params["log_scale"], self.min_log_scale)
         return jnp.asarray(math.log(self.init_scale), jnp.float32)
@@ -228,7 +237,14 @@ class LocationScale(PixelLikelihood):
 
 @dataclass(frozen=True)
 class Laplace(LocationScale):
-    """Laplace pixels: absolute error, with its normaliser (arXiv:1511.08861)."""
+    """Laplace pixels: absolute error, with its normalizer (arXiv:1511.08861).
+
+    Example:
+      >>> likelihood = Laplace(init_scale=1.0, learned=False)
+      >>> p_x = likelihood.build(jnp.zeros((1, 1, 1, 1)), {}, {})
+      >>> round(float(p_x.log_prob(jnp.ones((1, 1, 1, 1)))[0]), 4)  # -1 - ln 2
+      -1.6931
+    """
 
     def build(self, out, params, state) -> LaplacePixels:
         del state
@@ -237,7 +253,14 @@ class Laplace(LocationScale):
 
 @dataclass(frozen=True)
 class StudentT(LocationScale):
-    """Student-t pixels: squared error near, its logarithm far, robust to outliers (Takahashi et al. 2018)."""
+    """Student-t pixels: squared error near, its logarithm far, robust to outliers (Takahashi et al. 2018).
+
+    Example:
+      >>> likelihood = StudentT(init_scale=1.0, learned=False, df=4.0)
+      >>> p_x = likelihood.build(jnp.zeros((1, 1, 1, 1)), {}, {})
+      >>> round(float(p_x.log_prob(jnp.zeros((1, 1, 1, 1)))[0]), 4)  # ln 3/8
+      -0.9808
+    """
 
     df: Annotated[float, Above(1)] = 4.0
     """Degrees of freedom: the smaller, the heavier the tails; above 1, where the mean exists."""
@@ -249,7 +272,14 @@ class StudentT(LocationScale):
 
 @dataclass(frozen=True)
 class LogCosh(LocationScale):
-    """Hyperbolic secant pixels: the log-cosh loss, squared error near and absolute far (Chen et al. 2018)."""
+    """Hyperbolic secant pixels: the log-cosh loss, squared error near and absolute far (Chen et al. 2018).
+
+    Example:
+      >>> likelihood = LogCosh(init_scale=1.0, learned=False)
+      >>> p_x = likelihood.build(jnp.zeros((1, 1, 1, 1)), {}, {})
+      >>> round(float(p_x.log_prob(jnp.zeros((1, 1, 1, 1)))[0]), 4)  # -ln pi
+      -1.1447
+    """
 
     def build(self, out, params, state) -> SechPixels:
         del state
@@ -258,8 +288,16 @@ class LogCosh(LocationScale):
 
 @dataclass(frozen=True)
 class BetaDensity(PixelLikelihood):
-    """Beta pixels, both shapes from the decoder; data in the open (0, 1), e.g. dequantised (arXiv:1907.06845)."""
+    """Beta pixels, both shapes from the decoder; data in the open (0, 1), e.g. dequantized (arXiv:1907.06845).
 
+    Example:
+      >>> out = jnp.array([[[[math.log(math.e - 1.0), -100.0]]]])  # softplus: 1 and 0
+      >>> p_x = BetaDensity(min_shape=1.0).build(out, {}, {})  # Beta(2, 1): p(x) = 2 x
+      >>> round(float(p_x.log_prob(jnp.full((1, 1, 1, 1), 0.25))[0]), 4)  # ln 1/2
+      -0.6931
+    """
+
+    # At 0 and 1 the density is 0 or infinite: data that reach the ends are refused before training.
     closed: ClassVar[bool] = False
 
     min_shape: Annotated[float, Positive()] = 0.1

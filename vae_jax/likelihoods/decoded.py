@@ -28,7 +28,7 @@ def sum_pixels(x: jax.Array) -> jax.Array:
 class BernoulliPixels(NamedTuple):
     """Independent Bernoulli pixels. `logits`: [B, H, W, C].
 
-    For x in (0, 1) the value is the cross entropy of grey levels (the usual "grey-level MNIST" bound), a bound on
+    For x in (0, 1) the value is the cross entropy of gray levels (the usual "gray-level MNIST" bound), a bound on
     no density: compare it only with numbers of the same protocol.
     """
 

@@ -1,4 +1,4 @@
-"""Masses of the 256 grey levels x = v / 255: discretised logistics, their mixture, and a free categorical.
+"""Masses of the 256 gray levels x = v / 255: discretized logistics, their mixture, and a free categorical.
 
 The level of x is round(255 x), exact for data stored as bytes. In t = 2x - 1 the levels are 2/255 apart, and that of v
 owns the cell t -+ 1/255; black and white own the two tails as well, so the 256 masses sum to 1 whatever the parameters.
@@ -27,7 +27,7 @@ WINDOW = 9  # cells on each side of the location beyond which a narrow logistic 
 
 
 def level(x: jax.Array) -> jax.Array:
-    """Returns the grey level v in 0..255 nearest to 255 x, float32."""
+    """Returns the gray level v in 0..255 nearest to 255 x, float32."""
     # v / 255 is rounded in float32, so 255 x is only close to v.
     return jnp.clip(jnp.round(x * 255.0), 0.0, 255.0)
 
@@ -84,7 +84,7 @@ def _draw(noise: jax.Array, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
 
 
 class LogisticPixels(NamedTuple):
-    """Independent discretised logistics. `loc`: [B, H, W, C] in [-1, 1] for black to white; `log_scale` broadcasts."""
+    """Independent discretized logistics. `loc`: [B, H, W, C] in [-1, 1] for black to white; `log_scale` broadcasts."""
 
     loc: jax.Array
     log_scale: jax.Array
@@ -107,12 +107,12 @@ class LogisticPixels(NamedTuple):
         return jnp.take_along_axis(levels, best, 0)[0] / 255.0
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns grey levels v / 255 [B, H, W, C], from one key per example."""
+        """Returns gray levels v / 255 [B, H, W, C], from one key per example."""
         return _draw(_noise(keys, self.loc.shape[1:]), self.loc, self.log_scale) / 255.0
 
 
 class LogisticMixturePixels(NamedTuple):
-    """Mixture of K discretised logistics at each pixel.
+    """Mixture of K discretized logistics at each pixel.
 
     Coupled: one component for all channels of a pixel, P(x) = sum_k w_k prod_c P_k(x_c | x_<c), where the location of
     channel c is loc_c + sum_{d < c} coefficient_cd t_d. Else one mixture for each channel, and no coefficients.
@@ -168,7 +168,7 @@ class LogisticMixturePixels(NamedTuple):
         return jnp.stack(chosen, -1) / 255.0
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns grey levels v / 255 [B, H, W, C], from one key per example: a component, then channel by channel."""
+        """Returns gray levels v / 255 [B, H, W, C], from one key per example: a component, then channel by channel."""
         # Two uses of each example's key, so two sites.
         which, where = (jax.vmap(functools.partial(prng.site_key, name=n))(keys) for n in ("component", "level"))
         # The component of each pixel if coupled, else of each channel: [B, H, W, 1 or C, 1].
@@ -197,7 +197,7 @@ class LogisticMixturePixels(NamedTuple):
 
 
 class CategoricalPixels(NamedTuple):
-    """A free mass for each grey level of each channel. `logits`: [B, H, W, C, 256]."""
+    """A free mass for each gray level of each channel. `logits`: [B, H, W, C, 256]."""
 
     logits: jax.Array
 
@@ -217,14 +217,15 @@ class CategoricalPixels(NamedTuple):
         return jnp.argmax(self.logits, -1).astype(jnp.float32) / 255.0
 
     def sample(self, keys: jax.Array) -> jax.Array:
-        """Returns grey levels v / 255 [B, H, W, C], from one key per example."""
+        """Returns gray levels v / 255 [B, H, W, C], from one key per example."""
         return jax.vmap(jax.random.categorical)(keys, self.logits).astype(jnp.float32) / 255.0
 
 
 @dataclass(frozen=True)
-class GreyLevels(PixelLikelihood):
-    """Base of the likelihoods of 256 grey levels."""
+class GrayLevels(PixelLikelihood):
+    """Base of the likelihoods of 256 gray levels."""
 
+    # Masses of stored bytes: bits per dimension are exact without dequantization.
     levels: ClassVar[int | None] = LEVELS
 
     @property
@@ -233,8 +234,15 @@ class GreyLevels(PixelLikelihood):
 
 
 @dataclass(frozen=True)
-class Logistic256(GreyLevels):
-    """Discretised logistic over 256 grey levels, one trained scale or one a pixel (arXiv:1606.04934)."""
+class Logistic256(GrayLevels):
+    """Discretized logistic over 256 gray levels, one trained scale or one per pixel (arXiv:1606.04934).
+
+    Example:
+      >>> x = jnp.arange(256.0).reshape(256, 1, 1, 1) / 255.0  # every gray level
+      >>> p_x = Logistic256().build(jnp.zeros_like(x), Logistic256().init_params(), {})
+      >>> round(float(jnp.sum(jnp.exp(p_x.log_prob(x)))), 4)  # their masses
+      1.0
+    """
 
     pixelwise: bool = False
     """The decoder gives the log scale of every pixel; False trains one for all."""
@@ -257,8 +265,16 @@ class Logistic256(GreyLevels):
 
 
 @dataclass(frozen=True)
-class LogisticMixture(GreyLevels):
-    """Mixture of discretised logistics, green linear in red and blue in both as in PixelCNN++ (arXiv:1701.05517)."""
+class LogisticMixture(GrayLevels):
+    """Mixture of discretized logistics, green linear in red and blue in both as in PixelCNN++ (arXiv:1701.05517).
+
+    Example:
+      >>> x = jnp.arange(256.0).reshape(256, 1, 1, 1) / 255.0  # every gray level
+      >>> likelihood = LogisticMixture(components=2)
+      >>> p_x = likelihood.build(jnp.zeros((256, 1, 1, likelihood.outputs(1))), {}, {})
+      >>> round(float(jnp.sum(jnp.exp(p_x.log_prob(x)))), 4)  # their masses
+      1.0
+    """
 
     components: Annotated[int, AtLeast(1)] = 5
     """Logistics in the mixture of a pixel."""
@@ -284,8 +300,14 @@ class LogisticMixture(GreyLevels):
 
 
 @dataclass(frozen=True)
-class Categorical256(GreyLevels):
-    """A free categorical over 256 grey levels; wide: 256 outputs a channel (arXiv:1601.06759)."""
+class Categorical256(GrayLevels):
+    """A free categorical over 256 gray levels; wide: 256 outputs per channel (arXiv:1601.06759).
+
+    Example:
+      >>> p_x = Categorical256().build(jnp.zeros((1, 1, 1, 256)), {}, {})
+      >>> round(float(p_x.log_prob(jnp.ones((1, 1, 1, 1)))[0]), 4)  # -ln 256
+      -5.5452
+    """
 
     def outputs(self, channels: int) -> int:
         return LEVELS * channels

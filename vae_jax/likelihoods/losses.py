@@ -39,12 +39,19 @@ class MsSsimPixels(NamedTuple):
 
 @dataclass(frozen=True)
 class MsSsim(PixelLikelihood):
-    """1 - MS-SSIM as the distortion, a loss and no density: no bound on log p(x) (arXiv:1511.06409)."""
+    """1 - MS-SSIM as the distortion, a loss and no density: no bound on log p(x) (arXiv:1511.06409).
 
+    Example:
+      >>> p_x = MsSsim().build(jnp.zeros((1, 1, 1, 1)), {}, {})  # an image of 1/2
+      >>> round(float(p_x.log_prob(jnp.ones((1, 1, 1, 1)))[0]), 4)  # 2 x y / (x^2 + y^2) - 1
+      -0.2
+    """
+
+    # No density: objectives that weigh by p(x|z), and bits per dimension, refuse it.
     normalized: ClassVar[bool] = False
 
     weight: Annotated[float, Positive()] = 1.0
-    """Weight of 1 - MS-SSIM a sub-pixel, so that its sum weighs like that of other pixel losses."""
+    """Weight of 1 - MS-SSIM per sub-pixel, so that its sum weighs like that of other pixel losses."""
 
     @property
     def support(self) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from vae_jax.options.ranges import Positive, Share
 
 @dataclass(frozen=True)
 class PixelLikelihood:
-    """Base of the likelihood configs: no parameters, no state, one output a channel.
+    """Base of the likelihood configs: no parameters, no state, one output per channel.
 
     Attributes:
       support: the range of x, checked once against the data before training.
@@ -38,14 +38,14 @@ class PixelLikelihood:
         return (-math.inf, math.inf)
 
     def cell_width(self, levels: int | None, dequantized: bool) -> float | None:
-        """Returns the volume a dimension of one value of discrete data, where bits per dimension mean something.
+        """Returns the volume per dimension of one value of discrete data, where bits per dimension mean something.
 
         Args:
-          levels: number of values of a pixel before dequantisation; None for real numbers.
+          levels: number of values of a pixel before dequantization; None for real numbers.
           dequantized: whether uniform noise of a 256th was added.
 
         Returns:
-          1 for masses of the data's values, 1/256 for a density of dequantised data, else None.
+          1 for masses of the data's values, 1/256 for a density of dequantized data, else None.
         """
         if not self.normalized or levels is None:
             return None
@@ -91,6 +91,9 @@ class PixelLikelihood:
           params: trained parameters.
           state: running state.
           axis_name: mapped axis over which batch statistics are taken; None in the global view.
+
+        Returns:
+          a decoded distribution as of `build`, and the running state after this batch.
         """
         # Most likelihoods learn from x by gradient alone.
         del x, axis_name
@@ -99,9 +102,15 @@ class PixelLikelihood:
 
 @dataclass(frozen=True)
 class Bernoulli(PixelLikelihood):
-    """Bernoulli pixels on logits; data in [0, 1]."""
+    """Bernoulli pixels on logits; data in [0, 1].
 
-    # Grey levels are scored as well, by cross entropy, which is no mass: bits per dimension are of binary data only.
+    Example:
+      >>> p_x = Bernoulli().build(jnp.zeros((1, 1, 1, 1)), {}, {})
+      >>> round(float(p_x.log_prob(jnp.ones((1, 1, 1, 1)))[0]), 4)  # ln 1/2
+      -0.6931
+    """
+
+    # Gray levels are scored as well, by cross entropy, which is no mass: bits per dimension are of binary data only.
     levels: ClassVar[int | None] = 2
 
     @property
@@ -115,19 +124,33 @@ class Bernoulli(PixelLikelihood):
 
 @dataclass(frozen=True)
 class Gaussian(PixelLikelihood):
-    """Gaussian pixels of one fixed standard deviation."""
+    """Gaussian pixels of one fixed standard deviation.
+
+    Example:
+      >>> p_x = Gaussian(std=1.0).build(jnp.zeros((1, 1, 1, 1)), {}, {})
+      >>> round(float(p_x.log_prob(jnp.zeros((1, 1, 1, 1)))[0]), 4)  # -ln(2 pi) / 2
+      -0.9189
+    """
 
     std: Annotated[float, Positive()] = 1.0
     """Standard deviation of a pixel, in units of the data (which lie in [0, 1])."""
 
     def build(self, out, params, state) -> GaussianPixels:
         del params, state
+        # A scalar, which broadcasts against images of any size.
         return GaussianPixels(out, jnp.full((), math.log(self.std), jnp.float32))
 
 
 @dataclass(frozen=True)
 class GaussianLearned(PixelLikelihood):
-    """Gaussian pixels; one log standard deviation for all pixels, trained by gradient (arXiv:2006.13202, sec. 3)."""
+    """Gaussian pixels; one log standard deviation for all pixels, trained by gradient (arXiv:2006.13202, sec. 3).
+
+    Example:
+      >>> likelihood = GaussianLearned(init_std=1.0, min_log_std=-60.0)
+      >>> p_x = likelihood.build(jnp.zeros((1, 1, 1, 1)), likelihood.init_params(), {})
+      >>> round(float(p_x.log_prob(jnp.ones((1, 1, 1, 1)))[0]), 4)  # -(1 + ln(2 pi)) / 2
+      -1.4189
+    """
 
     init_std: Annotated[float, Positive()] = 1.0
     """Standard deviation at the start."""
@@ -144,7 +167,14 @@ class GaussianLearned(PixelLikelihood):
 
 @dataclass(frozen=True)
 class GaussianPixelwise(PixelLikelihood):
-    """Gaussian pixels; the decoder gives the mean and the log standard deviation of every pixel."""
+    """Gaussian pixels; the decoder gives the mean and the log standard deviation of every pixel.
+
+    Example:
+      >>> likelihood = GaussianPixelwise(min_log_std=-60.0)
+      >>> p_x = likelihood.build(jnp.array([[[[0.0, math.log(2.0)]]]]), {}, {})  # mean 0, standard deviation 2
+      >>> round(float(p_x.log_prob(jnp.zeros((1, 1, 1, 1)))[0]), 4)  # -ln 2 - ln(2 pi) / 2
+      -1.6121
+    """
 
     min_log_std: float = -6.0
     """Soft floor of the log standard deviation, so that a perfect pixel cannot blow the density up."""
@@ -161,13 +191,20 @@ class GaussianPixelwise(PixelLikelihood):
 
 @dataclass(frozen=True)
 class GaussianOptimal(PixelLikelihood):
-    """sigma-VAE: the variance that maximises the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
+    """sigma-VAE: the variance that maximizes the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
 
-    With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) an example, D pixels, on average.
+    With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) per example, D pixels, on average.
 
     In training sigma* is the one of the global batch; its gradient may be stopped because the likelihood is stationary
     in it. Outside training x must not choose its own variance, or the number is no likelihood: there the running mean
     of sigma*^2 is used.
+
+    Example:
+      >>> likelihood = GaussianOptimal()
+      >>> out, x = jnp.zeros((1, 1, 2, 1)), jnp.ones((1, 1, 2, 1))  # squared error 1: sigma* = 1
+      >>> p_x, state = likelihood.fit(out, x, {}, likelihood.init_state(), None)
+      >>> round(float(p_x.log_prob(x)[0]), 4)  # two pixels of -(1 + ln(2 pi)) / 2
+      -2.8379
     """
 
     decay: Annotated[float, Share()] = 0.99

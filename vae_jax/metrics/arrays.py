@@ -53,6 +53,9 @@ def table(
       names: of the factors, for messages; their numbers if there are none.
       least_codes, least_factors: how many the score compares.
 
+    Returns:
+      checked arrays; factors are replaced by the numbers of their values.
+
     Raises:
       InputError: wrong shapes, a code or factor that is not finite, a factor that is constant, or one of so many values
         that it is no label.
@@ -96,6 +99,16 @@ def table(
 def split(metric: str, n: int, train: int, test: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the rows [train] and [test] of a seeded draw without replacement from n rows.
 
+    Args:
+      metric: name for messages.
+      n: rows in all.
+      train: rows to fit on.
+      test: rows to score on.
+      seed: of the draw.
+
+    Returns:
+      row numbers int [train] and int [test], without a row in common.
+
     Raises:
       InputError: fewer rows than that.
     """
@@ -132,7 +145,7 @@ def bootstrap_error(
         a draw of all rows repeats too faithfully; nothing is scaled back, so the error is rather too large.
 
     Returns:
-      one error a value; () where there is none: no resamples, or too few rows to be measured again.
+      one error per value; () where there is none: no resamples, or too few rows to be measured again.
     """
     if resamples < 0:
         raise InputError(f"resamples: {resamples} must be 0 or more")
@@ -162,7 +175,7 @@ def group_error(
       groups: 0 or 1 measures no error.
 
     Returns:
-      one error a value; all None where the parts are too small to be measured. () for no parts.
+      one error per value; all None where the parts are too small to be measured. () for no parts.
     """
     if groups < 2:
         return ()
@@ -177,7 +190,20 @@ def group_error(
 def resampled(
     metric: str, facts: Table, names: Sequence[str], resamples: int, seed: int, score, share: float = 1.0
 ) -> tuple:
-    """Returns the standard errors of `score(table of drawn rows)` by the bootstrap over the rows."""
+    """Returns the standard errors of `score(table of drawn rows)` by the bootstrap over the rows.
+
+    Args:
+      metric: name for messages.
+      facts: codes and factors of all rows.
+      names: of the factors, for messages.
+      resamples: bootstrap samples; 0 or 1 measures no error.
+      seed: of the bootstrap.
+      score: table -> numbers of fixed length, each of which gets an error.
+      share: of the rows in each draw, as for `bootstrap_error`.
+
+    Returns:
+      one standard error for each number of `score`; () where there is none.
+    """
 
     def value(rows: np.ndarray) -> Sequence[float]:
         return score(table(metric, facts.codes[rows], facts.factors[rows], names))
@@ -195,7 +221,7 @@ def moving(codes: np.ndarray) -> np.ndarray:
     return np.ptp(codes, axis=0) > 0
 
 
-def standardised(codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+def standardized(codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
     """Returns codes [N, D] in units of the mean and standard deviation of `rows`; 0 where those do not change."""
     of = codes[rows]
     changes = moving(of)

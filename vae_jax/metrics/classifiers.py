@@ -8,7 +8,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 
-NEIGHBOURS = 5
+NEIGHBORS = 5
 
 
 def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -19,7 +19,7 @@ def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray
     varies, hardly counts.
 
     Raises:
-      InputError: fewer than two classes, codes that are not finite, or fewer examples than neighbours.
+      InputError: fewer than two classes, codes that are not finite, or fewer examples than neighbors.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
@@ -29,14 +29,14 @@ def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray
 
     # Checked before the fit, whose own errors would not name the metric.
     if len(np.unique(label)) < 2:
-        raise InputError(f"{name}: the labelled examples are all of one class; it needs two or more")
+        raise InputError(f"{name}: the labeled examples are all of one class; it needs two or more")
     if not np.isfinite(codes).all():
         row, dim = np.argwhere(~np.isfinite(codes))[0]
         raise InputError(f"{name}: code {dim} of training example {row} is not finite; lower the learning rate")
     if name == "knn":
-        if len(codes) < NEIGHBOURS:
-            raise InputError(f"knn: {len(codes)} labelled examples are fewer than its {NEIGHBOURS} neighbours")
-        return KNeighborsClassifier(NEIGHBOURS).fit(codes, label).predict
+        if len(codes) < NEIGHBORS:
+            raise InputError(f"knn: {len(codes)} labeled examples are fewer than its {NEIGHBORS} neighbors")
+        return KNeighborsClassifier(NEIGHBORS).fit(codes, label).predict
     # Up to 2000 iterations: with scikit-learn's default of 100, lbfgs may stop before it has converged.
     kind = SVC(C=10.0) if name == "probe_svm" else LogisticRegression(max_iter=2000)
     return make_pipeline(StandardScaler(), kind).fit(codes, label).predict

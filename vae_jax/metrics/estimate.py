@@ -16,6 +16,11 @@ class Estimate:
       value: the mean.
       stderr: standard error of the mean, std(ddof=1) / sqrt(n); None for a count, or where n = 1.
       n: examples.
+
+    Example:
+      >>> found = Estimate.of(np.array([1.0, 2.0, 3.0]))
+      >>> found.value, round(found.stderr, 4), found.n  # 1 / sqrt(3)
+      (2.0, 0.5774, 3)
     """
 
     value: float
@@ -41,6 +46,12 @@ def jackknife(values: np.ndarray) -> float:
 
 
 def bits_per_dim(nats: np.ndarray, dims: int, cell_width: float) -> np.ndarray:
-    """Returns (-log p - D ln w) / (D ln 2) of log p(x) or a bound on it, nats [N], D = dims, w = cell_width."""
+    """Returns (-log p - D ln w) / (D ln 2) of log p(x) or a bound on it, nats [N], D = dims, w = cell_width.
+
+    Example:
+      >>> nats = np.array([-2.0 * math.log(2.0)])
+      >>> bits_per_dim(nats, dims=2, cell_width=1.0).tolist()  # one bit for each of two binary pixels
+      [1.0]
+    """
     # A cell of volume w^D has mass p w^D; nats to bits by ln 2.
     return (-nats / dims - math.log(cell_width)) / math.log(2.0)

@@ -24,6 +24,11 @@ def ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
       x, y: [N, H, W, C] in [0, 1].
 
     References: Wang et al. 2004.
+
+    Example:
+      >>> x = np.ones((1, 1, 1, 1), np.float32)
+      >>> [round(float(ssim(x, y)[0]), 2) for y in (x, x / 2)]  # 2 x y / (x^2 + y^2) of one pixel
+      [1.0, 0.8]
     """
     window = structural.plan(*x.shape[1:3])[0]
     return _each(_ssim(window), x, y)
@@ -38,6 +43,11 @@ def ms_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
       x, y: [N, H, W, C] in [0, 1].
 
     References: Wang et al. 2003.
+
+    Example:
+      >>> x = np.ones((1, 1, 1, 1), np.float32)
+      >>> [round(float(ms_ssim(x, y)[0]), 2) for y in (x, x / 2)]  # one scale: as `ssim`
+      [1.0, 0.8]
     """
     return _each(_ms_ssim, x, y)
 

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
-from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, scores, split, standardised, table
+from vae_jax.metrics.arrays import GROUPS, Score, Table, group_error, scores, split, standardized, table
 from vae_jax.metrics.predictors import TEST, TRAIN
 
 Method = Literal["boosting", "lasso", "logistic"]
@@ -79,6 +79,12 @@ def dci(
       InputError: codes that are not finite, a constant factor, wrong shapes, too few rows, or an unknown method.
 
     Reference: Eastwood and Williams 2018 (ICLR)
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)] * 25)
+      >>> score = dci(factors, factors, method="lasso", train=300, test=100, groups=0)  # the factors as codes
+      >>> round(score.disentanglement.value, 4), round(score.completeness.value, 4)
+      (1.0, 1.0)
     """
     if method not in get_args(Method):
         raise InputError(f"dci: no method {method!r}; {nearest(method, get_args(Method))}")
@@ -125,7 +131,7 @@ def _learn(
         "logistic": _logistic,
     }
     # Trees do not see the scale of a code.
-    z, y = facts.codes if method == "boosting" else standardised(facts.codes, rows), facts.factors
+    z, y = facts.codes if method == "boosting" else standardized(facts.codes, rows), facts.factors
 
     def one(k: int) -> tuple[np.ndarray, float, float]:
         return learners[method](z[rows], y[rows, k], z[shown], y[shown, k])

@@ -19,12 +19,12 @@ from vae_jax.metrics.arrays import (
     mask,
     one_hot_codes,
     scores,
-    standardised,
+    standardized,
     table,
 )
-from vae_jax.metrics.neighbours import information
+from vae_jax.metrics.neighbors import information
 
-NEIGHBOURS = 10
+NEIGHBORS = 10
 ACTIVE = 1 / 20  # of the widest range of any continuous code
 
 
@@ -51,7 +51,7 @@ def info_mec(
     factors: np.ndarray,
     *,
     discrete: Discrete = False,
-    neighbours: int = NEIGHBOURS,
+    neighbours: int = NEIGHBORS,
     names: Sequence[str] = (),
     groups: int = GROUPS,
     seed: int = 0,
@@ -62,8 +62,8 @@ def info_mec(
         InfoC = (mean_k max_d N_dk / sum_d N_dk - 1/A) / (1 - 1/A),   A active codes
         InfoE = mean_k 1 - CE(y_k | z) / CE(y_k),   unpenalized logistic regression with balanced classes
 
-    The paper's settings: the nearest-neighbour estimator of I between a continuous and a discrete variable with 10
-    neighbours, plug-in for discrete codes; a continuous code is active if its range is over 1/20 of
+    The paper's settings: the nearest-neighbor estimator of I between a continuous and a discrete variable with 10
+    neighbors, plug-in for discrete codes; a continuous code is active if its range is over 1/20 of
     the widest one, a discrete one if it changes; the regression stops after 100 iterations and is scored on the rows it
     learned from. Without codes its cross-entropy CE(y_k) is ln B_k, since balanced classes weigh the same. A code or a
     factor with no information at all counts as the worst case; the original gives NaN there.
@@ -81,16 +81,22 @@ def info_mec(
       `InfoMec`, higher is better.
 
     Raises:
-      InputError: codes that are not finite, a constant factor, wrong shapes, too few rows for the neighbours.
+      InputError: codes that are not finite, a constant factor, wrong shapes, too few rows for the neighbors.
 
     Reference: arXiv:2305.18378, section 3
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)] * 25)
+      >>> score = info_mec(factors, factors, discrete=True, groups=0)  # the factors as codes
+      >>> round(score.modularity.value, 2), round(score.compactness.value, 2), round(score.explicitness.value, 2)
+      (1.0, 1.0, 1.0)
     """
     facts = table("info_mec", codes, factors, names, least_factors=2)
     which = mask("info_mec", discrete, facts.codes.shape[1])
     if neighbours < 1:
         raise InputError(f"info_mec: neighbours {neighbours} must be 1 or more")
     if len(facts.codes) <= 2 * neighbours:
-        raise InputError(f"info_mec: {len(facts.codes)} rows for {neighbours} neighbours; give more rows")
+        raise InputError(f"info_mec: {len(facts.codes)} rows for {neighbours} neighbors; give more rows")
 
     def measure(facts: Table) -> tuple[float, float, float, np.ndarray, np.ndarray]:
         shares, active = _information(facts, which, neighbours, seed), _active(facts.codes, which)
@@ -105,12 +111,12 @@ def info_mec(
     return InfoMec(found[0], found[1], found[2], shares, active)
 
 
-def _information(facts: Table, discrete: np.ndarray, neighbours: int, seed: int) -> np.ndarray:
+def _information(facts: Table, discrete: np.ndarray, neighbors: int, seed: int) -> np.ndarray:
     z, y = facts.codes, facts.factors
     found = np.zeros((z.shape[1], y.shape[1]))
     plain = tables.binned("info_mec", facts, 2, discrete, 0, 0)  # only the discrete codes of it are used
     for d, k in np.ndindex(found.shape):
-        found[d, k] = plain.information[0, d, k] if discrete[d] else information(z[:, d], y[:, k], neighbours, seed)
+        found[d, k] = plain.information[0, d, k] if discrete[d] else information(z[:, d], y[:, k], neighbors, seed)
     return found / plain.factor[0]
 
 
@@ -142,7 +148,7 @@ def _explicitness(facts: Table, discrete: np.ndarray) -> float:
     numbers = np.repeat(
         ~discrete, [len(np.unique(facts.codes[:, d])) if discrete[d] else 1 for d in range(len(discrete))]
     )
-    z = np.where(numbers, standardised(z), z)
+    z = np.where(numbers, standardized(z), z)
     shares = []
     for k, size in enumerate(facts.sizes):
         y = facts.factors[:, k]

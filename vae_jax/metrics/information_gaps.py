@@ -72,6 +72,14 @@ def mig(
       InputError: codes that are not finite, a constant factor, wrong shapes, or fewer than 2 codes or bins.
 
     Reference: arXiv:1802.04942, section 4.1
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)])  # the whole grid
+      >>> round(mig(factors, factors, resamples=0).value, 4)  # the factors as codes
+      1.0
+      >>> gap = mig(factors[:, [0, 0, 1]], factors, resamples=0)  # two codes know factor 0
+      >>> [round(abs(float(value)), 4) for value in gap.per_factor]
+      [0.0, 1.0]
     """
     facts = table("mig", codes, factors, names, least_codes=2)
     entropies = tables.binned("mig", facts, bins, discrete, resamples, seed)
@@ -93,7 +101,7 @@ def rmig(
 ) -> Gap:
     """Robust MIG: the gap under the whole posterior q(z|x), on bins that are the same for every dimension.
 
-        RMIG = 1/F sum_k (I(z_(1); y_k) - I(z_(2); y_k)) / H(y_k),   Q(z = a | x) ~ N(centre of a; mean, var)
+        RMIG = 1/F sum_k (I(z_(1); y_k) - I(z_(2); y_k)) / H(y_k),   Q(z = a | x) ~ N(center of a; mean, var)
 
     The paper's settings: 100 bins between -4 and 4. Codes beyond them count in the outermost bin; `outside` says how
     many there were.
@@ -112,6 +120,14 @@ def rmig(
       InputError: as `mig`; log_var of another shape or not finite; limits the wrong way round.
 
     Reference: arXiv:1908.09961, section 4.3
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)])  # the whole grid
+      >>> round(rmig(factors, factors, resamples=0).value, 4)  # the factors as codes
+      1.0
+      >>> wide = np.full(factors.shape, 10.0)  # log variances of posteriors that know nothing
+      >>> round(abs(rmig(factors, factors, wide, resamples=0).value), 2)
+      0.0
     """
     facts = table("rmig", codes, factors, names, least_codes=2)
     entropies, outside, _ = _posterior_binned("rmig", facts, log_var, bins, limits, discrete, resamples, seed)
@@ -135,7 +151,12 @@ def jemmig(
 
         JEMMIG = 1/F sum_k (H(z_*, y_k) - I(z_*; y_k) + I(z_(2); y_k)) / (H(y_k) + ln A),   * = argmax_d I(z_d; y_k)
 
-    The arguments are those of `rmig`.
+    Args:
+      codes: mean codes [N, D], D >= 2.
+      factors: values of the factors [N, F].
+      log_var: log variances of q(z|x) [N, D]; None puts each code wholly into its bin.
+      bins, limits: the bins.
+      discrete, names, resamples, seed: as for `mig`.
 
     Returns:
       `Gap`, in [0, 1], LOWER is better, as in the paper: 0 only if codes and factors are functions of each other.
@@ -144,6 +165,11 @@ def jemmig(
       InputError: as `rmig`.
 
     Reference: arXiv:1908.09961, section 4.3
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)])  # the whole grid
+      >>> round(jemmig(factors, factors, resamples=0).value, 4)  # the factors as codes: the best score
+      0.0
     """
     facts = table("jemmig", codes, factors, names, least_codes=2)
     entropies, outside, widths = _posterior_binned("jemmig", facts, log_var, bins, limits, discrete, resamples, seed)
@@ -206,15 +232,15 @@ def _soft(
     widths: Sequence[int],
     edges: np.ndarray,
 ) -> Callable[[slice], np.ndarray]:
-    """Returns the memberships under N(mean, var): its density at the centres of the bins, normalized over them."""
-    centres = (edges[:-1] + edges[1:]) / 2
+    """Returns the memberships under N(mean, var): its density at the centers of the bins, normalized over them."""
+    centers = (edges[:-1] + edges[1:]) / 2
     first = np.concatenate([[0], np.cumsum(widths)])
 
     def membership(rows: slice) -> np.ndarray:
         out = ordered(rows)
         for d in np.flatnonzero(~discrete):
             precision = np.exp(-np.clip(log_var[rows, d], -60.0, 60.0))
-            energy = -0.5 * precision[:, None] * np.square(centres - codes[rows, d, None])
+            energy = -0.5 * precision[:, None] * np.square(centers - codes[rows, d, None])
             weight = np.exp(energy - energy.max(1, keepdims=True))
             out[:, first[d] : first[d + 1]] = weight / weight.sum(1, keepdims=True)
         return out

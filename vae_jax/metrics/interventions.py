@@ -78,6 +78,11 @@ def betavae_score(
       InputError: codes that are not finite, a constant factor, wrong shapes, or a number below 1.
 
     Reference: Higgins et al. 2017 (ICLR); settings of arXiv:1811.12359
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)] * 25)
+      >>> betavae_score(factors, factors, train=300, test=100, batch=8, resamples=0).value  # the factors as codes
+      1.0
     """
     facts = table("betavae_score", codes, factors, names, least_factors=2)
     _positive("betavae_score", train=train, test=test, batch=batch)
@@ -141,6 +146,11 @@ def factorvae_score(
       InputError: as `betavae_score`; threshold below 0.
 
     Reference: arXiv:1802.05983, section 4; settings of arXiv:1811.12359
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)] * 25)
+      >>> factorvae_score(factors, factors, train=300, test=100, batch=8, resamples=0).value  # the factors as codes
+      1.0
     """
     facts = table("factorvae_score", codes, factors, names, least_factors=2)
     _positive("factorvae_score", train=train, test=test, batch=batch - 1, variance_rows=variance_rows - 1)

@@ -27,7 +27,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> dic
     Args:
       real: [N, F].
       generated: [M, F].
-      k: neighbours, 3 in the paper.
+      k: neighbors, 3 in the paper.
 
     Returns:
       both in [0, 1]; standard errors are of the points asked about, with the manifold as it is.
@@ -36,6 +36,12 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> dic
       InputError: as of `check_features`, or k + 1 images are not there.
 
     References: arXiv:1904.06991.
+
+    Example:
+      >>> real, generated = np.arange(4.0)[:, None], np.array([[1.5], [1.5], [10.0], [10.0]])
+      >>> found = precision_recall(real, generated, k=1)
+      >>> found["precision"].value, found["recall"].value  # two of four lie inside; balls of twins are empty
+      (0.5, 0.0)
     """
     real, generated = check_features(real, generated, k + 1)
 
@@ -61,7 +67,7 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) -> dic
     Args:
       real: [N, F].
       generated: [M, F].
-      k: neighbours, 5 in the paper.
+      k: neighbors, 5 in the paper.
 
     Returns:
       both; standard errors are of the points counted, with the real balls as they are.
@@ -70,6 +76,12 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) -> dic
       InputError: as of `check_features`, or k + 1 images are not there.
 
     References: arXiv:2002.09797.
+
+    Example:
+      >>> real, generated = np.arange(4.0)[:, None], np.array([[1.5], [1.5], [10.0], [10.0]])
+      >>> found = density_coverage(real, generated, k=1)  # 1.5 lies in the balls about 1 and 2, 10 in none
+      >>> found["density"].value, found["coverage"].value
+      (1.0, 0.5)
     """
     real, generated = check_features(real, generated, k + 1)
     reach = radii(real, k)

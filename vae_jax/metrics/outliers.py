@@ -21,6 +21,10 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
 
     Raises:
       InputError: no score on one side, or one that is not a number.
+
+    Example:
+      >>> auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0])).value  # three of four pairs in order, one a tie
+      0.875
     """
     from scipy.stats import rankdata
 
@@ -51,6 +55,10 @@ def waic(log_prob: np.ndarray) -> np.ndarray:
       InputError: fewer than two models.
 
     References: arXiv:1810.01392, eq. 2.
+
+    Example:
+      >>> waic(np.array([[0.0], [2.0]])).tolist()  # mean 1, variance 2
+      [-1.0]
     """
     if len(log_prob) < 2:
         raise InputError(f"waic: one model has no spread; name further runs with {option('others')}")

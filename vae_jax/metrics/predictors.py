@@ -17,7 +17,7 @@ from vae_jax.metrics.arrays import (
     one_hot_codes,
     scores,
     split,
-    standardised,
+    standardized,
     table,
 )
 
@@ -90,6 +90,12 @@ def sap(
       InputError: codes that are not finite, a constant factor, wrong shapes, or too few rows.
 
     Reference: arXiv:1711.00848, section 3
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)] * 25)
+      >>> score = sap(factors, factors, train=300, test=100, continuous=True, resamples=0)
+      >>> [[round(float(value), 1) for value in row] for row in score.scores]  # of each code for each factor
+      [[1.0, 0.0], [0.0, 1.0]]
     """
     facts = table("sap", codes, factors, names, least_codes=2)
     rows, shown = split("sap", len(facts.codes), train, test, seed)
@@ -162,6 +168,11 @@ def explicitness(
       InputError: as `sap`.
 
     Reference: arXiv:1802.05312, section 3
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)] * 25)
+      >>> round(explicitness(factors, factors, train=300, test=100, resamples=0).value, 4)  # the factors as codes
+      1.0
     """
     facts = table("explicitness", codes, factors, names)
     z = one_hot_codes(facts.codes, mask("explicitness", discrete, facts.codes.shape[1]))
@@ -184,7 +195,7 @@ def explicitness(
 def _areas(z: np.ndarray, label: np.ndarray, rows: np.ndarray, shown: np.ndarray) -> tuple[float, float]:
     from sklearn.linear_model import LogisticRegression
 
-    z = standardised(z, rows)
+    z = standardized(z, rows)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # not wholly converged in 1,000 iterations: the ranks no longer move
         model = LogisticRegression(max_iter=1000).fit(z[rows], label[rows])

@@ -54,6 +54,14 @@ def modularity(
       InputError: as `mig`; fewer than 2 factors.
 
     Reference: arXiv:1802.05312, section 3
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)])  # the whole grid
+      >>> round(modularity(factors, factors, resamples=0).value, 4)  # the factors as codes
+      1.0
+      >>> both = factors[:, :1] + 4 * factors[:, 1:]  # one code that knows both factors
+      >>> round(abs(modularity(both, factors, resamples=0).value), 4)
+      0.0
     """
     facts = table("modularity", codes, factors, names, least_factors=2)
     entropies = tables.binned("modularity", facts, bins, discrete, resamples, seed)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
-from vae_jax.metrics.arrays import moving, standardised
+from vae_jax.metrics.arrays import moving, standardized
 
 Correlation = Literal["lasso", "spearman"]
 
@@ -64,6 +64,12 @@ def udr(
       InputError: fewer than 2 models, codes of different rows, codes that are not finite, or KLs of another length.
 
     Reference: arXiv:1905.12614
+
+    Example:
+      >>> codes = np.array([[i, j] for i in range(4) for j in range(4)])
+      >>> swapped = -codes[:, ::-1]  # another model: the same codes in another order and sign
+      >>> udr([codes, swapped], correlation="spearman", resamples=0).per_model.tolist()
+      [1.0, 1.0]
     """
     if correlation not in get_args(Correlation):
         raise InputError(f"udr: no correlation {correlation!r}; {nearest(correlation, get_args(Correlation))}")
@@ -78,7 +84,7 @@ def udr(
     if kl is not None and [np.shape(k) for k in kl] != [(z.shape[1],) for z in each]:
         raise InputError(f"udr: kl of shapes {[np.shape(k) for k in kl]} for codes {[z.shape for z in each]}")
     active = [moving(z) if kl is None else np.asarray(kl[m]) > threshold for m, z in enumerate(each)]
-    unit = [standardised(z) * mask for z, mask in zip(each, active)]
+    unit = [standardized(z) * mask for z, mask in zip(each, active)]
     pairs = np.zeros((len(each), len(each)))
     for i in range(len(each)):
         for j in range(len(each)):
@@ -111,7 +117,7 @@ def _weights(one: np.ndarray, other: np.ndarray, correlation: Correlation, alpha
     if correlation == "spearman":
         from scipy.stats import rankdata
 
-        a, b = standardised(rankdata(one, axis=0)), standardised(rankdata(other, axis=0))
+        a, b = standardized(rankdata(one, axis=0)), standardized(rankdata(other, axis=0))
         return np.abs(a.T @ b) / len(a)
     from sklearn.linear_model import Lasso
 

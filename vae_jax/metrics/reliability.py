@@ -20,6 +20,11 @@ def expected_calibration_error(counts: np.ndarray, stated: np.ndarray, seen: np.
       seen: sums of their values [BINS].
 
     References: Naeini et al. 2015; arXiv:1706.04599.
+
+    Example:
+      >>> stated, seen = np.array([0.5, 1.5]), np.array([0.0, 2.0])  # of two pixels in each of two bins
+      >>> expected_calibration_error(np.array([2, 2]), stated, seen)  # 1/4 stated, 0 seen; 3/4 stated, 1 seen
+      0.25
     """
     # A difference of sums is n_b times a difference of means, so the weights n_b / n are in it already.
     return float(np.abs(stated - seen).sum() / counts.sum())
@@ -33,6 +38,10 @@ def quantile_error(below: np.ndarray, pixels: float) -> float:
       pixels: in all.
 
     References: arXiv:1807.00263, eq. 9 (there squared); the probability integral transform of Dawid 1984.
+
+    Example:
+      >>> round(quantile_error(10.0 * LEVELS, pixels=10.0), 4), round(quantile_error(np.zeros(19), pixels=10.0), 4)
+      (0.0, 0.5)
     """
     return float(np.abs(below / pixels - LEVELS).mean())
 

@@ -58,12 +58,17 @@ def irs(
       seed: of the bootstrap.
 
     Returns:
-      `Robustness`, in [0, 1], higher is better. Few rows a value make it look better than it is.
+      `Robustness`, in [0, 1], higher is better. Few rows per value make it look better than it is.
 
     Raises:
       InputError: codes that are not finite, a constant factor, wrong shapes, or a quantile out of range.
 
     Reference: arXiv:1811.00007
+
+    Example:
+      >>> factors = np.array([[i, j] for i in range(4) for j in range(4)])  # the whole grid
+      >>> round(irs(factors, factors, resamples=0).value, 4)  # the factors as codes
+      1.0
     """
     facts = table("irs", codes, factors, names)
     if not 0 < quantile <= 1:

@@ -8,7 +8,7 @@ import numpy as np
 
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of the five scales (Wang et al. 2003, sec. 4)
 WINDOW, SIGMA = 11, 1.5  # Gaussian window of SSIM (Wang et al. 2004)
-C1, C2 = 0.01**2, 0.03**2  # stabilisers for a data range of 1
+C1, C2 = 0.01**2, 0.03**2  # stabilizers for a data range of 1
 LEAST = 1e-4  # a negative contrast term has no fractional power, and the slope at 0 is infinite
 
 

@@ -88,6 +88,9 @@ def entropies(
       resamples: bootstrap samples.
       seed: of the bootstrap.
 
+    Returns:
+      nats of each code, each factor and each pair; row 0 is of all rows, the others of the bootstrap samples.
+
     Raises:
       InputError: a negative number of resamples.
     """
@@ -126,6 +129,17 @@ def spread(values: np.ndarray) -> float | None:
 
 def binned(metric: str, facts: Table, bins: int, discrete: Discrete, resamples: int, seed: int) -> Entropies:
     """Returns the entropies of codes in `bins` bins of equal width.
+
+    Args:
+      metric: name for messages.
+      facts: codes [N, D] and factors [N, F].
+      bins: of equal width, between the smallest and the largest value of each code.
+      discrete: which codes are discrete and keep their values instead.
+      resamples: bootstrap samples.
+      seed: of the bootstrap.
+
+    Returns:
+      entropies in nats, as of `entropies`.
 
     Raises:
       InputError: fewer than 2 bins.

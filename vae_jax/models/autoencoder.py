@@ -120,7 +120,17 @@ def decode(parts: Parts, params: Params, state: State, z: jax.Array, *, cond: ja
 
 
 def corrupt(parts: Parts, key: jax.Array, x: jax.Array, ctx: Context) -> jax.Array:
-    """Returns x~, keyed per example."""
+    """Returns x~, keyed per example.
+
+    Args:
+      parts: of the model.
+      key: of the step; the noise has a site of its own.
+      x: data [B, *x.shape].
+      ctx: of the step.
+
+    Returns:
+      of the shape of x; x itself without corruption.
+    """
     # Noise is keyed by the example's index in the global batch, so that it does not depend on the devices.
     c, keys = parts.config, prng.example_keys(prng.site_key(key, "corruption"), ctx.index)
     if c.corruption == "gaussian":

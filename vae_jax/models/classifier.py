@@ -11,13 +11,13 @@ from vae_jax.options.ranges import NotNegative
 
 @dataclass(frozen=True)
 class Classifier(M2):
-    """The networks of M2 trained on the labelled examples alone (the baseline of arXiv:1406.5298).
+    """The networks of M2 trained on the labeled examples alone (the baseline of arXiv:1406.5298).
 
-    Without the unlabelled bound nothing but the classification loss reaches q(y|x); the generative networks, which
-    share no parameter with it, learn the labelled images and show what a class looks like.
+    Without the unlabeled bound nothing but the classification loss reaches q(y|x); the generative networks, which
+    share no parameter with it, learn the labeled images and show what a class looks like.
     """
 
     alpha: Annotated[float, NotNegative()] = 1.0
     """Weight of the classification loss. It is alone in moving the classifier, so it says little under Adam."""
 
-    unlabelled: ClassVar[bool] = False
+    unlabeled: ClassVar[bool] = False

@@ -23,6 +23,9 @@ def importance_bound(log_weights: Callable[[jax.Array], jax.Array], b: int, k: i
       width: samples drawn at a time.
 
     Reference: arXiv:1509.00519, eq. 8.
+
+    Returns:
+      at most log p(x) in expectation, whatever the `width`.
     """
     steps = -(-k // width)
 

@@ -79,7 +79,7 @@ class Multimodal:
         poe: loss = -(ELBO(x, y) + ELBO(x) + ELBO(y)), so that each expert also learns to infer alone
         (arXiv:1802.05335, eq. 6).
         moe: loss = -1/M sum_m E_{q_m}[log p(x, y, z) - log 1/M sum q] (arXiv:1911.03393, eq. 3): stratified, every
-        expert decodes both. Where only some examples are labelled, ELBO(x) is that of the others, the rest that of
+        expert decodes both. Where only some examples are labeled, ELBO(x) is that of the others, the rest that of
         these.
 
         Args:
@@ -220,6 +220,9 @@ def evidence(
       x: data [B, *x.shape], or None.
       y: one-hot labels [B, classes], or None.
       k: samples of each expert, K.
+
+    Returns:
+      nats [M, K, B]; M is 1 for a product of experts, else the number of modalities given.
     """
     c = parts.config
     # 1. The experts q(z|x) and q(z|y) of what is given, each [B, D].

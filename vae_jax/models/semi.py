@@ -57,7 +57,7 @@ class M2:
     alpha: Annotated[float, NotNegative()] = 3.0
     """Weight of the classification loss -log q(y|x); a large one makes q(y|x) sure before p(x|y, z) can object."""
     labelled_weight: Annotated[float, NotNegative()] = 1.0
-    """Weight of the labelled bound; one labelled example comes with each unlabelled one."""
+    """Weight of the labeled bound; one labeled example comes with each unlabeled one."""
     beta: Annotated[float, NotNegative()] = 1.0
     """Weight of the rate; 1 is the bound on log p(x)."""
     width: Annotated[int, AtLeast(1)] = 128
@@ -65,7 +65,7 @@ class M2:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters, likelihoods and KL stay float32."""
 
-    unlabelled: ClassVar[bool] = True  # whether the bound of the unlabelled images is in the loss
+    unlabeled: ClassVar[bool] = True  # whether the bound of the unlabeled images is in the loss
 
     def check(self) -> None:
         """Raises InputError for components that cannot work together."""
@@ -75,7 +75,7 @@ class M2:
         """Returns the model: loss = U(x) + w L(x', y') - alpha log q(y'|x') (arXiv:1406.5298, eq. 6 to 9).
 
         L(x, y) = E_q(z|x,y)[-log p(x|y, z)] + KL(q(z|x, y) || p(z)) - log p(y), p(y) = 1/K;
-        U(x) = sum_y q(y|x) L(x, y) - H(q(y|x)), x' and y' the labelled example that comes with x.
+        U(x) = sum_y q(y|x) L(x, y) - H(q(y|x)), x' and y' the labeled example that comes with x.
 
         Args:
           spec: the data, with K = `spec.classes` labels.
@@ -202,7 +202,7 @@ def decode(parts: Parts, params: Params, state: State, z: jax.Array, *, cond: ja
     return decoded(parts.decoder, parts.config.likelihood, params, jnp.concatenate([z, cond], -1))
 
 
-def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax.Array, y: jax.Array) -> Bound:
+def labeled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax.Array, y: jax.Array) -> Bound:
     """Returns -L(x, y) in its parts.
 
     Args:
@@ -212,6 +212,9 @@ def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax
       x: data [B, *x.shape].
       h: their features [B, width], as of `seen`.
       y: their classes, one-hot [B, K].
+
+    Returns:
+      nats [B] from one sample of z; the rate includes -log p(y).
     """
     # One sample of z. The rate holds -log p(y) = log K beside the closed-form KL, both in nats [B].
     q = infer(params, h, y)
@@ -220,19 +223,39 @@ def labelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array, h: jax
 
 
 def every_class(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> Bound:
-    """Returns the bound of each class, leaves [K, B, ...]: one batch of K * B, one class after the other."""
+    """Returns the bound of each class, leaves [K, B, ...]: one batch of K * B, one class after the other.
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      keys: one per example, [B]; the noise of each class follows from them.
+      x: data [B, *x.shape].
+
+    Returns:
+      nats [K, B], and codes [K, B, D].
+    """
     b, classes = x.shape[0], parts.classes
     # Class-major [K * B, ...]: every class 0 first. One decoder pass in place of K.
     y = jnp.repeat(jnp.eye(classes), b, 0)
     # Independent noise for each class of an example.
     each = prng.sample_keys(keys, jnp.arange(classes)).reshape(-1)
     h = jnp.tile(seen(parts, params, x), (classes, 1))
-    bounds = labelled(parts, params, each, repeat(x, classes), h, y)
+    bounds = labeled(parts, params, each, repeat(x, classes), h, y)
     return jax.tree.map(lambda v: v.reshape(classes, b, *v.shape[1:]), bounds)
 
 
-def unlabelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> tuple[Bound, jax.Array]:
-    """Returns -U(x) in its parts (the code is that of the likeliest class), and log q(y|x) [B, K]."""
+def unlabeled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> tuple[Bound, jax.Array]:
+    """Returns -U(x) in its parts (the code is that of the likeliest class), and log q(y|x) [B, K].
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      keys: one per example, [B].
+      x: data [B, *x.shape].
+
+    Returns:
+      nats [B] with the class summed out exactly, and log probabilities in nats.
+    """
     log_q = log_q_y(parts, params, x)
     # Exact expectation over q(y|x), [K, B]: no sampled class, so no estimator for a discrete variable.
     q, each = jnp.exp(log_q).T, every_class(parts, params, keys, x)
@@ -243,7 +266,7 @@ def unlabelled(parts: Parts, params: Params, keys: jax.Array, x: jax.Array) -> t
 
 
 def pair(batch: Batch) -> tuple[jax.Array, jax.Array] | None:
-    """Returns labelled examples and their labels: the drawn ones, else those of the batch where all are labelled."""
+    """Returns labeled examples and their labels: the drawn ones, else those of the batch where all are labeled."""
     # Where few examples are labeled, a batch brings one of them beside each example, in shuffled epochs of their own.
     if "paired_label" in batch:
         return batch["paired_x"], batch["paired_label"]
@@ -260,10 +283,10 @@ def loss(
     # 1. The unlabeled bound. Evaluation computes it even where the loss leaves it out, for the logged ELBO.
     value, metrics = jnp.zeros(batch["x"].shape[0]), {"beta": ctx.hyper["beta"]}
     shown = None
-    if c.unlabelled or not ctx.train:
+    if c.unlabeled or not ctx.train:
         keys = prng.example_keys(prng.site_key(key, "posterior"), ctx.index)
-        shown, _ = unlabelled(parts, params, keys, batch["x"])
-    if shown is not None and c.unlabelled:
+        shown, _ = unlabeled(parts, params, keys, batch["x"])
+    if shown is not None and c.unlabeled:
         value = shown.distortion + ctx.hyper["beta"] * shown.rate
     # 2. The labeled bound and the classification loss, weighted.
     if known is not None:
@@ -293,7 +316,7 @@ def _supervised(
     y = one_hot(label[:, None], (parts.classes,))
     keys = prng.example_keys(prng.site_key(key, "labelled"), ctx.index)
     # The class is known: q(y|x) takes no part in this bound, and would learn nothing from labels without alpha.
-    given = labelled(parts, params, keys, x, seen(parts, params, x), y)
+    given = labeled(parts, params, keys, x, seen(parts, params, x), y)
     log_q = log_q_y(parts, params, x)
     # -log q(y|x) in nats [B], the unit of the bounds that it is added to.
     cross_entropy = -jnp.sum(y * log_q, -1)
@@ -306,7 +329,7 @@ def _supervised(
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
     """Returns the terms of -U(x) of each example, and `accuracy` where the batch has labels."""
     x = batch["x"]
-    shown, log_q = unlabelled(parts, params, prng.example_keys(prng.site_key(key, "posterior"), ctx.index), x)
+    shown, log_q = unlabeled(parts, params, prng.example_keys(prng.site_key(key, "posterior"), ctx.index), x)
     # The reconstruction shown: mean code and likeliest class.
     best = jnp.argmax(log_q, -1)
     mean = decode(parts, params, state, shown.code, cond=one_hot(best[:, None], (parts.classes,))).mean()

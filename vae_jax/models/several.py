@@ -40,13 +40,33 @@ def check_several(network: Network, likelihood: PixelLikelihood) -> None:
 
 
 def encoded(module: nn.Module, params: Params, name: str, x: jax.Array) -> jax.Array:
-    """Returns what an encoder with the parameters `name` gives of x, float32 [B, outputs]."""
+    """Returns what an encoder with the parameters `name` gives of x, float32 [B, outputs].
+
+    Args:
+      module: the encoder.
+      params: of the model.
+      name: entry of the group `vae` that holds the encoder's parameters.
+      x: data [B, *x.shape].
+
+    Returns:
+      float32 whatever precision the network computes in.
+    """
     # float32 from here on: densities are sums over many terms, whatever type the network computes in.
     return jnp.asarray(module.apply({"params": params["vae"][name]}, x), jnp.float32)
 
 
 def decoded(module: nn.Module, likelihood: PixelLikelihood, params: Params, z: jax.Array) -> Any:
-    """Returns p(x|z) of the decoder's inputs z [N, D]."""
+    """Returns p(x|z) of the decoder's inputs z [N, D].
+
+    Args:
+      module: the decoder.
+      likelihood: what its outputs are made into; without running state.
+      params: of the model.
+      z: inputs of the decoder, codes with what is joined to them, [N, D].
+
+    Returns:
+      a decoded distribution over data [N, *x.shape].
+    """
     out = jnp.asarray(module.apply({"params": params["vae"]["decoder"]}, z), jnp.float32)
     # No running state: `check_several` refuses likelihoods that keep one.
     return likelihood.build(out, params["vae"].get("likelihood", {}), {})

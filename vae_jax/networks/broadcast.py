@@ -45,7 +45,7 @@ class BroadcastDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class Broadcast(Conv64):
-    """Strided conv encoder with a spatial broadcast decoder, which favours codes of position (arXiv:1901.07017)."""
+    """Strided conv encoder with a spatial broadcast decoder, which favors codes of position (arXiv:1901.07017)."""
 
     pixel_hidden: Annotated[tuple[int, ...], Each(AtLeast(1), "one or more sizes of 1 or more", some=True)] = (
         64,

@@ -91,7 +91,7 @@ class ConvDecoder(nn.Module):
                 x = up(x)[:, :height, :width]
             else:
                 x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)[:, :height, :width]
-                # A stride-1 kernel must be odd to stay centred.
+                # A stride-1 kernel must be odd to stay centered.
                 x = Conv(features, kernel=self.kernel | 1, stride=1, dtype=self.dtype, name=f"up_{i}")(x)
             if i < len(targets) - 1:
                 x = act(_norm(x, self.norm, f"norm_{i}"))

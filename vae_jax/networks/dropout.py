@@ -16,6 +16,9 @@ def keep(keys: jax.Array, site: str, rate: float, shape: tuple[int, ...]) -> jax
       site: name of the use; each has masks of its own.
       rate: probability of False, in [0, 1).
       shape: of one example's mask.
+
+    Returns:
+      bool [B, *shape]; an example's mask depends on its key and the site alone.
     """
     own = jax.vmap(lambda key: prng.site_key(key, site))(keys)
     return prng.uniform(own, shape) >= rate
@@ -29,6 +32,9 @@ def dropout(x: jax.Array, keys: jax.Array | None, site: str, rate: float) -> jax
       keys: one key per example, [B]; None outside training.
       site: name of the use.
       rate: probability of a zero, in [0, 1).
+
+    Returns:
+      of the shape of x.
     """
     if keys is None or rate == 0.0:
         return x

@@ -34,7 +34,17 @@ class Unit(nn.Module):
 
 
 def chain(x: jax.Array, name: str, *layers: Layer, stride: int = 1) -> jax.Array:
-    """Returns x through units `name_1`, `name_2`, ...; the last one has the stride."""
+    """Returns x through units `name_1`, `name_2`, ...; the last one has the stride.
+
+    Args:
+      x: [B, H, W, C].
+      name: of the units, before their number.
+      layers: (width, kernel) of each unit.
+      stride: of the last unit.
+
+    Returns:
+      [B, H', W', width of the last unit].
+    """
     for i, (width, kernel) in enumerate(layers, 1):
         x = Unit(width, kernel, stride if i == len(layers) else 1, name=f"{name}_{i}")(x)
     return x
@@ -63,7 +73,7 @@ def halve(x: jax.Array) -> jax.Array:
 def prepare(images: jax.Array) -> jax.Array:
     """Returns what the network sees, [B, 299, 299, 3] in [-1, 1], of images [B, H, W, 1 or 3] in [0, 1].
 
-    Bilinear between centres of pixels (torch's `align_corners=False`), not antialiased; grey becomes three channels.
+    Bilinear between centers of pixels (torch's `align_corners=False`), not antialiased; gray becomes three channels.
     """
     count, channels = images.shape[0], images.shape[-1]
     images = jax.image.resize(images, (count, SIZE, SIZE, channels), "bilinear", antialias=False)

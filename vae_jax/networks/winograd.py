@@ -40,7 +40,7 @@ def split_input(blocks):
 
 
 def merge_input(factors):
-    """Transpose of `split_input`: neighbouring tiles share a block."""
+    """Transpose of `split_input`: neighboring tiles share a block."""
 
     def merge(d0, d1, d2, axis):
         before, after = ([(0, 0)] * d0.ndim for _ in range(2))

@@ -23,6 +23,11 @@ class Aggressive(Elbo):
     the training batches stops rising, and the phase when the mutual information I(x; z) on validation data does. Here
     both are fixed numbers, so that a step is a pure function of its number. At equal `steps` the decoder makes fewer
     updates than under `elbo`.
+
+    Example:
+      >>> gate = Aggressive(inner=3, steps=6).gates()["vae"]
+      >>> [step for step in range(8) if gate(step)]  # when the decoder learns
+      [2, 5, 6, 7]
     """
 
     inner: Annotated[int, AtLeast(1)] = 10

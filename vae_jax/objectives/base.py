@@ -65,7 +65,7 @@ class Terms(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """Base of the objective configs: what is minimised, as a pure function of the terms of one batch.
+    """Base of the objective configs: what is minimized, as a pure function of the terms of one batch.
 
     Attributes:
       importance: whether `log_q` is needed, because importance weights p(x, z) / q(z|x) are.
@@ -77,7 +77,7 @@ class Objective:
       deterministic: it is made for point posteriors (`posterior.deterministic`), and only for these.
       rateless: it has no rate, so that point posteriors will do as well, and holds q(z) at p(z) in another way.
       separable: whether it needs q(z|x) by dimension (`posterior.separable`).
-      path: whether terms of its own read z or p(x|z), and need the plain gradient of the reparameterised sample.
+      path: whether terms of its own read z or p(x|z), and need the plain gradient of the reparameterized sample.
       noisy: whether it draws noise of its own.
     """
 
@@ -99,7 +99,7 @@ class Objective:
 
     @property
     def samples(self) -> int:
-        """Posterior samples an example, K."""
+        """Posterior samples per example, K."""
         return 1
 
     def check(self, spec: DataSpec) -> None:
@@ -159,16 +159,20 @@ class Objective:
         raise TypeError(f"{type(self).__name__} must define path_factor")
 
     def loss(self, terms: Terms, ctx: Context) -> tuple[jax.Array, Metrics]:
-        """Returns (what is minimised [B] in nats, metrics) for objectives without running state."""
+        """Returns (what is minimized [B] in nats, metrics) for objectives without running state."""
         raise TypeError(f"{type(self).__name__} must define loss or step")
 
     def step(self, terms: Terms, ctx: Context, state: Any) -> tuple[jax.Array, Metrics, Any]:
-        """Returns (what is minimised [B] in nats, metrics, new state).
+        """Returns (what is minimized [B] in nats, metrics, new state).
 
         Args:
           terms: of the batch.
           ctx: the step's context; where `ctx.train` is false the state must come back unchanged.
           state: as of `init_state`.
+
+        Returns:
+          the cost of each example, whose mean is differentiated; metrics as scalars; the state of the next step, of the
+          structure of `state`.
         """
         # The default for objectives that keep nothing between steps.
         return *self.loss(terms, ctx), state

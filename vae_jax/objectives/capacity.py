@@ -16,7 +16,15 @@ from vae_jax.options.ranges import AtLeast, NotNegative
 
 @dataclass(frozen=True)
 class Capacity(Objective):
-    """Annealed capacity: gamma |KL - C(step)|, C rising from 0 (Burgess et al., arXiv:1804.03599)."""
+    """Annealed capacity: gamma |KL - C(step)|, C rising from 0 (Burgess et al., arXiv:1804.03599).
+
+    Example:
+      >>> objective = Capacity(gamma=10.0, capacity=4.0, capacity_steps=100)
+      >>> terms = Terms(*[None] * 4, distortion=jnp.array([10.0, 20.0]), rate=jnp.array([1.0, 5.0]), kl_per_dim=None)
+      >>> ctx = Context(50, jnp.arange(2), objective.hyper())  # C = 2
+      >>> objective.loss(terms, ctx)[0].tolist()  # + 10 |3 - 2|
+      [20.0, 30.0]
+    """
 
     gamma: Annotated[float, NotNegative()] = 1000.0
     """Weight of the distance between the rate and the capacity."""

@@ -68,6 +68,11 @@ def cross_entropy(params: Any, ones: jax.Array, zeros: jax.Array) -> tuple[jax.A
       params: of the critic.
       ones: codes [N, D] of label 1.
       zeros: codes [M, D] of label 0.
+
+    Example:
+      >>> nothing = {"layer0": {"w": jnp.zeros((1, 1)), "b": jnp.zeros(1)}}
+      >>> round(float(cross_entropy(nothing, jnp.ones((2, 1)), jnp.zeros((2, 1)))[0]), 4)  # ln 2
+      0.6931
     """
     high, low = logit(params, ones), logit(params, zeros)
     # softplus(-l) is -ln sigmoid(l), finite for any logit. Each label has weight one half, whatever N and M.

@@ -14,7 +14,15 @@ from vae_jax.options.ranges import NotNegative
 
 @dataclass(frozen=True)
 class Elbo(Objective):
-    """The evidence lower bound: -ELBO = distortion + rate (arXiv:1312.6114)."""
+    """The evidence lower bound: -ELBO = distortion + rate (arXiv:1312.6114).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> terms = Terms(*[None] * 4, distortion=jnp.array([10.0]), rate=jnp.array([3.0]), kl_per_dim=None)
+      >>> ctx = Context(0, jnp.arange(1), Elbo().hyper())
+      >>> Elbo().loss(terms, ctx)[0].tolist()
+      [13.0]
+    """
 
     def hyper(self) -> dict[str, float]:
         # Traced, so that the runs of a sweep over beta share one program; the ELBO itself is the value 1.
@@ -29,7 +37,15 @@ class Elbo(Objective):
 
 @dataclass(frozen=True)
 class Beta(Elbo):
-    """beta-VAE: distortion + beta * rate (Higgins et al. 2017; rate-distortion view: arXiv:1711.00464)."""
+    """beta-VAE: distortion + beta * rate (Higgins et al. 2017; rate-distortion view: arXiv:1711.00464).
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> terms = Terms(*[None] * 4, distortion=jnp.array([10.0]), rate=jnp.array([3.0]), kl_per_dim=None)
+      >>> ctx = Context(0, jnp.arange(1), Beta(beta=4.0).hyper())
+      >>> Beta(beta=4.0).loss(terms, ctx)[0].tolist()  # 10 + 4 * 3
+      [22.0]
+    """
 
     beta: Annotated[float, NotNegative()] = 4.0
     """Weight of the rate (KL). 1 is the ELBO; above 1 trades reconstruction for disentanglement."""

@@ -25,7 +25,16 @@ def permuted(key: jax.Array, z: jax.Array) -> jax.Array:
 
 @dataclass(frozen=True)
 class Factor(Adversarial):
-    """FactorVAE: distortion + rate + gamma * TC, the TC from a critic that knows permuted codes (arXiv:1802.05983)."""
+    """FactorVAE: distortion + rate + gamma * TC, the TC from a critic that knows permuted codes (arXiv:1802.05983).
+
+    Example:
+      >>> objective = Factor(gamma=10.0, hidden=(4,))
+      >>> critic = jax.tree.map(jnp.zeros_like, objective.critic_init(jax.random.key(0), 2))
+      >>> critic["layer1"]["b"] = jnp.array([0.5])  # ln D / (1 - D) = 0.5 for every code
+      >>> ctx = Context(0, jnp.arange(1), objective.hyper())
+      >>> objective.critic_cost(critic, jnp.ones((1, 2)), ctx)[0].tolist()  # 10 * 0.5, added to the ELBO
+      [5.0]
+    """
 
     gamma: Annotated[float, NotNegative()] = 10.0
     """Weight of the total correlation."""

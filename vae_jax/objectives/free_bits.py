@@ -17,14 +17,22 @@ from vae_jax.options.ranges import AtLeast, NotNegative, Positive
 
 @dataclass(frozen=True)
 class FreeBits(Objective):
-    """Free bits: sum_j max(lambda, E KL_j) in place of the rate, E over the batch (arXiv:1606.04934, eq. 15)."""
+    """Free bits: sum_j max(lambda, E KL_j) in place of the rate, E over the batch (arXiv:1606.04934, eq. 15).
+
+    Example:
+      >>> kl = jnp.array([[0.25, 2.0]])
+      >>> terms = Terms(*[None] * 4, distortion=jnp.array([10.0]), rate=jnp.sum(kl, -1), kl_per_dim=kl)
+      >>> objective = FreeBits(free_nats=0.5)
+      >>> objective.loss(terms, Context(0, jnp.arange(1), objective.hyper()))[0].tolist()  # 10 + 0.5 + 2
+      [12.5]
+    """
 
     free_nats: Annotated[float, NotNegative()] = 0.25
     """lambda: nats of each unit that cost nothing."""
     unit: Literal["dimension", "group", "all"] = "dimension"
     """What has a floor of its own: each latent variable, each of `groups` groups of them, or all together."""
     groups: Annotated[int, AtLeast(1)] = 2
-    """Number of groups of neighbouring latent variables (with unit = group)."""
+    """Number of groups of neighboring latent variables (with unit = group)."""
 
     couples: ClassVar[bool] = True
     by_dimension: ClassVar[bool] = True
@@ -52,7 +60,14 @@ class FreeBits(Objective):
 
 @dataclass(frozen=True)
 class MinimumKL(Objective):
-    """A minimum for the whole rate: distortion + max(target, E KL), E over the batch (arXiv:1606.04934)."""
+    """A minimum for the whole rate: distortion + max(target, E KL), E over the batch (arXiv:1606.04934).
+
+    Example:
+      >>> terms = Terms(*[None] * 4, distortion=jnp.array([10.0, 20.0]), rate=jnp.array([1.0, 5.0]), kl_per_dim=None)
+      >>> objective = MinimumKL(target=5.0)
+      >>> objective.loss(terms, Context(0, jnp.arange(2), objective.hyper()))[0].tolist()  # + max(5, 3)
+      [15.0, 25.0]
+    """
 
     target: Annotated[float, NotNegative()] = 5.0
     """Rate below which it costs nothing, nats."""
@@ -72,7 +87,16 @@ class MinimumKL(Objective):
 
 @dataclass(frozen=True)
 class SoftFreeBits(Objective):
-    """Soft free bits: distortion + gamma * rate, gamma <= 1 adapted to hold the rate at a target (arXiv:1611.02731)."""
+    """Soft free bits: distortion + gamma * rate, gamma <= 1 adapted to hold the rate at a target (arXiv:1611.02731).
+
+    Example:
+      >>> terms = Terms(*[None] * 4, distortion=jnp.array([10.0]), rate=jnp.array([3.0]), kl_per_dim=None)
+      >>> objective = SoftFreeBits(target=5.0)
+      >>> ctx = Context(0, jnp.arange(1), objective.hyper())
+      >>> loss, _, state = objective.step(terms, ctx, {"gamma": jnp.array(0.5)})
+      >>> loss.tolist(), round(float(state["gamma"]), 4)  # 10 + 0.5 * 3; below the target: 0.5 / 1.05
+      ([11.5], 0.4762)
+    """
 
     target: Annotated[float, NotNegative()] = 5.0
     """Rate that is held, nats."""

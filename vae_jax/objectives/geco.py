@@ -1,4 +1,4 @@
-"""GECO: the rate is minimised under a constraint on the reconstruction error."""
+"""GECO: the rate is minimized under a constraint on the reconstruction error."""
 
 from __future__ import annotations
 
@@ -17,7 +17,19 @@ from vae_jax.options.ranges import Above, Positive, Share
 
 @dataclass(frozen=True)
 class Geco(Objective):
-    """GECO: rate + lambda (squared error - tolerance), lambda a running multiplier (arXiv:1810.00597)."""
+    """GECO: rate + lambda (squared error - tolerance), lambda a running multiplier (arXiv:1810.00597).
+
+    Example:
+      >>> from vae_jax.likelihoods import GaussianPixels
+      >>> x = jnp.zeros((1, 1, 2, 1))
+      >>> p_x = GaussianPixels(jnp.ones_like(x), jnp.zeros(()))  # squared error 2
+      >>> terms = Terms(x, None, None, p_x, distortion=jnp.array([10.0]), rate=jnp.array([3.0]), kl_per_dim=None)
+      >>> objective = Geco(tolerance=0.5)
+      >>> ctx = Context(0, jnp.arange(1), objective.hyper())
+      >>> loss, _, state = objective.step(terms, ctx, objective.init_state())
+      >>> loss.tolist(), round(float(state["log_lambda"]), 4)  # 3 + (2 - 2 * 0.5^2); lambda grows
+      ([4.5], 0.01)
+    """
 
     tolerance: Annotated[float, Positive()] = 0.1
     """Root mean squared error of a pixel that is aimed at, in units of the data (which lie in [0, 1])."""

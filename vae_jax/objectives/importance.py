@@ -59,10 +59,18 @@ class Importance(Objective):
 
 @dataclass(frozen=True)
 class IWAE(Importance):
-    """Importance-weighted bound log 1/K sum_k w_k (arXiv:1509.00519); biased under `stl`, use `dreg`."""
+    """Importance-weighted bound log 1/K sum_k w_k (arXiv:1509.00519); biased under `stl`, use `dreg`.
+
+    Example:
+      >>> log_w = jnp.log(jnp.array([[1.0], [3.0]]))  # two samples, one example
+      >>> terms = Terms(*[None] * 7, log_p_x=log_w, log_p_z=jnp.zeros((2, 1)), log_q=jnp.zeros((2, 1)))
+      >>> ctx = Context(0, jnp.arange(1), {})
+      >>> round(float(IWAE(k=2).loss(terms, ctx)[0][0]), 4)  # -ln (1 + 3) / 2
+      -0.6931
+    """
 
     k: Annotated[int, AtLeast(1)] = 5
-    """Importance samples an example, K. 1 is the ELBO."""
+    """Importance samples per example, K. 1 is the ELBO."""
 
     @property
     def samples(self) -> int:
@@ -80,7 +88,15 @@ class IWAE(Importance):
 
 @dataclass(frozen=True)
 class MIWAE(Importance):
-    """Mean of M importance-weighted bounds of K samples each (arXiv:1802.04537)."""
+    """Mean of M importance-weighted bounds of K samples each (arXiv:1802.04537).
+
+    Example:
+      >>> log_w = jnp.log(jnp.array([[1.0], [3.0]]))  # two samples, one example
+      >>> terms = Terms(*[None] * 7, log_p_x=log_w, log_p_z=jnp.zeros((2, 1)), log_q=jnp.zeros((2, 1)))
+      >>> ctx = Context(0, jnp.arange(1), {})
+      >>> round(float(MIWAE(m=2, k=1).loss(terms, ctx)[0][0]), 4)  # -(ln 1 + ln 3) / 2
+      -0.5493
+    """
 
     m: Annotated[int, AtLeast(1)] = 4
     """Bounds averaged, M."""
@@ -92,7 +108,7 @@ class MIWAE(Importance):
         return self.m * self.k
 
     def path_factor(self, log_w: jax.Array) -> jax.Array:
-        """Returns the weights normalised in each group, [M * K, B] (arXiv:1810.04152)."""
+        """Returns the weights normalized in each group, [M * K, B] (arXiv:1810.04152)."""
         # Each group is a bound of its own, so the weights of one do not see the others.
         return normalized_weights(log_w, self.m)
 
@@ -104,7 +120,16 @@ class MIWAE(Importance):
 
 @dataclass(frozen=True)
 class PIWAE(MIWAE):
-    """Encoder trained on MIWAE(M, K), decoder and prior on the bound of all M * K samples (arXiv:1802.04537)."""
+    """Encoder trained on MIWAE(M, K), decoder and prior on the bound of all M * K samples (arXiv:1802.04537).
+
+    Example:
+      >>> log_w = jnp.log(jnp.array([[1.0], [3.0]]))  # two samples, one example
+      >>> terms = Terms(*[None] * 7, log_p_x=log_w, log_p_z=jnp.zeros((2, 1)), log_q=jnp.zeros((2, 1)))
+      >>> ctx = Context(0, jnp.arange(1), {})
+      >>> loss, metrics = PIWAE(m=2, k=1).loss(terms._replace(path=(terms.log_p_x, terms.log_p_z)), ctx)
+      >>> round(float(loss[0]), 4), round(float(metrics["miwae_bound"]), 4)  # -ln (1 + 3) / 2, (ln 1 + ln 3) / 2
+      (-0.6931, 0.5493)
+    """
 
     def split(self, z: jax.Array, path: Callable[[jax.Array], Path]) -> tuple[jax.Array, Path]:
         # Decoder and prior see z as data. `path` has the reverse: z live, the parameters of p stopped.
@@ -133,21 +158,29 @@ class PIWAE(MIWAE):
 
 @dataclass(frozen=True)
 class CIWAE(Importance):
-    """Convex combination of ELBO and importance-weighted bound (arXiv:1802.04537)."""
+    """Convex combination of ELBO and importance-weighted bound (arXiv:1802.04537).
+
+    Example:
+      >>> log_w = jnp.log(jnp.array([[1.0], [3.0]]))  # two samples, one example
+      >>> terms = Terms(*[None] * 7, log_p_x=log_w, log_p_z=jnp.zeros((2, 1)), log_q=jnp.zeros((2, 1)))
+      >>> ctx = Context(0, jnp.arange(1), {})
+      >>> round(float(CIWAE(elbo_weight=0.5, k=2).loss(terms, ctx)[0][0]), 4)  # -(ln 3 / 2 + ln 2) / 2
+      -0.6212
+    """
 
     elbo_weight: Annotated[float, Between(0, 1)] = 0.05
     """Weight of the ELBO, beta of the paper, in [0, 1]; the bound of K samples has the rest."""
     k: Annotated[int, AtLeast(1)] = 64
-    """Importance samples an example, K."""
+    """Importance samples per example, K."""
 
     @property
     def samples(self) -> int:
         return self.k
 
     def path_factor(self, log_w: jax.Array) -> jax.Array:
-        """Returns (beta / K + (1 - beta) w^2) / (beta / K + (1 - beta) w), w normalised, [K, B].
+        """Returns (beta / K + (1 - beta) w^2) / (beta / K + (1 - beta) w), w normalized, [K, B].
 
-        The loss weighs the path of a sample by the denominator; the doubly reparameterised gradients of the two bounds
+        The loss weighs the path of a sample by the denominator; the doubly reparameterized gradients of the two bounds
         (1 / K each, and the squares) weigh it by the numerator.
         """
         # The factor is numerator over denominator because the loss has multiplied by the denominator already.

@@ -17,7 +17,19 @@ from vae_jax.spaces import Mixed, Space
 
 @dataclass(frozen=True)
 class JointCapacity(Objective):
-    """JointVAE: gamma |KL - C(step)| of the real and of the discrete channel, each its own C (arXiv:1804.00104)."""
+    """JointVAE: gamma |KL - C(step)| of the real and of the discrete channel, each its own C (arXiv:1804.00104).
+
+    Example:
+      >>> from vae_jax.distributions import DiagGaussian
+      >>> from vae_jax.distributions.categorical import Joint, OneHotCategorical
+      >>> q = Joint(DiagGaussian(*jnp.zeros((2, 1, 1))), (OneHotCategorical(jnp.zeros((1, 1, 2))),))
+      >>> kl = jnp.array([[3.0, 0.5]])  # of one real and one categorical variable
+      >>> terms = Terms(None, None, q, None, distortion=jnp.array([10.0]), rate=jnp.sum(kl, -1), kl_per_dim=kl)
+      >>> objective = JointCapacity(gamma=10.0, capacity=4.0, discrete_capacity=0.5, capacity_steps=100)
+      >>> ctx = Context(50, jnp.arange(1), objective.hyper())  # C_z = 2, C_c = 0.25
+      >>> objective.loss(terms, ctx)[0].tolist()  # 10 + 10 (|3 - 2| + |0.5 - 0.25|)
+      [22.5]
+    """
 
     gamma: Annotated[float, NotNegative()] = 30.0
     """Weight of the distance between each channel's KL and its capacity."""

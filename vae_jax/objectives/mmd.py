@@ -59,7 +59,17 @@ class Discrepancy(Objective):
 
 @dataclass(frozen=True)
 class InfoVAE(Discrepancy):
-    """InfoVAE (MMD-VAE): (1 - alpha) * rate + (alpha + lambda - 1) * MMD(q(z), p(z)) (arXiv:1706.02262)."""
+    """InfoVAE (MMD-VAE): (1 - alpha) * rate + (alpha + lambda - 1) * MMD(q(z), p(z)) (arXiv:1706.02262).
+
+    Example:
+      >>> z = jnp.array([[0.0], [2.0]])
+      >>> terms = Terms(None, z, None, None, distortion=jnp.full(2, 10.0), rate=jnp.full(2, 3.0), kl_per_dim=None)
+      >>> terms = terms._replace(key=jax.random.key(0), sample_prior=lambda key, n: z)  # MMD^2 = -0.8
+      >>> objective = InfoVAE(alpha=0.5, lam=1.0, bandwidths=(0.5,))
+      >>> loss, _ = objective.loss(terms, Context(0, jnp.arange(2), objective.hyper()))
+      >>> round(float(loss[0]), 4)  # 10 + 0.5 * 3 - 0.5 * 0.8
+      11.1
+    """
 
     alpha: Annotated[float, NotNegative()] = 1.0
     """Weight of the mutual information; the rate weighs 1 - alpha, so that 1 leaves only the MMD."""
@@ -92,7 +102,17 @@ class InfoVAE(Discrepancy):
 
 @dataclass(frozen=True)
 class WaeMMD(Discrepancy):
-    """Wasserstein autoencoder: distortion + lambda * MMD(q(z), p(z)), no rate (arXiv:1711.01558)."""
+    """Wasserstein autoencoder: distortion + lambda * MMD(q(z), p(z)), no rate (arXiv:1711.01558).
+
+    Example:
+      >>> z = jnp.array([[0.0], [2.0]])
+      >>> terms = Terms(None, z, None, None, distortion=jnp.full(2, 10.0), rate=jnp.full(2, 3.0), kl_per_dim=None)
+      >>> terms = terms._replace(key=jax.random.key(0), sample_prior=lambda key, n: z)  # MMD^2 = -0.8
+      >>> objective = WaeMMD(lam=1.0, bandwidths=(0.5,))
+      >>> loss, _ = objective.loss(terms, Context(0, jnp.arange(2), objective.hyper()))
+      >>> round(float(loss[0]), 4)  # 10 - 0.8
+      9.2
+    """
 
     lam: Annotated[float, NotNegative()] = 10.0
     """lambda, weight of the MMD."""

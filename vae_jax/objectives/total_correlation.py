@@ -46,7 +46,19 @@ def stratified_log_weights(rows: jax.Array, batch: int, examples: int) -> jax.Ar
 
 @dataclass(frozen=True)
 class BetaTC(Objective):
-    """beta-TCVAE: alpha * MI + beta * TC + gamma * dimension-wise KL in place of the rate (arXiv:1802.04942)."""
+    """beta-TCVAE: alpha * MI + beta * TC + gamma * dimension-wise KL in place of the rate (arXiv:1802.04942).
+
+    Example:
+      >>> from vae_jax import spec
+      >>> from vae_jax.distributions import DiagGaussian
+      >>> z = jnp.array([[9.0, 9.0], [-9.0, -9.0]])  # two codes far apart: MI = TC = ln 2
+      >>> q = DiagGaussian(z, jnp.zeros((2, 2)))
+      >>> terms = Terms(None, z, q, None, distortion=jnp.full(2, 10.0), rate=jnp.full(2, 3.0), kl_per_dim=None)
+      >>> terms = terms._replace(spec=spec.images(1, 1, 1, examples=2))
+      >>> ctx = Context(0, jnp.arange(2), BetaTC(beta=6.0).hyper())
+      >>> round(float(BetaTC(beta=6.0).loss(terms, ctx)[0][0]), 4)  # 10 + 3 + (6 - 1) ln 2
+      16.4657
+    """
 
     beta: Annotated[float, NotNegative()] = 6.0
     """Weight of the total correlation KL(q(z) || prod_j q(z_j))."""

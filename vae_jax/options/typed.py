@@ -34,6 +34,9 @@ def conform(value: Any, hint: Any, name: str, default: Any = _NO, *, json: bool 
       default: for the message, as an example.
       json: the message is about a JSON file: it says `false`, not `False`.
 
+    Returns:
+      the value in plain Python types.
+
     Raises:
       InputError: it is of another type; the message says what to write.
     """
@@ -70,6 +73,9 @@ def conform_fields(config: Any, kinds: Mapping[str, Kind], option: str = "", *, 
       kinds: option -> the kind of component that it must hold.
       option: where `config` is.
       json: as for `conform`.
+
+    Returns:
+      a config of the same class.
 
     Raises:
       InputError: as `conform`, or something that is not a component of the kind.

@@ -1,4 +1,4 @@
-"""Line, bar and scatter charts as SVG text; colours are classes, so that the page's style follows light and dark."""
+"""Line, bar and scatter charts as SVG text; colors are classes, so that the page's style follows light and dark."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Series(NamedTuple):
       label: its name, in the legend.
       x: values [N].
       y: values [N].
-      colour: number of the colour.
+      color: number of the color.
       dots: draw dots in place of a line.
     """
 
     label: str
     x: np.ndarray
     y: np.ndarray
-    colour: int = 0
+    color: int = 0
     dots: bool = False
 
 
@@ -117,6 +117,9 @@ def lines(series: Sequence[Series], xlabel: str, ylabel: str, label: str, *, zer
       ylabel: title of the y axis, with its unit.
       label: what the picture shows, in words.
       zero: let the y axis begin at 0.
+
+    Returns:
+      an inline SVG.
     """
     last = max(float(s.x[-1]) for s in series)
     kept = np.concatenate([s.y[s.x > 0.05 * last] for s in series])
@@ -132,14 +135,25 @@ def lines(series: Sequence[Series], xlabel: str, ylabel: str, label: str, *, zer
         # Thinned from the end: the last value is the one that counts.
         rows = np.arange(len(x))[:: -max(1, math.ceil(len(x) / POINTS))][::-1]
         if s.dots or len(rows) == 1:
-            out.append(f'<path class="dots c{s.colour % 10}" d="{frame.path(x[rows], y[rows], "M")}"/>')
+            out.append(f'<path class="dots c{s.color % 10}" d="{frame.path(x[rows], y[rows], "M")}"/>')
         else:
-            out.append(f'<path class="curve c{s.colour % 10}" d="{frame.path(x[rows], y[rows])}"/>')
+            out.append(f'<path class="curve c{s.color % 10}" d="{frame.path(x[rows], y[rows])}"/>')
     return svg("".join(out), label)
 
 
 def bars(names: Sequence[str], values: np.ndarray, lit: np.ndarray, ylabel: str, label: str) -> Markup:
-    """Returns a bar chart; bars that are not `lit` are grey. Numbers that are not finite have no bar."""
+    """Returns a bar chart; bars that are not `lit` are gray. Numbers that are not finite have no bar.
+
+    Args:
+      names: of the latent dimensions, under the bars.
+      values: KL of each dimension, nats [D].
+      lit: bool [D], which dimensions are active.
+      ylabel: title of the y axis, with its unit.
+      label: what the picture shows, in words.
+
+    Returns:
+      an inline SVG.
+    """
     heights = np.nan_to_num(np.asarray(values, np.float64), nan=0.0, posinf=0.0, neginf=0.0)
     frame = Frame((0.0, float(len(names))), (0.0, max(1.05 * float(heights.max(initial=0.0)), 0.1)))
     out = [frame.axes("latent dimension, sorted by KL", ylabel, xticks=False)]
@@ -162,8 +176,11 @@ def cloud(series: Sequence[Series], label: str, *, ramp: bool = False, names: bo
     Args:
       series: one class each; `label` "" has no name.
       label: what the picture shows, in words.
-      ramp: the colours are steps of a scale from low to high, not of classes.
+      ramp: the colors are steps of a scale from low to high, not of classes.
       names: write the names of the classes into the map.
+
+    Returns:
+      an inline SVG.
     """
     size = WIDTH
     x, y = (np.concatenate([getattr(s, axis) for s in series]) for axis in "xy")
@@ -174,7 +191,7 @@ def cloud(series: Sequence[Series], label: str, *, ramp: bool = False, names: bo
         across = 14 + (s.x - spans[0][0]) / (spans[0][1] - spans[0][0]) * (size - 28)
         down = size - 14 - (s.y - spans[1][0]) / (spans[1][1] - spans[1][0]) * (size - 28)
         data = "".join(f"M{a:.1f} {b:.1f}h0" for a, b in zip(across, down))
-        out.append(f'<path class="points {"s" if ramp else "c"}{s.colour % 10}" d="{data}"/>')
+        out.append(f'<path class="points {"s" if ramp else "c"}{s.color % 10}" d="{data}"/>')
         if names and s.label and len(s.x):
             spots.append((float(np.median(across)), float(np.median(down)), s.label))
     # Names last: no later class may cover them, nor one name another (the legend has them all).
@@ -220,14 +237,14 @@ def rate_distortion(points: Sequence[tuple[Series, float, float]], paths: Sequen
             out.append(f'<text class="iso-name" x="{float(across) + 4:.1f}" y="{float(down) + 12:.1f}">'
                        f"ELBO {number(-total)}</text>")  # fmt: skip
     for s, (a, b) in zip(late, ends):
-        out.append(f'<path class="trace c{s.colour % 10}" d="{frame.path(a, b)}"/>')
+        out.append(f'<path class="trace c{s.color % 10}" d="{frame.path(a, b)}"/>')
     for s, dx, dy in points:
         px, py = float(s.x[0]), float(s.y[0])
         cross = frame.path((px - dx, px + dx), (py, py)) + frame.path((px, px), (py - dy, py + dy))
         across, down = frame.at(px, py)
         anchor, shift = ("end", -8) if float(across) > WIDTH * 0.6 else ("start", 8)
-        out.append(f'<path class="curve c{s.colour % 10}" d="{cross}"/>'
-                   f'<path class="dots big c{s.colour % 10}" d="M{across} {down}h0"/>'
+        out.append(f'<path class="curve c{s.color % 10}" d="{cross}"/>'
+                   f'<path class="dots big c{s.color % 10}" d="M{across} {down}h0"/>'
                    f'<text class="name" x="{float(across) + shift:.1f}" y="{float(down) - 9:.1f}" '
                    f'text-anchor="{anchor}">{escape(s.label)}</text>')  # fmt: skip
     return svg("".join(out), label, 320)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 # metric -> (title, unit, the axis begins at 0)
 CURVES = {
-    "elbo": ("ELBO", "nats an image", False),
-    "distortion": ("distortion", "nats an image", False),
-    "rate": ("rate", "nats an image", False),
+    "elbo": ("ELBO", "nats per image", False),
+    "distortion": ("distortion", "nats per image", False),
+    "rate": ("rate", "nats per image", False),
     "mse": ("squared error", "mean over pixels", False),
     "accuracy": ("accuracy", "share", False),
     "active_units": ("active units", "dimensions", True),
@@ -148,22 +148,22 @@ def walk_panel(entry: Entry) -> dict[str, object]:
 
 
 def map_panel(entry: Entry) -> dict[str, object]:
-    """Returns the latent map, once for each label or factor that it can be coloured by."""
+    """Returns the latent map, once for each label or factor that it can be colored by."""
     plane = entry.look.plane
     if plane is None:
         return {"name": entry.name, "missing": entry.look.missing["map"]}
-    shown = [_coloured(plane, name, entry.name) for name in plane.colours]
+    shown = [_colored(plane, name, entry.name) for name in plane.colors]
     if not shown:
         series = [Series("", plane.places[:, 0], plane.places[:, 1])]
         shown = [{"by": "", "chart": charts.cloud(series, f"Latent map of {entry.name}"), "legend": [], "ramp": False}]
     words = f"{len(plane.places):,} held-out images; {plane.how}"
-    return {"name": entry.name, "words": words, "charts": shown, "finding": not plane.colours}
+    return {"name": entry.name, "words": words, "charts": shown, "finding": not plane.colors}
 
 
-def _coloured(plane: Plane, name: str, run: str) -> dict[str, object]:
-    values, names = plane.colours[name]
+def _colored(plane: Plane, name: str, run: str) -> dict[str, object]:
+    values, names = plane.colors[name]
     seen = np.unique(values)
-    label = f"Latent map of {run} coloured by {name}"
+    label = f"Latent map of {run} colored by {name}"
     if len(seen) <= MOST_CLASSES:
         groups = [(str(names[v]) if v < len(names) else str(v), values == v) for v in seen]
     else:
@@ -174,11 +174,10 @@ def _coloured(plane: Plane, name: str, run: str) -> dict[str, object]:
     ramp = len(seen) > MOST_CLASSES or (name != "label" and len(seen) > 3)
     scale = [round(9 * i / max(1, len(groups) - 1)) for i in range(len(groups))] if ramp else range(len(groups))
     series = [
-        Series(text, plane.places[rows, 0], plane.places[rows, 1], colour)
-        for colour, (text, rows) in zip(scale, groups)
+        Series(text, plane.places[rows, 0], plane.places[rows, 1], color) for color, (text, rows) in zip(scale, groups)
     ]
     chart = charts.cloud(series, label, ramp=ramp, names=not ramp)
-    return {"by": name, "chart": chart, "legend": [(s.label, s.colour) for s in series], "ramp": ramp}
+    return {"by": name, "chart": chart, "legend": [(s.label, s.color) for s in series], "ramp": ramp}
 
 
 def _no_pictures(entry: Entry) -> dict[str, object] | None:

@@ -24,7 +24,7 @@ def flatten(codes: np.ndarray, name: Map, seed: int = 0) -> tuple[np.ndarray, st
     """Returns the places of codes in the plane, and how they came about.
 
     PCA: the two directions of largest variance. t-SNE (van der Maaten and Hinton 2008): perplexity 30, or a third of
-    the codes where they are few; from PCA. UMAP (arXiv:1802.03426): 15 neighbours. Codes of one or two dimensions are
+    the codes where they are few; from PCA. UMAP (arXiv:1802.03426): 15 neighbors. Codes of one or two dimensions are
     shown as they are.
 
     Args:
@@ -54,7 +54,7 @@ def flatten(codes: np.ndarray, name: Map, seed: int = 0) -> tuple[np.ndarray, st
         import umap  # type: ignore[import-not-found]
 
         made = umap.UMAP(n_jobs=1, random_state=seed).fit_transform(codes)
-        return np.asarray(made, np.float64), f"UMAP of {dims} dimensions, 15 neighbours"
+        return np.asarray(made, np.float64), f"UMAP of {dims} dimensions, 15 neighbors"
     from sklearn.decomposition import PCA
 
     pca = PCA(2, svd_solver="full").fit(codes)

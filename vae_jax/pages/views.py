@@ -25,17 +25,17 @@ VALUES = 4_000_000  # of one grid of images: large images are shown in smaller n
 
 
 class Plane(NamedTuple):
-    """A latent map: places [N, 2], how they came about, and what they can be coloured by.
+    """A latent map: places [N, 2], how they came about, and what they can be colored by.
 
     Attributes:
       places: float64 [N, 2].
       how: a sentence.
-      colours: name of the label or factor -> (its value int [N], the name of each value or ()).
+      colors: name of the label or factor -> (its value int [N], the name of each value or ()).
     """
 
     places: np.ndarray
     how: str
-    colours: dict[str, tuple[np.ndarray, Sequence[str]]]
+    colors: dict[str, tuple[np.ndarray, Sequence[str]]]
 
 
 class Look(NamedTuple):
@@ -96,6 +96,9 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
       kind: the latent map.
       seed: of the samples.
 
+    Returns:
+      arrays to be drawn, and `missing`, which says why a section is empty.
+
     Raises:
       InputError: the split is empty or unknown.
     """
@@ -115,10 +118,10 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     finite = bool(np.isfinite(codes.mean).all())
     plane = walk = walked = None
     if finite:
-        plane = Plane(*flatten(codes.mean, kind, seed), _colours(run, split, codes.extra))
+        plane = Plane(*flatten(codes.mean, kind, seed), _colors(run, split, codes.extra))
         rows = max(1, min(12, VALUES // (11 * size)))
         walk = latents.walk(codes, kl, prior=run.prior_unit, blocks=spaces.variables(model.about.latents), rows=rows)
-        middle = None if codes.cond is None else codes.cond[latents.centre(codes)]
+        middle = None if codes.cond is None else codes.cond[latents.center(codes)]
         walked = decode_all(model, state, walk.codes, cond=middle)
     else:
         missing["traversals"] = missing["map"] = "codes are not finite: this run has diverged"
@@ -142,14 +145,14 @@ def _samples(run: Run, state: TrainState, cond: np.ndarray | None, count: int, s
         columns = max(2, min(8, count // len(classes)))
         told = [label_features(model, state, np.full(columns, c)) for c in classes]
         rows = [draw(model, state, key, columns, cond=c) for c in told]
-        return np.stack(rows), f"one class a row, {classes[0]} to {classes[-1]}; one code a column"
+        return np.stack(rows), f"one class per row, {classes[0]} to {classes[-1]}; one code per column"
     # Any other condition is that of the held-out images.
     told = None if cond is None else np.resize(cond, (count, cond.shape[-1]))
     images = draw(model, state, key, count, cond=told)
     return images.reshape(-1, 8, *images.shape[1:]), "E[x|z] with z drawn from the prior"
 
 
-def _colours(run: Run, split: str, extra: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, Sequence[str]]]:
+def _colors(run: Run, split: str, extra: Mapping[str, np.ndarray]) -> dict[str, tuple[np.ndarray, Sequence[str]]]:
     info, label = run.source(split).info, extra.get("label")
     if "factors" not in extra:
         return {} if label is None else {"label": (np.asarray(label), info.label_names)}

@@ -85,5 +85,8 @@ class Posterior:
           out: encoder outputs [B, outputs(latent_dim)], float32.
           step: int32 scalar, for schedules (of a temperature).
           train: a relaxation is used only in training; outside z is exactly discrete.
+
+        Returns:
+          a pytree of parameters [B, ...]; codes are [B, code_dim(latent_dim)].
         """
         raise TypeError(f"{type(self).__name__} must define build")

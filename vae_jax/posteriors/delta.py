@@ -12,7 +12,7 @@ from vae_jax.posteriors.base import Posterior
 
 
 class Point(NamedTuple):
-    """All mass at one code an example: there is no density. `z`: [B, D]."""
+    """All mass at one code per example: there is no density. `z`: [B, D]."""
 
     z: jax.Array
 
@@ -42,7 +42,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Delta(Posterior):
-    """Deterministic code z = f(x), no density: for regularised and Wasserstein autoencoders (arXiv:1903.12436)."""
+    """Deterministic code z = f(x), no density: for regularized and Wasserstein autoencoders (arXiv:1903.12436)."""
 
     # No sampling noise reaches the decoder: what keeps the code in place is the objective's regularizer.
     has_log_prob: ClassVar[bool] = False

@@ -46,7 +46,7 @@ class Relaxed(Posterior):
 class Categorical(Relaxed):
     """Categorical codes by Gumbel-softmax: `latent_dim` variables of `categories` values each (arXiv:1611.01144)."""
 
-    categories: Annotated[int, Each(AtLeast(2), "2 or more values a variable", some=True)] = 10
+    categories: Annotated[int, Each(AtLeast(2), "2 or more values per variable", some=True)] = 10
     """Values of each variable."""
 
     # z is G one-hot vectors in a row, [B, G * K]; the KL has one entry per variable, [B, G].

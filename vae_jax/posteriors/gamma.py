@@ -15,7 +15,7 @@ from vae_jax.spaces import Positive, Space
 
 @dataclass(frozen=True)
 class Gamma(Posterior):
-    """Gamma: positive codes, reparameterised implicitly (arXiv:1805.08498)."""
+    """Gamma: positive codes, reparameterized implicitly (arXiv:1805.08498)."""
 
     space: ClassVar[type[Space]] = Positive
     factorized: ClassVar[bool] = True

@@ -19,8 +19,8 @@ from vae_jax.spaces import Mixed, Space
 class JointPosterior(Relaxed):
     """JointVAE: `latent_dim` Gaussian variables and a list of categorical ones (arXiv:1804.00104)."""
 
-    categories: Annotated[tuple[int, ...], Each(AtLeast(2), "2 or more values a variable", some=True)] = (10,)
-    """Values of each categorical variable, one number a variable."""
+    categories: Annotated[tuple[int, ...], Each(AtLeast(2), "2 or more values per variable", some=True)] = (10,)
+    """Values of each categorical variable, one number per variable."""
 
     space: ClassVar[type[Space]] = Mixed
     factorized: ClassVar[bool] = True

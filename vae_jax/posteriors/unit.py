@@ -18,7 +18,7 @@ FLOOR = 1e-2
 
 @dataclass(frozen=True)
 class Beta(Posterior):
-    """Beta: codes in (0, 1), reparameterised implicitly through two gamma variables (arXiv:1805.08498)."""
+    """Beta: codes in (0, 1), reparameterized implicitly through two gamma variables (arXiv:1805.08498)."""
 
     space: ClassVar[type[Space]] = UnitInterval
     factorized: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""The delta-VAE's prior: an autoregressive process that no factorised posterior can match."""
+"""The delta-VAE's prior: an autoregressive process that no factorized posterior can match."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Prior:
         return {}
 
     def init_state(self, links: Links) -> dict[str, Any]:
-        """Returns the running state (a normaliser's estimate, a buffer of exemplars)."""
+        """Returns the running state (a normalizer's estimate, a buffer of exemplars)."""
         del links
         return {}
 
@@ -94,7 +94,18 @@ class Prior:
         raise TypeError(f"{type(self).__name__} must define distribution")
 
     def fit(self, params: Any, state: Any, key: jax.Array, links: Links, ctx: Context) -> tuple[Any, Any]:
-        """Returns (p(z), new state) in training."""
+        """Returns (p(z), new state) in training.
+
+        Args:
+          params: as of `init`.
+          state: as of `init_state`.
+          key: of noise that stands for the whole batch; the same on every device.
+          links: the model around.
+          ctx: the step's context.
+
+        Returns:
+          p(z) as of `distribution`, and the running state after this batch.
+        """
         # Priors without running state have the same density in training and evaluation.
         del key, ctx
         return self.distribution(params, state, links), state
@@ -102,5 +113,17 @@ class Prior:
     def sample(
         self, params: Any, state: Any, key: jax.Array, n: int, links: Links, temperature: float = 1.0
     ) -> jax.Array:
-        """Returns z ~ p(z), [n, D]; `temperature` scales the standard deviation where that has a meaning."""
+        """Returns z ~ p(z), [n, D]; `temperature` scales the standard deviation where that has a meaning.
+
+        Args:
+          params: as of `init`.
+          state: as of `init_state`.
+          key: of all n draws.
+          n: how many; static.
+          links: the model around.
+          temperature: scales the standard deviation where that has a meaning.
+
+        Returns:
+          float32 [n, D].
+        """
         raise TypeError(f"{type(self).__name__} must define sample")

@@ -22,7 +22,7 @@ class Exemplar(Prior):
     """Exemplar VAE: 1/M sum_m N(z; mu(x_m), s^2 I), x_m training images, one trained s (arXiv:2004.04795).
 
     Departs from the paper: the exemplars are a ring buffer of the last M training images, all of them used, instead of
-    the nearest neighbours in a cache of codes of the whole data set; after training the buffer stays as it is.
+    the nearest neighbors in a cache of codes of the whole data set; after training the buffer stays as it is.
     Leave-one-out: a batch enters the buffer after it was scored, so that no image is its own exemplar, but for one
     that an epoch's end and the next one's start bring within M images of each other (choose M well below N).
     While the buffer is empty the prior is N(0, s^2 I), s = `std` at the start.

@@ -18,7 +18,7 @@ from vae_jax.priors.base import Links, Prior
 
 @dataclass(frozen=True)
 class FlowPrior(Prior):
-    """Normalising flow of N(0, I): RealNVP (arXiv:1605.08803) or masked autoregressive (arXiv:1705.07057).
+    """Normalizing flow of N(0, I): RealNVP (arXiv:1605.08803) or masked autoregressive (arXiv:1705.07057).
 
     Both start near the identity. The density of either costs one pass per layer; a draw costs as much for realnvp,
     and one pass per layer and dimension for maf.

@@ -23,7 +23,7 @@ class ResampledNormal(NamedTuple):
     """
 
     params: Any
-    normaliser: jax.Array
+    normalizer: jax.Array
     truncation: int | jax.Array
 
     def log_accept(self, z: jax.Array) -> jax.Array:
@@ -35,7 +35,7 @@ class ResampledNormal(NamedTuple):
         # [B]. log N(z; 0, I), the proposal.
         base = -0.5 * jnp.sum(jnp.square(z) + LOG_2PI, -1)
         # Z in (0, 1) strictly: an acceptance of nothing or of everything would put log 0 below.
-        total = jnp.clip(self.normaliser, 1e-6, 1.0 - 1e-6)
+        total = jnp.clip(self.normalizer, 1e-6, 1.0 - 1e-6)
         # ln r: the probability that all tries but the last fail. ln((1 - r) / Z) by expm1, as r is near 1 for small Z.
         log_last = (self.truncation - 1.0) * jnp.log1p(-total)
         log_earlier = jnp.log(-jnp.expm1(log_last)) - jnp.log(total)
@@ -57,11 +57,11 @@ class Resampled(Prior):
     hidden: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = (100, 100)
     """Widths of the hidden layers of the acceptance net."""
     samples: Annotated[int, AtLeast(1)] = 1024
-    """Draws a step that estimate the normaliser."""
+    """Draws per step that estimate the normalizer."""
     decay: Annotated[float, Share()] = 0.9
-    """Decay of the normaliser's moving average."""
+    """Decay of the normalizer's moving average."""
     evaluation_samples: Annotated[int, AtLeast(1)] = 16384
-    """Fixed draws that estimate the normaliser outside training."""
+    """Fixed draws that estimate the normalizer outside training."""
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:
         return {"net": dense.init(key, (links.code_dim, *self.hidden, 1))}
@@ -73,7 +73,17 @@ class Resampled(Prior):
         return {"normaliser": jnp.zeros(()), "weight": jnp.zeros(())}
 
     def estimate(self, params: Any, key: jax.Array, samples: int, code_dim: int) -> jax.Array:
-        """Returns the mean of a(z) over draws of N(0, I)."""
+        """Returns the mean of a(z) over draws of N(0, I).
+
+        Args:
+          params: as of `init`.
+          key: of the draws, consumed.
+          samples: number of draws.
+          code_dim: length of z, D.
+
+        Returns:
+          the estimate of the normalizer Z, a scalar in (0, 1).
+        """
         # Not keyed per example: one Z for the whole batch.
         z = jax.random.normal(key, (samples, code_dim))
         return jnp.mean(jax.nn.sigmoid(dense.apply(params["net"], z)[:, 0]))

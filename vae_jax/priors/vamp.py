@@ -26,7 +26,7 @@ class Vamp(Prior):
     pseudo_inputs: Annotated[int, AtLeast(1)] = 500
     """Number of pseudo-inputs, K."""
     level: Annotated[float, Between(0, 1, "()")] = 0.2
-    """Grey level about which the pseudo-inputs start, in (0, 1)."""
+    """Gray level about which the pseudo-inputs start, in (0, 1)."""
 
     encodes: ClassVar[bool] = True
     reads_density: ClassVar[bool] = True

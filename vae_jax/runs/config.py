@@ -93,7 +93,7 @@ class Config:
     ema_decay: Annotated[float, Share()] = 0.0
     """Decay of the moving average of weights that evaluation then uses; 0 keeps none."""
     accumulate: Annotated[int, AtLeast(1)] = 1
-    """Microbatches a step: gradients are averaged over them, memory falls by about this factor."""
+    """Microbatches per step: gradients are averaged over them, memory falls by about this factor."""
     mesh: MeshConfig = field(default_factory=MeshConfig)
     """Device mesh."""
     logging: Logging = field(default_factory=Logging)

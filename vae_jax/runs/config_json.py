@@ -42,6 +42,9 @@ def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "", code:
       option: where it is in the config.
       code: gives the experiment file that names such as `experiment:Class` mean; called where there are some.
 
+    Returns:
+      an instance of `cls`, with the components that the `kind` entries name.
+
     Raises:
       InputError: an unknown key or component.
     """

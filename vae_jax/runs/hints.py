@@ -48,6 +48,9 @@ def unknown_option(name: str, value: Any, known: Sequence[str], target: Any) -> 
       value: what was given for it; "" for nothing.
       known: every option that exists, as in Python.
       target: what the options belong to: the config of a training, or a command.
+
+    Returns:
+      what follows the option in a message: "no such option; did you mean ...?".
     """
     training = hasattr(target, "model")
     name = _ELSEWHERE.get(name, name) if training else name

@@ -38,6 +38,9 @@ def user_batches(
       asked: the user named the split, so examples that hold no splits are refused.
       limit: only so many examples, those of `data.limit.rows`; 0 for all.
 
+    Returns:
+      batches as `evaluate` takes them, with `x` and `index`, and the source that they come from.
+
     Raises:
       InputError: no such thing, unreadable, or examples that this model cannot take (what was seen is named).
     """
@@ -168,7 +171,7 @@ def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
         line = "images.mean(-1, keepdims=True).astype(images.dtype)"
     elif channels == 1:
         line = f"images.reshape(-1, {h}, {w}, 1).repeat({needed}, -1)"
-    kind = "grey" if needed == 1 else "RGB" if needed == 3 else f"{needed} channels"
+    kind = "gray" if needed == 1 else "RGB" if needed == 3 else f"{needed} channels"
     return f"convert them to {kind}" + (f", e.g. {line}" if arrays and line else "")
 
 

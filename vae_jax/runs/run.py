@@ -71,6 +71,16 @@ class Run:
     ) -> Run:
         """Makes the folder with `config.json` and `env.json`; `more` are further fields of the run.
 
+        Args:
+          path: of the folder; missing parents are made.
+          experiment: name of the experiment.
+          config: complete.
+          spec: of the training data.
+          more: further fields of the run, such as `data_sha256`.
+
+        Returns:
+          the run, without a checkpoint.
+
         Raises:
           InputError: it exists and is not empty, or cannot be written.
         """
@@ -244,16 +254,16 @@ class Run:
         for start in range(0, len(rows), batch_size):
             yield self.examples(split, rows[start : start + batch_size])
 
-    def labelled(self, batch_size: int) -> Iterator[dict[str, Any]]:
-        """Yields the labelled training examples (`data.labels`); where all are, 1,000 of them, as many of each class.
+    def labeled(self, batch_size: int) -> Iterator[dict[str, Any]]:
+        """Yields the labeled training examples (`data.labels`); where all are, 1,000 of them, as many of each class.
 
         Raises:
           InputError: the data have no labels.
         """
         source, config = self.source("train"), self.config.data
-        rows = source.labelled
+        rows = source.labeled
         if rows is None and source.size > 1000:
-            rows = labels.attach(source, dataclasses.replace(config, labels=1000)).labelled
+            rows = labels.attach(source, dataclasses.replace(config, labels=1000)).labeled
         rows = np.arange(source.size) if rows is None else rows
         return (examples(source, config, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 

@@ -47,6 +47,9 @@ def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> So
       trained: the form of the data that it was trained on.
       split: "train", "validation" or "test".
 
+    Returns:
+      the split, unshuffled; its batch size is 1.
+
     Raises:
       InputError: they cannot be read any more, have no such split, or have another form.
     """

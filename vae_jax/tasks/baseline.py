@@ -54,7 +54,7 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
     """Fits a mixture of Gaussians or pPCA to pixels and measures log p(x) of held-out images.
 
     Args:
-      data: a data set with grey levels or real numbers, not binary ones.
+      data: a data set with gray levels or real numbers, not binary ones.
       workdir: the folder to write; None takes `runs/baseline-KIND-DATA`, or the next free number after it.
       options: any of
         kind: "mog" (mixture of Gaussians, EM) or "ppca" (probabilistic PCA, exact);
@@ -62,7 +62,7 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
         covariance: "full" or "diag", of each Gaussian of the mixture;
         floor: added to the variances of the mixture (1e-6); it matters where a pixel is constant;
         iterations: EM iterations at most (100);
-        dequantize: add uniform noise of one grey level, (v + u) / 256 (True);
+        dequantize: add uniform noise of one gray level, (v + u) / 256 (True);
         source, protocol: folder or file with the data, and named split, as `data.source` and `data.protocol`;
         split: "test" or "validation", which is measured;
         limit: fit only the first N training examples;
@@ -195,7 +195,7 @@ def _folder(o: Baseline, workdir: str | None) -> Path:
 def _check(o: Baseline, values: str) -> None:
     if values == "binary":
         raise InputError(
-            f"baseline: the pixels of {o.data} are binary, for which a Gaussian density means nothing; use grey data "
+            f"baseline: the pixels of {o.data} are binary, for which a Gaussian density means nothing; use gray data "
             "such as digits or mnist"
         )
     if values == "float" and o.dequantize:

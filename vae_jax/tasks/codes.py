@@ -119,7 +119,25 @@ def decoded(
     step: int | None = None,
     state: TrainState | None = None,
 ) -> Pictures:
-    """Returns what `decode` does, with the picture that shows it."""
+    """Returns what `decode` does, with the picture that shows it.
+
+    Args:
+      run: a run, or the path of its folder.
+      z: codes: an array, or a file that `encode` wrote or numpy saved.
+      array: name of the array in a file that holds several; None finds it.
+      pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
+      label: class that all codes are decoded with; None for that of the file, if any.
+      cond: values that all codes are decoded with; () for those of the file, if any.
+      seed: of the draws of "sample".
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Returns:
+      float32 [N, *x.shape], in [0, 1] for images, and the title of their figure.
+
+    Raises:
+      InputError: no such file or array, codes of another length, or a condition that the model does not take.
+    """
     run, seed, pixels = given.opened(run), given.seed(seed), conform(pixels, Pixels, "pixels", "mean")
     codes, kept, what = read(run, z, array)
     state = given.restored(run, step, state)

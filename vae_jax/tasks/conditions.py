@@ -26,6 +26,9 @@ def requested(run: Run, state: TrainState, n: int, label: int | None, cond: Sequ
       label: a class, or None.
       cond: one value per factor, or the vector that the model is conditioned on; () for none.
 
+    Returns:
+      n equal rows, to go with the codes into `decode`.
+
     Raises:
       InputError: the model does not take it, or a value is out of range.
     """
@@ -74,6 +77,9 @@ def stored(run: Run, state: TrainState, cond: Any, n: int, what: str) -> np.ndar
       cond: as found beside the codes, or None.
       n: number of codes.
       what: the argument that they came with, for messages.
+
+    Returns:
+      features as the decoder takes them.
 
     Raises:
       InputError: they are not features of these codes.

@@ -50,6 +50,9 @@ def fit_prior(
       out: folder to write into; None for RUN/prior.
       report: called with (images done, images).
 
+    Returns:
+      the path of the .json, and its content: how the density was fitted, and its mean log density in nats.
+
     Raises:
       InputError: an unknown kind, a run without real codes, components or steps out of range, no such split.
     """
@@ -122,6 +125,18 @@ def draw_images(
     run: Run, state: TrainState, name: str, key: jax.Array, n: int, *, temperature: float, pixels: Any
 ) -> np.ndarray:
     """Returns n images float32 [n, H, W, C] decoded from draws of a fitted density of codes.
+
+    Args:
+      run: with a density that `fit_prior` wrote.
+      state: weights that decode.
+      name: of the density, such as "gmm".
+      key: of codes and pixels.
+      n: how many.
+      temperature: scales the standard deviation of the density's Gaussians.
+      pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
+
+    Returns:
+      on the host, in [0, 1] where the data are.
 
     Raises:
       InputError: as `fitted`.

@@ -70,6 +70,15 @@ def shown_split(run: Run, split: Any) -> str:
 def chosen(run: Run, split: str, indices: Sequence[int], name: str = "indices") -> dict[str, Any]:
     """Returns examples of a split by index, as the model sees them: `x` float32 [B, *x.shape], `index` and the rest.
 
+    Args:
+      run: whose data they are.
+      split: "train", "validation" or "test".
+      indices: of the examples, in this order.
+      name: of the argument that gave the indices, for messages.
+
+    Returns:
+      one batch, with the noise of an evaluation.
+
     Raises:
       InputError: unknown split, or an index that it does not have.
     """

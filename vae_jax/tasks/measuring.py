@@ -305,7 +305,17 @@ def check_names(metrics: tuple[str, ...]) -> None:
 
 
 def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> tuple[list[str], dict[str, str]]:
-    """Returns (the metrics to write, in the order asked for; why those that are not there are not)."""
+    """Returns (the metrics to write, in the order asked for; why those that are not there are not).
+
+    Args:
+      metrics: names that were requested; () for all that were found.
+      found: names of what was measured.
+      ks: numbers of importance samples that "iwae" stands for.
+      run: of which they are, for the reasons.
+
+    Returns:
+      names without repetition, and a sentence for each requested name without a number.
+    """
     if not metrics:
         return found, {}
     every = [n for k in ks for n in (f"iw_{k}", f"iw_{k}_bits_per_dim") if n == f"iw_{k}" or n in found]
@@ -314,7 +324,7 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     for name in wanted:
         if name not in found:
             why = (
-                "it needs a mass of binary or grey levels, or a density of dequantized ones"
+                "it needs a mass of binary or gray levels, or a density of dequantized ones"
                 if name == "bits_per_dim"
                 else "the model has none"
             )

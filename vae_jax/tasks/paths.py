@@ -71,6 +71,9 @@ def interpolate(
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
 
+    Returns:
+      P paths of S codes and E[x|z] along them; `.figure()` draws them.
+
     Raises:
       InputError: an odd number of examples, no such example or split, an argument out of range.
     """
@@ -155,6 +158,9 @@ def arithmetic(
       split: of the run's data; None for the one that it evaluates.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
+
+    Returns:
+      the direction, and N paths of S codes with E[x|z] along them; `.figure()` draws them.
 
     Raises:
       InputError: data without labels or such a factor, a value that no example has, an argument out of range.

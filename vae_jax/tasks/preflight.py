@@ -33,6 +33,9 @@ def check(config: Config, source: Source, model: Model, load: Load = data.load) 
       model: built for these data.
       load: reads another split, `data.load` or one that remembers.
 
+    Returns:
+      the splits in the order in which they are read, each once.
+
     Raises:
       InputError: a split that the data do not have or that cannot be read, or bounds that the model does not have.
     """

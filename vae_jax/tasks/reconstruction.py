@@ -88,7 +88,22 @@ def pairs(
     step: int | None = None,
     state: TrainState | None = None,
 ) -> Reconstructions:
-    """Returns examples of the run's own data with their reconstructions; the arguments are those of `reconstruct`."""
+    """Returns examples of the run's own data with their reconstructions; the arguments are those of `reconstruct`.
+
+    Args:
+      run: a run, or the path of its folder.
+      n: examples: the first n of the split.
+      indices: the examples instead, in this order; () for the first n.
+      split: of the run's data; None for the one that it evaluates.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Returns:
+      originals and E[x | E[z|x]], with the mean squared error of each; `.figure()` draws them.
+
+    Raises:
+      InputError: no such example or split, or an argument out of range.
+    """
     run, indices = given.opened(run), items(indices, int, "indices")
     split = given.shown_split(run, split)
     batch = given.chosen(run, split, indices) if indices else given.first(run, split, n)
@@ -99,7 +114,17 @@ def pairs(
 
 
 def made(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], title: str) -> Reconstructions:
-    """Returns the reconstructions of batches."""
+    """Returns the reconstructions of batches.
+
+    Args:
+      run: whose model reconstructs.
+      state: its weights.
+      batches: examples as `evaluate` takes them.
+      title: of the figure.
+
+    Returns:
+      originals and E[x | E[z|x]], with the mean squared error of each.
+    """
     seen: list[np.ndarray] = []
 
     def kept():

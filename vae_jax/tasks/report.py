@@ -83,6 +83,17 @@ def gather(
 ) -> Entry:
     """Returns everything that a report says of one run.
 
+    Args:
+      name: what the run is called on the page.
+      run: a finished run.
+      kind: the latent map: "pca", "umap" or "tsne".
+      seed: of samples and map.
+      step: of the checkpoint; None for the newest.
+      report: progress of an evaluation, where none was written: (images done, images).
+
+    Returns:
+      what `pages` makes the run's part of the page of.
+
     Raises:
       InputError: no checkpoint, an unfinished run, or an eval.json that cannot be read.
     """

@@ -112,6 +112,16 @@ def begin(path: Path, experiment: str, config: Config, source: Source, init_from
 
     A run that starts with the weights of another one has no targets: those are of a run from scratch.
 
+    Args:
+      path: of the run folder, not yet there.
+      experiment: its name.
+      config: complete.
+      source: the training split.
+      init_from: a run whose weights the new one starts with; None initializes them.
+
+    Returns:
+      the run, whose folder `create` makes; with its state at step 0 where `init_from` gives the weights.
+
     Raises:
       InputError: the folder is taken, or the weights to start from do not fit.
     """
@@ -135,6 +145,9 @@ def reopen(path: Path, config: Config, source: Source, *, retune: bool = False) 
       config: the complete config to continue with.
       source: the training split that this config loads.
       retune: another learning rate was given on purpose, and is allowed.
+
+    Returns:
+      the run as it will train, beside the one that its folder has.
 
     Raises:
       InputError: no run, other data, an option that may not change, or fewer steps than were made.
@@ -275,6 +288,15 @@ def rate_notes(old: Config, new: Config, groups: list[str], step: int) -> Iterat
 
     The length of a cosine is that of the run: one that ran to its end starts again from a higher rate when the run is
     made longer. Learning rates are those of the next update.
+
+    Args:
+      old: the config that the run had.
+      new: the config that it continues with.
+      groups: parameter groups of the model.
+      step: updates made so far.
+
+    Yields:
+      sentences for the user.
     """
     for group in dict.fromkeys("critic_optimizer" if g == "critic" else "optimizer" for g in groups):
         before, after = getattr(old, group), getattr(new, group)
@@ -294,7 +316,15 @@ def _rate(optimizer: Optimizer, steps: int, step: int) -> float:
 
 
 def note_start(run: Run, event: str, step: int, changed: Changes | None = None, **more: Any) -> None:
-    """Appends a start to `history.jsonl`: time, event, step, what changed as {option: [old, new]}, commit."""
+    """Appends a start to `history.jsonl`: time, event, step, what changed as {option: [old, new]}, commit.
+
+    Args:
+      run: whose folder it is.
+      event: what happened, such as "resume".
+      step: updates made so far.
+      changed: option -> (old value, new value).
+      more: further entries of the line.
+    """
     what = {name: list(values) for name, values in (changed or {}).items()}
     _append(run.path, {"event": event, "step": step, "changes": what, "commit": commit(), **more})
 

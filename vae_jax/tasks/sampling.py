@@ -77,7 +77,26 @@ def samples(
     step: int | None = None,
     state: TrainState | None = None,
 ) -> Pictures:
-    """Returns what `sample` does, with the picture that shows it."""
+    """Returns what `sample` does, with the picture that shows it.
+
+    Args:
+      run: a run, or the path of its folder.
+      n: how many.
+      label: class of all samples of a conditional model; None for every class in turn.
+      cond: values of all samples of a conditional model; () for what the model samples with by default.
+      prior: name of a density of codes that `fit_prior` wrote; None for the model's own prior.
+      temperature: scales the standard deviation of the prior.
+      pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
+      seed: of the draws.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+
+    Returns:
+      float32 [N, *x.shape], in [0, 1] for images, and the title of their figure.
+
+    Raises:
+      InputError: a model without a prior, a condition that it does not take, or an argument out of range.
+    """
     run, n, seed = given.opened(run), given.at_least("n", n), given.seed(seed)
     temperature = conform(temperature, float, "temperature", 1.0)
     pixels, prior = conform(pixels, Pixels, "pixels", "mean"), conform(prior, str | None, "prior", "gmm")

@@ -111,6 +111,12 @@ def check_fit(config: Config, source: Source) -> Model:
 def check_later(config: Config, source: Source, model: Model, load: preflight.Load = data.load) -> None:
     """Checks what the end of the run needs: its held-out splits, their pixels, and the requested bounds.
 
+    Args:
+      config: of the run.
+      source: its training split.
+      model: built for these data.
+      load: reads another split.
+
     Raises:
       InputError: it cannot be done (see `preflight.check`).
     """
@@ -132,22 +138,22 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
             f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
             f"likelihood takes [{low:g}, {high:g}]; rescale the data to that range"
         )
-    # What the model will see: noise between the grey levels keeps clear of both ends, binarization goes to both.
+    # What the model will see: noise between the gray levels keeps clear of both ends, binarization goes to both.
     dequantized, binary = c.dequantize and c.binarize == "none", c.binarize != "none"
     if not likelihood.closed and not dequantized and (binary or seen[0] == low or seen[1] == high):
         raise InputError(
             f"data: values of exactly {low:g} or {high:g} were seen, but the {name} likelihood takes "
-            f"({low:g}, {high:g}) without its ends; spread grey levels with {option('data.dequantize', True)} "
+            f"({low:g}, {high:g}) without its ends; spread gray levels with {option('data.dequantize', True)} "
             f"{option('data.binarize', 'none')}"
         )
     if likelihood.levels == 256 and dequantized:
         raise InputError(
-            f"data.dequantize: the {name} likelihood gives masses to the 256 grey levels v / 255 themselves; use "
+            f"data.dequantize: the {name} likelihood gives masses to the 256 gray levels v / 255 themselves; use "
             f"{option('data.dequantize', False)}"
         )
     if likelihood.levels == 256 and source.info.values == "float" and not binary:
         raise InputError(
-            f"data: the {name} likelihood gives masses to the 256 grey levels v / 255, but the images are real "
+            f"data: the {name} likelihood gives masses to the 256 gray levels v / 255, but the images are real "
             "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as "
             f"{option('model.likelihood', 'gaussian-learned')}"
         )

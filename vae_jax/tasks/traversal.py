@@ -73,6 +73,9 @@ def traverse(
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
 
+    Returns:
+      R rows of S codes and E[x|z] along them; `.figure()` draws them.
+
     Raises:
       InputError: no such dimension, example or split, an argument out of range.
     """
@@ -107,6 +110,6 @@ def traverse(
     )
     # The example that is started from keeps its own condition throughout.
     features = codes.cond if own is None else own.cond
-    cond = None if features is None else features[latents.centre(codes) if own is None else 0]
+    cond = None if features is None else features[latents.center(codes) if own is None else 0]
     images = decode_all(run.model, state, walk.codes, cond=cond)
     return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {split} split")

@@ -69,13 +69,16 @@ def fit(
       feed: makes updates.
       state: where to start (fresh, or restored).
       steps: total updates of the run.
-      batch_size: examples an update, for images/s.
+      batch_size: examples per update, for images/s.
       log_every: updates between metric lines.
       writer: takes the lines.
       checkpoints: saved every `checkpoint_every` updates, at the end, and on a signal.
       checkpoint_every: updates between checkpoints.
       events: evaluation, figures, ...
       report: progress, called after every chunk with the step and the chunk's metrics.
+
+    Returns:
+      the state after `steps` updates.
 
     Raises:
       NonFinite: a loss, metric or gradient is NaN or Inf.

@@ -33,6 +33,9 @@ def init_state(
       batch: any batch of the run; only its shapes matter.
       mesh: where the state lives; None for the default device, as any array.
       ema: keep a moving average of params (give `make_train_step` its decay).
+
+    Returns:
+      the state at step 0.
     """
     init = make_init(model, tx, ema=ema)
     if mesh is None:
@@ -45,7 +48,19 @@ def init_state(
 def state_shapes(
     model: Model, tx: optax.GradientTransformation, key: jax.Array, batch: Batch, *, mesh: Mesh, ema: bool = False
 ) -> TrainState:
-    """Returns the shapes and shardings of `init_state`'s result, to restore a checkpoint into; nothing is computed."""
+    """Returns the shapes and shardings of `init_state`'s result, to restore a checkpoint into; nothing is computed.
+
+    Args:
+      model: the model.
+      tx: optimizer over `{group: params}`.
+      key: the run's key; only its type matters.
+      batch: any batch of the run; only its shapes matter.
+      mesh: where the state is to live.
+      ema: whether a moving average of params is kept.
+
+    Returns:
+      a `TrainState` of `jax.ShapeDtypeStruct`.
+    """
     shapes = jax.eval_shape(make_init(model, tx, ema=ema), key, batch)
     placed = sharding.infer_sharding(shapes, mesh)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
@@ -109,6 +124,15 @@ def pmap_step(model: Model, tx: optax.GradientTransformation, *, axis_name: str 
 
     The state goes in and comes out unstacked (`in_axes=None`); noise is keyed by the global example index, so the
     result equals one device's on the whole batch to float tolerance. Options are those of `make_train_step`.
+
+    Args:
+      model: the model.
+      tx: optimizer over `{group: params}`.
+      axis_name: of the mapped axis.
+      options: keyword arguments of `make_train_step`.
+
+    Returns:
+      the compiled step; metrics are means over the global batch.
     """
     # The local view: each device sees its shard of the batch, and the step itself takes means over the axis.
     step = make_train_step(model, tx, axis_name=axis_name, **options)

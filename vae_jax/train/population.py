@@ -139,12 +139,15 @@ def init_population(
       batch: any batch of the run; only its shapes matter.
       mesh: of `member_mesh`.
       ema: keep moving averages of the params.
+
+    Returns:
+      a `TrainState` whose leaves have a leading axis of members, spread over the mesh.
     """
     init = make_init(model, tx, ema=ema)
     placed = NamedSharding(mesh, PartitionSpec(AXIS))
     # The keys that runs with these seeds would have.
     keys = jax.vmap(jax.random.key)(jnp.asarray(seeds, jnp.uint32))
-    # In turn: the batched form of the initialisers takes the compiler longer, and there is nothing to gain.
+    # In turn: the batched form of the initializers takes the compiler longer, and there is nothing to gain.
     states = jax.jit(lambda keys: jax.lax.map(lambda key: init(key, batch), keys), out_shardings=placed)(keys)
     # `init` fills in the traced scalars of the model; each member has its own.
     own = {name: jnp.asarray([hyper[name] for hyper in hypers], jnp.float32) for name in model.training.hyper}

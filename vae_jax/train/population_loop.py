@@ -78,13 +78,16 @@ def fit_population(
       rates: peak learning rates {group: [M]}.
       arrays: the data, on every device.
       steps: total updates of each member.
-      batch_size: examples an update, for images/s.
+      batch_size: examples per update, for images/s.
       log_every: updates between metric lines.
       writers: one for each member.
       checkpoints: of the population; saved every `checkpoint_every` updates and on a signal. The end is the caller's.
       checkpoint_every: updates between checkpoints.
       report: progress: the step, and means over the members that still train; `images_per_s` is that of all together.
       say: told when a member diverges.
+
+    Returns:
+      the population after `steps` updates; members that diverged stay where they did.
 
     Raises:
       Interrupted: SIGTERM or SIGINT came; the checkpoint is saved.

@@ -34,7 +34,7 @@ def make_train_step(
       accumulate: number of microbatches whose gradients are averaged; must divide the (local) batch. Noise is keyed
         by the global example index, so the result is that of one large batch to float tolerance, unless the loss
         couples examples (`gaussian-optimal`: each microbatch fits its own variance). Each microbatch starts from the
-        step's model state and the new ones are averaged, as over devices: running means move once a step.
+        step's model state and the new ones are averaged, as over devices: running means move once per step.
       axis_name: mapped axis under `pmap`/`shard_map`, where batch is the local shard; None in the global view.
 
     Returns:

@@ -24,7 +24,17 @@ def critic(parts: Parts, objective: Adversarial) -> Adversary:
 
 
 def init(parts: Parts, objective: Adversarial, key: jax.Array, batch: Batch) -> Any:
-    """Returns the critic's parameters, for latents as vectors [B, n]."""
+    """Returns the critic's parameters, for latents as vectors [B, n].
+
+    Args:
+      parts: of the model.
+      objective: the model's objective.
+      key: of the model's `init`; the critic has a site of its own.
+      batch: not read.
+
+    Returns:
+      as of `Adversarial.critic_init`.
+    """
     del batch
     return objective.critic_init(prng.site_key(key, "critic"), parts.space.size)
 
@@ -35,7 +45,17 @@ def cost(objective: Adversarial, phi: Any, seen: Seen) -> tuple[jax.Array, Metri
 
 
 def loss(parts: Parts, objective: Adversarial, phi: Any, seen: Seen) -> tuple[jax.Array, Metrics]:
-    """Returns the cross-entropy by which the critic tells the objective's two samples apart, a scalar in nats."""
+    """Returns the cross-entropy by which the critic tells the objective's two samples apart, a scalar in nats.
+
+    Args:
+      parts: of the model.
+      objective: the model's objective.
+      phi: the critic's parameters.
+      seen: of the step; its outputs `z` are the local codes [b, n].
+
+    Returns:
+      the same loss on every device, and its metrics.
+    """
     c, ctx = parts.config, seen.ctx
     key = prng.site_key(seen.key, "objective")
     # Every device sees the codes of the global batch, and draws with the same key: the critic gets one gradient.

@@ -67,6 +67,9 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
       batch: `x` [B, *x.shape], and what the model is conditioned on.
       ctx: of the step.
       k: posterior samples per example, K.
+
+    Returns:
+      the terms that objectives read, and the new state of the parts that keep one.
     """
     c = parts.config
     x, features = batch["x"], c.condition.features(batch, parts.spec)

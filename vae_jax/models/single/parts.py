@@ -116,6 +116,9 @@ def infer(parts: Parts, params: Params, x: jax.Array, features: jax.Array | None
       features: of the condition [B, F], or None.
       step: int32 scalar, for the schedules of relaxations.
       train: relaxed samples are for training only.
+
+    Returns:
+      float32 whatever precision the network computes in.
     """
     # The network may compute in bfloat16; densities, and the KL above all, need float32.
     joined = parts.config.condition.join_x(x, features)
@@ -142,6 +145,9 @@ def outputs(
       x: the data [N, *x.shape] that an autoregressive decoder reads.
       keys: one per example, [N], of dropout; None drops nothing.
       at: (row, column) of the one pixel that an autoregressive decoder is to give; None for all.
+
+    Returns:
+      what the likelihood is built from; one row per latent.
     """
     c = parts.config
     extra: dict[str, Any] = {"x": x} if c.network.autoregressive else {}
@@ -156,6 +162,16 @@ def outputs(
 
 def decode(parts: Parts, params: Params, state: State, z: jax.Array, features: jax.Array | None) -> Any:
     """Returns p(x|z) of latents as vectors [N, n], outside training.
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      state: of the model; the likelihood may keep a running variance in it.
+      z: latents as vectors [N, n].
+      features: of the condition [B, F] with N a multiple of B; None without a condition.
+
+    Returns:
+      a decoded distribution over data [N, *x.shape].
 
     Raises:
       InputError: a conditional model without features.
@@ -190,7 +206,18 @@ def links(
     features: jax.Array | None = None,
     x: jax.Array | None = None,
 ) -> priors.Links:
-    """Returns what a prior may know of the model around it."""
+    """Returns what a prior may know of the model around it.
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      step: int32 scalar, for schedules of the posterior.
+      features: of the condition [B, F], or None.
+      x: data of the batch [B, *x.shape] in training, else None.
+
+    Returns:
+      what every method of a prior takes as `links`.
+    """
     c = parts.config
 
     # Without a condition, which pseudo-inputs and exemplars do not have, and without a relaxation.

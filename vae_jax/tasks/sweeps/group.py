@@ -67,6 +67,16 @@ def grouped(members: Sequence[Member], check: Callable[[configs.Config], tuple[S
 def open_member(path: Path, experiment: str, config: configs.Config, source: Source, lead: Run | None) -> Run:
     """Returns the run folder of a member, made if it is not there.
 
+    Args:
+      path: of the member's folder.
+      experiment: its name.
+      config: of the member.
+      source: the training split that all members share.
+      lead: the run whose model is shared; None for the lead itself.
+
+    Returns:
+      the run; a folder that was there is left as it is.
+
     Raises:
       InputError: it is there, but of other data.
     """
@@ -94,6 +104,9 @@ def train_group(
       strategy: how members of one device are computed.
       report: progress: the step, and means over the members.
       say: takes sentences for people.
+
+    Returns:
+      the last states of the members, and which of them diverged.
 
     Raises:
       Interrupted: SIGTERM or SIGINT; a checkpoint of the population is saved.

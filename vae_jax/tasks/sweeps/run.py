@@ -107,6 +107,9 @@ def sweep_run(
       report: progress: steps of all groups so far, and metrics.
       say: takes sentences for people.
 
+    Returns:
+      `members` with the metrics of each, and the `table` of means over seeds.
+
     Raises:
       InputError: bad input; nothing was written. A metric that a member refuses stands in its row, under `refused`.
       Interrupted: SIGTERM or SIGINT; a checkpoint is saved.

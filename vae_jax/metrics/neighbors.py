@@ -1,4 +1,4 @@
-"""Mutual information of a number and a class, from distances to nearest neighbours."""
+"""Mutual information of a number and a class, from distances to nearest neighbors."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import numpy as np
 JITTER = 1e-10
 
 
-def information(z: np.ndarray, label: np.ndarray, neighbours: int, seed: int = 0) -> float:
-    """Returns I(z; y) in nats by the nearest-neighbour estimator for one continuous and one discrete variable.
+def information(z: np.ndarray, label: np.ndarray, neighbors: int, seed: int = 0) -> float:
+    """Returns I(z; y) in nats by the nearest-neighbor estimator for one continuous and one discrete variable.
 
         I = psi(N) + mean psi(k_n) - mean psi(N_y(n)) - mean psi(m_n)
 
-    Row n's distance to its k-th neighbour among the N_y rows of its class is r_n; m_n rows of all, itself among them,
+    Row n's distance to its k-th neighbor among the N_y rows of its class is r_n; m_n rows of all, itself among them,
     are closer than that. Classes of one row are left out, smaller ones take k = N_y - 1; a negative estimate is 0.
     Noise of 1e-10 separates equal values. All of it as in scikit-learn's `mutual_info_classif`, which asks a
     tree for what sorting gives in one dimension.
@@ -20,10 +20,13 @@ def information(z: np.ndarray, label: np.ndarray, neighbours: int, seed: int = 0
     Args:
       z: [N], of any scale.
       label: int [N].
-      neighbours: k.
+      neighbors: k.
       seed: of the noise.
 
     Reference: Ross 2014 (doi:10.1371/journal.pone.0087357)
+
+    Returns:
+      nats, 0 or more.
     """
     from scipy.special import digamma
 
@@ -38,7 +41,7 @@ def information(z: np.ndarray, label: np.ndarray, neighbours: int, seed: int = 0
     order = np.lexsort((z, label))
     z, label = z[order], label[order]
     sizes = counts[counts > 1]
-    k = np.minimum(neighbours, sizes - 1)
+    k = np.minimum(neighbors, sizes - 1)
     radius = np.concatenate([_kth(part, n) for part, n in zip(np.split(z, np.cumsum(sizes)[:-1]), k)])
     inside = _closer(np.sort(z), z, radius)
     share = sizes / len(z)
@@ -47,9 +50,9 @@ def information(z: np.ndarray, label: np.ndarray, neighbours: int, seed: int = 0
 
 
 def _kth(ordered: np.ndarray, k: int) -> np.ndarray:
-    """Returns the distance of each of sorted numbers [n] to its k-th neighbour, [n].
+    """Returns the distance of each of sorted numbers [n] to its k-th neighbor, [n].
 
-    The k neighbours and the number itself stand side by side: of the windows of k + 1 that hold it, the one whose
+    The k neighbors and the number itself stand side by side: of the windows of k + 1 that hold it, the one whose
     farther end is nearest.
     """
     n = len(ordered)
@@ -65,7 +68,7 @@ def _kth(ordered: np.ndarray, k: int) -> np.ndarray:
 def _closer(everyone: np.ndarray, z: np.ndarray, radius: np.ndarray) -> np.ndarray:
     """Returns how many of the sorted numbers are closer to each z than its radius, itself among them.
 
-    z +- radius rounds, and so may land on the very neighbour that the radius is the distance to: the ends found by
+    z +- radius rounds, and so may land on the very neighbor that the radius is the distance to: the ends found by
     bisection are moved by one where the distance itself says so.
     """
     n = len(everyone)
