@@ -243,7 +243,7 @@ def _bound_program(bound: Any, k: int) -> Callable[..., jax.Array]:
 
 def _protocol(subject: Subject, local: Local) -> dict[str, Any]:
     s = subject.settings
-    about: dict[str, Any] = {"images": subject.size, "split": subject.split, "draws of an ELBO": DRAWS}
+    about: dict[str, Any] = {subject.examples: subject.size, "split": subject.split, "draws of an ELBO": DRAWS}
     about["mean ELBO"] = float(local.amortised.mean())
     if local.optimised is not None:
         about |= {"mean optimised ELBO": float(local.optimised.mean()), "local_steps": s.local_steps}
