@@ -156,7 +156,7 @@ def test_an_autoencoder_reports_what_it_has():
     result = evaluate(model, state, batches(N), key=KEY)
     assert set(result.metrics) == {"distortion", "mse", "psnr"}
     assert result.kl_per_dim is None
-    with pytest.raises(InputError, match="does not provide a bound"):
+    with pytest.raises(InputError, match=r"iw_\d+: needs a bound on log p\(x\) .*; use a VAE"):
         evaluate(model, state, batches(N), key=KEY, k=(5,))
     with pytest.raises(InputError, match="does not provide a prior"):
         draw(model, state, KEY, 3)

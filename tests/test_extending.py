@@ -480,6 +480,32 @@ def test_vectors_have_no_pictures(lives, tmp_path, capsys):
     assert [file.name for file in written] == ["loss_curves.png"]
 
 
+def test_vectors_are_called_vectors(lives, tmp_path, capsys):
+    _, made = lives("data set")
+    path = shutil.copytree(made, tmp_path / "run")
+    assert cli(["eval", str(path), "--metrics", "elbo,mutual_information", "--limit", "20", "--k"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^20 vectors, real numbers, \w+ likelihood", out, re.MULTILINE)
+    assert re.search(
+        r"^mutual_information: vectors 20, split test, .* all 20 vectors, one z of each", out, re.MULTILINE
+    )
+    assert "image" not in out
+    protocol = json.loads((path / "eval.json").read_text())["protocol"]
+    assert protocol["reconstruction"] == "mean vector of the mean code"
+    assert "sums over entries and dimensions" in protocol["estimator"]
+    assert cli(["eval", str(path), "--metrics", "aggregate_kl", "--limit", "10"]) == 0
+    assert cli(["compare", str(path), str(made)]) == 0
+    assert re.search(
+        r"test split, 20 vectors, step .*; aggregate_kl: .*limit 10.*, 10 vectors", capsys.readouterr().out
+    )
+    words = ["sweep", str(path / "experiment.py"), "--seeds", "0:2", "--workdir", str(tmp_path / "sweep"), *SMALL]
+    assert cli([*(word for word in words if word != "--quiet"), "--metrics", "elbo", "--steps", "3"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"member\(s\) as one program .*, [\d,]+ training vectors", out)
+    assert re.search(r"[\d,]+ vectors/s", out)
+    assert "image" not in out
+
+
 def test_data_that_change_their_mind(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wrong = EXAMPLES["data set"].replace("return from_arrays(info, split, arrays, config.pipeline)", "return arrays")

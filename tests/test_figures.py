@@ -83,7 +83,7 @@ def test_curves_have_labels_and_units(tmp_path):
     figure = curves({"run": [*lines(), *lines("validation")]}, title="run")
     shown = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
     assert {"ELBO", "KL weight"} <= set(shown)
-    assert shown["ELBO"].get_ylabel() == "nats / image"
+    assert shown["ELBO"].get_ylabel() == "nats / example"
     assert all(axes.get_xlabel() == "step" for axes in shown.values())
     assert [t.get_text() for t in figure.axes[0].get_legend().get_texts()] == ["train", "validation"]
     bottom, top = shown["ELBO"].get_ylim()

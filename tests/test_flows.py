@@ -358,7 +358,7 @@ def test_ar1_samples():
     ("model", "words"),
     [
         (VAE(1, posterior=POSTERIORS["coupling"]()), "too few for the coupling posterior"),
-        (VAE(1, prior=PRIORS["flow"]()), "--model.prior.family maf"),
+        (VAE(1, prior=PRIORS["flow"]()), r'use 2 or more, or \*\*{"model.prior.family": "maf"}$'),
         (VAE(1, prior=PRIORS["ar1"]()), "too few for the ar1 prior"),
         (VAE(4, prior=PRIORS["ar1"](delta=50.0)), "model.prior.delta: 50 nats"),
         (VAE(4, prior=PRIORS["ar1"](delta=-1.0)), "model.prior.delta: -1.0 is out of range"),

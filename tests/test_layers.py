@@ -1,6 +1,7 @@
 """Who may import whom, read from the sources; and what `import vae_jax` may load."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -36,6 +37,8 @@ DATA_MAY_IMPORT = {"data", "options", "files", "errors", "prng"}
 # Streets side by side that must not know each other.
 INDEPENDENT = ("posteriors", "priors", "networks", "likelihoods")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]
+# Their messages are read at the command line and in Python.
+SPEAKS_TO_BOTH = {*INDEPENDENT, "models", "objectives", "train", "metrics", "options"}
 
 
 def imports(module: str) -> set[str]:
@@ -121,6 +124,17 @@ def test_modules_keep_to_their_business(module):
             assert part == "models", f"line {node.lineno}: only models call a module's apply"
         if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
             assert ast.unparse(node.value) == "False", "nothing is unpickled"
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] in SPEAKS_TO_BOTH])
+def test_flags_in_messages_are_for_the_command_line(module):
+    """A caller in Python reads the same message: `errors.option` and `errors.command` know who reads."""
+    tree = ast.parse(MODULES[module].read_text())
+    either = {id(n.args[0]) for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "either"}
+    docs = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in either | docs:
+            assert not re.search(r"(?<!\S)[(`']?--[a-z]|vae-jax [a-z]", node.value), f"line {node.lineno}: {node.value}"
 
 
 def test_a_wheel_carries_every_package_and_its_data():

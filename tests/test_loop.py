@@ -223,9 +223,9 @@ def test_collapse_is_said_below_half_a_nat(kl, units, said):
     else:
         assert warning is not None
         assert warning.startswith(said)
-        assert warning.endswith("; lower beta, or anneal it (--model.objective.schedule linear)")
+        assert warning.endswith('; lower beta, or anneal it (**{"model.objective.schedule": "linear"})')
         plain = collapse_warning(kl, units, weight=None)
-        assert plain.endswith("; anneal the weight of the rate (--model.objective.schedule linear)")
+        assert plain.endswith('; anneal the weight of the rate (**{"model.objective.schedule": "linear"})')
 
 
 def test_a_healthy_run_is_not_called_collapsed(tmp_path, monkeypatch):

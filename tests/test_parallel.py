@@ -1,6 +1,10 @@
 """One step, four layouts: one device, a (data, fsdp) mesh, shard_map and pmap give the same numbers, noise included."""
 
+import dataclasses
 import functools
+import json
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +14,7 @@ import support
 from jax.sharding import AxisType, PartitionSpec
 
 from vae_jax import collectives, prng, spec, train
+from vae_jax.errors import InputError
 from vae_jax.likelihoods import Gaussian, GaussianOptimal
 from vae_jax.model import Aux, Encoding, Model
 from vae_jax.models import VAE
@@ -180,11 +185,18 @@ def test_sharding_rules():
         (MeshConfig(fsdp=3), "does not fit 8"),
         (MeshConfig(data=4, fsdp=4), "does not fit 8"),
         (MeshConfig(fsdp=16), "does not fit 8"),
+        (MeshConfig(data=16), "does not fit 8"),
+        (MeshConfig(data=1, fsdp=16), "does not fit 8"),
     ],
 )
 def test_impossible_meshes_are_named(config, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(InputError, match=message) as error:
         train.make_mesh(config)
+    # What the message says to use works.
+    if advice := re.search(r"use \*\*(\{.*\})$", str(error.value)):
+        axes = {name.removeprefix("mesh."): size for name, size in json.loads(advice[1]).items()}
+        assert math.prod(train.make_mesh(dataclasses.replace(config, **axes)).shape.values()) == 8
+    assert bool(advice) == message.startswith("does not fit")
 
 
 def probe() -> Model:

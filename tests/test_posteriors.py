@@ -604,7 +604,7 @@ def refused(*choices, **values):
 @pytest.mark.usefixtures("command_line")
 def test_refusals_in_words():
     sphere = (("model.posterior", "von-mises"), ("model.prior", "sphere"))
-    assert "choose --model.latent_dim 2 or more" in refused(*sphere, model__latent_dim=1)
+    assert "choose --model.latent-dim 2 or more" in refused(*sphere, model__latent_dim=1)
     low_rank = (("model.posterior", "low-rank-gaussian"),)
     assert "choose --model.posterior.rank 10 or less" in refused(*low_rank, model__posterior__rank=11)
     assert "1 or more" in refused(*low_rank, model__posterior__rank=0)

@@ -7,14 +7,17 @@ import os
 import re
 import shlex
 import shutil
+import struct
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import support
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from test_training import SMALL, assert_same, put
 
 import vae_jax as vj
@@ -678,6 +681,37 @@ def test_metrics_are_rewritten_aside(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         MetricsWriter(tmp_path, resume_step=1, tensorboard=False)
     assert file.read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_tensorboard_shows_the_lines_of_the_file(tmp_path):
+    """Both keep the step of the checkpoint, whose line no resumed run writes again, and drop what follows it."""
+    for start, made in ((0, {1: 1.0, 2: 2.0, 3: 3.0}), (2, {3: 30.0, 4: 40.0})):
+        writer = MetricsWriter(tmp_path, resume_step=start)
+        for step, value in made.items():
+            writer.write(step, "train", {"elbo": value})
+        writer.close()
+        # Event files are named after the second.
+        (file,) = (tmp_path / "tensorboard").glob("events.*")
+        file.rename(file.with_name(f"{start}.{file.name}"))
+    board: dict[int, float] = {}
+    for file in sorted((tmp_path / "tensorboard").iterdir()):
+        for event in tensorboard_events(file):
+            # What TensorBoard does at a restart: it forgets this step and later ones.
+            if event.session_log.status == SessionLog.START:
+                board = {step: value for step, value in board.items() if step < event.step}
+            for value in event.summary.value:
+                board[event.step] = value.simple_value
+    assert board == {line["step"]: line["elbo"] for line in read_metrics(tmp_path)}
+    assert board == {1: 1.0, 2: 2.0, 3: 30.0, 4: 40.0}
+
+
+def tensorboard_events(file: Path) -> Iterator[Event]:
+    """Yields the events of a file: length (8 bytes), checksum (4), event, checksum (4)."""
+    data = file.read_bytes()
+    while data:
+        (length,) = struct.unpack("<Q", data[:8])
+        yield Event.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
 
 
 def test_an_evaluation_that_a_kill_prevented_is_made_up_for(tmp_path):

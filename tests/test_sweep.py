@@ -152,6 +152,22 @@ def test_a_member_that_diverges_is_masked_and_the_others_go_on(tmp_path, strateg
     assert all(s < step for s in steps)
 
 
+def test_a_kill_between_the_last_step_and_the_checkpoints_of_members_costs_no_step(tmp_path, monkeypatch):
+    def killed(run, state):
+        raise KeyboardInterrupt
+
+    sweep = make((0, 1), configs.put(SMALL, "logging.checkpoint_every", 5))
+    with monkeypatch.context() as patch:
+        patch.setattr("vae_jax.tasks.sweeps.group._save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_members(sweep, tmp_path)
+    runs, out, said = train_members(sweep, tmp_path)
+    assert "resuming at step 6" in said
+    for run, state in zip(runs, out.states, strict=True):
+        support.assert_trees_equal(run.restore(), state)
+        assert [line["step"] for line in lines(run.path)] == [2, 4, 6]
+
+
 def test_the_lines_of_a_lost_population_are_kept_aside(tmp_path):
     sweep = make((0, 1))
     runs, _, said = train_members(sweep, tmp_path)

@@ -34,6 +34,11 @@ class ArraySpec(NamedTuple):
         """Numbers in one example."""
         return math.prod(self.shape)
 
+    @property
+    def examples(self) -> str:
+        """What examples of this kind are called: "images", "vectors" or "sequences"."""
+        return {"image": "images", "vector": "vectors"}.get(self.kind, "sequences")
+
 
 class DataSpec(NamedTuple):
     """The data that a model is built for. Kept in the run's `config.json`.

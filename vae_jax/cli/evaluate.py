@@ -91,7 +91,9 @@ def print_result(result: dict[str, Any]) -> None:
             text = target_text(want["value"], want["tolerance"], want.get("direction", ""))
             verdict = f"{text} {'ok' if want['pass'] else 'MISSED'}"
         table.add_row(name, digits(name, m["value"]), "" if m["stderr"] is None else f"{m['stderr']:.2g}", verdict)
-    note = f"{p['n']:,} images, pixels {p['pixels']}, {p['likelihood']} likelihood, {p['weights']} weights"
+    # Only data that are not images say what their examples are called.
+    what = f"{p['examples']}, {p['pixels']}" if "examples" in p else f"images, pixels {p['pixels']}"
+    note = f"{p['n']:,} {what}, {p['likelihood']} likelihood, {p['weights']} weights"
     console = Console(highlight=False, markup=False, emoji=False)  # names such as [red] are to be read as they are
     console.print(title, style="bold", soft_wrap=True)
     console.print(table)

@@ -111,7 +111,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     first = [bounds(model, subject.state, side(), prng.site_key(key, "bounds"), k) for side in sides]
     scores["auroc_elbo"] = [-found["elbo"] for found in first]
     scores["auroc_iw"] = [-found["iw"] for found in first]
-    notes = [f"{len(first[1]['iw']):,} images of {s.outliers} are the outliers; auroc_iw of {k} samples"]
+    notes = [f"{len(first[1]['iw']):,} {subject.examples} of {s.outliers} are the outliers; auroc_iw of {k} samples"]
     if subject.others:
         # 2. WAIC over this run and the others, each with noise of its own.
         ensemble = [[found["iw"]] for found in first]

@@ -66,7 +66,8 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     how = f"{BINS} bins of p(x_i = 1 | z)" if kind == "Bernoulli" else "19 levels of F(x_i | z)"
     note = "; grey levels count as shares of ones, so it is the mean that is calibrated or not" if gray else ""
     subject.protocol["calibration"] = (
-        f"{kind} pixels: {how}, z ~ q(z|x), so x has been seen; standard error by bootstrap over images{note}"
+        f"{kind} pixels: {how}, z ~ q(z|x), so x has been seen; "
+        f"standard error by bootstrap over {subject.examples}{note}"
     )
     return {"calibration_error": Estimate(error(table.sum(0)), bootstrap(table, error, subject.seed), len(table))}
 

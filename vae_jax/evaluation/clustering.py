@@ -17,7 +17,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     """
     label = subject.labels("clustering")
     subject.protocol["clustering"] = (
-        f"k-means on mean codes, {len(np.unique(label))} clusters, best of {RESTARTS} starts, made on the images that "
-        "are measured; labels only name the clusters (Hungarian matching)"
+        f"k-means on mean codes, {len(np.unique(label))} clusters, best of {RESTARTS} starts, made on the "
+        f"{subject.examples} that are measured; labels only name the clusters (Hungarian matching)"
     )
     return cluster(subject.codes.mean, label, seed=subject.seed)

@@ -217,22 +217,24 @@ def _differences(entry: Entry, top: Entry) -> dict[str, Any]:
     return {name: a.get(name) for name in names if name not in known and a.get(name) != b.get(name)}
 
 
-def notes(metrics: Mapping[str, Any]) -> list[str]:
+def notes(metrics: Mapping[str, Any], examples: str = "images") -> list[str]:
     """Returns one line for each protocol besides the one on top: "iw_1, iw_10: limit 500, 500 images"."""
     groups: dict[str, list[str]] = {}
     for name, metric in metrics.items():
         # Metrics of the protocol on top carry none.
         if about := metric.get("protocol"):
-            text = ", ".join(difference(key, value) for key, value in about.items())
+            text = ", ".join(difference(key, value, examples) for key, value in about.items())
             # Metrics of one protocol share a line.
-            groups.setdefault(f"{text}, {metric['n']:,} images", []).append(name)
+            groups.setdefault(f"{text}, {metric['n']:,} {examples}", []).append(name)
     return [f"{', '.join(names)}: {text}" for text, names in groups.items()]
 
 
-def difference(name: str, value: Any) -> str:
+def difference(name: str, value: Any, examples: str = "images") -> str:
     """Returns one difference between two protocols in words, a hash by its first 12 digits."""
     if name == "data_sha256":
-        return f"other images (SHA-256 {value[:12]})" if isinstance(value, str) else "images of unknown SHA-256"
+        return (
+            f"other {examples} (SHA-256 {value[:12]})" if isinstance(value, str) else f"{examples} of unknown SHA-256"
+        )
     return f"{name} {value}"
 
 

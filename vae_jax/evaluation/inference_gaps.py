@@ -246,7 +246,7 @@ def _bound_program(bound: Any, k: int) -> Callable[..., jax.Array]:
 
 def _protocol(subject: Subject, local: Local) -> dict[str, Any]:
     s = subject.settings
-    about: dict[str, Any] = {"images": subject.size, "split": subject.split, "draws of an ELBO": DRAWS}
+    about: dict[str, Any] = {subject.examples: subject.size, "split": subject.split, "draws of an ELBO": DRAWS}
     about["mean ELBO"] = float(local.amortized.mean())
     if local.optimized is not None:
         about |= {"mean optimised ELBO": float(local.optimized.mean()), "local_steps": s.local_steps}

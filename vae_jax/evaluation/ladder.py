@@ -87,7 +87,7 @@ def _check(subject: Subject, metric: str) -> None:
 def _protocol(subject: Subject, found: Chains) -> dict[str, Any]:
     s = subject.settings
     return {
-        "images": len(found.acceptance),
+        subject.examples: len(found.acceptance),
         "split": subject.split,
         "chains": s.chains,
         "temperatures": s.temperatures,

@@ -15,6 +15,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.distributions.categorical import expected_code
 from vae_jax.errors import InputError
+from vae_jax.evaluation.needs import require
 from vae_jax.metrics.estimate import Estimate, bits_per_dim
 from vae_jax.metrics.moments import Moments
 from vae_jax.model import Context, Model
@@ -105,9 +106,9 @@ def evaluate(
     """
     if any(n < 1 for n in k) or limit < 0:
         raise InputError(f"k and limit: {k} and {limit}; every k must be 1 or more, limit 0 (all) or more")
-    bound = None if model.density is None else model.density.bound
-    if k and bound is None:
-        raise InputError(f"iw_{k[0]}: this model does not provide a bound on log p(x); leave k out")
+    if k:
+        require(f"iw_{k[0]}", ("bound",), model)
+    bound = model.density.bound if model.density else None
     # Cached by the identity of the functions and the values of k: another split of this model compiles nothing.
     program = _program(
         model.terms, model.encode, bound, jax.tree.structure(model.about.latents), tuple(dict.fromkeys(k))

@@ -65,9 +65,10 @@ def information(subject: Subject, metric: str) -> Information:
         )
     n = subject.size
     subject.protocol[metric] = {
-        "images": n,
+        subject.examples: n,
         "split": subject.split,
-        "aggregate posterior": f"exact, all {n:,} images, one z of each; I(x; z) is at most ln N = {math.log(n):.4f}",
+        "aggregate posterior": f"exact, all {n:,} {subject.examples}, one z of each; "
+        f"I(x; z) is at most ln N = {math.log(n):.4f}",
         "seed": subject.seed,
     }
     return subject.once("information", lambda: _information(subject))

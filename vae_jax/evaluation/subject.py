@@ -69,6 +69,11 @@ class Subject:
     made: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def examples(self) -> str:
+        """What the examples are called: "images", "vectors" or "sequences"."""
+        return self.run.spec.x.examples
+
+    @property
     def key(self) -> jax.Array:
         """The base key; fold it with the metric's name (`prng.site_key`) before use."""
         return jax.random.key(self.seed)

@@ -17,10 +17,10 @@ logger = logging.getLogger(__name__)
 
 # metric -> (title, unit of the y axis)
 PANELS = {
-    "elbo": ("ELBO", "nats / image"),
-    "distortion": ("distortion  -log p(x|z)", "nats / image"),
-    "rate": ("rate  KL(q(z|x) || p(z))", "nats / image"),
-    "mse": ("squared error of the reconstruction", "mean over pixels"),
+    "elbo": ("ELBO", "nats / example"),
+    "distortion": ("distortion  -log p(x|z)", "nats / example"),
+    "rate": ("rate  KL(q(z|x) || p(z))", "nats / example"),
+    "mse": ("squared error of the reconstruction", "mean over entries"),
     "active_units": ("active units", "dimensions"),
     "beta": ("KL weight", "beta"),
 }

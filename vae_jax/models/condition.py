@@ -9,7 +9,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.model import ConditionFns, Params, State
 from vae_jax.spec import DataSpec
 
@@ -67,7 +67,7 @@ class Condition:
           InputError: no vector can be chosen in its place.
         """
         if self.on == "vector":
-            raise InputError("this model is conditioned on a vector, which must be given (--cond)")
+            raise InputError(f"this model is conditioned on a vector, which must be given ({option('cond')})")
         # Indices [n, variables], of which only the first column varies.
         sizes = (spec.classes,) if self.on == "label" else spec.factors
         return one_hot(jnp.zeros((n, len(sizes)), jnp.int32).at[:, 0].set(jnp.arange(n) % sizes[0]), sizes)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from vae_jax import distributions as dist
 from vae_jax import likelihoods, networks, posteriors, prng
 from vae_jax.distributions import dense, experts
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.model import (
     About,
     Aux,
@@ -71,7 +71,7 @@ class Multimodal:
         """Raises InputError for components that cannot work together."""
         check_several(self.network, self.likelihood)
         if self.bound == "iwae" and self.samples < 2:
-            raise InputError("model.bound: iwae with one sample is the elbo; set --model.samples to 2 or more")
+            raise InputError(f"model.bound: iwae with one sample is the elbo; set {option('model.samples', 2)} or more")
 
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: bounds on log p(x, y) = log int p(z) p(x|z) p(y|z) dz.

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.spec import ArraySpec
 
 Activation = Literal["relu", "leaky-relu", "tanh", "silu", "gelu", "softplus"]
@@ -50,7 +50,7 @@ class Network:
         if x.kind not in self.kinds:
             raise InputError(
                 f"model.network: {type(self).__name__} takes data of kind {' or '.join(self.kinds)}, but these are of "
-                f"kind {x.kind}; choose --model.network mlp"
+                f"kind {x.kind}; choose {option('model.network', 'mlp')}"
             )
 
     def gives(self) -> frozenset[str]:

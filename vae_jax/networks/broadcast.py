@@ -8,7 +8,7 @@ from typing import Annotated
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.networks.base import ACTIVATIONS
 from vae_jax.networks.conv import Conv64
 from vae_jax.options.ranges import AtLeast, Each, Positive
@@ -64,7 +64,7 @@ class Broadcast(Conv64):
             if value != only:
                 raise InputError(
                     f"model.network.{name}: {value} is not used because the broadcast decoder does not upsample; set "
-                    f"--model.network.{name.replace('_', '-')} {only}, or use --model.network conv64"
+                    f"{option(f'model.network.{name}', only)}, or use {option('model.network', 'conv64')}"
                 )
 
     def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:

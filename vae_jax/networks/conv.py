@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import flax.linen as nn
 import jax.numpy as jnp
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.networks.base import ACTIVATIONS, Activation, Network
 from vae_jax.networks.convolution import Conv, ConvTranspose
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, Each
@@ -141,7 +141,7 @@ class Conv64(Network):
             raise InputError(
                 f"model.network: {len(self.channels)} stride-2 stages need a height and width that are multiples of "
                 f"{multiple}, the images are {height}x{width}; use another network (mlp, pooled-conv) "
-                "or fewer --model.network.channels"
+                f"or fewer {option('model.network.channels')}"
             )
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
@@ -203,7 +203,8 @@ class PooledConv(Network):
         if min(height, width) < smallest:
             raise InputError(
                 f"model.network: {len(self.channels)} pooling stages need images of at least {smallest}x{smallest}, "
-                f"these are {height}x{width}; use fewer --model.network.channels or the mlp network"
+                f"these are {height}x{width}; use fewer {option('model.network.channels')} "
+                "or the mlp network"
             )
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:

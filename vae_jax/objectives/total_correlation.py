@@ -12,7 +12,7 @@ from jax.scipy.special import logsumexp
 
 from vae_jax import collectives
 from vae_jax.distributions.separable import log_densities
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
 from vae_jax.options.ranges import NotNegative
@@ -81,7 +81,7 @@ class BetaTC(Objective):
         if not spec.examples:
             raise InputError(
                 "model.objective: beta-tc weighs a batch by the number of training examples, which is not known here; "
-                "choose --model.objective factor, or give build a model with spec.images(..., examples=N)"
+                f"choose {option('model.objective', 'factor')}, or give build a model with spec.images(..., examples=N)"
             )
 
     def hyper(self) -> dict[str, float]:

@@ -102,7 +102,6 @@ def _card(number: int, entry: Entry) -> dict[str, object]:
     passed = result.get("pass")
     undecided = "not all targets measured" if result.get("expected") else "no targets"
     x = run.spec.x
-    unit = "images" if x.kind == "image" else "examples"
     return {
         "number": number,
         "name": entry.name,
@@ -110,7 +109,7 @@ def _card(number: int, entry: Entry) -> dict[str, object]:
         "about": f"step {result['step']:,} of {run.config.steps:,}, seed {run.config.seed}, "
         f"{entry.look.parameters:,} parameters",
         "data": f"{result['data']} {'x'.join(map(str, x.shape))}, {result['split']} split, "
-        f"{result['protocol']['n']:,} {unit}",
+        f"{result['protocol']['n']:,} {x.examples}",
         "parts": ", ".join(_parts(run)),
         "verdict": {True: "targets met", False: "targets missed", None: undecided}[passed],
         "state": {True: "good", False: "bad", None: "open"}[passed],
@@ -129,18 +128,19 @@ def _value(metric: Mapping[str, Any]) -> tuple[str, str]:
     return show(metric["value"], error), f"± {error:.2g}" if error is not None else ""
 
 
-def _apart(metric: Mapping[str, Any]) -> str:
+def _apart(metric: Mapping[str, Any], examples: str) -> str:
     """Returns in what the protocol of one metric differs from that of the page, if it does."""
     about = metric.get("protocol", {})
-    return "".join(f"; {difference(n, value if n == 'data_sha256' else _text(value))}" for n, value in about.items())
+    shown = {name: value if name == "data_sha256" else _text(value) for name, value in about.items()}
+    return "".join(f"; {difference(name, value, examples)}" for name, value in shown.items())
 
 
 def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict[str, object]]:
     every = dict.fromkeys(name for e in entries for name in e.result["metrics"])
     found = []
     for name in every:
-        held = [e.result["metrics"].get(name) for e in entries]
-        cells = [(*_value(m), f"{m['n']:,}{_apart(m)}") if m else ("–", "", "") for m in held]
+        held = [(e.result["metrics"].get(name), e.run.spec.x.examples) for e in entries]
+        cells = [(*_value(m), f"{m['n']:,}{_apart(m, examples)}") if m else ("–", "", "") for m, examples in held]
         found.append({"name": name, "meaning": meanings.get(re.sub(r"^iw_\d+$", "iw_<k>", name), ""), "cells": cells})
     return found
 

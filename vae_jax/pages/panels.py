@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 # metric -> (title, unit, the axis begins at 0)
 CURVES = {
-    "elbo": ("ELBO", "nats per image", False),
-    "distortion": ("distortion", "nats per image", False),
-    "rate": ("rate", "nats per image", False),
-    "mse": ("squared error", "mean over pixels", False),
+    "elbo": ("ELBO", "nats per example", False),
+    "distortion": ("distortion", "nats per example", False),
+    "rate": ("rate", "nats per example", False),
+    "mse": ("squared error", "mean over entries", False),
     "accuracy": ("accuracy", "share", False),
     "active_units": ("active units", "dimensions", True),
     "beta": ("KL weight", "beta", True),
-    "images_per_s": ("speed", "images/s", True),
+    "images_per_s": ("speed", "examples/s", True),
 }
 MOST_CLASSES = 10
 

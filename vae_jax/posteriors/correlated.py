@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax.distributions.correlated import FullGaussian, LowRankGaussian
 from vae_jax.distributions.special import positive
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.options.ranges import AtLeast
 from vae_jax.posteriors.base import Posterior
 
@@ -57,7 +57,7 @@ class LowRank(Posterior):
         if self.rank > latent_dim:
             raise InputError(
                 f"model.posterior.rank: {self.rank} is more than the {latent_dim} latent dimensions; "
-                f"choose --model.posterior.rank {latent_dim} or less"
+                f"choose {option('model.posterior.rank', latent_dim)} or less"
             )
 
     def outputs(self, latent_dim: int) -> int:

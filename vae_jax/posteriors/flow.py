@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 
 from vae_jax.distributions import coupling, flows, made
 from vae_jax.distributions.gaussian import DiagGaussian
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast
 from vae_jax.posteriors.base import Posterior
 
@@ -118,7 +118,7 @@ class Coupling(Posterior):
         if latent_dim < 2:
             raise InputError(
                 f"model.latent_dim: {latent_dim} is too few for the coupling posterior, whose layers move one half "
-                "given the other; use 2 or more, or --model.posterior planar"
+                f"given the other; use 2 or more, or {option('model.posterior', 'planar')}"
             )
 
     def outputs(self, latent_dim: int) -> int:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions.sphere import VonMisesFisher
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.posteriors.base import Posterior
 from vae_jax.spaces import Space, Sphere
 
@@ -24,7 +24,7 @@ class VonMises(Posterior):
         if latent_dim < 2:
             raise InputError(
                 "model.latent_dim: the unit sphere of 1 dimension is two points, no place for a density; "
-                "choose --model.latent_dim 2 or more"
+                f"choose {option('model.latent_dim', 2)} or more"
             )
 
     def outputs(self, latent_dim: int) -> int:

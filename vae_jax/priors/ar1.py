@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.distributions import ar1
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.options.ranges import NotNegative
 from vae_jax.priors.base import Links, Prior
 
@@ -44,7 +44,7 @@ class DeltaAR1(Prior):
         if not self.delta <= greatest:
             raise InputError(
                 f"model.prior.delta: {self.delta:g} nats need an alpha too close to 1 with {code_dim} dimensions; use "
-                f"at most {math.floor(greatest * 100) / 100:g}, or a larger --model.latent_dim"
+                f"at most {math.floor(greatest * 100) / 100:g}, or a larger {option('model.latent_dim')}"
             )
 
     def distribution(self, params, state, links: Links) -> ar1.AR1:

@@ -11,7 +11,7 @@ from jax.tree_util import Partial
 
 from vae_jax.distributions import coupling, flows, made
 from vae_jax.distributions.gaussian import DiagGaussian
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast
 from vae_jax.priors.base import Links, Prior
 
@@ -36,7 +36,7 @@ class FlowPrior(Prior):
         if self.family == "realnvp" and code_dim < 2:
             raise InputError(
                 f"model.latent_dim: {code_dim} is too few for the flow prior, whose realnvp layers move one half given "
-                "the other; use 2 or more, or --model.prior.family maf"
+                f"the other; use 2 or more, or {option('model.prior.family', 'maf')}"
             )
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:

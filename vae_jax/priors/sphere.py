@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax import spaces
 from vae_jax.distributions.sphere import UniformSphere, uniform_directions
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.priors.base import Links, Prior
 
 
@@ -24,7 +24,7 @@ class Sphere(Prior):
         if code_dim < 2:
             raise InputError(
                 "model.latent_dim: the unit sphere of 1 dimension is two points, no place for a density; "
-                "choose --model.latent_dim 2 or more"
+                f"choose {option('model.latent_dim', 2)} or more"
             )
 
     def distribution(self, params: Any, state: Any, links: Links) -> UniformSphere:

@@ -123,8 +123,9 @@ def measured(path: Path) -> dict[str, Any]:
     file = path / "eval.json"
     if file.is_file():
         held = evaluations.read(file)
-        origin = f"eval.json: {held['data']}, {held['split']} split, {held['protocol']['n']:,} images"
-        origin = "; ".join([f"{origin}, step {held['step']:,}", *evaluations.notes(held["metrics"])])
+        examples = held["protocol"].get("examples", "images")
+        origin = f"eval.json: {held['data']}, {held['split']} split, {held['protocol']['n']:,} {examples}"
+        origin = "; ".join([f"{origin}, step {held['step']:,}", *evaluations.notes(held["metrics"], examples)])
         return {"from": origin, "metrics": held["metrics"]}
     lines = [line for line in read_metrics(path) if line.get("split") == "train"]
     if not lines:

@@ -257,7 +257,9 @@ def _filed(run: Run, values: dict[str, Any], asked: tuple[str, ...], file: Path 
             logger.warning("%s: could not be read; it is kept as %s", file, aside)
             about["set_aside"] = str(aside)
     if not own and run.config.expected:
-        about["targets_of"] = f"{e.split} split, {f'first {e.limit:,}' if e.limit else 'all'} images, seed 0"
+        about["targets_of"] = (
+            f"{e.split} split, {f'first {e.limit:,}' if e.limit else 'all'} {run.spec.x.examples}, seed 0"
+        )
     return about
 
 
@@ -338,14 +340,20 @@ def _protocol(
     """Returns everything that a number depends on besides the weights."""
     split, limit = call.split, call.limit
     info, data, likelihood = run.source(split).info, run.config.data, run.model.about.likelihood
-    pixels = "binary" if info.values == "binary" else "in [0, 1]"
+    x = run.spec.x
+    images = x.kind == "image"
+    numbers = "in [0, 1]" if images else "real numbers" if x.dtype == "float32" else "whole numbers"
+    pixels = "binary" if info.values == "binary" else numbers
     if data.binarize != "none":
         pixels = f"binary ({data.binarize} binarisation)"
     elif data.dequantize:
         pixels = "dequantised, (v + u) / 256"
     elif likelihood.levels == 256:
         pixels = "256 grey levels, v / 255"
-    estimator = "one posterior sample an example, KL in closed form; sums over pixels and dimensions, nats"
+    estimator = (
+        "one posterior sample an example, KL in closed form; "
+        f"sums over {'pixels' if images else 'entries'} and dimensions, nats"
+    )
     if not likelihood.normalized:
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
@@ -354,14 +362,15 @@ def _protocol(
         "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,
         "pixels": pixels,
-        "image_shape": run.spec.x.shape,
+        "image_shape": x.shape,
+        **({} if images else {"examples": x.examples}),
         "n": n,
         "limit": limit,
         "rows": rows_text(run.source(split), limit),
         "likelihood": type(likelihood).__name__,
         "estimator": estimator,
         "importance_samples": ks,
-        "reconstruction": "mean image of the mean code",
+        "reconstruction": f"mean {x.examples[:-1]} of the mean code",
         "weights": "last" if state.ema is None else f"moving average, decay {run.config.ema_decay}",
         "seed": call.seed,
         **({"data_now": changed} if changed else {}),

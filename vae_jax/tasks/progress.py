@@ -15,7 +15,7 @@ LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Shows step, ELBO, rate, distortion, images/s and the time left."""
+    """Shows step, ELBO, rate, distortion, speed and the time left."""
 
     def __init__(self, steps: int, *, quiet: bool = False):
         self.steps, self.quiet = steps, quiet
@@ -41,7 +41,7 @@ class Progress:
         text = "  ".join(
             f"{name} {metrics[name]:{SHOWN[name]}}" for name in SHOWN if isinstance(metrics.get(name), float)
         )
-        speed = metrics.get("images_per_s", 0.0)
+        speed = f"{metrics.get('images_per_s', 0.0):,.0f} {metrics.get('examples', 'images')}/s"
         if self._live:
             self._update_bar(step, text, speed)
         elif time.monotonic() - self._last >= LINE_SECONDS or step == self.steps:
@@ -50,10 +50,10 @@ class Progress:
             pace = "compiled" if step < self.steps else ""  # the first report has no speed to tell
             if done:
                 left = (self._last - self._start) / done * (self.steps - step)
-                pace = f"{speed:,.0f} images/s  {left:.0f} s left"
+                pace = f"{speed}  {left:.0f} s left"
             self.say(f"step {step:>7,}/{self.steps:,}  {text}  {pace}".rstrip())
 
-    def _update_bar(self, step: int, text: str, speed: float) -> None:
+    def _update_bar(self, step: int, text: str, speed: str) -> None:
         if self._bar is None:
             columns: list[ProgressColumn] = [
                 MofNCompleteColumn(),
@@ -68,9 +68,7 @@ class Progress:
             self._bar = RichProgress(*columns, console=self.console, expand=self.console.width >= 100)
             self._bar.start()
             self._task = self._bar.add_task("", total=self.steps, speed="", completed=step)
-        self._bar.update(
-            self._task, completed=step, description=text.replace("  ", " "), speed=f"{speed:,.0f} images/s"
-        )
+        self._bar.update(self._task, completed=step, description=text.replace("  ", " "), speed=speed)
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar is not None:

@@ -120,6 +120,6 @@ def numbers(run: Run, state: TrainState, report: Callable[[int, int], None]) -> 
             held = evaluations.view(run.experiment, run.config, held["evaluations"], now)
         if held["step"] == now:
             origin = f"eval.json, seed {held['protocol'].get('seed', 0)}"
-            return held, "; ".join([origin, *evaluations.notes(held["metrics"])])
+            return held, "; ".join([origin, *evaluations.notes(held["metrics"], run.spec.x.examples)])
         why = f"eval.json is of step {held['step']:,}"
     return evaluate_run(run, state=state, write=False, report=report), f"measured for this report: {why}"

@@ -286,7 +286,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
 
     def watch(step: int, metrics: dict[str, Any]) -> None:
         latest.update(metrics)
-        report(step, metrics)
+        report(step, metrics | {"examples": run.spec.x.examples})
 
     clock = time.perf_counter()
     try:

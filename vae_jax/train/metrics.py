@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_jax.errors import option
 from vae_jax.files.atomic import replacing
 
 logger = logging.getLogger(__name__)
@@ -121,8 +122,9 @@ class MetricsWriter:
         if tensorboard:
             from tensorboardX import SummaryWriter
 
-            # Event files only grow: `purge_step` makes TensorBoard hide the events that are about to be made again.
-            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step or None, flush_secs=30)
+            # Event files only grow. TensorBoard hides what earlier ones hold from `purge_step` on. The checkpoint's own
+            # step stays: its line is not written again.
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_step + 1, flush_secs=30)
 
     def write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
         """Writes one line; numbers that are not finite become null, which JSON can say."""
@@ -166,7 +168,7 @@ def collapse_warning(kl_per_dim: list[float], active_units: int | None, weight: 
     """
     rate, size = sum(kl_per_dim), len(kl_per_dim)
     lower = "anneal the weight of the rate" if weight is None else f"lower {weight}, or anneal it"
-    fix = f"{lower} (--model.objective.schedule linear)"
+    fix = f"{lower} ({option('model.objective.schedule', 'linear')})"
     if active_units == 0:
         return (
             f"posterior collapse: none of the {size} latent dimensions depends on the image (rate {rate:.3g} nats), so "

@@ -81,7 +81,7 @@ def fit_population(
       batch_size: examples per update, for images/s.
       log_every: updates between metric lines.
       writers: one for each member.
-      checkpoints: of the population; saved every `checkpoint_every` updates and on a signal. The end is the caller's.
+      checkpoints: of the population; saved every `checkpoint_every` updates, at the end, and on a signal.
       checkpoint_every: updates between checkpoints.
       report: progress: the step, and means over the members that still train; `images_per_s` is that of all together.
       say: told when a member diverges.
@@ -134,8 +134,7 @@ def fit_population(
                     line = windows[number].mean() | {"images_per_s": windows[number].images_per_s(batch_size)}
                     writers[number].write(step, "train", line)
                 windows = [Window() for _ in writers]
-            # The caller saves at the end.
-            if step % checkpoint_every == 0 and step < steps:
+            if step % checkpoint_every == 0 or step == steps:
                 population.save(checkpoints)
             if flag.signum is not None:
                 population.save(checkpoints)

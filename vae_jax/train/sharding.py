@@ -10,7 +10,7 @@ from typing import Any
 import jax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option, options
 
 # Rules are tried in order on the leaf's path ("params/vae/encoder/out/kernel"); the first match decides.
 # "fsdp": the largest dimension that divides is split; "replicate": every device has all of it.
@@ -33,17 +33,22 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
     """Returns the ("data", "fsdp") mesh.
 
     Raises:
-      InputError: the axes do not multiply to the number of devices.
+      InputError: an axis is not positive, the mesh needs more devices than there are, or `data` is -1 and `fsdp` does
+        not divide their number.
     """
     devices = jax.devices() if devices is None else devices
+    count = len(devices)
     if config.fsdp < 1 or (config.data < 1 and config.data != -1):
         raise InputError(f"mesh: data={config.data}, fsdp={config.fsdp} must be positive (data may be -1 for all)")
-    data = len(devices) // config.fsdp if config.data == -1 else config.data
+    data = count // config.fsdp if config.data == -1 else config.data
     # An explicit mesh may leave devices idle; with data = -1 it must use all of them.
-    if data * config.fsdp > len(devices) or data == 0 or (config.data == -1 and len(devices) % config.fsdp):
+    if data * config.fsdp > count or (config.data == -1 and count % config.fsdp):
+        if config.data == -1:
+            fix = option("mesh.fsdp", max(n for n in range(1, min(config.fsdp, count) + 1) if count % n == 0))
+        else:
+            fix = options({"mesh.data": max(count // config.fsdp, 1), "mesh.fsdp": min(config.fsdp, count)})
         raise InputError(
-            f"mesh: data={config.data} x fsdp={config.fsdp} does not fit {len(devices)} device(s); "
-            "lower --mesh.fsdp or --mesh.data"
+            f"mesh: data={config.data} x fsdp={config.fsdp} does not fit {count} device(s); for example, use {fix}"
         )
     # Auto axes: linen layers cannot state output shardings, which the default (Explicit) asks for.
     return jax.make_mesh(

@@ -121,8 +121,9 @@ def train_group(
     states = init_population(model, lead.optimizer, seeds, hypers, batch, mesh=mesh, ema=ema)
     rates = {name: jnp.asarray([optimizer_of(run.config, name).lr for run in runs], jnp.float32) for name in groups}
     step = make_population_step(partial(_make_step, lead), make_batch_fn(source, c.data), mesh, strategy)
+    examples = lead.spec.x.examples
     devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
-    say(f"{len(runs)} member(s) as one program ({strategy}){devices}, {source.size:,} training images")
+    say(f"{len(runs)} member(s) as one program ({strategy}){devices}, {source.size:,} training {examples}")
     for note in source.info.notes:
         say(f"note: {note}")
     checkpoints = Checkpoints(folder, keep=c.logging.keep)
@@ -140,7 +141,7 @@ def train_group(
             writers=writers,
             checkpoints=checkpoints,
             checkpoint_every=c.logging.checkpoint_every,
-            report=report,
+            report=lambda step, metrics: report(step, metrics | {"examples": examples}),
             say=say,
         )
     finally:
