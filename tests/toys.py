@@ -33,7 +33,7 @@ LEVELS = {"bottom": Real((2, 2, 2)), "top": Real((3,))}
 
 
 class Parts(NamedTuple):
-    """What the functions of a toy share: its latents, the shape of x, the compute type, and the scale of its weights."""
+    """What the functions of a toy share: latents, the shape of x, the compute type, and the scale of its weights."""
 
     latents: Latents
     shape: tuple[int, ...]
