@@ -16,8 +16,9 @@ import numpy as np
 import optax
 import pytest
 import support
+import toys
 
-from vae_jax import prng, train
+from vae_jax import prng, spaces, train
 from vae_jax.evaluation.needs import has_bound, has_joint
 from vae_jax.likelihoods import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
 from vae_jax.model import features_of
@@ -55,6 +56,8 @@ def cases() -> dict[str, tuple]:
     # Of likelihoods an autoencoder sees only parameters, a running state, and whether it is a density.
     some = ("bernoulli", "gaussian-learned", "gaussian-optimal", "ms-ssim")
     found |= {f"ae-likelihood-{n}": (Autoencoder(D, SMALL, LIKELIHOODS[n]()), tiny) for n in some}
+    # A user's models, whose latents are no vectors.
+    found |= {"model-grid": (toys.Grid(), tiny), "model-levels": (toys.Levels(), tiny)}
     return unique(found) | {
         "deep-conv+pixelwise+rgb": (VAE(D, support.shrink(DeepConv()), GaussianPixelwise()), (16, 16, 3)),
         "lenet+nearest+odd": (VAE(D, support.shrink(LeNet(upsample="nearest"))), (9, 7, 1)),
@@ -109,9 +112,7 @@ class Built:
         if isinstance(config, VAE):
             # Draws of the prior, a permutation or a probe are noise even beside a deterministic code.
             self.stochastic = config.objective.noisy or not config.posterior.deterministic
-        # What a code is: its length, and whether it is drawn from a distribution with a density.
-        posterior = getattr(config, "posterior", None)
-        self.code_dim = posterior.code_dim(D) if posterior else D
+        self.latents = self.model.about.latents
         self.coupled = getattr(getattr(config, "objective", None), "couples", False)
         self.samples = max(getattr(getattr(config, p, None), "samples", 1) for p in ("objective", "gradient"))
         tx = gradient_recorder(lr=1e-2)
@@ -132,6 +133,10 @@ class Built:
 
     def context(self, train: bool, **hyper):
         return support.context(self.model, B, train=train, **hyper)
+
+    def latent(self, value: float):
+        """Returns latents of B examples whose entries are all equal."""
+        return spaces.shaped(self.latents, jnp.full((B, spaces.size(self.latents)), value))
 
     def _evaluate(self, key, batch, index, hyper):
         ctx = self.context(train=False)._replace(index=index, hyper=hyper)
@@ -173,12 +178,13 @@ def test_shapes(name):
     terms = jax.eval_shape(functools.partial(model.terms, ctx=ctx), params, state, key, case.batch)
     assert "mse" in terms
     for term, leaf in terms.items():
-        chex.assert_shape(leaf, (B, leaf.shape[-1]) if term == "kl_per_dim" else (B,))
+        # A term of several levels is a tree.
+        chex.assert_shape(jax.tree.leaves(leaf), (B, leaf.shape[-1]) if term == "kl_per_dim" else (B,))
 
     for keys in (None, jax.random.split(key, B)):
         encoding = jax.eval_shape(model.encode, params, state, keys, case.batch)
-        chex.assert_shape(encoding.z, (B, case.code_dim))
-        assert encoding.z.dtype == jnp.float32
+        wanted = jax.tree.map(lambda space: jax.ShapeDtypeStruct((B, *space.shape), jnp.float32), case.latents)
+        chex.assert_trees_all_equal_shapes_and_dtypes(encoding.z, wanted)
 
     def looks(p_x, n):
         keys = jax.random.split(key, n)
@@ -355,7 +361,7 @@ def test_finite_far_from_the_data(name):
     """Codes that drive the decoder to outputs beyond 1e4 give finite log-probabilities, means and gradients."""
     case = built(name)
     decode = jax.jit(case.model.decode)
-    probe = decode(case.params, case.state, jnp.ones((B, case.code_dim)), cond=case.cond)
+    probe = decode(case.params, case.state, case.latent(1.0), cond=case.cond)
     if isinstance(probe, AutoregressivePixels):
         probe = probe.given(case.batch["x"])  # its own leaves are the parameters, not the decoder's outputs
     spread = max(float(jnp.max(jnp.abs(jax.tree.leaves(probe)[0]))), 1e-2)
@@ -367,7 +373,7 @@ def test_finite_far_from_the_data(name):
         return jnp.sum(p_x.log_prob(case.batch["x"])), p_x.mean()
 
     for scale in (1e4 / spread, -1e4 / spread):
-        (value, mean), grad = log_prob(jnp.full((B, case.code_dim), scale))
+        (value, mean), grad = log_prob(case.latent(scale))
         chex.assert_tree_all_finite((value, mean, grad))
 
 

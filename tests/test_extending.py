@@ -168,7 +168,11 @@ def function():
 WRONG = [
     ("model.network", "nowhere.nets:Tiny", "no module 'nowhere' is installed; install it with pip, or add the folder"),
     ("model.network", "parts.nets:Tiny", "no module 'parts.nets' is installed"),
-    ("model.network", "../parts:Tiny", "no module '../parts' is installed"),
+    (
+        "model.network",
+        "../parts:Tiny",
+        "../parts is a path, but a module is needed; write parts:Class, with the folder",
+    ),
     ("model.network", "parts:Tyni", "parts does not have a class 'Tyni'; did you mean 'Tiny'?"),
     ("model.network", "parts:function", "parts:function is not a network, because it is not a class; name a class"),
     (
@@ -260,7 +264,7 @@ def test_help_shows_the_options_of_a_class_of_ones_own(tmp_path, capsys):
     assert cli(["train", str(tmp_path / "mine.py"), "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "--model.network.width INT" in out
-    assert "Hidden units. (default: 32)" in out
+    assert "Hidden units. (1 or more; default: 32)" in out
     assert "(default: experiment:Tiny)" in out
 
 
@@ -553,3 +557,96 @@ def test_hints_in_python_are_python(options, said, tmp_path, monkeypatch):
 def test_the_advice_for_another_component_is_good():
     config = vj.experiment("vae_digits", **{"model.objective": "beta", "model.objective.beta": 3.0})
     assert config.model.objective.beta == 3.0
+
+
+# Parts that raise, or give something else than is needed: refused before a folder is made
+
+NEAR = EXAMPLES["objective"]
+BROKEN = {
+    "an argument is missing": (
+        NEAR.replace("def loss(self, terms, ctx)", "def loss(self, terms)"),
+        "model.objective: experiment:Near cannot be used (TypeError: Near.loss() takes 2 positional arguments but 3 "
+        "were given); correct the file",
+    ),
+    "a slip in a loss": (
+        NEAR.replace("terms.rate - self", "terms.rte - self"),
+        "model.objective: experiment:Near cannot be used (AttributeError: 'Terms' object has no attribute 'rte', line "
+        "26 of mine.py); correct the file",
+    ),
+    "a network that raises": (
+        EXAMPLES["network"].replace("return Layers(self.width, (outputs,))", 'raise RuntimeError("no\\nlayers")'),
+        "model.network: experiment:Tiny cannot be used (RuntimeError: no layers, line 33 of mine.py); correct the file",
+    ),
+    "no model": (
+        EXAMPLES["model"].replace("return vae._replace(loss=loss)", "return 3"),
+        "model: experiment:Light.build returned an int; return a vae_jax.model.Model",
+    ),
+    "a loss per example": (
+        EXAMPLES["model"].replace("return value + self", "return batch['x'][:, 0, 0, 0] + value + self"),
+        "model: the loss of a batch has the shape (3,), but it must be (); correct the class",
+    ),
+    "latents of another shape": (
+        EXAMPLES["model"].replace(
+            "return vae._replace(loss=loss)",
+            "return vae._replace(loss=loss, encode=lambda *a: (e := vae.encode(*a))._replace(z=e.z[:, :1]))",
+        ),
+        "model: the latent of 3 examples has the shape (3, 1), but it must be (3, 2); correct the class",
+    ),
+    "a class for an instance": (
+        EXAMPLES["network"].replace("network=Tiny()", "network=Layers"),
+        "model.network: Layers is a class, but it must be a network; give one of MLP, Linear, LeNet, PooledConv, "
+        "Conv64, DeepConv, Broadcast, LocalAR",
+    ),
+    "data that raise": (
+        EXAMPLES["data set"].replace("rng = np", 'raise OSError("no disk")\n        rng = np'),
+        "data.name: experiment:Circle.load raised OSError: no disk for the train split; correct it",
+    ),
+    "an init that raises": (
+        EXAMPLES["network"].replace(
+            "    def encoder", "    def __post_init__(self):\n        1 / 0\n\n    def encoder"
+        ),
+        "mine.py: cannot be loaded (ZeroDivisionError: division by zero, line 33); correct the file",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_part_is_one_line(what, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, said = BROKEN[what]
+    assert text not in EXAMPLES.values()
+    Path("mine.py").write_text(text)
+    assert cli(["train", "mine.py", *SMALL]) == 2
+    assert capsys.readouterr().err == f"vae-jax: {said}\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_a_file_for_a_module(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    Path("sub/own_nets.py").write_text(EXAMPLES["network"])
+    assert cli(["train", "vae_digits", "--model.network", "sub/own_nets.py:Tiny"]) == 2
+    assert capsys.readouterr().err == (
+        "vae-jax: --model.network: sub/own_nets.py is a path, but a module is needed; write own_nets:Class, with the "
+        "folder of the file in PYTHONPATH\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path / "sub")  # the advice is good
+    assert vj.experiment("vae_digits", **{"model.network": "own_nets:Tiny"}).model.network.width == 32
+    del sys.modules["own_nets"]
+
+
+def test_a_changed_file_does_not_resume(lives, tmp_path, capsys, monkeypatch):
+    file, made = lives("objective")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "write_all", lambda *args, **options: [])
+    shutil.copytree(made, "run")
+    Path(file.name).write_text(file.read_text() + "\n# changed\n")
+    words = ["train", file.name, "--resume", "--workdir", "run", "--steps", "3", "--quiet"]
+    assert cli(words) == 2
+    assert capsys.readouterr().err == (
+        "vae-jax: objective.py: is not the code that run was made with; continue the run as it is with `vae-jax train "
+        "--resume run`, or train the file with `vae-jax train objective.py --init-from run`\n"
+    )
+    assert cli(["train", file.name, "--init-from", "run", "--workdir", "next", *SMALL]) == 0
+    shutil.copy(file, file.name)
+    assert cli(words) == 0

@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from vae_jax.cli.output import PICTURES, check_count, destination, write
+from vae_jax.options.ranges import AtLeast
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,13 @@ class Arithmetic:
     """Factor that --from and --to are values of (default: the label)."""
     out: Path | None = None
     """PNG grid, or arrays where it ends in .npz (default: RUN/figures/arithmetic.png)."""
-    n: int = 8
+    n: Annotated[int, AtLeast(1)] = 8
     """Images: the first n of the split with --from."""
-    steps: int = 6
+    steps: Annotated[int, AtLeast(2)] = 6
     """Images on each path, from the code itself (t = 0) to --strength."""
     strength: float = 1.0
     """The last t: how many differences are added."""
-    learn: int = 10_000
+    learn: Annotated[int, AtLeast(1)] = 10_000
     """Training examples whose codes give the means: the first ones, or some of every class of a sorted split."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates)."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
+
+from vae_jax.options.ranges import SEED, AtLeast, NotNegative
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,13 @@ class Baseline:
     """Data set (see `vae-jax data list`): gray levels, not binary ones."""
     kind: str = "mog"
     """mog (mixture of Gaussians, EM) or ppca (probabilistic PCA, exact)."""
-    components: int = 10
+    components: Annotated[int, AtLeast(1)] = 10
     """Gaussians of the mixture, or principal components."""
     covariance: Literal["full", "diag"] = "full"
     """Covariance of each Gaussian of the mixture."""
-    floor: float = 1e-6
+    floor: Annotated[float, NotNegative()] = 1e-6
     """Added to the variances of the mixture; it matters where data are not dequantized and a pixel is constant."""
-    iterations: int = 100
+    iterations: Annotated[int, AtLeast(1)] = 100
     """EM iterations at most."""
     dequantize: bool = True
     """Add uniform noise of one gray level, (v + u) / 256; without it gray levels have no bits per pixel."""
@@ -36,7 +38,7 @@ class Baseline:
     """Held-out split that is measured."""
     limit: int | None = None
     """Fit only the first N training examples."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the start of EM, of the noise in training pixels and of the samples."""
     workdir: Path | None = None
     """Folder to write (default: runs/baseline-KIND-DATA, or the next free number after it)."""

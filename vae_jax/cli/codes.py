@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from vae_jax.cli import unread
 from vae_jax.cli.output import PICTURES, check_count, counting, destination, write
+from vae_jax.options.ranges import SEED, AtLeast
 
 
 @dataclass(frozen=True)
@@ -27,9 +28,9 @@ class Encode:
     """Split of a data set, or of a file or folder that holds splits (default: that of the run, or the only one)."""
     draw: bool = False
     """Also write z, one sample of q(z|x) per image."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the samples."""
-    batch_size: int = 500
+    batch_size: Annotated[int, AtLeast(1)] = 500
     """Images at a time."""
     step: int | None = None
     """Checkpoint (default: the newest)."""
@@ -74,7 +75,7 @@ class Decode:
     """Class to decode as, of a conditional model (default: what the file's array `cond` says of each code)."""
     cond: tuple[float, ...] = ()
     """Values of the factors, or the vector, that the model is conditioned on."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the draws."""
     step: int | None = None
     """Checkpoint (default: the newest)."""

@@ -7,11 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 
 from vae_jax.evaluation.settings import Settings
+from vae_jax.options.ranges import SEED, AtLeast
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,11 @@ class Evaluate(Settings):
     """Comma-separated metrics to keep, e.g. elbo,rate,iwae; all of them if empty (see `vae-jax list metrics`)."""
     split: str | None = None
     """train, validation or test; default: the one in the run's config."""
-    limit: int | None = None
+    limit: Annotated[int | None, AtLeast(0)] = None
     """Only so many examples, 0 for all (default: the run's config); evenly spread if the split is sorted by class."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, AtLeast(1)] = None
     """Examples at a time (default: the run's config). No number depends on it."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the posterior samples."""
     step: int | None = None
     """Checkpoint to evaluate (default: the newest)."""

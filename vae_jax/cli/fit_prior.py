@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
+
+from vae_jax.options.ranges import SEED, AtLeast
 
 
 @dataclass(frozen=True)
@@ -17,15 +19,15 @@ class FitPrior:
     """Run folder."""
     kind: str = "gmm"
     """gmm (full covariances), flow, or two-stage (a second VAE on the codes)."""
-    components: int = 10
+    components: Annotated[int, AtLeast(1)] = 10
     """Gaussians of gmm."""
-    steps: int = 3000
+    steps: Annotated[int, AtLeast(1)] = 3000
     """Updates of flow and two-stage."""
-    limit: int = 100_000
+    limit: Annotated[int, AtLeast(0)] = 100_000
     """Most images of a split that are encoded, drawn at random; 0 for all."""
     split: str | None = None
     """Split whose codes score the density (default: the one that the run evaluates)."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the codes' noise, the initialization and the batches."""
     step: int | None = None
     """Checkpoint (default: the newest)."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from vae_jax.cli import unread
 from vae_jax.cli.output import PICTURES, check_count, destination, write
+from vae_jax.options.ranges import SEED, AtLeast, NotNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Sample:
     """Run folder."""
     out: Path | None = None
     """PNG grid, or arrays where it ends in .npz (default: RUN/figures/samples.png)."""
-    n: int = 64
+    n: Annotated[int, AtLeast(1)] = 64
     """Images."""
     label: int | None = None
     """Class to draw, of a model conditioned on labels (default: every class in turn)."""
@@ -28,11 +29,11 @@ class Sample:
     """Values of the factors, or the vector, that the model is conditioned on."""
     prior: str | None = None
     """gmm, flow or two-stage: a density of codes fitted by `vae-jax fit-prior` (or the path of its .json)."""
-    temperature: float = 1.0
+    temperature: Annotated[float, NotNegative()] = 1.0
     """Factor on the prior's standard deviation."""
     pixels: Literal["mean", "mode", "sample"] = "mean"
     """What is shown of p(x|z): its mean, the most probable image, or a draw."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of the draws."""
     step: int | None = None
     """Checkpoint (default: the newest)."""
@@ -63,7 +64,7 @@ class Reconstruct:
     """Run folder."""
     out: Path | None = None
     """PNG grid, or arrays where it ends in .npz (default: RUN/figures/reconstructions.png)."""
-    n: int = 32
+    n: Annotated[int, AtLeast(1)] = 32
     """Images: the first n of the split."""
     indices: tuple[int, ...] = ()
     """These images of the split instead."""
@@ -93,8 +94,8 @@ class Interpolate:
     """PNG grid, or arrays where it ends in .npz (default: RUN/figures/interpolations.png)."""
     indices: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     """Images of the split: from the first to the second, from the third to the fourth, and so on."""
-    steps: int = 10
-    """Images on a path, both ends included; 2 or more."""
+    steps: Annotated[int, AtLeast(2)] = 10
+    """Images on a path, both ends included."""
     path: Literal["linear", "spherical"] = "linear"
     """Straight, or along a great circle, which keeps the norm typical of a Gaussian prior."""
     split: str | None = None
@@ -120,9 +121,9 @@ class Traverse:
     """PNG grid, or arrays where it ends in .npz (default: RUN/figures/traversals.png)."""
     dims: tuple[int, ...] = ()
     """Latent dimensions, in this order (default: the 12 of largest KL, largest first)."""
-    steps: int = 11
+    steps: Annotated[int, AtLeast(1)] = 11
     """Values of each dimension."""
-    reach: float = 2.5
+    reach: Annotated[float, Positive()] = 2.5
     """Range: this many standard deviations of the prior either way (of the codes, for an autoencoder)."""
     quantiles: bool = False
     """Take the values at equal steps of probability of the codes instead (0.5 % to 99.5 %)."""

@@ -11,10 +11,11 @@ import dataclasses
 import functools
 import io
 import re
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vae_jax.cli import advice
+from vae_jax.cli import advice, ranged_help
 from vae_jax.errors import InputError, nearest
 from vae_jax.options import registry
 
@@ -49,7 +50,9 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
     _check_known(argv, cls if default is None else default, prog)
     stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(stderr):
+        with contextlib.redirect_stderr(stderr), ranged_help.registry(), warnings.catch_warnings():
+            # A user's model is none of the classes that the field names; tyro then adds its class, as it should.
+            warnings.filterwarnings("ignore", ".*does not match any type in Union")
             return tyro.cli(  # type: ignore[return-value]
                 cls,
                 args=list(argv),

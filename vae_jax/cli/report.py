@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from vae_jax.errors import InputError
+from vae_jax.options.ranges import SEED
 from vae_jax.pages.plane import Map
 
 
@@ -25,7 +27,7 @@ class Report:
     """HTML file (default: report.html in the first run)."""
     map: Map = "pca"
     """Latent map: pca, tsne, or umap (needs umap-learn)."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of samples, t-SNE and UMAP."""
     step: int | None = None
     """Checkpoint to show (default: the newest of a finished run)."""

@@ -84,6 +84,8 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
             f"{path}: is a run of {old.experiment!r}, not of {experiment!r}; continue it with `vae-jax train --resume "
             f"{quoted(path)}`"
         )
+    if name is not None and not _is_folder(name):
+        _check_code(name, old)
     _connect(flags)
     about = f"Continues {path}; the defaults are its own options.\n\n{RUN_OPTIONS}"
     config = parse_config(old.config, words, f"vae-jax train --resume {quoted(path)}", description=about)
@@ -91,6 +93,23 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
     if "--smoke" in flags and old.config.shrink() != old.config:
         raise InputError(f"--smoke: {path} was not made with it, and is resumed as it was made; leave --smoke out")
     return _train(keep_targets(config, old.config), old.experiment, path, flags, resume=True)
+
+
+def _check_code(name: str, run: Run) -> None:
+    """Raises InputError where an experiment file with classes is not the one that the run keeps a copy of.
+
+    The run would continue with its copy, and what was changed in the file would be passed over without a word.
+    """
+    from vae_jax.runs import experiments as index
+    from vae_jax.runs.kinds import code_of
+
+    code, file = code_of(run.config), index.find(name)
+    if code is not None and code.main != file.read_bytes():
+        raise InputError(
+            f"{file}: is not the code that {run.path} was made with; continue the run as it is with `vae-jax train "
+            f"--resume {quoted(run.path)}`, or train the file with `vae-jax train {quoted(name)} --init-from "
+            f"{quoted(run.path)}`"
+        )
 
 
 def find_run(name: str | None, run: Path | None, workdir: Path | None) -> Path:

@@ -72,7 +72,13 @@ def entry_of(cls: type[DataSet], name: str) -> Entry:
     """
 
     def load(config: DataConfig, split: str) -> Source:
-        source = cls().load(config, split)
+        try:
+            source = cls().load(config, split)
+        except InputError:
+            raise
+        except Exception as error:
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise InputError(f"data.name: {name}.load raised {text} for the {split} split; correct it") from error
         if not isinstance(source, Source):
             raise InputError(
                 f"data.name: {name}.load returned a {type(source).__name__}; return data.from_arrays(...), a Source"

@@ -76,7 +76,7 @@ def regret(
 
     References: arXiv:2003.02977, eq. 5, with the moments of q as the variables, which the encoder's weights are there.
     """
-    require("likelihood regret", ("joint", "euclidean"), model)
+    require("likelihood regret", ("joint", "euclidean", "one level"), model)
     assert model.density is not None
     program = _regret(model.encode, model.density.joint, steps)
     found = []

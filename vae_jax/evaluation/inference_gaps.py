@@ -176,7 +176,7 @@ def _local(subject: Subject, metric: str, *, optimize: bool) -> Local:
       InputError: no densities, no posterior, or one that is no diagonal Gaussian where q* is asked for.
     """
     model, s = subject.run.model, subject.settings
-    require(metric, ("joint",), model)
+    require(metric, ("joint", "one level"), model)
     kind = posterior_type(subject)
     # The code of an autoencoder is a point without a density.
     if kind is type(None):

@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_jax import prng
 from vae_jax.errors import InputError, option
-from vae_jax.evaluation.needs import require
+from vae_jax.evaluation.needs import lacking, require
 from vae_jax.evaluation.sandwich import Chains, annealed, sandwiched
 from vae_jax.evaluation.subject import Subject
 from vae_jax.metrics.estimate import Estimate, bits_per_dim
@@ -77,7 +77,8 @@ def _check(subject: Subject, metric: str) -> None:
     require(metric, ("joint", "euclidean"), model)
     assert model.density is not None
     # The path evaluates q at any z, not just at draws of its own.
-    if subject.settings.anneal_from == "posterior" and not model.density.has_posterior:
+    has_posterior = model.density.has_posterior and not lacking(metric, ("one level",), model)
+    if subject.settings.anneal_from == "posterior" and not has_posterior:
         raise InputError(
             f"{metric}: q(z|x) of this model does not provide the density of a given z to anneal from; "
             f"use {option('anneal_from', 'prior')}"

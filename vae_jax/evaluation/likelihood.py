@@ -173,10 +173,10 @@ def _flat(terms: Mapping[str, Any]) -> dict[str, jax.Array]:
     """Returns the terms with those of several levels by name: `kl/z1`, `kl/z2`."""
     out: dict[str, jax.Array] = {}
     for name, value in terms.items():
-        if isinstance(value, Mapping):
-            out |= {f"{name}/{level}": inner for level, inner in value.items()}
-        else:
-            out[name] = value
+        # A term of several levels is a tree like the latents; the path of a leaf is "" for a plain array.
+        for path, inner in jax.tree_util.tree_leaves_with_path(value):
+            level = jax.tree_util.keystr(path, simple=True, separator=".")
+            out[f"{name}/{level}" if level else name] = inner
     return out
 
 

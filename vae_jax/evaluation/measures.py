@@ -67,28 +67,28 @@ MEASURES: dict[str, Measure] = {
         "I(x; z) over the images that are measured, at most the logarithm of their number, nats",
         "Hoffman and Johnson 2016",
         "information",
-        needs=("joint", "one prior"),
+        needs=("joint", "one level", "one prior"),
     ),
     "aggregate_kl": Measure(
         "vae_jax.evaluation.spread:aggregate_kl",
         "KL of the aggregate posterior of all images from the prior, nats",
         "Hoffman and Johnson 2016",
         "information",
-        needs=("joint", "one prior"),
+        needs=("joint", "one level", "one prior"),
     ),
     "total_correlation": Measure(
         "vae_jax.evaluation.spread:total_correlation",
         "KL of the aggregate posterior from the product of its dimensions, nats",
         "arXiv:1802.04942",
         "information",
-        needs=("joint", "one prior"),
+        needs=("joint", "one level", "one prior"),
     ),
     "dimension_kl": Measure(
         "vae_jax.evaluation.spread:dimension_kl",
         "KL of the aggregate posterior from the prior by dimension, summed, nats",
         "arXiv:1802.04942",
         "information",
-        needs=("joint", "one prior"),
+        needs=("joint", "one level", "one prior"),
     ),
     # Gaps: where the bound is lost. Two of them read `k` and the chains, from which they take log p(x); two need an
     # optimized Gaussian for each image.
@@ -98,7 +98,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1801.03558",
         "gaps",
         ("k", *CHAINS, *LOCAL),
-        needs=("joint",),
+        needs=("joint", "one level"),
     ),
     "approximation_gap": Measure(
         "vae_jax.evaluation.inference_gaps:approximation_gap",
@@ -106,7 +106,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1801.03558",
         "gaps",
         ("k", *CHAINS, *LOCAL),
-        needs=("joint", "euclidean"),
+        needs=("joint", "one level", "euclidean"),
     ),
     "amortisation_gap": Measure(
         "vae_jax.evaluation.inference_gaps:amortisation_gap",
@@ -114,7 +114,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1801.03558",
         "gaps",
         LOCAL,
-        needs=("joint", "euclidean"),
+        needs=("joint", "one level", "euclidean"),
     ),
     # Generation: samples of the prior against images, in the space that --features selects.
     "frechet_distance": Measure(

@@ -63,6 +63,14 @@ NEEDS: dict[str, Need] = {
         "latents on all of R^n",
         "request iwae instead",
     ),
+    # What optimizes or evaluates q(z|x) itself takes one distribution over vectors. Of several levels there is one for
+    # each, and whether their product is q(z|x) is not known: in a ladder a level depends on the draw of another.
+    "one level": Need(
+        lambda m: len(spaces.leaves(m.about.latents)) == 1,
+        None,
+        "latents of one level",
+        "request elbo instead",
+    ),
     "one prior": Need(
         lambda m: m.prior is not None and not m.prior.is_conditional,
         None,

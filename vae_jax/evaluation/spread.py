@@ -57,7 +57,7 @@ def information(subject: Subject, metric: str) -> Information:
       InputError: the model has no prior, a prior that depends on a condition, or posteriors that are no diagonal
         Gaussians.
     """
-    require(metric, ("joint", "one prior"), subject.run.model)
+    require(metric, ("joint", "one level", "one prior"), subject.run.model)
     # The densities of single dimensions are written out for Gaussians (see `information`).
     if posterior_type(subject) is not DiagGaussian:
         raise InputError(

@@ -137,6 +137,7 @@ class Each:
         return (bool(items) or not self.some) and all(self.range.holds(item) for item in items)
 
 
+SEED = Between(0, 2**31, "[)", "0, 2^31")
 EACH_AT_LEAST_ONE = Each(AtLeast(1), "a list of sizes of 1 or more")
 
 

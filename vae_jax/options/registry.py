@@ -40,6 +40,11 @@ class Kind:
     methods: tuple[str, ...] = ()
     options: bool = True
 
+    @property
+    def one(self) -> str:
+        """The word with its article: "a network", "an objective"."""
+        return f"{'an' if self.word[0] in 'aeiou' else 'a'} {self.word}"
+
     def find(self, name: str, where: str, code: FindCode = lambda: None) -> Any:
         """Returns the component of this name.
 
@@ -66,7 +71,7 @@ class Kind:
             fix = nearest(path, fits) if fits else "it has no classes of its own; name another module"
             raise InputError(f"{where}: {shown(module)} does not have a class {shown(path)!r}; {fix}")
         if (fault := self.fault(found)) is not None:
-            raise InputError(f"{where}: {shown(name)} is not a {self.word}, because {fault}")
+            raise InputError(f"{where}: {shown(external(name))} is not {self.one}, because {fault}")
         return found
 
     def name(self, cls: type) -> str:
@@ -120,6 +125,12 @@ def _module(name: str, where: str, code: FindCode) -> Any:
     except ModuleNotFoundError as error:
         missing = error.name or name
         if name == missing or name.startswith(f"{missing}."):
+            if "/" in missing or missing.endswith(".py"):
+                stem = missing.removesuffix(".py").rpartition("/")[2]
+                raise InputError(
+                    f"{where}: {shown(missing)} is a path, but a module is needed; write {shown(stem)}:Class, with the "
+                    "folder of the file in PYTHONPATH"
+                ) from None
             raise InputError(
                 f"{where}: no module {shown(missing)!r} is installed; install it with pip, or add the folder that "
                 "holds it to PYTHONPATH"

@@ -85,7 +85,7 @@ def conform_fields(config: Any, kinds: Mapping[str, Kind], option: str = "", *, 
         old, child = getattr(config, field.name), f"{option}.{field.name}" if option else field.name
         hint = _hints(type(config))[field.name]
         if child in kinds:
-            _check_component(old, kinds[child], child, json)
+            check_component(old, kinds[child], child, json)
         elif isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(old, hint):
             fix = "write {}" if json else f"give {hint.__name__}()"
             raise InputError(f"{child}: {shown(old, json)}, but it must be {words(hint, json)}; {fix}, for example")
@@ -107,15 +107,16 @@ def _default(field: dataclasses.Field) -> Any:
     return _NO if field.default is dataclasses.MISSING else field.default
 
 
-def _check_component(value: Any, kind: Kind, option: str, json: bool) -> None:
+def check_component(value: Any, kind: Kind, option: str, json: bool = False) -> None:
+    """Raises InputError for a value that is not a component of the kind: another kind's, a class, a name."""
     known: Mapping[str, type] = kind.classes
     fault = kind.fault(type(value))
     if type(value) in known.values() or fault is None:
         return
     name = type(value).__name__
     if fault is not None and kind.base and kind.extends(type(value)):
-        raise InputError(f"{option}: {name} is not a {kind.word}, because {fault}")
-    wrong = f"{option}: {shown(value, json)}, but it must be a {kind.word}"
+        raise InputError(f"{option}: {name} is not {kind.one}, because {fault}")
+    wrong = f"{option}: {shown(value, json)}, but it must be {kind.one}"
     if json:
         name = value if isinstance(value, str) and value in known else next(iter(known))
         raise InputError(f'{wrong}; write {{"kind": "{name}"}}, for example')

@@ -14,7 +14,9 @@ def arms(hint: Any) -> tuple[Any, ...]:
 
 
 def written(value: Any, json: bool) -> str:
-    """Returns a value as it is typed: (8,) or [8], False or false."""
+    """Returns a value as it is typed: (8,) or [8], False or false; a class by its name."""
+    if isinstance(value, type):
+        return value.__name__
     try:
         return jsons.dumps(value, ensure_ascii=False) if json else repr(value)
     except (TypeError, ValueError):

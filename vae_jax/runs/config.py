@@ -15,7 +15,7 @@ from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, option
 from vae_jax.model import Model
 from vae_jax.models import M2, VAE, Autoencoder, Classifier, Multimodal
-from vae_jax.options.ranges import EACH_AT_LEAST_ONE, AtLeast, Between, NotNegative, Share, check_ranges
+from vae_jax.options.ranges import EACH_AT_LEAST_ONE, SEED, AtLeast, NotNegative, Share, check_ranges
 from vae_jax.options.tree import flatten, get, put
 from vae_jax.options.typed import conform, conform_fields
 from vae_jax.runs.kinds import KINDS, REGISTRIES, check_importable, choose, diff, kind, options
@@ -80,7 +80,7 @@ class Config:
 
     steps: Annotated[int, AtLeast(1)] = 10_000
     """Updates to make."""
-    seed: Annotated[int, Between(0, 2**31, "[)", "0, 2^31")] = 0
+    seed: Annotated[int, SEED] = 0
     """Seed of everything random: initialization, data order, noise."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data set, batch and binarization."""

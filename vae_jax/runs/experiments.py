@@ -114,8 +114,9 @@ def load(path: Path) -> Config:
     Raises:
       InputError: the file has no `get_config`, or it raises, or does not return a Config.
     """
+    from vae_jax.options.typed import check_component
     from vae_jax.runs.config import Config
-    from vae_jax.runs.kinds import with_code
+    from vae_jax.runs.kinds import KINDS, components, with_code
 
     config = None
     try:
@@ -129,6 +130,8 @@ def load(path: Path) -> Config:
         raise InputError(f"{path}: cannot be loaded ({text}{_line(error, path)}); correct the file") from error
     if not isinstance(config, Config):
         raise InputError(f"{path}: needs a function get_config() that returns a vae_jax.config.Config")
+    for option, component in components(config).items():  # before anything reads their fields
+        check_component(component, KINDS[option], option)
     return with_code(config, code)
 
 

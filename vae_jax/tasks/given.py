@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_jax.data.pipeline import examples
 from vae_jax.errors import InputError, option
+from vae_jax.options.ranges import SEED
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
 from vae_jax.train import TrainState
@@ -57,8 +58,8 @@ def seed(value: Any) -> int:
       InputError: it is another type, or out of range.
     """
     number = conform(value, int, "seed", 0)
-    if not 0 <= number < 2**31:
-        raise InputError(f"{option('seed')}: {number} is out of range; it must be in [0, 2^31)")
+    if not SEED.holds(number):
+        raise InputError(f"{option('seed')}: {number} is out of range; it must be {SEED.words}")
     return number
 
 

@@ -101,7 +101,7 @@ def samples(
     temperature = conform(temperature, float, "temperature", 1.0)
     pixels, prior = conform(pixels, Pixels, "pixels", "mean"), conform(prior, str | None, "prior", "gmm")
     if not 0 <= temperature < float("inf"):
-        raise InputError(f"{option('temperature')}: {temperature} is out of range; it must be a number of 0 or more")
+        raise InputError(f"{option('temperature')}: {temperature} is out of range; it must be zero or more")
     if prior is None and run.model.prior is None:
         raise InputError(
             f"{run.path}: its model does not provide a prior to sample from; fit one with "

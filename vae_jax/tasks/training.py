@@ -25,7 +25,7 @@ from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
-from vae_jax.tasks import preflight, resuming
+from vae_jax.tasks import preflight, rehearsal, resuming
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
@@ -103,7 +103,7 @@ def check_fit(config: Config, source: Source) -> Model:
     Raises:
       InputError: they do not.
     """
-    model = config.build(spec_of(source))
+    model = rehearsal.built(config, spec_of(source))
     check_pixels(config, source, model)
     return model
 
