@@ -20,4 +20,5 @@ def measure(subject: Subject) -> dict[str, Estimate]:
         f"k-means on mean codes, {len(np.unique(label))} clusters, best of {RESTARTS} starts, made on the "
         f"{subject.examples} that are measured; labels only name the clusters (Hungarian matching)"
     )
+    # Mean codes: draws would scatter each example over its posterior and blur the clusters.
     return cluster(subject.codes.mean, label, seed=subject.seed)

@@ -13,7 +13,7 @@ from vae_jax.metrics.manifolds import density_coverage, precision_recall
 def measure_frechet(subject: Subject) -> dict[str, Estimate]:
     """Returns the metric `frechet_distance` of a run."""
     real, generated, text, called = pair(subject)
-    # The covariance of n rows has rank n - 1 at most.
+    # The covariance of n rows has rank n - 1 at most. The number is given all the same, with the reason beside it.
     few = min(len(real), len(generated)) <= real.shape[1]
     text += "; fewer images than features, so the covariances are singular and the distance is biased upwards" * few
     subject.protocol["frechet_distance"] = f"{text}; {called}" if called else text
@@ -22,6 +22,7 @@ def measure_frechet(subject: Subject) -> dict[str, Estimate]:
 
 def measure_precision_recall(subject: Subject) -> dict[str, Estimate]:
     """Returns the metrics `precision` and `recall` of a run."""
+    # The same features of the same images for all four metrics: `pair` keeps them on the subject.
     real, generated, text, _ = pair(subject)
     subject.protocol["precision_recall"] = f"{text}; 3 neighbours"
     return precision_recall(real, generated)

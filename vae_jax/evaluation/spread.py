@@ -63,6 +63,7 @@ def information(subject: Subject, metric: str) -> Information:
         raise InputError(
             f"{metric}: needs a diagonal Gaussian q(z|x), which this model does not provide; request elbo,iwae instead"
         )
+    # The protocol names N, because I(x; z) over N examples cannot exceed ln N: a ceiling that no training lifts.
     n = subject.size
     subject.protocol[metric] = {
         subject.examples: n,
@@ -115,6 +116,7 @@ def _program(encode: Callable[..., Any], joint: Callable[..., Any]) -> Callable[
     def run(state: Any, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
         q = encode(state.eval_params, state.model_state, None, batch).posterior
         p = joint(state.eval_params, state.model_state, batch).prior
+        # One draw per example, keyed by its row, so that the batch size changes nothing.
         z = q.sample(prng.example_keys(key, index))
         out = {"mean": q.mean, "log_var": q.log_var, "z": z, "log_p": p.log_prob(z)}
         # Only a prior that is a product has densities of single dimensions.
