@@ -108,7 +108,14 @@ def _default(field: dataclasses.Field) -> Any:
 
 
 def check_component(value: Any, kind: Kind, option: str, json: bool = False) -> None:
-    """Raises InputError for a value that is not a component of the kind: another kind's, a class, a name."""
+    """Raises InputError for a value that is not a component of the kind: another kind's, a class, a name.
+
+    Args:
+      value: what was given for the option.
+      kind: of component that the option holds.
+      option: its name, for the message.
+      json: the message is about a JSON file, as for `conform`.
+    """
     known: Mapping[str, type] = kind.classes
     fault = kind.fault(type(value))
     if type(value) in known.values() or fault is None:
