@@ -20,14 +20,6 @@ from vae_jax.spec import DataSpec
 
 
 @dataclass(frozen=True)
-class _Autoencoding:
-    """An autoencoder, as it needs its network."""
-
-    def needs(self) -> tuple[Need, ...]:
-        return (Need("network", ("one pass",)), Need("network", ("no noise",)))
-
-
-@dataclass(frozen=True)
 class Autoencoder:
     """Autoencoder; with `corruption`, the denoising autoencoder (Vincent et al. 2008)."""
 
@@ -46,8 +38,13 @@ class Autoencoder:
 
     def check(self) -> None:
         """Raises InputError for a network that this model cannot take."""
+        known = {"network": networks.NETWORKS, "model": {"ae": type(self)}}
+        needs.check({"network": self.network, "model": self}, known)
+
+    def needs(self) -> tuple[Need, ...]:
+        """Returns what its components must give."""
         # It reads x once, and decodes a code without keys: an autoregressive or a noisy decoder would have neither.
-        needs.check({"network": self.network, "autoencoder": _Autoencoding()}, {"network": networks.NETWORKS})
+        return (Need("network", ("one pass",)), Need("network", ("no noise",)))
 
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: loss = -log p(x | z = f(x~)), x~ the corrupted x.

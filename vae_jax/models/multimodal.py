@@ -36,14 +36,14 @@ from vae_jax.model import (
 )
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound
-from vae_jax.models.several import check_several, decoded, encoded
+from vae_jax.models.several import Several, check_several, decoded, encoded
 from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
 from vae_jax.spec import DataSpec
 
 
 @dataclass(frozen=True)
-class Multimodal:
+class Multimodal(Several):
     """Image and label of one code; inferred from either or both: MVAE or MMVAE (arXiv:1802.05335, arXiv:1911.03393)."""
 
     latent_dim: Annotated[int, AtLeast(1)] = 20
@@ -69,7 +69,7 @@ class Multimodal:
 
     def check(self) -> None:
         """Raises InputError for components that cannot work together."""
-        check_several(self.network, self.likelihood)
+        check_several(self, "multimodal")
         if self.bound == "iwae" and self.samples < 2:
             raise InputError(f"model.bound: iwae with one sample is the elbo; set {option('model.samples', 2)} or more")
 

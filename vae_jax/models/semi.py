@@ -38,14 +38,14 @@ from vae_jax.model import (
 )
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound, repeat
-from vae_jax.models.several import check_several, decoded, encoded
+from vae_jax.models.several import Several, check_several, decoded, encoded
 from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
 from vae_jax.spec import DataSpec
 
 
 @dataclass(frozen=True)
-class M2:
+class M2(Several):
     """Semi-supervised M2: q(y|x), q(z|x, y) and p(x|y, z), the unknown class summed out exactly (arXiv:1406.5298)."""
 
     latent_dim: Annotated[int, AtLeast(1)] = 2
@@ -69,7 +69,7 @@ class M2:
 
     def check(self) -> None:
         """Raises InputError for components that cannot work together."""
-        check_several(self.network, self.likelihood)
+        check_several(self, "m2")
 
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: loss = U(x) + w L(x', y') - alpha log q(y'|x') (arXiv:1406.5298, eq. 6 to 9).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -16,11 +15,14 @@ from vae_jax.options import needs
 from vae_jax.options.needs import Need
 
 
-@dataclass(frozen=True)
-class _Several:
-    """A model with several decodings of one example, as it needs its components."""
+class Several:
+    """Base of the models with several decodings of one example."""
+
+    network: Network
+    likelihood: PixelLikelihood
 
     def needs(self) -> tuple[Need, ...]:
+        """Returns what its components must give."""
         # An autoregressive decoder would read x once per decoding, dropout would differ between them, and a running
         # error is that of one decoding. Classes and modalities are weighed by densities.
         return (
@@ -31,11 +33,11 @@ class _Several:
         )
 
 
-def check_several(network: Network, likelihood: PixelLikelihood) -> None:
-    """Raises InputError for components that models with several decodings of one example cannot take."""
+def check_several(model: Several, name: str) -> None:
+    """Raises InputError for components that a model with several decodings of one example cannot take."""
     needs.check(
-        {"network": network, "likelihood": likelihood, "several decodings": _Several()},
-        {"network": NETWORKS, "likelihood": LIKELIHOODS},
+        {"network": model.network, "likelihood": model.likelihood, "model": model},
+        {"network": NETWORKS, "likelihood": LIKELIHOODS, "model": {name: type(model)}},
     )
 
 

@@ -75,7 +75,7 @@ def check(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, t
     """Checks that the components of a model can work together.
 
     Args:
-      components: kind -> component, in the order in which a fault is to be named.
+      components: kind -> component, in the order in which a fault is to be named; "model" is the model itself.
       registries: kind -> {name: class}, for the names in messages and what may be chosen instead.
 
     Raises:
@@ -86,8 +86,9 @@ def check(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, t
     kind, need = found
     mine, other = (_name(components[k], registries.get(k, {})) for k in (kind, need.of))
     what = " or ".join(dict.fromkeys(_words(p) for p in need.any_of))
+    place = "model" if kind == "model" else f"model.{kind}"
     raise InputError(
-        f"model.{kind}: {mine} needs {what}, which the {need.of} ({other}) does not provide; "
+        f"{place}: {mine} needs {what}, which the {need.of} ({other}) does not provide; "
         f"{_fix(components, registries, kind, need)}"
     )
 
