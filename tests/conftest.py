@@ -24,7 +24,7 @@ os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Many tests train the same small model: whoever comes second, in whatever process, finds its programs compiled.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parent.parent / ".pytest_cache" / "programs"))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 import jax  # noqa: E402
@@ -43,15 +43,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["XLA_FLAGS"] = _fast_compile
 
 
+_MANY_MAPS, _FULL = 15_000, 1.5e9  # memory maps and bytes of a process from which on its programs are freed
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs(request):
-    """Frees the compiled programs of a file: each keeps memory maps, of which a process may have some 65,000."""
+    """Frees what a file built, and all compiled programs once they are many.
+
+    Each keeps memory maps, of which a process may have some 65,000. Until then the next file finds the small programs
+    of single operations compiled, which every file needs.
+    """
     yield
     for module in (request.module, sys.modules.get("contract")):
         for value in list(vars(module).values()) if module else ():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
-    jax.clear_caches()
+    maps = Path("/proc/self/maps")
+    many = maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS
+    if many or psutil.Process().memory_info().rss > _FULL:
+        jax.clear_caches()
     gc.collect()
 
 

@@ -116,7 +116,9 @@ class Built:
         self.coupled = getattr(getattr(config, "objective", None), "couples", False)
         self.samples = max(getattr(getattr(config, p, None), "samples", 1) for p in ("objective", "gradient"))
         tx = gradient_recorder(lr=1e-2)
-        self.start = jax.jit(train.make_init(self.model, tx, ema=True))(jax.random.key(0), self.batch)
+        self.raw_init = train.make_init(self.model, tx, ema=True)
+        self.init = jax.jit(self.raw_init)
+        self.start = self.init(jax.random.key(0), self.batch)
         self.traces = 0
         step = self.raw_step = train.make_train_step(self.model, tx, ema_decay=0.9)
 
@@ -416,18 +418,17 @@ def test_finite_where_a_part_strays(name):
 def test_seeds_and_strengths_are_an_axis(name):
     """A vmapped sweep over seeds and hyper-parameters equals its members run alone."""
     case = built(name)
-    tx = support.optimizer(case.params, train.Optimizer("sgd", lr=1e-3))
-    init, step = jax.jit(train.make_init(case.model, tx)), train.make_train_step(case.model, tx)
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
     strengths = {n: jnp.asarray([0.5, 1.0, 8.0]) * value for n, value in case.model.training.hyper.items()}
-    many = jax.jit(jax.vmap(init, (0, None)))(keys, case.batch)
+    many = jax.jit(jax.vmap(case.raw_init, (0, None)))(keys, case.batch)
     many = dataclasses.replace(many, hyper=strengths)
-    run, run_many = jax.jit(step), jax.jit(jax.vmap(step, (0, None)))
+    run_many = jax.jit(jax.vmap(case.raw_step, (0, None)))
     alone = []
     for i in range(3):
-        state = dataclasses.replace(init(keys[i], case.batch), hyper={n: value[i] for n, value in strengths.items()})
+        start = case.init(keys[i], case.batch)
+        state = dataclasses.replace(start, hyper={n: value[i] for n, value in strengths.items()})
         for _ in range(2):
-            state, metrics = run(state, case.batch)
+            state, metrics = case.step(state, case.batch)
         alone.append((state, metrics))
     for _ in range(2):
         many, metrics = run_many(many, case.batch)

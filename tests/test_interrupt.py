@@ -166,7 +166,7 @@ def test_the_end_of_a_data_worker_is_not_the_end_of_the_command(tmp_path):
 def start(*words: str) -> subprocess.Popen:
     """Starts a command and waits until its handlers are there: before that, it is Python that answers."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "vae_jax", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENV
+        [sys.executable, "-m", "vae_jax", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     status, deadline = Path(f"/proc/{process.pid}/status"), time.monotonic() + 60
     while time.monotonic() < deadline:

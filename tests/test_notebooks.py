@@ -14,7 +14,6 @@ NOTEBOOKS = sorted((Path(__file__).resolve().parent.parent / "notebooks").glob("
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda f: f.stem)
 def test_notebook_executes(file, tmp_path, monkeypatch):
     monkeypatch.setenv("VAE_JAX_NOTEBOOK_STEPS", "30")
-    monkeypatch.setenv("XLA_FLAGS", "")
     notebook = nbformat.read(file, as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells if cell.cell_type == "code"), "clear the outputs"
     client = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}})

@@ -59,6 +59,8 @@ class Run:
     init_from: tuple[str, int] | None = field(default=None, kw_only=True)
     # Splits that were read: training hands on those that it checked, so that none is read twice.
     loaded: dict[str, Source] = field(default_factory=dict, init=False, compare=False, repr=False)
+    # Shapes of its states by mesh: tracing them takes as long as reading a small checkpoint.
+    shapes: dict[jax.sharding.Mesh, TrainState] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @classmethod
     def create(
@@ -148,7 +150,7 @@ class Run:
     @functools.cached_property
     def optimizers(self) -> dict[str, train.Optimizer]:
         """The optimizer's options for each parameter group."""
-        shapes = jax.eval_shape(lambda: self.model.init(jax.random.key(0), self.example_batch()))[0]
+        shapes = jax.eval_shape(self.model.init, jax.random.key(0), self.example_batch())[0]
         return {group: optimizer_of(self.config, group) for group in shapes}
 
     @functools.cached_property
@@ -195,8 +197,10 @@ class Run:
         return train.init_state(self.model, self.optimizer, key, self.example_batch(), mesh=mesh, ema=ema)
 
     def _shapes(self, mesh: jax.sharding.Mesh) -> TrainState:
-        key, ema = jax.random.key(self.config.seed), self.config.ema_decay > 0
-        return train.state_shapes(self.model, self.optimizer, key, self.example_batch(), mesh=mesh, ema=ema)
+        if mesh not in self.shapes:
+            key, ema, batch = jax.random.key(self.config.seed), self.config.ema_decay > 0, self.example_batch()
+            self.shapes[mesh] = train.state_shapes(self.model, self.optimizer, key, batch, mesh=mesh, ema=ema)
+        return self.shapes[mesh]
 
     def checkpoints(self, *, create: bool = False) -> Checkpoints:
         """Returns the checkpoints of the run."""
