@@ -54,7 +54,8 @@ def _forget_programs(request):
     of single operations compiled, which every file needs.
     """
     yield
-    for module in (request.module, sys.modules.get("contract")):
+    # Shared models go as well: a file that replaces what a model calls must not meet those of another file.
+    for module in (request.module, sys.modules.get("contract"), sys.modules.get("vae_jax.runs.builds")):
         for value in list(vars(module).values()) if module else ():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()

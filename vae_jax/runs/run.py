@@ -25,8 +25,8 @@ from vae_jax.errors import InputError, command, option
 from vae_jax.files.atomic import write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.model import Model
+from vae_jax.runs import builds, config_file, config_json, kinds, own_data, training_data
 from vae_jax.runs import config as configs
-from vae_jax.runs import config_file, config_json, kinds, own_data, training_data
 from vae_jax.runs.config import Config
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
@@ -140,7 +140,7 @@ class Run:
         if self.lead is not None:
             # The lead's functions, so that nothing is compiled twice, with the strengths of this member.
             return self.lead.model._replace(training=self.config.build(self.spec).training)
-        return self.config.build(self.spec)
+        return builds.shared(self.config.model, self.spec)
 
     @functools.cached_property
     def optimizer(self) -> Any:

@@ -1,0 +1,42 @@
+"""Models that are built once: equal configs share one model, and so every program that was compiled for it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from vae_jax.model import Model
+from vae_jax.spec import DataSpec
+
+
+def shared(config: Any, spec: DataSpec) -> Model:
+    """Returns the model of a config for these data: the same object for equal configs of the package's own parts.
+
+    Programs are kept by the functions of the model that they call. Of a shared model they are found again by the next
+    command or call of this process, however often its run is opened.
+
+    Args:
+      config: of the model (`config.model` of a run).
+      spec: the data.
+
+    Raises:
+      InputError: the two do not fit.
+    """
+    # A user's class may call what a notebook defines anew: no model of it is kept.
+    own = all(type(part).__module__.startswith("vae_jax.") for part in _parts(config))
+    return _built(type(config).build, config, spec) if own else config.build(spec)
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """Yields a config and all configs inside it."""
+    yield config
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(value := getattr(config, field.name)):
+            yield from _parts(value)
+
+
+@functools.lru_cache(maxsize=16)
+def _built(build: Callable[[Any, DataSpec], Model], config: Any, spec: DataSpec) -> Model:
+    return build(config, spec)
