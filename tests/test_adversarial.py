@@ -9,6 +9,7 @@ import support
 
 from vae_jax import prng, train
 from vae_jax.distributions import dense
+from vae_jax.errors import InputError
 from vae_jax.model import Aux, Model, Training
 from vae_jax.models import VAE
 from vae_jax.models.wrappers import Adversary, with_adversary
@@ -245,3 +246,12 @@ def test_devices_and_microbatches_play_the_same_game():
     )[0].params
     for got in (halves, placed, jax.tree.map(lambda x: x[0], mapped)):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), got, want)
+
+
+def test_a_cost_is_one_number_per_example():
+    """A scalar would train as well, with another weight on several devices."""
+    base, batch = VAE(2, MLP((8,))).build(support.spec((4, 4, 1))), support.images(4, (4, 4, 1))
+    model = with_adversary(base, leaky("disc")._replace(cost=lambda phi, seen: (jnp.mean(seen.outputs["z"]), {})))
+    params, state = model.init(KEY, batch)
+    with pytest.raises(InputError, match=r"'disc' returned the shape \(\) for 4 examples; return one loss per example"):
+        model.loss(params, state, KEY, batch, model.context(batch))

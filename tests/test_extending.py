@@ -573,6 +573,12 @@ BROKEN = {
         "model.objective: experiment:Near cannot be used (AttributeError: 'Terms' object has no attribute 'rte', line "
         "26 of mine.py); correct the file",
     ),
+    "an objective that takes the mean": (
+        NEAR.replace("return terms.distortion +", "return (terms.distortion +").replace(
+            "distance, {", "distance).mean(), {"
+        ),
+        "model.objective: Near returned the shape () for 3 examples; return one loss per example, (3,)",
+    ),
     "a network that raises": (
         EXAMPLES["network"].replace("return Layers(self.width, (outputs,))", 'raise RuntimeError("no\\nlayers")'),
         "model.network: experiment:Tiny cannot be used (RuntimeError: no layers, line 33 of mine.py); correct the file",

@@ -28,6 +28,7 @@ from vae_jax.model import (
     PriorFns,
     State,
     Training,
+    batch_mean,
 )
 from vae_jax.models.importance import importance_bound, repeat, samples_at_once
 from vae_jax.models.single import parts as vae
@@ -94,7 +95,7 @@ def loss(
     if objective_state:
         new_state["objective"] = objective_state
     # 3. The only batch mean, and what is logged: unweighted terms in nats.
-    value = jnp.mean(per_example)
+    value = batch_mean(per_example, len(t.x), f"model.objective: {type(c.objective).__name__}")
     code = expected_code(t.posterior)
     metrics = {
         "loss": value,

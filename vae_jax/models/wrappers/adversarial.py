@@ -13,9 +13,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from vae_jax.model import Aux, Batch, Context, Metrics, Model, Params, State
+from vae_jax.model import Aux, Batch, Context, Metrics, Model, Params, State, batch_mean
 
 
 class Seen(NamedTuple):
@@ -84,7 +83,7 @@ def _loss(
     #    adversary's term could move an inner one.
     seen = Seen(frozen, state, aux.outputs, key, batch, ctx)
     cost, paid = adversary.cost(frozen[adversary.group], seen)
-    value = value + jnp.mean(cost)
+    value = value + batch_mean(cost, jax.tree.leaves(dict(batch))[0].shape[0], f"the cost of {adversary.group!r}")
     # 3. What phi minimizes, on stopped outputs. A gradient from here would teach the model to help it.
     loss, learned = adversary.loss(phi, seen._replace(outputs=jax.lax.stop_gradient(dict(aux.outputs))))
     # 4. One scalar for one backward pass: the adversary's loss is there by its gradient alone.
