@@ -38,7 +38,7 @@ NO_GRADIENT: dict[str, tuple[str, ...]] = {}
 def cases() -> dict[str, tuple]:
     """Returns name -> (model config, image shape)."""
     tiny, small = (6, 5, 1), (16, 16, 1)
-    found = {f"model-{n}": (cls(latent_dim=D, network=SMALL), tiny) for n, cls in MODELS.items()}
+    found = {f"model-{n}": (support.small(cls, D, SMALL), tiny) for n, cls in MODELS.items()}
     found |= {f"network-{n}": (VAE(D, support.shrink(cls())), small) for n, cls in NETWORKS.items()}
     tables = {
         "likelihood": LIKELIHOODS,

@@ -80,8 +80,8 @@ MUTANTS = [
     # Training: state, options, groups.
     Mutant(
         "vae_jax/runs/run.py",
-        'config.critic_optimizer if group == "critic"',
-        'config.optimizer if group == "critic"',
+        '"critic_optimizer" if group in adversaries',
+        '"optimizer" if group in adversaries',
         WIRING,
     ),
     Mutant("vae_jax/runs/run.py", "self.config.steps, self.model.training.gates)", "self.config.steps)", WIRING),
@@ -268,8 +268,8 @@ MUTANTS = [
     Mutant("vae_jax/tasks/sweeps/table.py", "numbers.std(ddof=1)", "numbers.std(ddof=0)", SWEEP),
     Mutant(
         "vae_jax/tasks/sweeps/group.py",
-        "optimizer_of(run.config, name).lr for run in runs",
-        "optimizer_of(runs[0].config, name).lr for run in runs",
+        "getattr(run.config, option).lr for run in runs",
+        "getattr(runs[0].config, option).lr for run in runs",
         SWEEP,
     ),
     Mutant(

@@ -309,7 +309,7 @@ def base(option: str, name: str, needs: dict[str, Any] | None = None) -> Any:
     """Returns a small model config with this component, at its default values but for widths and `needs`."""
     needs = NEEDS.get((option, name), {}) if needs is None else needs
     if option == "model":
-        return VAE(D, SMALL) if name == "vae" else MODELS[name](latent_dim=D, network=SMALL, **needs)
+        return support.small(MODELS[name], D, SMALL, **needs)
     if option == "model.condition":
         return VAE(D, SMALL, condition=Condition("label"))
     component = dataclasses.replace(support.shrink(REGISTRIES[option][name]()), **needs)

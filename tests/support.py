@@ -45,6 +45,13 @@ def shrink(config):
     return dataclasses.replace(config, **cut)
 
 
+def small(cls, latent_dim: int, network, **options):
+    """Returns a small model of a class of MODELS: every width cut to 16, and these options where it has them."""
+    names = {f.name for f in dataclasses.fields(cls)}
+    sizes = {"latent_dim": latent_dim, "network": network}
+    return dataclasses.replace(shrink(cls()), **{n: v for n, v in sizes.items() if n in names}, **options)
+
+
 def fitting(latent_dim: int, network, **parts) -> VAE:
     """Returns a VAE with these components and, for the others, the first of each registry that goes with them.
 

@@ -1,5 +1,7 @@
 """Adversarial losses: density ratios and gradients by hand, groups that cannot reach each other, a game that ends."""
 
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,9 @@ from vae_jax.models.wrappers import Adversary, with_adversary
 from vae_jax.networks import MLP
 from vae_jax.objectives import Factor, Terms, WaeGAN
 from vae_jax.objectives.critic import cross_entropy, logit
+from vae_jax.runs import idle
+from vae_jax.runs.config import Config
+from vae_jax.runs.run import Run
 from vae_jax.train import sharding
 from vae_jax.train.optimizers import Optimizer, make_optimizer
 
@@ -255,3 +260,19 @@ def test_a_cost_is_one_number_per_example():
     params, state = model.init(KEY, batch)
     with pytest.raises(InputError, match=r"'disc' returned the shape \(\) for 4 examples; return one loss per example"):
         model.loss(params, state, KEY, batch, model.context(batch))
+
+
+@dataclass(frozen=True)
+class Played:
+    """A VAE of a user's own with a second player."""
+
+    def build(self, spec):
+        return with_adversary(VAE(2, MLP((8,))).build(spec), leaky("disc"))
+
+
+def test_every_adversary_trains_with_the_optimizer_of_critics(tmp_path):
+    run = Run(tmp_path, "played", Config(model=Played(), critic_optimizer=Optimizer(lr=0.25)), support.spec((4, 4, 1)))
+    assert run.optimizer_options == {"disc": "critic_optimizer", "vae": "optimizer"}
+    assert run.optimizers["disc"].lr == 0.25
+    # The option is read, although no objective of the package says so.
+    idle.refuse([run.config], Config(model=Played()), ["critic_optimizer.lr"])

@@ -279,6 +279,8 @@ def test_list(capsys):
         assert word in text
     assert cli(["list", "models"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(MODELS)
+    assert cli(["list", "modelz"]) == 2
+    assert capsys.readouterr().err == "vae-jax: list: no kind 'modelz'; did you mean 'models'?\n"
     assert cli(["data", "list"]) == 0
     assert "protocols" in capsys.readouterr().out
 

@@ -19,7 +19,7 @@ STREETS = (
     {"spec", "spaces"},
     {"model", "schedules", "options", "data"},
     {"distributions", "metrics"},
-    {"likelihoods", "posteriors", "priors", "networks"},
+    {"likelihoods", "posteriors", "priors", "networks", "quantizers"},
     {"objectives"},
     {"models"},
     {"train"},
@@ -35,7 +35,7 @@ STREETS = (
 # Data know no model: they are read by runs and by what lies above these.
 DATA_MAY_IMPORT = {"data", "options", "files", "errors", "prng"}
 # Streets side by side that must not know each other.
-INDEPENDENT = ("posteriors", "priors", "networks", "likelihoods")
+INDEPENDENT = ("posteriors", "priors", "networks", "likelihoods", "quantizers")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]
 # Their messages are read at the command line and in Python.
 SPEAKS_TO_BOTH = {*INDEPENDENT, "models", "objectives", "train", "metrics", "options"}

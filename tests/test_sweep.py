@@ -212,7 +212,7 @@ def test_seeds_and_traced_options_are_one_program_and_others_queue():
 def traced_cases():
     """Returns name -> model config of every objective and model with traced options."""
     found = {f"objective-{n}": support.fitting(3, MLP((4,)), objective=cls()) for n, cls in OBJECTIVES.items()}
-    found |= {f"model-{n}": cls(latent_dim=3, network=MLP((4,))) for n, cls in MODELS.items() if n != "vae"}
+    found |= {f"model-{n}": support.small(cls, 3, MLP((4,))) for n, cls in MODELS.items() if n != "vae"}
     built = {n: dataclasses.replace(SMALL, model=c) for n, c in found.items()}
     return {n: c for n, c in built.items() if traced(c)}
 

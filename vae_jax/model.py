@@ -9,7 +9,7 @@ for it: nothing asks what kind of model it is.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -289,6 +289,15 @@ class JointFn(Protocol):
         ...
 
 
+@runtime_checkable
+class ModelConfig(Protocol):
+    """The options of a model, a frozen dataclass. One with a method `check` is checked before the data are read."""
+
+    def build(self, spec: DataSpec) -> Model:
+        """Returns the model for these data."""
+        ...
+
+
 def batch_mean(losses: jax.Array, size: int, what: str) -> jax.Array:
     """Returns the mean of the losses of a batch, after a check that there is one per example.
 
@@ -341,10 +350,12 @@ class Training(NamedTuple):
     Attributes:
       hyper: scalars of the objective that are traced, by name, with their configured values.
       gates: parameter group -> `step -> bool`: the group is updated, and its optimizer advanced, only where it is true.
+      adversaries: parameter groups of second players, which `critic_optimizer` trains.
     """
 
     hyper: Mapping[str, float] = {}
     gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
+    adversaries: tuple[str, ...] = ()
 
 
 class PriorFns(NamedTuple):

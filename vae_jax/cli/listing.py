@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import tyro
 
 from vae_jax.errors import InputError, nearest
 from vae_jax.files.bounded import DEFAULT_BYTES
-
-What = Literal[
-    "all",
-    "experiments",
-    "models",
-    "networks",
-    "objectives",
-    "posteriors",
-    "priors",
-    "gradients",
-    "likelihoods",
-    "schedules",
-    "data",
-    "metrics",
-]
 
 
 class Row(NamedTuple):
@@ -41,13 +27,16 @@ class Row(NamedTuple):
 class List:
     """What there is: experiments, data, metrics, models, and every component that a model is put together from."""
 
-    what: tyro.conf.Positional[What] = "all"
-    """The kind to list."""
+    what: tyro.conf.Positional[str] = "all"
+    """The kind to list: a heading of `vae-jax list`, such as objectives."""
 
     def __call__(self) -> None:
-        kinds = list(SOURCES) if self.what == "all" else [self.what]
+        known = sources()
+        if self.what not in ("all", *known):
+            raise InputError(f"list: no kind {self.what!r}; {nearest(self.what, ['all', *known])}")
+        kinds = list(known) if self.what == "all" else [self.what]
         for i, kind in enumerate(kinds):
-            rows = SOURCES[kind]()
+            rows = known[kind]()
             if self.what == "all":
                 print(("\n" if i else "") + f"{kind}:")
             print_rows(rows, indent="  " if self.what == "all" else "")
@@ -75,17 +64,6 @@ def experiments() -> list[Row]:
         except (SyntaxError, OSError, UnicodeDecodeError):
             doc = "(its file cannot be parsed)"
         rows.append(entry(name, doc))
-    return rows
-
-
-def registry(option: str) -> Callable[[], list[Row]]:
-    """Returns a function that lists the components of one registry of the config."""
-
-    def rows() -> list[Row]:
-        from vae_jax.runs.config import REGISTRIES
-
-        return components(REGISTRIES[option])
-
     return rows
 
 
@@ -128,19 +106,12 @@ def metrics() -> list[Row]:
     return rows + [Row(group, f"stands for {', '.join(names)}", "") for group, names in groups().items()]
 
 
-SOURCES: dict[str, Callable[[], list[Row]]] = {
-    "experiments": experiments,
-    "models": registry("model"),
-    "networks": registry("model.network"),
-    "objectives": registry("model.objective"),
-    "posteriors": registry("model.posterior"),
-    "priors": registry("model.prior"),
-    "gradients": registry("model.gradient"),
-    "likelihoods": registry("model.likelihood"),
-    "schedules": registry("model.objective.schedule"),
-    "data": datasets,
-    "metrics": metrics,
-}
+def sources() -> dict[str, Callable[[], list[Row]]]:
+    """Returns kind -> what lists it: experiments, every kind of component that a config can name, data and metrics."""
+    from vae_jax.runs.kinds import KINDS
+
+    found = {f"{kind.word}s": functools.partial(components, kind.classes) for kind in KINDS.values()}
+    return {"experiments": experiments, **found, "data": datasets, "metrics": metrics}
 
 
 def data(argv: list[str]) -> int:

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import io
 import re
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -50,9 +49,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
     _check_known(argv, cls if default is None else default, prog)
     stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(stderr), ranged_help.registry(), warnings.catch_warnings():
-            # A user's model is none of the classes that the field names; tyro then adds its class, as it should.
-            warnings.filterwarnings("ignore", ".*does not match any type in Union")
+        with contextlib.redirect_stderr(stderr), ranged_help.registry():
             return tyro.cli(  # type: ignore[return-value]
                 cls,
                 args=list(argv),

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, option
-from vae_jax.model import Model
-from vae_jax.models import M2, VAE, Autoencoder, Classifier, Multimodal
+from vae_jax.model import Model, ModelConfig
+from vae_jax.models import VAE
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE, SEED, AtLeast, NotNegative, Share, check_ranges
 from vae_jax.options.tree import flatten, get, put
 from vae_jax.options.typed import conform, conform_fields
@@ -84,12 +84,12 @@ class Config:
     """Seed of everything random: initialization, data order, noise."""
     data: DataConfig = field(default_factory=DataConfig)
     """Data set, batch and binarization."""
-    model: VAE | Autoencoder | M2 | Classifier | Multimodal = field(default_factory=VAE)
+    model: ModelConfig = field(default_factory=VAE)
     """Model."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """Optimizer."""
     critic_optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=1e-4, b1=0.5))
-    """Optimizer of a critic (FactorVAE, WAE-GAN), where there is one."""
+    """Optimizer of adversaries, such as the critic of FactorVAE and WAE-GAN, where there are any."""
     ema_decay: Annotated[float, Share()] = 0.0
     """Decay of the moving average of weights that evaluation then uses; 0 keeps none."""
     accumulate: Annotated[int, AtLeast(1)] = 1

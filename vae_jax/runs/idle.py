@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vae_jax.errors import InputError
 from vae_jax.errors import option as option_text
+from vae_jax.models import MODELS
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -41,7 +42,9 @@ def _optimizer(group: str) -> dict[str, Rule]:
 
 
 def _critic(config: Config) -> bool:
-    return getattr(getattr(config.model, "objective", None), "critic", False)
+    # A model from outside the package may have a second player that no option names.
+    own = type(config.model) in MODELS.values()
+    return getattr(getattr(config.model, "objective", None), "critic", not own)
 
 
 _SCORE = Rule(

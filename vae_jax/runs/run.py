@@ -148,10 +148,16 @@ class Run:
         return train.make_optimizer(self.optimizers, self.config.steps, self.model.training.gates)
 
     @functools.cached_property
-    def optimizers(self) -> dict[str, train.Optimizer]:
-        """The optimizer's options for each parameter group."""
+    def optimizer_options(self) -> dict[str, str]:
+        """The option that holds the optimizer of each parameter group: `critic_optimizer` for adversaries."""
         shapes = jax.eval_shape(self.model.init, jax.random.key(0), self.example_batch())[0]
-        return {group: optimizer_of(self.config, group) for group in shapes}
+        adversaries = self.model.training.adversaries
+        return {group: "critic_optimizer" if group in adversaries else "optimizer" for group in shapes}
+
+    @property
+    def optimizers(self) -> dict[str, train.Optimizer]:
+        """The optimizer of each parameter group."""
+        return {group: getattr(self.config, option) for group, option in self.optimizer_options.items()}
 
     @functools.cached_property
     def mesh(self) -> jax.sharding.Mesh:
@@ -349,11 +355,6 @@ def check_free(path: Path) -> None:
             f"{path}: already there; continue it with {command('resume', path)}, or choose another {option('workdir')}"
         )
     raise InputError(f"{path}: already there, and it is not a run; choose another {option('workdir')}")
-
-
-def optimizer_of(config: Config, group: str) -> train.Optimizer:
-    """Returns the optimizer's options for one parameter group."""
-    return config.critic_optimizer if group == "critic" else config.optimizer
 
 
 def environment() -> dict[str, Any]:

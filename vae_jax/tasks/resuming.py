@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,7 +86,7 @@ class Start:
             yield "changed: " + "; ".join(f"{name}: {_text(a)} -> {_text(b)}" for name, (a, b) in changed.items())
         if old.expected and not new.expected:
             yield "note: the targets of the experiment hold for its own options only, and are dropped"
-        yield from rate_notes(old, new, list(self.run.optimizers), step)
+        yield from rate_notes(old, new, self.run.optimizer_options.values(), step)
         if self.old.data_sha256 is None:
             yield (
                 f"note: {self.run.path} is of a version that kept no hash of the training data; these are taken for "
@@ -283,7 +283,7 @@ def _leaves(tree: Any) -> dict[str, str]:
     }
 
 
-def rate_notes(old: Config, new: Config, groups: list[str], step: int) -> Iterator[str]:
+def rate_notes(old: Config, new: Config, optimizers: Iterable[str], step: int) -> Iterator[str]:
     """Yields a line for each optimizer whose learning rate at this step is not what it would have been.
 
     The length of a cosine is that of the run: one that ran to its end starts again from a higher rate when the run is
@@ -292,21 +292,21 @@ def rate_notes(old: Config, new: Config, groups: list[str], step: int) -> Iterat
     Args:
       old: the config that the run had.
       new: the config that it continues with.
-      groups: parameter groups of the model.
+      optimizers: options that hold the optimizers of the parameter groups.
       step: updates made so far.
 
     Yields:
       sentences for the user.
     """
-    for group in dict.fromkeys("critic_optimizer" if g == "critic" else "optimizer" for g in groups):
-        before, after = getattr(old, group), getattr(new, group)
+    for name in dict.fromkeys(optimizers):
+        before, after = getattr(old, name), getattr(new, name)
         a, b = _rate(before, old.steps, step), _rate(after, new.steps, step)
         follows_length = old.steps != new.steps and "cosine" in after.schedule.kind
         if before.lr == after.lr and not follows_length:
             continue
         length = f", whose {after.schedule.kind} schedule now ends at step {new.steps:,}, not {old.steps:,}"
         yield (
-            f"note: {group}: the learning rate at step {step:,} was {a:.3g} and becomes {b:.3g}"
+            f"note: {name}: the learning rate at step {step:,} was {a:.3g} and becomes {b:.3g}"
             f"{length if follows_length else ''}"
         )
 
@@ -348,8 +348,8 @@ def failed_ahead(run: Run, step: int) -> str | None:
 
 def lower_rate(run: Run) -> str:
     """Returns the command that continues a run with a third of its learning rates."""
-    options = dict.fromkeys("critic_optimizer" if group == "critic" else "optimizer" for group in run.optimizers)
-    rates = {f"{group}.lr": float(f"{getattr(run.config, group).lr / 3:.1g}") for group in options}
+    options = dict.fromkeys(run.optimizer_options.values())
+    rates = {f"{name}.lr": float(f"{getattr(run.config, name).lr / 3:.1g}") for name in options}
     return command("resume", run.path, **rates)
 
 

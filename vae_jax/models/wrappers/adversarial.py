@@ -60,7 +60,10 @@ def with_adversary(model: Model, adversary: Adversary) -> Model:
     The value of the loss is that of the model, mean cost included; the adversary's own loss adds its gradient to phi
     and nothing to the value, so that the logged loss stays comparable. Wrappers nest: each adds a group.
     """
-    return model._replace(init=partial(_init, model, adversary), loss=partial(_loss, model, adversary))
+    training = model.training._replace(adversaries=(*model.training.adversaries, adversary.group))
+    return model._replace(
+        init=partial(_init, model, adversary), loss=partial(_loss, model, adversary), training=training
+    )
 
 
 def _init(model: Model, adversary: Adversary, key: jax.Array, batch: Batch) -> tuple[Params, State]:

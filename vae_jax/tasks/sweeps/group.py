@@ -18,7 +18,7 @@ from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn
 from vae_jax.runs import config as configs
 from vae_jax.runs import config_json
-from vae_jax.runs.run import Run, optimizer_of
+from vae_jax.runs.run import Run
 from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks.resuming import check_data, set_aside_lost
 from vae_jax.tasks.sweeps.plan import Member, program_of
@@ -112,14 +112,17 @@ def train_group(
       Interrupted: SIGTERM or SIGINT; a checkpoint of the population is saved.
     """
     lead, c = runs[0], runs[0].config
-    source, model, groups = lead.source("train"), lead.model, lead.optimizers
+    source, model, options = lead.source("train"), lead.model, lead.optimizer_options
     mesh = member_mesh(len(runs), list(lead.mesh.devices.flat))
     split = NamedSharding(mesh, PartitionSpec("member"))
     hypers = [dict(run.model.training.hyper) for run in runs]
     seeds = [run.config.seed for run in runs]
     batch, ema = lead.example_batch(), c.ema_decay > 0
     states = init_population(model, lead.optimizer, seeds, hypers, batch, mesh=mesh, ema=ema)
-    rates = {name: jnp.asarray([optimizer_of(run.config, name).lr for run in runs], jnp.float32) for name in groups}
+    rates = {
+        group: jnp.asarray([getattr(run.config, option).lr for run in runs], jnp.float32)
+        for group, option in options.items()
+    }
     step = make_population_step(partial(_make_step, lead), make_batch_fn(source, c.data), mesh, strategy)
     examples = lead.spec.x.examples
     devices = f" on {mesh.size} devices" if mesh.size > 1 else ""
