@@ -255,3 +255,36 @@ def test_a_cost_is_one_number_per_example():
     params, state = model.init(KEY, batch)
     with pytest.raises(InputError, match=r"'disc' returned the shape \(\) for 4 examples; return one loss per example"):
         model.loss(params, state, KEY, batch, model.context(batch))
+
+
+def wrapped(**terms):
+    """Returns ((value, aux), gradients) of one step of a small VAE against the adversary `disc` with these terms."""
+    base, batch = VAE(2, MLP((8,))).build(support.spec((4, 4, 1))), support.images(4, (4, 4, 1))
+    model = with_adversary(base, leaky("disc")._replace(**terms))
+    params, state = model.init(KEY, batch)
+    return jax.value_and_grad(model.loss, has_aux=True)(params, state, KEY, batch, model.context(batch))
+
+
+@pytest.mark.parametrize("offset", [3e9, np.inf])
+def test_the_value_is_that_of_the_model_however_large_the_adversarys_loss(offset):
+    """An offset of 3e9 would round the value away, an infinite one would make it NaN; neither has a gradient."""
+    (value, aux), grads = wrapped(
+        cost=lambda phi, seen: (jnp.zeros(4), {}), loss=lambda phi, seen: (offset + jnp.sum(phi["w"]), {"disc_loss": 1})
+    )
+    assert float(value) == float(aux.metrics["loss"])
+    assert 5 < float(value) < 50
+    np.testing.assert_array_equal(grads["disc"]["w"], np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "paid", "learned"),
+    [("rate", {"rate": 0.0}, {}), ("loss", {}, {"loss": 0.0}), ("gap", {"gap": 0.0}, {"gap": 1.0})],
+)
+def test_an_adversary_does_not_overwrite_a_metric(name, paid, learned):
+    """Names of the model, the model's loss, and its own two terms; another name is logged."""
+    terms = {"cost": lambda phi, seen: (jnp.zeros(4), paid), "loss": lambda phi, seen: (jnp.sum(phi["w"]), learned)}
+    with pytest.raises(ValueError, match=f"adversary of 'disc' gives the metric '{name}', which is taken: rename it"):
+        wrapped(**terms)
+    paid, learned = {f"disc_{n}": v for n, v in paid.items()}, {f"disc_own_{n}": v for n, v in learned.items()}
+    (_, aux), _ = wrapped(**terms)
+    assert (paid | learned).items() <= aux.metrics.items()

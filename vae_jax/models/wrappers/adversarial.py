@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from vae_jax.model import Aux, Batch, Context, Metrics, Model, Params, State, batch_mean
 
@@ -87,5 +88,34 @@ def _loss(
     # 3. What phi minimizes, on stopped outputs. A gradient from here would teach the model to help it.
     loss, learned = adversary.loss(phi, seen._replace(outputs=jax.lax.stop_gradient(dict(aux.outputs))))
     # 4. One scalar for one backward pass: the adversary's loss is there by its gradient alone.
-    metrics = {**aux.metrics, **paid, **learned, "loss": value}
-    return value + loss - jax.lax.stop_gradient(loss), Aux(aux.state, metrics, aux.outputs)
+    metrics = _joined(adversary.group, aux.metrics, paid, learned) | {"loss": value}
+    return value + _gradient_of(loss), Aux(aux.state, metrics, aux.outputs)
+
+
+def _joined(group: str, of_model: Metrics, *added: Metrics) -> Metrics:
+    """Returns the metrics of the model and those that an adversary adds.
+
+    Raises:
+      ValueError: a name is taken. The log would show one of the two values in place of both.
+    """
+    joined = dict(of_model)
+    for metrics in added:
+        # `loss` is that of the model with every cost: the wrapper writes it.
+        if taken := sorted(metrics.keys() & {*joined, "loss"}):
+            raise ValueError(f"the adversary of {group!r} gives the metric {taken[0]!r}, which is taken: rename it")
+        joined |= metrics
+    return joined
+
+
+@jax.custom_jvp
+def _gradient_of(loss: jax.Array) -> jax.Array:
+    """Returns exact zeros that have the gradient of `loss`.
+
+    `loss - stop_gradient(loss)` is the same for finite losses; of an infinite one it is NaN, in the model's own value.
+    """
+    return jnp.zeros_like(loss)
+
+
+@_gradient_of.defjvp
+def _(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    return jnp.zeros_like(primals[0]), tangents[0]
