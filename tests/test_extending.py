@@ -562,6 +562,41 @@ def test_the_advice_for_another_component_is_good():
 # Parts that raise, or give something else than is needed: refused before a folder is made
 
 NEAR = EXAMPLES["objective"]
+DENSITY = """from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+
+class Summed(NamedTuple):
+    mean: Any
+    log_var: Any
+
+    def log_prob(self, z):
+        return -0.5 * jnp.sum(jnp.square(z - self.mean))
+
+
+class Kept(Summed):
+    def sample(self, keys):
+        return self.mean
+
+    def sample_and_log_prob(self, keys):
+        return self.mean, -0.5 * jnp.sum(jnp.square(self.mean), -1, keepdims=True)
+
+    def mode(self):
+        return self.mean
+
+    def log_prob(self, z):
+        return self.sample_and_log_prob(None)[1]
+
+    def variance(self):
+        return jnp.ones_like(self.mean)
+
+
+class Channels(Kept):
+    def log_prob(self, x):
+        return -jnp.sum(jnp.square(x - self.mean), (1, 2))
+
+"""
 BROKEN = {
     "an argument is missing": (
         NEAR.replace("def loss(self, terms, ctx)", "def loss(self, terms)"),
@@ -578,6 +613,20 @@ BROKEN = {
             "distance, {", "distance).mean(), {"
         ),
         "model.objective: Near returned the shape () for 3 examples; return one loss per example, (3,)",
+    ),
+    "a prior that sums over the batch": (
+        DENSITY + EXAMPLES["prior"].replace("return DiagGaussian(", "return Summed("),
+        "model.prior: Summed.log_prob returned the shape () for 3 examples; return one log density per example, (3,)",
+    ),
+    "a posterior with an axis of length 1": (
+        DENSITY + EXAMPLES["posterior"].replace("return DiagGaussian(", "return Kept("),
+        "model.posterior: Kept.log_prob returned the shape (3, 1) for 3 examples; return one log density per example, "
+        "(3,)",
+    ),
+    "a likelihood that keeps the channels": (
+        DENSITY + EXAMPLES["likelihood"].replace("return GaussianPixels(", "return Channels("),
+        "model.likelihood: Channels.log_prob returned the shape (3, 1) for 3 examples; return one log density per "
+        "example, (3,)",
     ),
     "a network that raises": (
         EXAMPLES["network"].replace("return Layers(self.width, (outputs,))", 'raise RuntimeError("no\\nlayers")'),

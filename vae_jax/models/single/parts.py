@@ -187,6 +187,35 @@ def decode(parts: Parts, params: Params, state: State, z: jax.Array, features: j
     return c.likelihood.build(outputs(parts, params, z, features), mine, running)
 
 
+def per_example(log_prob: jax.Array, shape: tuple[int, ...], part: str, density: Any) -> jax.Array:
+    """Returns log densities [K, B] or [N] as they are, after a check that there is one per example of each sample.
+
+    Where a user's density sums over the batch too, K = 1 would broadcast its result over all examples, in silence.
+
+    Args:
+      log_prob: of samples [K, B, n], or of N rows, in nats.
+      shape: (K, B) or (N,).
+      part: option of the component that the density is of.
+      density: what gave them.
+
+    Raises:
+      InputError: they are of another shape.
+    """
+    if log_prob.shape != shape:
+        # Samples were mapped over: without their axis, this is what `log_prob` itself returned.
+        mapped = len(shape) - 1
+        raise InputError(
+            f"{part}: {type(density).__name__}.log_prob returned the shape {log_prob.shape[mapped:]} for {shape[-1]} "
+            f"examples; return one log density per example, ({shape[-1]},)"
+        )
+    return log_prob
+
+
+def log_prior(p: Any, z: jax.Array) -> jax.Array:
+    """Returns log p(z_k) in nats [K, B] of samples z [K, B, n]; raises as `per_example`."""
+    return per_example(jax.vmap(p.log_prob)(z), z.shape[:2], "model.prior", p)
+
+
 @dataclass(frozen=True)
 class _Given:
     """p(x_i | x_<i, z) of every pixel, or of the one `at` (row, column), by an autoregressive decoder."""
