@@ -269,7 +269,7 @@ def wrapped(**terms):
 def test_the_value_is_that_of_the_model_however_large_the_adversarys_loss(offset):
     """An offset of 3e9 would round the value away, an infinite one would make it NaN; neither has a gradient."""
     (value, aux), grads = wrapped(
-        cost=lambda phi, seen: (jnp.zeros(4), {}), loss=lambda phi, seen: (offset + jnp.sum(phi["w"]), {"disc_loss": 1})
+        cost=lambda phi, seen: (jnp.zeros(4), {}), loss=lambda phi, seen: (offset + jnp.sum(phi["w"]), {"disc_loss": phi["w"][0]})
     )
     assert float(value) == float(aux.metrics["loss"])
     assert 5 < float(value) < 50
