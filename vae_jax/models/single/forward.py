@@ -6,6 +6,7 @@ batch of K * B. Everything is per example and in nats; nothing here takes a batc
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -130,9 +131,7 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
         path=path,
         key=prng.site_key(key, "objective"),
         decode=lambda z: _decoded(parts, params, state, z, x, features),
-        sample_prior=lambda key, n: c.prior.sample(
-            vae.own(parts, params, "prior"), state.get("prior", {}), key, n, vae.everywhere(prior.links, ctx)
-        ),
+        sample_prior=partial(vae.sample_prior, parts, params, state, prior.links, ctx),
         spec=parts.spec,
     )
     new = {"likelihood": scored.state, "prior": prior.state, "gradient": estimates}

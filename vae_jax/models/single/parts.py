@@ -256,7 +256,21 @@ def links(
     return priors.Links(parts.space.size, parts.spec.x.shape, inferred, x, features, c.posterior.blocks(c.latent_dim))
 
 
-def everywhere(around: priors.Links, ctx: Context) -> priors.Links:
-    """Returns the links under the conditions of the global batch, for draws that stand for all of it."""
-    # Such draws are the same on every device, so each of them needs the conditions of all.
-    return around._replace(cond=None if around.cond is None else collectives.all_gather(around.cond, ctx.axis_name))
+def sample_prior(
+    parts: Parts, params: Params, state: State, around: priors.Links, ctx: Context, key: jax.Array, n: int
+) -> jax.Array:
+    """Returns n draws z ~ p(z) that stand for the global batch, [n, D]: the same on every device.
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      state: of the model.
+      around: as of `links`, of the local batch.
+      ctx: of the step.
+      key: of all n draws.
+      n: how many; static.
+    """
+    # Every device makes the draws of all, so it needs the conditions of the global batch.
+    cond = None if around.cond is None else collectives.all_gather(around.cond, ctx.axis_name)
+    mine, running = own(parts, params, "prior"), state.get("prior", {})
+    return parts.config.prior.sample(mine, running, key, n, around._replace(cond=cond))
