@@ -125,7 +125,7 @@ def test_the_adversarial_critic_learns_the_ratio_and_the_encoder_fools_it():
     z = jax.random.normal(jax.random.key(0), (n, 1))
     critic = {"layer0": {"w": jnp.asarray([[0.7]]), "b": jnp.asarray([0.1])}}
     (loss, metrics), grads = played(game(o, prior_mean=1.0), z, critic)
-    p = 1.0 + jax.random.normal(prng.site_key(KEY, "prior"), (n, 1))
+    p = 1.0 + jax.random.normal(prng.site_key(prng.site_key(KEY, "critic"), "prior"), (n, 1))
     sigmoid = jax.nn.sigmoid
     fake, real = 0.7 * z + 0.1, 0.7 * p + 0.1
     np.testing.assert_allclose(loss, -2 * jnp.mean(jnp.log(sigmoid(fake))), rtol=1e-5)
@@ -276,3 +276,57 @@ def test_every_adversary_trains_with_the_optimizer_of_critics(tmp_path):
     assert run.optimizers["disc"].lr == 0.25
     # The option is read, although no objective of the package says so.
     idle.refuse([run.config], Config(model=Played()), ["critic_optimizer.lr"])
+
+
+def wrapped(**terms):
+    """Returns ((value, aux), gradients) of one step of a small VAE against the adversary `disc` with these terms."""
+    base, batch = VAE(2, MLP((8,))).build(support.spec((4, 4, 1))), support.images(4, (4, 4, 1))
+    model = with_adversary(base, leaky("disc")._replace(**terms))
+    params, state = model.init(KEY, batch)
+    return jax.value_and_grad(model.loss, has_aux=True)(params, state, KEY, batch, model.context(batch))
+
+
+@pytest.mark.parametrize("offset", [3e9, np.inf])
+def test_the_value_is_that_of_the_model_however_large_the_adversarys_loss(offset):
+    """An offset of 3e9 would round the value away, an infinite one would make it NaN; neither has a gradient."""
+    (value, aux), grads = wrapped(
+        cost=lambda phi, seen: (jnp.zeros(4), {}),
+        loss=lambda phi, seen: (offset + jnp.sum(phi["w"]), {"disc_loss": phi["w"][0]}),
+    )
+    assert float(value) == float(aux.metrics["loss"])
+    assert 5 < float(value) < 50
+    np.testing.assert_array_equal(grads["disc"]["w"], np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "paid", "learned"),
+    [("rate", {"rate": 0.0}, {}), ("loss", {}, {"loss": 0.0}), ("gap", {"gap": 0.0}, {"gap": 1.0})],
+)
+def test_an_adversary_does_not_overwrite_a_metric(name, paid, learned):
+    """Names of the model, the model's loss, and its own two terms; another name is logged."""
+    terms = {"cost": lambda phi, seen: (jnp.zeros(4), paid), "loss": lambda phi, seen: (jnp.sum(phi["w"]), learned)}
+    with pytest.raises(ValueError, match=f"adversary of 'disc' gives the metric '{name}', which is taken: rename it"):
+        wrapped(**terms)
+    paid, learned = {f"disc_{n}": v for n, v in paid.items()}, {f"disc_own_{n}": v for n, v in learned.items()}
+    (_, aux), _ = wrapped(**terms)
+    assert (paid | learned).items() <= aux.metrics.items()
+
+
+def test_each_adversary_has_keys_of_its_own():
+    """Two of one architecture start with other weights and draw other noise; `site` names another step key."""
+
+    def noisy(group, site=None):
+        def loss(phi, seen):
+            return jnp.sum(phi["w"]), {f"{group}_noise": jax.random.normal(seen.key)}
+
+        own = leaky(group)._replace(init=lambda key, batch: {"w": jax.random.normal(key, (3,))}, site=site)
+        return own._replace(cost=lambda phi, seen: (jnp.zeros(4), {}), loss=loss)
+
+    base, batch = VAE(2, MLP((8,))).build(support.spec((4, 4, 1))), support.images(4, (4, 4, 1))
+    model = with_adversary(with_adversary(base, noisy("one")), noisy("two", site="other"))
+    params, state = model.init(KEY, batch)
+    _, aux = model.loss(params, state, KEY, batch, model.context(batch))
+    for group, site in (("one", "one"), ("two", "other")):
+        init, step = prng.site_key(KEY, group), prng.site_key(KEY, site)
+        np.testing.assert_array_equal(params[group]["w"], jax.random.normal(init, (3,)), group)
+        assert float(aux.metrics[f"{group}_noise"]) == float(jax.random.normal(step)), group

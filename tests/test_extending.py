@@ -23,6 +23,7 @@ from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as index
 from vae_jax.runs.kinds import KINDS
 from vae_jax.runs.run import Run
+from vae_jax.tasks import rehearsal
 
 DOCS = (Path(__file__).resolve().parent.parent / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"\n## An? ([\w ]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", DOCS, re.DOTALL))
@@ -562,6 +563,60 @@ def test_the_advice_for_another_component_is_good():
 # Parts that raise, or give something else than is needed: refused before a folder is made
 
 NEAR = EXAMPLES["objective"]
+DENSITY = """from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+
+class Summed(NamedTuple):
+    mean: Any
+    log_var: Any
+
+    def log_prob(self, z):
+        return -0.5 * jnp.sum(jnp.square(z - self.mean))
+
+
+class Kept(Summed):
+    def sample(self, keys):
+        return self.mean
+
+    def sample_and_log_prob(self, keys):
+        return self.mean, -0.5 * jnp.sum(jnp.square(self.mean), -1, keepdims=True)
+
+    def mode(self):
+        return self.mean
+
+    def log_prob(self, z):
+        return self.sample_and_log_prob(None)[1]
+
+    def variance(self):
+        return jnp.ones_like(self.mean)
+
+
+class Channels(Kept):
+    def log_prob(self, x):
+        return -jnp.sum(jnp.square(x - self.mean), (1, 2))
+
+
+class Undrawn:
+    def __init__(self, out, std):
+        self.out = out
+
+    def log_prob(self, x):
+        return -jnp.sum(jnp.square(x - self.out), (1, 2, 3))
+
+    def mean(self):
+        return self.out
+
+    def mode(self):
+        return self.out
+
+
+class Flat(Undrawn):
+    def mode(self):
+        return self.out.reshape(len(self.out), -1)
+
+"""
 BROKEN = {
     "an argument is missing": (
         NEAR.replace("def loss(self, terms, ctx)", "def loss(self, terms)"),
@@ -578,6 +633,20 @@ BROKEN = {
             "distance, {", "distance).mean(), {"
         ),
         "model.objective: Near returned the shape () for 3 examples; return one loss per example, (3,)",
+    ),
+    "a prior that sums over the batch": (
+        DENSITY + EXAMPLES["prior"].replace("return DiagGaussian(", "return Summed("),
+        "model.prior: Summed.log_prob returned the shape () for 3 examples; return one log density per example, (3,)",
+    ),
+    "a posterior with an axis of length 1": (
+        DENSITY + EXAMPLES["posterior"].replace("return DiagGaussian(", "return Kept("),
+        "model.posterior: Kept.log_prob returned the shape (3, 1) for 3 examples; return one log density per example, "
+        "(3,)",
+    ),
+    "a likelihood that keeps the channels": (
+        DENSITY + EXAMPLES["likelihood"].replace("return GaussianPixels(", "return Channels("),
+        "model.likelihood: Channels.log_prob returned the shape (3, 1) for 3 examples; return one log density per "
+        "example, (3,)",
     ),
     "a network that raises": (
         EXAMPLES["network"].replace("return Layers(self.width, (outputs,))", 'raise RuntimeError("no\\nlayers")'),
@@ -597,6 +666,49 @@ BROKEN = {
             "return vae._replace(loss=loss, encode=lambda *a: (e := vae.encode(*a))._replace(z=e.z[:, :1]))",
         ),
         "model: the latent of 3 examples has the shape (3, 1), but it must be (3, 2); correct the class",
+    ),
+    "a term for the batch": (
+        EXAMPLES["model"].replace(
+            "return vae._replace(loss=loss)",
+            "return vae._replace(terms=lambda *a: {k: v.mean(0) for k, v in vae.terms(*a).items()})",
+        ),
+        "model: the term elbo of 3 examples has the shape (), but it must be (3,); correct the class",
+    ),
+    "a prior that draws one": (
+        EXAMPLES["model"].replace(
+            "return vae._replace(loss=loss)",
+            "return vae._replace(prior=vae.prior._replace(sample=lambda *a, **b: vae.prior.sample(*a, **b)[:1]))",
+        ),
+        "model: the latent of 3 draws from the prior has the shape (1, 2), but it must be (3, 2); correct the class",
+    ),
+    "a bound for the batch": (
+        EXAMPLES["model"].replace(
+            "return vae._replace(loss=loss)",
+            "return vae._replace(density=vae.density._replace(bound=lambda *a: vae.density.bound(*a).mean()))",
+        ),
+        "model: the bound of 3 examples has the shape (), but it must be (3,); correct the class",
+    ),
+    "a joint that keeps an axis": (
+        EXAMPLES["model"].replace(
+            "return vae._replace(loss=loss)",
+            "joint = lambda *a: (j := vae.density.joint(*a))._replace(log_likelihood=lambda z: [j.log_likelihood(z)])\n"
+            "        return vae._replace(density=vae.density._replace(joint=joint))",
+        ),
+        "model: the joint's log p(x|z) of 3 examples has the shape [(3,)], but it must be (3,); correct the class",
+    ),
+    "a prior without draws": (
+        EXAMPLES["prior"].replace("def sample(", "def samples("),
+        "model.prior: experiment:Shifted cannot be used (TypeError: Shifted must define sample); correct the file",
+    ),
+    "a likelihood without draws": (
+        DENSITY + EXAMPLES["likelihood"].replace("return GaussianPixels(", "return Undrawn("),
+        "model.likelihood: experiment:Floored cannot be used (AttributeError: 'Undrawn' object has no attribute "
+        "'sample'); correct the file",
+    ),
+    "a likelihood whose mode is another image": (
+        DENSITY + EXAMPLES["likelihood"].replace("return GaussianPixels(", "return Flat("),
+        "model.likelihood: the mode of 3 decoded latents has the shape (3, 64), but it must be (3, 8, 8, 1); correct "
+        "the class",
     ),
     "a class for an instance": (
         EXAMPLES["network"].replace("network=Tiny()", "network=Layers"),
@@ -625,6 +737,17 @@ def test_a_broken_part_is_one_line(what, tmp_path, capsys, monkeypatch):
     assert cli(["train", "mine.py", *SMALL]) == 2
     assert capsys.readouterr().err == f"vae-jax: {said}\n"
     assert [entry.name for entry in tmp_path.iterdir()] == ["mine.py"]
+
+
+def test_no_other_axis_hides_the_batch(tmp_path):
+    """A loss per channel of RGB images has the length 3, and so would one of 3 examples."""
+    text = NEAR.replace("return terms.distortion + self.weight * distance", "return jnp.mean(terms.x, (0, 1, 2))")
+    (tmp_path / "mine.py").write_text(text)
+    config = index.load(tmp_path / "mine.py")
+    with pytest.raises(InputError, match=r"Near returned the shape \(3,\) for 5 examples; return .*, \(5,\)"):
+        rehearsal.built(config, vj.spec.images(4, 4, 3))
+    (tmp_path / "mine.py").write_text(NEAR)  # the advice is good
+    assert rehearsal.built(index.load(tmp_path / "mine.py"), vj.spec.images(4, 4, 3)).about.spec.x.shape == (4, 4, 3)
 
 
 def test_a_file_for_a_module(tmp_path, capsys, monkeypatch):

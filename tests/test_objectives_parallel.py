@@ -14,7 +14,7 @@ from vae_jax.model import Context
 from vae_jax.models import VAE
 from vae_jax.models.condition import Condition
 from vae_jax.networks import MLP
-from vae_jax.objectives import OBJECTIVES
+from vae_jax.objectives import OBJECTIVES, Adversarial
 from vae_jax.posteriors import Delta, Diagonal
 from vae_jax.priors import ConditionalNormal, MixtureOfGaussians, Normal
 from vae_jax.train import MeshConfig
@@ -50,7 +50,7 @@ def config(case: str) -> VAE:
     cls = OBJECTIVES[name]
     # A floor that some dimensions are under and others above.
     options = {"free-bits": {"free_nats": 0.6}, "minimum-kl": {"target": 0.01}, "beta-tc-mws": {"estimator": "mws"}}
-    objective = cls(**options.get(case, {}), **({"hidden": (8,)} if cls.critic else {}))
+    objective = cls(**options.get(case, {}), **({"hidden": (8,)} if issubclass(cls, Adversarial) else {}))
     posterior = Delta() if cls.deterministic else Diagonal()
     return VAE(D, MLP(hidden=()), objective=objective, posterior=posterior, prior=prior, condition=Condition(on))
 

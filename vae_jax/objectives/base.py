@@ -71,7 +71,6 @@ class Objective:
       importance: whether `log_q` is needed, because importance weights p(x, z) / q(z|x) are.
       couples: whether an example's loss depends on the others of the batch.
       by_dimension: whether `kl_per_dim` is needed.
-      critic: whether a critic on z trains beside it (see `critic.Adversarial`).
       spaces: spaces of z it can read; () for all.
       separate_encoder: the encoder is an optimizer group of its own, `encoder`.
       deterministic: it is made for point posteriors (`posterior.deterministic`), and only for these.
@@ -88,7 +87,6 @@ class Objective:
     importance: ClassVar[bool] = False
     couples: ClassVar[bool] = False
     by_dimension: ClassVar[bool] = False
-    critic: ClassVar[bool] = False
     spaces: ClassVar[tuple[type[Space], ...]] = ()
     separate_encoder: ClassVar[bool] = False
     deterministic: ClassVar[bool] = False
@@ -127,8 +125,8 @@ class Objective:
         # The KL of each variable exists only where q and p both factorize.
         if self.by_dimension:
             found += [Need("posterior", ("kl by variable",)), Need("prior", ("kl by variable",))]
-        # Importance weights, and density ratios from a critic, are combined with log p(x|z): it must be a density.
-        found += [Need("likelihood", ("normalized",))] if self.importance or self.critic else []
+        # Importance weights are combined with log p(x|z): it must be a density.
+        found += [Need("likelihood", ("normalized",))] if self.importance else []
         return tuple(found)
 
     def split(self, z: jax.Array, path: Callable[[jax.Array], Path]) -> tuple[jax.Array, Path | None]:

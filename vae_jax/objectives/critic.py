@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from vae_jax.distributions import dense
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective
+from vae_jax.options.needs import Need
 from vae_jax.options.ranges import EACH_AT_LEAST_ONE
 
 
@@ -30,7 +31,10 @@ class Adversarial(Objective):
     couples: ClassVar[bool] = True
     path: ClassVar[bool] = True
     noisy: ClassVar[bool] = True
-    critic: ClassVar[bool] = True
+
+    def needs(self) -> tuple[Need, ...]:
+        # Density ratios from a critic are combined with log p(x|z): it must be a density.
+        return (*super().needs(), Need("likelihood", ("normalized",)))
 
     def critic_init(self, key: jax.Array, code_dim: int) -> dict[str, Any]:
         """Returns the parameters of a dense net from a code [D] to one logit."""

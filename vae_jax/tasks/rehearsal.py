@@ -1,32 +1,30 @@
 """Models with parts from outside the package, tried before anything is written: built, and traced once without numbers.
 
 Parts of the package are tested in every combination; those of a user may raise, or give arrays of another shape, which
-broadcasting would hide. Tracing takes a second and allocates nothing.
+broadcasting would hide. Tracing takes a second or two and reads shapes alone.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import traceback
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from vae_jax import prng, spaces
 from vae_jax.errors import InputError
 from vae_jax.files.code import owner
-from vae_jax.model import Model
+from vae_jax.model import Batch, Model, Params, State
 from vae_jax.runs import config as configs
 from vae_jax.runs.kinds import KINDS, components
 from vae_jax.spec import DataSpec
 
-if TYPE_CHECKING:
-    from vae_jax.runs.config import Config
 
-B = 3  # examples of the trial; no other axis is likely to be as long
-
-
-def built(config: Config, spec: DataSpec) -> Model:
+def built(config: configs.Config, spec: DataSpec) -> Model:
     """Returns the model of a config for these data, after a trial where a part is from outside the package.
 
     Raises:
@@ -53,29 +51,97 @@ def built(config: Config, spec: DataSpec) -> Model:
     return model
 
 
+class _Trial(NamedTuple):
+    """What the steps of a trial share: the model, its state, B examples with what it is conditioned on, one key each.
+
+    `parts` names the options of the parts from outside, for messages.
+    """
+
+    parts: str
+    model: Model
+    params: Params
+    state: State
+    key: jax.Array
+    keys: jax.Array
+    batch: Batch
+    cond: Any
+
+    @property
+    def b(self) -> int:
+        """Number of examples."""
+        return self.keys.shape[0]
+
+    def check(self, what: str, arrays: Any, wanted: Any) -> Any:
+        """Returns the arrays; raises InputError where their shapes are not the wanted ones."""
+        found = jax.tree.map(jnp.shape, arrays)
+        if found != wanted:
+            raise InputError(f"{self.parts}: {what} has the shape {found}, but it must be {wanted}; correct the class")
+        return arrays
+
+
 def _trial(model: Model, spec: DataSpec, parts: str) -> None:
-    """Traces initialization, a training loss, encoding and decoding, and checks the shapes that they give."""
-    batch = jax.tree.map(lambda x: jnp.repeat(x, B, axis=0), spec.blank())
-    key = jax.random.key(0)
+    """Traces a training loss and every capability, and checks the shapes that they give."""
+    b = _examples(model, spec)
+    # Shapes alone go in: nothing is allocated, and code that reads a value of the data fails here as it would later.
+    one = jax.eval_shape(spec.blank)
+    batch = {name: jax.ShapeDtypeStruct((b, *leaf.shape[1:]), leaf.dtype) for name, leaf in one.items()}
 
-    def run() -> Any:
-        params, state = model.init(key, spec.blank())
-        value, _ = model.loss(params, state, key, batch, model.context(batch))
-        z = model.encode(params, state, None, batch).z
-        wanted = jax.tree.map(lambda space: (B, *space.shape), model.about.latents)
-        _check(parts, f"the latent of {B} examples", jax.tree.map(jnp.shape, z), wanted)
+    def run(key: jax.Array, one: Batch, batch: Batch) -> None:
+        params, state = model.init(key, one)
         cond = None if model.condition is None else model.condition.features(params, state, batch)
-        p_x = model.decode(params, state, z, cond=cond)
-        return value, p_x.mean()
+        t = _Trial(parts, model, params, state, key, prng.example_keys(key, jnp.arange(b)), batch, cond)
+        _core(t)
+        _capabilities(t)
 
-    value, mean = jax.eval_shape(run)
-    _check(parts, "the loss of a batch", value.shape, ())
-    _check(parts, f"the mean of {B} decoded latents", mean.shape, (B, *spec.x.shape))
+    jax.eval_shape(run, jax.eval_shape(partial(jax.random.key, 0)), one, batch)
 
 
-def _check(parts: str, what: str, found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise InputError(f"{parts}: {what} has the shape {found}, but it must be {wanted}; correct the class")
+def _examples(model: Model, spec: DataSpec) -> int:
+    """Returns how many examples a trial has, B: 3 or more, and the length of no other axis, which could hide it."""
+    axes = {*spec.x.shape, len(spec.factors), spec.cond, spec.classes, spaces.size(model.about.latents)}
+    axes |= {n for space in spaces.leaves(model.about.latents) for n in (*space.shape, space.size)}
+    return next(b for b in itertools.count(3) if b not in axes)
+
+
+def _core(t: _Trial) -> None:
+    """Tries what every model has: a training loss, the terms of an evaluation, encoding and decoding."""
+    model, b, x = t.model, t.b, (t.b, *t.model.about.spec.x.shape)
+    value, _ = model.loss(t.params, t.state, t.key, t.batch, model.context(t.batch))
+    t.check("the loss of a batch", value, ())
+    terms = model.terms(t.params, t.state, t.key, t.batch, model.context(t.batch, train=False))
+    for name in ("elbo", "distortion", "rate", "mse"):
+        if name in terms:
+            t.check(f"the term {name} of {b} examples", terms[name], (b,))
+    latents = jax.tree.map(lambda space: (b, *space.shape), model.about.latents)
+    # The mean first, as `reconstruct` and the figures take it; then a draw, as the scores of codes do.
+    z = t.check(f"the latent of {b} examples", model.encode(t.params, t.state, None, t.batch).z, latents)
+    t.check(f"the latent drawn for {b} examples", model.encode(t.params, t.state, t.keys, t.batch).z, latents)
+    p_x = model.decode(t.params, t.state, z, cond=t.cond)
+    t.check(f"the mean of {b} decoded latents", p_x.mean(), x)
+    t.check(f"the mode of {b} decoded latents", p_x.mode(), x)
+    t.check(f"the draw of {b} decoded latents", p_x.sample(t.keys), x)
+
+
+def _capabilities(t: _Trial) -> None:
+    """Tries what a model may have: a prior, densities, a classifier."""
+    model, b, n = t.model, t.b, spaces.size(t.model.about.latents)
+    latents = jax.tree.map(lambda space: (b, *space.shape), model.about.latents)
+    if model.prior is not None:
+        z = model.prior.sample(t.params, t.state, t.key, b, cond=t.cond)
+        t.check(f"the latent of {b} draws from the prior", z, latents)
+    if model.density is not None and model.density.bound is not None:
+        bound = model.density.bound(t.params, t.state, t.key, t.batch, model.context(t.batch, train=False), 2)
+        t.check(f"the bound of {b} examples", bound, (b,))
+    if model.density is not None and model.density.joint is not None:
+        joint = model.density.joint(t.params, t.state, t.batch)
+        v = t.check(f"the joint's draw of z for {b} examples", joint.sample_prior(t.keys), (b, n))
+        t.check(f"the joint's log p(z) of {b} examples", joint.prior.log_prob(v), (b,))
+        t.check(f"the joint's log p(x|z) of {b} examples", joint.log_likelihood(v), (b,))
+        drawn = joint.sample_data(t.keys, v)
+        t.check(f"the joint's draw of x for {b} examples", drawn["x"], t.batch["x"].shape)
+    if model.classifier is not None:
+        features = model.classifier.embed(t.params, t.state, t.batch)
+        t.check(f"the features of {b} examples", features, (b, *jnp.shape(features)[-1:]))
 
 
 def _kind(value: Any) -> str:

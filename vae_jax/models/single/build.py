@@ -180,7 +180,7 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
         z, log_q = jax.vmap(q.sample_and_log_prob)(prng.sample_keys(keys, number))
         p_x = vae.decode(parts, params, state, z.reshape(width * b, -1), cond)
         # log p(x|z) + log p(z) - log q(z|x) in nats, [width, B].
-        return p_x.log_prob(tiled).reshape(width, b) + jax.vmap(p.log_prob)(z) - log_q
+        return p_x.log_prob(tiled).reshape(width, b) + vae.log_prior(p, z) - log_q
 
     return importance_bound(log_weights, b, k, width)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from vae_jax import collectives, prng
+from vae_jax import collectives
 from vae_jax.model import Batch, Metrics
 from vae_jax.models.single import parts as vae
 from vae_jax.models.single.parts import Parts
@@ -19,7 +19,12 @@ from vae_jax.objectives.critic import cross_entropy
 def critic(parts: Parts, objective: Adversarial) -> Adversary:
     """Returns the adversary, whose parameter group is `critic`."""
     return Adversary(
-        "critic", partial(init, parts, objective), partial(cost, objective), partial(loss, parts, objective)
+        "critic",
+        partial(init, parts, objective),
+        partial(cost, objective),
+        partial(loss, parts, objective),
+        # The critic's pair is noise of the objective, as that of its other terms: `Terms.key` has this site.
+        site="objective",
     )
 
 
@@ -29,14 +34,14 @@ def init(parts: Parts, objective: Adversarial, key: jax.Array, batch: Batch) -> 
     Args:
       parts: of the model.
       objective: the model's objective.
-      key: of the model's `init`; the critic has a site of its own.
+      key: of the critic alone.
       batch: not read.
 
     Returns:
       as of `Adversarial.critic_init`.
     """
     del batch
-    return objective.critic_init(prng.site_key(key, "critic"), parts.space.size)
+    return objective.critic_init(key, parts.space.size)
 
 
 def cost(objective: Adversarial, phi: Any, seen: Seen) -> tuple[jax.Array, Metrics]:
@@ -57,14 +62,8 @@ def loss(parts: Parts, objective: Adversarial, phi: Any, seen: Seen) -> tuple[ja
       the same loss on every device, and its metrics.
     """
     c, ctx = parts.config, seen.ctx
-    key = prng.site_key(seen.key, "objective")
     # Every device sees the codes of the global batch, and draws with the same key: the critic gets one gradient.
     z = collectives.all_gather(seen.outputs["z"], ctx.axis_name)
-
-    def sample_prior(key: jax.Array, n: int) -> jax.Array:
-        features = c.condition.features(seen.batch, parts.spec)
-        links = vae.links(parts, seen.params, ctx.step, features, seen.batch["x"])
-        mine, running = vae.own(parts, seen.params, "prior"), seen.state.get("prior", {})
-        return c.prior.sample(mine, running, key, n, vae.everywhere(links, ctx))
-
-    return cross_entropy(phi, *objective.critic_pair(key, z, sample_prior))
+    links = vae.links(parts, seen.params, ctx.step, c.condition.features(seen.batch, parts.spec), seen.batch["x"])
+    sample_prior = partial(vae.sample_prior, parts, seen.params, seen.state, links, ctx)
+    return cross_entropy(phi, *objective.critic_pair(seen.key, z, sample_prior))

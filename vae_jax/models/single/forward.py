@@ -6,6 +6,7 @@ batch of K * B. Everything is per example and in nats; nothing here takes a batc
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -86,26 +87,28 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
     # 2. Draw z_k ~ q(z|x), [K, B, n].
     keys = prng.example_keys(prng.site_key(key, "posterior"), ctx.index)
     z, log_q, noise = estimator.draw(keys, q, k, plan.weighs)
+    if log_q is not None:
+        vae.per_example(log_q, z.shape[:2], "model.posterior", q)
     drops = prng.example_keys(prng.site_key(key, "dropout"), ctx.index) if ctx.train and c.network.noisy else None
 
     def score(params: Params, z: jax.Array) -> Scored:
         return _score(parts, params, state, z, x, features, drops, ctx)
 
     # 3. Reweigh the path of each sample (doubly reparameterized gradients).
-    z, log_q = estimator.reweigh(z, log_q, q, c.objective, lambda z: score(params, z).log_p_x + jax.vmap(p.log_prob)(z))
+    z, log_q = estimator.reweigh(z, log_q, q, c.objective, lambda z: score(params, z).log_p_x + vae.log_prior(p, z))
 
     # 4. Split what only the encoder learns from, where the objective has two bounds: its parameters aside, all stops.
     z, path = c.objective.split(
         z,
         lambda z: (
             score(jax.lax.stop_gradient(params), z).log_p_x,
-            jax.vmap(jax.lax.stop_gradient(p).log_prob)(z),
+            vae.log_prior(jax.lax.stop_gradient(p), z),
         ),
     )
 
     # 5. Score x under every decoded p(x|z_k), and z_k under the prior.
     scored = score(params, z)
-    log_p_z = jax.vmap(p.log_prob)(z) if plan.weighs and not c.posterior.deterministic else None
+    log_p_z = vae.log_prior(p, z) if plan.weighs and not c.posterior.deterministic else None
 
     # 6. Distortion and rate, with the gradient of the estimator.
     estimates = dict(state.get("gradient", {}))
@@ -128,9 +131,7 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
         path=path,
         key=prng.site_key(key, "objective"),
         decode=lambda z: _decoded(parts, params, state, z, x, features),
-        sample_prior=lambda key, n: c.prior.sample(
-            vae.own(parts, params, "prior"), state.get("prior", {}), key, n, vae.everywhere(prior.links, ctx)
-        ),
+        sample_prior=partial(vae.sample_prior, parts, params, state, prior.links, ctx),
         spec=parts.spec,
     )
     new = {"likelihood": scored.state, "prior": prior.state, "gradient": estimates}
@@ -199,7 +200,8 @@ def _score(
     else:
         p_x, new = parts.config.likelihood.build(out, mine, old), old
     # Summed over the axes of x, in nats, and back to [K, B].
-    return Scored(p_x, new, p_x.log_prob(tiled).reshape(k, b))
+    log_p_x = vae.per_example(p_x.log_prob(tiled), (k * b,), "model.likelihood", p_x)
+    return Scored(p_x, new, log_p_x.reshape(k, b))
 
 
 def _surrogate(

@@ -187,6 +187,35 @@ def decode(parts: Parts, params: Params, state: State, z: jax.Array, features: j
     return c.likelihood.build(outputs(parts, params, z, features), mine, running)
 
 
+def per_example(log_prob: jax.Array, shape: tuple[int, ...], part: str, density: Any) -> jax.Array:
+    """Returns log densities [K, B] or [N] as they are, after a check that there is one per example of each sample.
+
+    Where a user's density sums over the batch too, K = 1 would broadcast its result over all examples, in silence.
+
+    Args:
+      log_prob: of samples [K, B, n], or of N rows, in nats.
+      shape: (K, B) or (N,).
+      part: option of the component that the density is of.
+      density: what gave them.
+
+    Raises:
+      InputError: they are of another shape.
+    """
+    if log_prob.shape != shape:
+        # Samples were mapped over: without their axis, this is what `log_prob` itself returned.
+        mapped = len(shape) - 1
+        raise InputError(
+            f"{part}: {type(density).__name__}.log_prob returned the shape {log_prob.shape[mapped:]} for {shape[-1]} "
+            f"examples; return one log density per example, ({shape[-1]},)"
+        )
+    return log_prob
+
+
+def log_prior(p: Any, z: jax.Array) -> jax.Array:
+    """Returns log p(z_k) in nats [K, B] of samples z [K, B, n]; raises as `per_example`."""
+    return per_example(jax.vmap(p.log_prob)(z), z.shape[:2], "model.prior", p)
+
+
 @dataclass(frozen=True)
 class _Given:
     """p(x_i | x_<i, z) of every pixel, or of the one `at` (row, column), by an autoregressive decoder."""
@@ -227,7 +256,21 @@ def links(
     return priors.Links(parts.space.size, parts.spec.x.shape, inferred, x, features, c.posterior.blocks(c.latent_dim))
 
 
-def everywhere(around: priors.Links, ctx: Context) -> priors.Links:
-    """Returns the links under the conditions of the global batch, for draws that stand for all of it."""
-    # Such draws are the same on every device, so each of them needs the conditions of all.
-    return around._replace(cond=None if around.cond is None else collectives.all_gather(around.cond, ctx.axis_name))
+def sample_prior(
+    parts: Parts, params: Params, state: State, around: priors.Links, ctx: Context, key: jax.Array, n: int
+) -> jax.Array:
+    """Returns n draws z ~ p(z) that stand for the global batch, [n, D]: the same on every device.
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      state: of the model.
+      around: as of `links`, of the local batch.
+      ctx: of the step.
+      key: of all n draws.
+      n: how many; static.
+    """
+    # Every device makes the draws of all, so it needs the conditions of the global batch.
+    cond = None if around.cond is None else collectives.all_gather(around.cond, ctx.axis_name)
+    mine, running = own(parts, params, "prior"), state.get("prior", {})
+    return parts.config.prior.sample(mine, running, key, n, around._replace(cond=cond))
