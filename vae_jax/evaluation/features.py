@@ -75,6 +75,12 @@ def _pair(subject: Subject) -> Pair:
     images, made = subject.images, generate(subject)
     # Bandwidths are of the first rows, and jackknife groups of rows that follow each other: neither may be one class.
     real, generated = extract(images)[subject.mixing], extract(made)
+    # The images are finite by now, so an extractor that diverged is the cause. The scores know only arrays.
+    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
+        raise InputError(
+            f"{option('features', asked)}: its features of these images are not finite; name another classifier, or "
+            f"use {option('features', PIXELS)}"
+        )
     text = (
         f"{len(made):,} samples E[x|z], z ~ p(z), against {len(images):,} images of the {subject.split} split; "
         f"features: {name}, {real.shape[1]} of them"
