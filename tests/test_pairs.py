@@ -37,7 +37,7 @@ TABLES = {
     "likelihood": LIKELIHOODS,
     "gradient": GRADIENTS,
 }
-Choice = tuple[str, ...]  # one name a table, in the order of TABLES
+Choice = tuple[str, ...]  # one name per table, in the order of TABLES
 
 
 @functools.cache
@@ -66,7 +66,7 @@ def pairs_of(choice: Choice) -> set:
 @functools.cache
 def covering() -> tuple[tuple[Choice, ...], frozenset]:
     """Returns (models that cover every pair that occurs in any allowed model, these pairs)."""
-    # Whether a choice is allowed never depends on the likelihood, beyond its being a density: one of each kind suffices.
+    # Whether a choice is allowed never depends on the likelihood, beyond its being a density: one per kind suffices.
     names = [list(table) for table in TABLES.values()]
     kinds = {LIKELIHOODS[n].normalized: n for n in reversed(names[3])}
     with pytest.MonkeyPatch.context() as patch:
