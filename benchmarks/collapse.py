@@ -74,7 +74,10 @@ def methods(steps: int) -> dict[str, tuple[str, dict[str, Any]]]:
             {"model.objective": Elbo(Cyclical(4 * max(steps // 5, 1)))},
         ),
         "beta": ("KL weight 0.2 throughout", {"model.objective": Beta(beta=0.2)}),
-        "free-bits": ("0.5 nats a dimension are free (arXiv:1606.04934)", {"model.objective": FreeBits(free_nats=0.5)}),
+        "free-bits": (
+            "0.5 nats per dimension are free (arXiv:1606.04934)",
+            {"model.objective": FreeBits(free_nats=0.5)},
+        ),
         "delta-vae": ("AR(1) prior, rate at least 5 nats (arXiv:1901.03416)", {"model.prior": DeltaAR1(delta=5.0)}),
         "aggressive": (
             "5 encoder updates a decoder update in the first half, KL weight rising (arXiv:1901.05534)",

@@ -4,9 +4,9 @@ Run: python -m benchmarks.family [--steps 1500] [--seeds 0 1] [--k 5000] [--imag
 member on the training split, measures the IW bound on the first test images, prints a table and writes
 `results/studies/family.json`. About 10 minutes on 2 cores with the defaults.
 
-Protocol: dynamic binarization (a fresh draw each visit; one fixed draw a test image), MLP 784-200-200-40 mirrored, Adam
-1e-3 with a cosine to 5 %, batch 100, KL warm-up over the first third of the steps. Nothing was tuned on test images.
-Differences are paired: the same images under two models of one seed.
+Protocol: dynamic binarization (a fresh draw each visit; one fixed draw per test image), MLP 784-200-200-40 mirrored,
+Adam 1e-3 with a cosine to 5 %, batch 100, KL warm-up over the first third of the steps. Nothing was tuned on test
+images. Differences are paired: the same images under two models of one seed.
 """
 
 from __future__ import annotations

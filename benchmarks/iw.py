@@ -133,7 +133,7 @@ def summary(name: str, found: list[dict[str, Any]], k: int) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Runs both sides in turn, prints rates and writes them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.iw", description=__doc__.splitlines()[0])
-    parser.add_argument("--k", type=int, default=100, help="importance samples an image")
+    parser.add_argument("--k", type=int, default=100, help="importance samples per image")
     parser.add_argument("--batches", type=int, default=4, help="batches of 500 images a round")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each side in a process")
     parser.add_argument("--repeats", type=int, default=2, help="processes of each side, in turn")

@@ -72,7 +72,7 @@ def ours(job: str, *, rounds: int, quick: bool, steps: int = 0) -> list[dict[str
 
 
 def peer(script: str, key: str, *arguments: str) -> dict[str, Any]:
-    """Returns `{key: [a rate a line], "memory_gib"}` of a peer's script.
+    """Returns `{key: [one rate per line], "memory_gib"}` of a peer's script.
 
     Raises:
       Failed: the script or torch is missing, or it ended with an error.

@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     print(f"{best - rows[-1]['elbo']:.3f} nats below the optimum")
     result = {
-        "what": "ELBO of a linear VAE against the pPCA optimum of the same images, nats an image",
+        "what": "ELBO of a linear VAE against the pPCA optimum of the same images, nats per image",
         "protocol": {k: v for k, v in vars(args).items() if k != "out"},
         "environment": environment(),
         "optimum": best,

@@ -68,7 +68,7 @@ class Trainer:
 
 
 def matmul_peak(side: int = 1024, repeats: int = 12) -> float:
-    """Returns GFLOP/s of the best of a few large square float32 products, run four a dispatch."""
+    """Returns GFLOP/s of the best of a few large square float32 products, four per dispatch."""
     a = jax.random.normal(jax.random.key(0), (side, side)) / side**0.5
     # Four products per dispatch: the time to start one is no part of the peak.
     chain = jax.jit(lambda x: x @ a @ a @ a @ a)
@@ -106,7 +106,7 @@ def result(rate_name: str, rates: list[float], step_flops: int, batch: int, trai
 
 
 def mlp(args: argparse.Namespace) -> None:
-    """The MLP VAE of `torch_mlp_vae.py`; a rate an epoch."""
+    """The MLP VAE of `torch_mlp_vae.py`; one rate per epoch."""
     source, options = mnist(args.quick, batch=128)
     trainer = Trainer(models.VAE(latent_dim=20), 1e-3, source, options)
     steps = args.steps or -(-source.size // 128)

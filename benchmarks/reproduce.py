@@ -254,7 +254,7 @@ def seeds_of(words: Sequence[str]) -> tuple[int, ...]:
 
 
 def reproduce(args: argparse.Namespace, known: Mapping[str, Experiment]) -> None:
-    """Trains, measures and writes what was asked for, one results file an experiment."""
+    """Trains, measures and writes what was requested, one results file per experiment."""
     from vae_jax.files.atomic import write_json
 
     metrics = tuple(name for name in re.split(r"[,\s]+", args.metrics) if name)

@@ -3,7 +3,7 @@
 Run: python -m benchmarks.sweep [--only vae_digits] [--seeds 16] [--steps N] [--strategies vmap map] [--out FILE]
 
 Each side is a process of its own, whose start-up (imports) is not counted. A single run is `train_run` and
-`evaluate_run`, as `vae-jax train` makes them, without its pictures, which members of a sweep have not either; jax's
+`evaluate_run`, as `vae-jax train` makes them, without its pictures, which members of a sweep do not have either; jax's
 caches are cleared before each, so that it compiles as it would in a process of its own. The sweep is the whole command:
 training, a checkpoint and an evaluation of each member, the table and the plots. Both read and write the same files.
 On a machine with other work the wall times say little; `cpu_ratio` compares the processor time of the two processes.
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def configured(name: str, steps: int | None) -> Any:
-    """Returns an experiment's config, shortened if asked for, without TensorBoard files."""
+    """Returns an experiment's config, shortened on request, without TensorBoard files."""
     from vae_jax.runs import config as configs
     from vae_jax.runs import experiments as index
 

@@ -19,6 +19,7 @@ from vae_jax.evaluation.needs import has_joint
 from vae_jax.metrics import outliers
 from vae_jax.models import VAE, Autoencoder
 from vae_jax.networks import MLP
+from vae_jax.runs.run import Run
 
 RNG = np.random.default_rng(0)
 
@@ -42,19 +43,26 @@ def test_the_error_of_auroc_is_its_spread():
 def test_waic_of_an_ensemble():
     log_prob = np.array([[-1.0, -5.0], [-3.0, -5.0], [-5.0, -5.0]])
     np.testing.assert_allclose(outliers.waic(log_prob), [-3.0 - 4.0, -5.0])
-    with pytest.raises(InputError, match="one model has no spread; name further runs with others"):
+    with pytest.raises(InputError, match="fewer than two models is undefined; give rows of two models or more"):
         outliers.waic(log_prob[:1])
+    assert np.isfinite(outliers.waic(log_prob[:2])).all()
 
 
 @pytest.mark.parametrize(("inside", "outside"), [(0, 3), (3, 0)])
 def test_empty_sides(inside, outside):
-    with pytest.raises(InputError, match="empty split"):
+    with pytest.raises(InputError, match="auroc: inside or outside is empty; give one score or more of each"):
         outliers.auroc(np.zeros(inside), np.zeros(outside))
+    assert outliers.auroc(np.zeros(max(inside, 1)), np.zeros(max(outside, 1))).value == 0.5
 
 
 def test_scores_that_are_not_numbers():
-    with pytest.raises(InputError, match="not a number"):
-        outliers.auroc(np.array([0.0, np.nan]), np.zeros(2))
+    broken = np.array([0.0, np.nan])
+    message = "auroc: score 1 of {} is not a number; leave out scores that are not numbers"
+    with pytest.raises(InputError, match=message.format("inside")):
+        outliers.auroc(broken, np.zeros(2))
+    with pytest.raises(InputError, match=message.format("outside")):
+        outliers.auroc(np.zeros(2), broken)
+    assert outliers.auroc(broken[~np.isnan(broken)], np.ones(2)).value == 1.0
 
 
 def test_bounds_are_those_of_evaluate():
@@ -163,6 +171,26 @@ def test_bad_input_costs_its_own_metric_only(runs, files, tmp_path, capsys):
         assert err.count("\n") == 1
         assert list(found["metrics"]) == ["mse"]
         assert message in found["refused"]["anomaly"]
+
+
+def test_a_run_that_diverged_is_named(runs, files, tmp_path, capsys):
+    """The scores say what is wrong with arrays; that a run should be trained anew is said of the run."""
+    run = Run.load(runs["vae"])
+    state = run.restore()
+    broken = make(tmp_path / "broken", run.config)
+    params = jax.tree.map(lambda p: p * jnp.nan, state.params)
+    checkpoints = Run.load(broken).checkpoints()
+    checkpoints.save(dataclasses.replace(state, params=params, step=state.step + 1), {})
+    checkpoints.close()
+    words = ("--metrics", "anomaly", "--outliers", files / "noise.npy")
+    code, found = measured(broken, tmp_path / "a.json", *words, "--step", int(state.step) + 1)
+    err = capsys.readouterr().err
+    assert code == 2
+    assert "broken: auroc_elbo of some images is not a number; lower the learning rate" in err
+    # The advice, as far as it can be followed here: the run that did not diverge is measured.
+    code, found = measured(broken, tmp_path / "b.json", *words, "--step", int(state.step))
+    assert code == 0
+    assert {"auroc_elbo", "auroc_iw"} <= found["metrics"].keys()
 
 
 @pytest.mark.parametrize(("option", "value"), [("--outlier-k", 0), ("--regret-steps", 0)])

@@ -486,17 +486,22 @@ def test_a_limit_of_a_flat_folder_is_spread_over_the_names(tmp_path):
     assert _load(root, protocol="full", limit=4).arrays["image"][:, 0, 0, 0].tolist() == [100, 100, 200, 200]
 
 
-def test_a_limit_of_sorted_arrays_takes_every_class_and_of_shuffled_ones_the_first(tmp_path):
+SHUFFLED = np.random.default_rng(1).permutation(60)
+
+
+@pytest.mark.parametrize(
+    ("order", "labels"),
+    [(np.arange(60), [0, 0, 1, 1, 2, 2]), (SHUFFLED, (SHUFFLED[:6] // 20).tolist())],
+    ids=["sorted", "shuffled"],
+)
+def test_a_limit_of_sorted_arrays_takes_every_class_and_of_shuffled_ones_the_first(tmp_path, order, labels):
     images = RNG.integers(0, 256, (60, 4, 4), dtype=np.uint8)
-    labels = np.repeat([0, 1, 2], 20)
-    for name, order in (("sorted", np.arange(60)), ("shuffled", RNG.permutation(60))):
-        path = tmp_path / f"{name}.npz"
-        np.savez(path, images=images[order], labels=labels[order])
-        config = DataConfig("npz", source=str(path), protocol="full", batch_size=1, limit=6)
-        part, whole = data.load(config), data.load(DataConfig("npz", source=str(path), protocol="full", batch_size=1))
-        rows = limit.rows(whole, 6) if name == "sorted" else range(6)
-        assert name != "sorted" or whole.arrays["label"][list(rows)].tolist() == [0, 0, 1, 1, 2, 2]
-        assert np.array_equal(part.arrays["image"], whole.arrays["image"][list(rows)])
+    path = tmp_path / "x.npz"
+    np.savez(path, images=images[order], labels=np.repeat([0, 1, 2], 20)[order])
+    config = DataConfig("npz", source=str(path), protocol="full", batch_size=1)
+    part, whole = data.load(dataclasses.replace(config, limit=6)), data.load(config)
+    assert part.arrays["label"].tolist() == labels
+    assert np.array_equal(part.arrays["image"], whole.arrays["image"][limit.rows(whole, 6)])
 
 
 def _labeled(labels) -> data.Source:

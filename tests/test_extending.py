@@ -9,8 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import support
 
 import vae_jax as vj
 from vae_jax import figures
@@ -112,6 +115,29 @@ def test_an_example_lives_on_without_its_file(example, lives, tmp_path, capsys, 
     )
     shutil.copy(file, path / "experiment.py")  # the advice is good
     assert Run.load(path).config.steps == 3
+
+
+def test_the_example_of_a_critic_on_z(tmp_path):
+    """A critic of one logit for all codes: the encoder pays weight times it, the critic learns its cross-entropy."""
+    (code,) = re.findall(r"\n### With a critic on z\n.*?```python\n(.*?)```", DOCS, re.DOTALL)
+    file = tmp_path / "matched.py"
+    file.write_text(code)
+    model = index.load(file).model.build(support.spec((8, 8, 1)))
+    batch, ctx = support.images(4, (8, 8, 1)), support.context(model, 4)
+    params, state = model.init(jax.random.key(0), batch)
+    blind = jax.tree.map(jnp.zeros_like, params["critic"])
+
+    def step(bias):
+        given = params | {"critic": blind | {"layer2": blind["layer2"] | {"b": jnp.full(1, bias)}}}
+        (loss, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(given, state, jax.random.key(1), batch, ctx)
+        return float(loss), aux.metrics, grads["critic"]["layer2"]["b"]
+
+    before, after = step(0.0), step(0.5)
+    assert after[0] - before[0] == pytest.approx(2.0 * 0.5, rel=1e-4)
+    assert float(after[1]["ratio"]) == 0.5
+    assert float(before[1]["critic_loss"]) == pytest.approx(np.log(2))
+    # The derivative of (softplus(-b) + softplus(b)) / 2: nothing of what the encoder pays reaches the critic.
+    assert float(after[2][0]) == pytest.approx(0.5 * np.tanh(0.25), rel=1e-5)
 
 
 def _held(values, option):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -201,7 +202,10 @@ def test_ms_ssim_equals_a_loop():
         (lambda x, y: (x, y[:, :2]), "3 features and generated ones 2"),
         (lambda x, y: (x[:0], y), "0 real images are too few"),
         (lambda x, y: (x, y[:1]), "1 generated images are too few"),
-        (lambda x, y: (x + np.where(x == x[2, 1], np.nan, 0.0), y), "feature 1 of real image 2 is not finite"),
+        (
+            lambda x, y: (x + np.where(x == x[2, 1], np.nan, 0.0), y),
+            "feature 1 of real image 2 is not finite; leave out",
+        ),
         (lambda x, y: (x[:, 0], y), "1 axes"),
     ],
 )
@@ -216,8 +220,14 @@ def test_refused_neighbors_and_constant_features():
     x = RNG.normal(size=(5, 3))
     with pytest.raises(InputError, match=r"5 real images are too few; this metric needs 6"):
         g.density_coverage(x, x)
-    with pytest.raises(InputError, match="same features"):
-        g.mmd(np.ones((9, 2)), RNG.normal(size=(9, 2)))
+    # 7 of 9 alike are 21 of 36 pairs, 6 are 15: it is the pairs that count.
+    distinct, repeated = RNG.normal(size=(9, 2)), np.r_[0, 0, 0, 0, 0, 0, 0, 1, 2]
+    with pytest.raises(
+        InputError, match="more than half of the pairs of real images have the same features; use other"
+    ):
+        g.mmd(distinct[repeated], RNG.normal(size=(9, 2)))
+    repeated[6] = 3
+    assert g.mmd(distinct[repeated], distinct).keys() == {"mmd_polynomial", "mmd_rbf"}
 
 
 @pytest.fixture(scope="module")
@@ -286,6 +296,22 @@ def test_features_of_a_classifier(runs, tmp_path):
     code, found = measured(runs["vae"], tmp_path / "a.json", *words)
     assert code == 0
     assert "features: classifier:tiny@4, 12 of them" in found["protocol"]["frechet_distance"]
+
+
+def test_a_classifier_that_diverged_is_named(runs, tmp_path, capsys):
+    run = Run.load(runs["classifier"])
+    state = run.restore()
+    broken = Run.create(tmp_path / "broken", "tiny", run.config, run.spec)
+    checkpoints = broken.checkpoints(create=True)
+    params = jax.tree.map(lambda p: p * jnp.nan, state.params)
+    checkpoints.save(dataclasses.replace(state, params=params), {})
+    checkpoints.close()
+    words = ("--metrics", "frechet_distance", "--features")
+    assert measured(runs["vae"], tmp_path / "a.json", *words, broken.path)[0] == 2
+    err = capsys.readouterr().err
+    fix = f"not finite; name another classifier, or use --features {features.PIXELS}"
+    assert f"--features {broken.path}: its features of these images are {fix}" in err
+    assert measured(runs["vae"], tmp_path / "b.json", *words, features.PIXELS)[0] == 0
 
 
 def test_the_classifiers_features_are_what_its_last_layer_sees(runs):

@@ -52,7 +52,7 @@ def test_train_shows_ranges(width, capsys, monkeypatch):
         "default: 0.0)",
         "--optimizer.lr FLOAT Peak learning rate. (positive; default: 0.001)",
         "(a list of sizes of 1 or more; default: ",
-        "(2 or more values a variable; default: 10)",
+        "(2 or more values per variable; default: 10)",
         "(zero or more; default:",
     ):
         assert words in out

@@ -18,6 +18,7 @@ from PIL import Image
 
 from vae_jax.cli import main
 from vae_jax.runs import config as configs
+from vae_jax.runs import experiments
 from vae_jax.train import MeshConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -218,3 +219,29 @@ def test_pictures_exist():
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def advised() -> dict[str, set[str]]:
+    """Returns {row: experiments it names} of the table "Which model when" of README.md."""
+    table = PAGES[0].read_text().split("## Which model when")[1].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines() if line.startswith("| ")][1:]
+    codes = {row[0]: re.findall(r"`([^`]*)`", " ".join(row[1:])) for row in rows}
+    # A file, or the name of an option, also has words with an underscore.
+    return {
+        row: {w for code in found for w in code.split() if re.fullmatch("[a-z0-9]+_\\w+", w)}
+        for row, found in codes.items()
+    }
+
+
+def test_experiments_of_the_table_of_models_exist():
+    named = set().union(*advised().values())
+    assert len(named) > 20
+    assert named - set(experiments.all_experiments()) == set()
+
+
+def test_factors_that_a_person_can_read_are_in_the_data():
+    names = advised()["factors that a person can read"]
+    assert {name: experiments.load(experiments.find(name)).data.name for name in names} == {
+        "beta_vae": "sprites",
+        "beta_tc_sprites": "sprites",
+    }

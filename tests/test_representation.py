@@ -82,11 +82,17 @@ def test_knn_is_a_vote_of_five():
     near = np.argsort(np.linalg.norm(asked[:, None] - codes, axis=2), axis=1)[:, :5]
     want = (label[near].mean(1) > 0.5).astype(int)
     np.testing.assert_array_equal(classifiers.fit("knn", codes, label)(asked), want)
-    with pytest.raises(InputError, match="4 labeled examples are fewer than its 5 neighbors"):
+    with pytest.raises(InputError, match="4 labeled examples are fewer than its 5 neighbors; give 5 or more"):
         classifiers.fit("knn", codes[:4], np.arange(4))
+    classifiers.fit("knn", codes[:5], np.arange(5))
+    with pytest.raises(InputError, match="knn: the labels are all of one class; give examples of two classes or more"):
+        classifiers.fit("knn", codes, np.zeros(50, int))
     codes[3, 1] = np.nan
-    with pytest.raises(InputError, match="code 1 of training example 3 is not finite"):
+    message = "code 1 of example 3 is not finite; leave out examples that are not finite"
+    with pytest.raises(InputError, match=message):
         classifiers.fit("knn", codes, label)
+    kept = np.isfinite(codes).all(1)
+    assert classifiers.fit("knn", codes[kept], label[kept])(asked).shape == (20,)
 
 
 def ece(p, x):

@@ -3,7 +3,7 @@
 Command:    make train EXP=ae_mnist
             make train EXP=ae_mnist ARGS="--model.corruption mask"      (denoising autoencoder)
             make train EXP=ae_mnist ARGS="--model.network linear"       (linear autoencoder: PCA)
-Expect:     squared error 0.0108 a pixel (PSNR 20.2 dB) on the 10,000 test images, 1 seed; 1 minute on 2 CPU cores.
+Expect:     squared error 0.0108 per pixel (PSNR 20.2 dB) on the 10,000 test images, 1 seed; 1 minute on 2 CPU cores.
 Reference:  Hinton & Salakhutdinov 2006; denoising: Vincent et al. 2008.
 """
 

@@ -2,7 +2,7 @@
 
 Command:    make train EXP=ms_ssim_fashion
             The ELBO it reports is -(loss + rate): compare it with no other likelihood's.
-Expect:     MSE 0.0198 a pixel, rate 27.0 nats, 20 active units (2,000 test images, 1 seed); the loss bounds no
+Expect:     MSE 0.0198 per pixel, rate 27.0 nats, 20 active units (2,000 test images, 1 seed); the loss bounds no
             likelihood.
 Reference:  Snell et al., arXiv:1511.06409; Wang et al. 2003, Multiscale structural similarity.
 """

@@ -2,7 +2,7 @@
 
 Command:    make train EXP=sigma_vae_fashion
 Expect:     after 3.2 epochs (1,500 steps): ELBO +498 +- 2.4 nats (a density over [0, 1]^784, so positive), rate 46.2,
-            squared error 0.0143 a pixel on the 10,000 test images, 1 seed. 3 minutes on 2 busy CPU cores.
+            squared error 0.0143 per pixel on the 10,000 test images, 1 seed. 3 minutes on 2 busy CPU cores.
 Reference:  Rybkin et al., arXiv:2006.13202.
 """
 

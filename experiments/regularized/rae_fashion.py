@@ -3,7 +3,7 @@
 Command:    make train EXP=rae_fashion
 Variants:   L2 in place of the penalty, `make train EXP=rae_fashion ARGS="--model.objective rae-l2
             --optimizer.weight-decay 1e-6"`: the decoder's L2 is the optimizer's, which decays the encoder as well.
-Expect:     MSE 0.0155 a pixel (10,000 test images, 1 seed).
+Expect:     MSE 0.0155 per pixel (10,000 test images, 1 seed).
 Reference:  Ghosh et al., arXiv:1903.12436.
 """
 

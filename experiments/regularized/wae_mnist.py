@@ -3,7 +3,7 @@
 Command:    make train EXP=wae_mnist
 Variants:   adversarial, `make train EXP=wae_mnist ARGS="--model.objective wae-gan"`; sliced,
             ARGS="--model.objective sliced-wae --model.objective.lam 100".
-Expect:     MSE 0.0225 a pixel (10,000 test images, 1 seed).
+Expect:     MSE 0.0225 per pixel (10,000 test images, 1 seed).
 Reference:  Tolstikhin et al., arXiv:1711.01558; Makhzani et al., arXiv:1511.05644; Kolouri et al., arXiv:1804.01947.
 """
 

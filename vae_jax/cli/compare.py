@@ -34,7 +34,7 @@ class Compare:
 
 
 def print_table(title: str, rows: dict[str, list[str]], names: list[str]) -> None:
-    """Prints one row a key and one column a run."""
+    """Prints one row per key and one column per run."""
     from rich.console import Console
     from rich.table import Table
 

@@ -68,7 +68,7 @@ def experiments() -> list[Row]:
 
 
 def components(table: Mapping[str, Any]) -> list[Row]:
-    """Returns one row a component, from its docstring."""
+    """Returns one row per component, from its docstring."""
     return [entry(name, inspect.getdoc(component) or "") for name, component in table.items()]
 
 

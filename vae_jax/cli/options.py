@@ -42,7 +42,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
 
     Raises:
       InputError: what tyro objects to, in one line.
-      SystemExit: `--help` was asked for and printed.
+      SystemExit: `--help` was given and printed.
     """
     import tyro
 
@@ -78,7 +78,7 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
 
     Raises:
       InputError: unknown option or component (the nearest name is offered), wrong type, value out of range.
-      SystemExit: `--help` was asked for and printed.
+      SystemExit: `--help` was given and printed.
     """
     from vae_jax import data
     from vae_jax.runs import config as configs

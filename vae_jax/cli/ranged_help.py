@@ -22,7 +22,7 @@ def registry() -> ConstructorRegistry:
 
     @rules.struct_rule
     def with_ranges(info: StructTypeInfo) -> StructConstructorSpec | None:
-        # tyro's own rule makes the fields: asked for it from here, this rule steps aside.
+        # tyro's own rule makes the fields. It is called from here, and this rule steps aside for it.
         if not dataclasses.is_dataclass(info.type) or any(one is info for one in inside):
             return None
         inside.append(info)

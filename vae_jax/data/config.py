@@ -25,7 +25,7 @@ class DataConfig:
     protocol: str = "standard"
     """Named train/validation/test split of the data set; see `vae-jax data list`."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
-    """Gray to binary: none; dynamic = a fresh draw each visit; static = one draw an image; threshold = above 0.5."""
+    """Gray to binary: none; dynamic = a fresh draw each visit; static = one draw per image; threshold = above 0.5."""
     dequantize: bool = False
     """Add uniform noise of one gray level, x = (v + u) / 256: for densities over real pixels."""
     image_size: int | None = None

@@ -33,7 +33,7 @@ class DataSet:
 
         Args:
           config: the options; `source`, `protocol` and `image_size` are for the data set to read.
-          split: "train", "validation" or "test"; only names in `Info.sizes` are asked for after the first.
+          split: "train", "validation" or "test"; only names in `Info.sizes` are requested after the first.
         """
         raise TypeError(f"{type(self).__name__} must define load")
 

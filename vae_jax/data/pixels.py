@@ -65,7 +65,7 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
 
     Args:
       config: `binarize` and `dequantize` say what is done. "dynamic" draws afresh for each visit; "static" is one
-        fixed draw an image (own draw, not Larochelle's .amat files), whatever the key; "threshold" is v > 127.5 / 255.
+        fixed draw per image (own draw, not Larochelle's .amat files), whatever the key; "threshold" is v > 127.5 / 255.
       train: True keys the noise of an example by `batch["visit"]` (its number in the run), where there is one.
         False keys it by `batch["index"]`, so that evaluation does not depend on the batch size.
       split: the split's name; it keys the static draw, as indices start at 0 in every split.

@@ -69,7 +69,7 @@ class AggregatePosterior:
 
     def log_components(self, z: jax.Array) -> jax.Array:
         """Returns log q(z_b|x_k) in nats, [B, K]: each z against all K posteriors."""
-        # Only `log_prob` of K codes at once is asked of q: a flow's own weights have no axis K to map over.
+        # Only `log_prob` of K codes at once is called on q: a flow's own weights have no axis K to map over.
         shape = (self.count, z.shape[-1])
         return jax.vmap(lambda one: self.posterior.log_prob(jnp.broadcast_to(one[None], shape)))(z)
 

@@ -94,7 +94,7 @@ def ais(
     """Returns the log weights of chains that are annealed along `temperatures`.
 
     From 0 to 1 with z0 ~ p(z): E[w] = p(x). From 1 to 0 with z0 ~ p(z|x): E[w] = 1 / p(x). Any two densities on the
-    same space will do: `log_prior` is the first, `log_likelihood` the logarithm of their ratio.
+    same space suffice: `log_prior` is the first, `log_likelihood` the logarithm of their ratio.
 
     Args:
       log_prior: z [B, D] -> log p(z) [B]; a row depends on its own z only.
@@ -261,7 +261,7 @@ def _hamiltonian(
 
 
 def _numbered(keys: jax.Array, number: jax.Array) -> jax.Array:
-    """Returns the keys [C, B] of move `number`, from one key a chain and example."""
+    """Returns the keys [C, B] of move `number`, from one key per chain and example."""
     return jax.vmap(prng.numbered_keys, (0, None))(keys, number)
 
 

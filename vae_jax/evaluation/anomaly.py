@@ -90,7 +90,8 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     """Returns the metrics `auroc_elbo`, `auroc_iw`, `auroc_regret` and, with `--others`, `auroc_waic` of a run.
 
     Raises:
-      InputError: no `--outliers`, images of another size, or a model without a bound on log p(x).
+      InputError: no `--outliers`, images of another size, a model without a bound on log p(x), or a score that is
+        not a number.
     """
     s, model = subject.settings, subject.run.model
     if not s.outliers:
@@ -131,6 +132,10 @@ def measure(subject: Subject) -> dict[str, Estimate]:
         notes.append(f"auroc_regret of {s.regret_steps} steps of Adam at {RATE} on the mean and log variance of q")
     except InputError as error:
         notes.append(f"no auroc_regret: {error}")
+    # Named here with what the run can do about it: the scores know only arrays.
+    broken = next((name for name, pair in scores.items() if any(np.isnan(side).any() for side in pair)), None)
+    if broken is not None:
+        raise InputError(f"{subject.run.path}: {broken} of some images is not a number; lower the learning rate")
     subject.protocol["anomaly"] = "; ".join(notes)
     return {name: auroc(*pair) for name, pair in scores.items()}
 

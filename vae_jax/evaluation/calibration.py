@@ -78,8 +78,8 @@ def _program(encode: Any, decode: Any, features: Any) -> Callable[..., dict[str,
         params, model_state = state.eval_params, state.model_state
         # One posterior sample per image, keyed by its index.
         z = encode(params, model_state, prng.example_keys(key, index), batch).z
-        told = None if features is None else features(params, model_state, batch)
-        p = decode(params, model_state, z, cond=told)
+        cond = None if features is None else features(params, model_state, batch)
+        p = decode(params, model_state, z, cond=cond)
         # Each pixel given the true ones before it.
         if isinstance(p, AutoregressivePixels):
             p = p.given(batch["x"])

@@ -1,4 +1,4 @@
-"""How well codes tell labels apart: a classifier trained on the codes of the labeled examples (M1)."""
+"""Probes: classifiers of labels from codes (M1)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def knn(subject: Subject) -> dict[str, Estimate]:
 def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
     """Returns the accuracy on the split of a classifier of mean codes E[z|x]: M1 of arXiv:1406.5298, sec. 3.1.
 
-    It learns from the labeled training examples (`Run.labeled`) and is asked for the labels of the split.
+    It learns from the labeled training examples (`Run.labeled`) and predicts the labels of the split.
 
     Raises:
       InputError: there are no labels, fewer than two classes, or a code that is not finite.

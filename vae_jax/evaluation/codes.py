@@ -27,7 +27,7 @@ class Codes(NamedTuple):
     Attributes:
       mean: E[z|x], or the code of a deterministic model, float32 [N, D].
       log_var: log variance of q(z|x), float32 [N, D]; None for a deterministic model.
-      z: one posterior sample per example, float32 [N, D]; None if none was asked for.
+      z: one posterior sample per example, float32 [N, D]; None if none was requested.
       index: position in the data set, int32 [N].
       extra: whatever else the batches held for each example (`label` [N], `factors` [N, F]).
       cond: the features that the codes must be decoded with, float32 [N, F]; None for a model without a condition.
@@ -116,11 +116,11 @@ def decode_all(
     z = np.asarray(z, np.float32)
     # All leading axes in one: [M, n].
     flat = z.reshape(-1, z.shape[-1])
-    told = None
+    features = None
     if cond is not None:
         # One row of features per latent, also where one row serves a whole walk.
-        told = np.broadcast_to(np.asarray(cond, np.float32), (*z.shape[:-1], cond.shape[-1]))
-        told = told.reshape(-1, cond.shape[-1])
+        features = np.broadcast_to(np.asarray(cond, np.float32), (*z.shape[:-1], cond.shape[-1]))
+        features = features.reshape(-1, cond.shape[-1])
     program = _decode_program(model.decode, pixels)
     size = min(CHUNK, 1 << max(len(flat) - 1, 0).bit_length())  # few sizes, so few compilations
     base = jax.random.key(0) if key is None else key
@@ -131,7 +131,7 @@ def decode_all(
         index = jnp.arange(start, start + size, dtype=jnp.int32)
         # The last chunk is filled up with zeros, so that one program serves all.
         padding = ((0, size - len(part)), (0, 0))
-        given = None if told is None else np.pad(told[start : start + size], padding)
+        given = None if features is None else np.pad(features[start : start + size], padding)
         z_shaped = spaces.shaped(model.about.latents, np.pad(part, padding))
         made = program(state, prng.example_keys(base, index), z_shaped, given)
         images.append(np.asarray(made)[: len(part)])

@@ -6,8 +6,8 @@ says so. On `sprites` every split is a uniform sample of the factor grid; `--spl
 papers' 15,000, and the protocol "full" has the whole grid.
 
 A latent variable is a code dimension. One-hot blocks (`Space.variables`) count as one dimension, the number of the
-largest entry; tables keep its values as they are, linear classifiers of `explicitness` and `info_mec` see one column a
-value, and the other scores read it as a number.
+largest entry; tables keep its values as they are, linear classifiers of `explicitness` and `info_mec` see one column
+per value, and the other scores read it as a number.
 """
 
 from __future__ import annotations

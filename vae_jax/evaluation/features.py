@@ -75,6 +75,12 @@ def _pair(subject: Subject) -> Pair:
     images, made = subject.images, generate(subject)
     # Bandwidths are of the first rows, and jackknife groups of rows that follow each other: neither may be one class.
     real, generated = extract(images)[subject.mixing], extract(made)
+    # The images are finite by now, so an extractor that diverged is the cause. The scores know only arrays.
+    if not (np.isfinite(real).all() and np.isfinite(generated).all()):
+        raise InputError(
+            f"{option('features', asked)}: its features of these images are not finite; name another classifier, or "
+            f"use {option('features', PIXELS)}"
+        )
     text = (
         f"{len(made):,} samples E[x|z], z ~ p(z), against {len(images):,} images of the {subject.split} split; "
         f"features: {name}, {real.shape[1]} of them"
@@ -94,14 +100,14 @@ def generate(subject: Subject) -> np.ndarray:
     model, n = subject.run.model, subject.settings.samples or subject.size
     require("generation metrics", ("prior", "images"), model, subject.source.info)
     key = prng.site_key(subject.key, "generation")
-    told = None
+    cond = None
     if model.condition is not None and subject.codes.cond is not None:
         # Conditions for whole chunks: `np.resize` starts over when they run out.
-        told = np.resize(subject.codes.cond[subject.mixing], (-(-n // CHUNK) * CHUNK, subject.codes.cond.shape[1]))
+        cond = np.resize(subject.codes.cond[subject.mixing], (-(-n // CHUNK) * CHUNK, subject.codes.cond.shape[1]))
     parts = []
     # Always CHUNK draws, of which the last may be cut: one program, and sample j is the same whatever n is.
     for i, start in enumerate(range(0, n, CHUNK)):
-        given = None if told is None else told[start : start + CHUNK]
+        given = None if cond is None else cond[start : start + CHUNK]
         parts.append(draw(model, subject.state, jax.random.fold_in(key, i), CHUNK, cond=given)[: n - start])
     images = np.concatenate(parts)
     if not np.isfinite(images).all():

@@ -3,7 +3,7 @@
     log p(x) - ELBO[q(z|x)]   =   (log p(x) - ELBO[q*])   +   (ELBO[q*] - ELBO[q(z|x)])
        inference gap          =      approximation gap    +        amortization gap
 
-q* is the best diagonal Gaussian of each image by itself, found by Adam from the encoder's q(z|x).
+q* is the best diagonal Gaussian of each image alone, found by Adam from the encoder's q(z|x).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ K = 1000  # importance samples of log p(x) where --k gives none
 
 
 class Local(NamedTuple):
-    """ELBOs of each image in nats [N], float64: of the encoder's q(z|x), and of the best q* of the image by itself."""
+    """ELBOs of each image in nats [N], float64: of the encoder's q(z|x), and of the best q* of the image alone."""
 
     amortized: np.ndarray
     optimized: np.ndarray | None
@@ -173,7 +173,7 @@ def _local(subject: Subject, metric: str, *, optimize: bool) -> Local:
     """Returns both ELBOs; the optimized one is None where nothing optimizes it.
 
     Raises:
-      InputError: no densities, no posterior, or one that is no diagonal Gaussian where q* is asked for.
+      InputError: no densities, no posterior, or one that is no diagonal Gaussian where q* is requested.
     """
     model, s = subject.run.model, subject.settings
     require(metric, ("joint", "one level"), model)
@@ -206,7 +206,7 @@ def _local(subject: Subject, metric: str, *, optimize: bool) -> Local:
 def _log_p(subject: Subject) -> tuple[np.ndarray, str]:
     """Returns the best estimate of log p(x) [N], and what made it.
 
-    It is chosen by its mean: a choice for every image by itself would favor noise.
+    It is chosen by its mean: a choice for each image alone would favor noise.
     """
     model, s = subject.run.model, subject.settings
     found: dict[str, np.ndarray] = {}

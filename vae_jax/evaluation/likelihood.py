@@ -54,7 +54,8 @@ class Evaluation:
     """The numbers of one split.
 
     Attributes:
-      metrics: name -> Estimate; see `METRICS`. What a model has not (an autoencoder has no rate) is not there.
+      metrics: name -> Estimate; see `METRICS`. Those that the model does not have are left out
+        (the rate of an autoencoder).
       n: examples evaluated.
       kl_per_dim: mean KL of each latent dimension, nats [D]; None without a posterior.
       mean_variance: Var_x(E[z|x]) of each latent dimension [D]; None without a posterior.

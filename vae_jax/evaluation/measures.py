@@ -1,4 +1,4 @@
-"""Metrics that are made only when they are asked for: their names, meanings, and where their code is."""
+"""Metrics computed on request: their names, meanings, and where their code is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Measure(NamedTuple):
     """One entry of `MEASURES`.
 
     Attributes:
-      home: "module:function" of `Subject -> {metric: Estimate}`; it loads when it is asked for.
+      home: "module:function" of `Subject -> {metric: Estimate}`; it loads when it is requested.
       meaning: one line for `vae-jax list metrics`, with the unit.
       reference: where it comes from.
       group: a name that stands for every measure of its kind.
@@ -41,7 +41,7 @@ CHAINS = ("chains", "temperatures", "leapfrog", "anneal_from")
 LOCAL = ("local_steps", "local_samples")
 
 
-# name as it is asked for -> Measure. One measure may give several metrics (`dci` gives three).
+# name as it is requested -> Measure. One measure may give several metrics (`dci` gives three).
 MEASURES: dict[str, Measure] = {
     # Likelihood: log p(x) by annealing from the prior to the joint. Codes must be able to move freely in R^n.
     "ais": Measure(
@@ -321,19 +321,19 @@ def groups() -> dict[str, tuple[str, ...]]:
 
 
 def names() -> tuple[str, ...]:
-    """Returns every name that may be asked for: the measures and their groups."""
+    """Returns every name that may be requested: the measures and their groups."""
     return (*MEASURES, *groups())
 
 
 def expand(asked: tuple[str, ...]) -> tuple[str, ...]:
-    """Returns the measures among the names asked for, groups spelt out, each once."""
+    """Returns the measures among the requested names, groups spelt out, each once."""
     by_group = groups()
     # Names that are not in the table are dropped here: standard metrics are made by `evaluate`.
     return tuple(dict.fromkeys(n for name in asked for n in by_group.get(name, (name,)) if n in MEASURES))
 
 
 def refusals(asked: tuple[str, ...], settings: Settings) -> dict[str, str]:
-    """Returns measure -> what is wrong with a setting that it reads; under its flag what no measure asked for reads."""
+    """Returns measure -> what is wrong with a setting that it reads; under its flag what no requested measure reads."""
     found: dict[str, str] = {}
     for field, message in settings.out_of_range().items():
         # A value out of range refuses the measures that read it, not the whole call.

@@ -11,7 +11,7 @@ from vae_jax.options.ranges import AtLeast, Each, ranges
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a metric may be told."""
+    """Options of the metrics."""
 
     k: Annotated[tuple[int, ...] | None, Each(AtLeast(1), "1 or more")] = None
     """Samples of the importance-weighted bounds, one bound each (default: the run's config)."""

@@ -57,7 +57,7 @@ def kl_chart(kl: Sequence[float], variance: Sequence[float], *, title: str = "")
 
 
 def traversal_grid(images: np.ndarray, walk: Walk, *, title: str = "") -> Figure:
-    """Returns the images [R, S, H, W, C] of a traversal, one row a dimension, with its KL beside it."""
+    """Returns the images [R, S, H, W, C] of a traversal, one row per dimension, with its KL beside it."""
     rows = [f"z{d}  sd {s:.2f}" for d, s in zip(walk.dims, walk.std)]
     if walk.kl is not None:
         rows = [f"z{d}  KL {k:.2f}" for d, k in zip(walk.dims, walk.kl)]

@@ -37,8 +37,8 @@ def write_all(
 
     Of data that are not images only loss_curves is written, and the log says why.
 
-    What the model has not is left out: an autoencoder has no samples and no KL. Numbers that are not finite are shown
-    as such (magenta pixels, missing bars) and stop nothing.
+    What the model does not provide is left out: an autoencoder has no samples and no KL. Numbers that are not finite
+    are shown as such (magenta pixels, missing bars) and stop nothing.
 
     Args:
       run_path: the run folder; its metrics.jsonl gives the curves.
@@ -81,8 +81,8 @@ def write_all(
     classes = 0 if model.condition is None else model.condition.classes
     if model.prior is not None:
         # Classes are cycled; any other condition is that of the images at hand.
-        told = None if cond is None or classes else np.resize(cond, (64, cond.shape[-1]))
-        images = draw(model, state, jax.random.key(0), 64, cond=told)
+        given = None if cond is None or classes else np.resize(cond, (64, cond.shape[-1]))
+        images = draw(model, state, jax.random.key(0), 64, cond=given)
         found["samples"] = grid(fold(images, 8), title=f"{head}samples, E[x|z] with z ~ p(z)")
         if classes:
             found["class_grid"] = class_grid(model, state, f"{head}one class per row, one code per column", classes)

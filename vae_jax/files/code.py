@@ -187,7 +187,7 @@ def _heads(source: bytes) -> set[str]:
 
 def _execute(path: Path, main: bytes, beside: Mapping[str, bytes], folder: Path) -> Code:
     code = Code(f"{PREFIX}{path.stem}_{next(_numbers)}", path, main, beside, folder)
-    _loaded.append(code)  # before it is executed: its own classes are asked for their owner meanwhile
+    _loaded.append(code)  # before it is executed: meanwhile the owner of its own classes is looked up
     try:
         _module(code, code.module, path, main)
     except BaseException:

@@ -279,7 +279,7 @@ class LogisticMixture(GrayLevels):
     components: Annotated[int, AtLeast(1)] = 5
     """Logistics in the mixture of a pixel."""
     coupled: bool = True
-    """One component for all channels of a pixel, each linear in those before; False: every channel by itself."""
+    """One component for all channels of a pixel, each linear in those before; False: every channel alone."""
     min_log_scale: float = -7.0
     """Soft floor of the log scale: below it one level has all the mass already."""
 

@@ -229,7 +229,7 @@ def standardized(codes: np.ndarray, rows: np.ndarray | slice = slice(None)) -> n
 
 
 def one_hot_codes(codes: np.ndarray, discrete: np.ndarray) -> np.ndarray:
-    """Returns the codes with every discrete column [N] replaced by one column a value, float64 [N, D']."""
+    """Returns the codes with every discrete column [N] replaced by one column per value, float64 [N, D']."""
     columns = []
     for d in range(codes.shape[1]):
         if discrete[d]:

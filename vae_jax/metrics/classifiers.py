@@ -29,13 +29,15 @@ def fit(name: str, codes: np.ndarray, label: np.ndarray) -> Callable[[np.ndarray
 
     # Checked before the fit, whose own errors would not name the metric.
     if len(np.unique(label)) < 2:
-        raise InputError(f"{name}: the labeled examples are all of one class; it needs two or more")
+        raise InputError(f"{name}: the labels are all of one class; give examples of two classes or more")
     if not np.isfinite(codes).all():
         row, dim = np.argwhere(~np.isfinite(codes))[0]
-        raise InputError(f"{name}: code {dim} of training example {row} is not finite; lower the learning rate")
+        raise InputError(f"{name}: code {dim} of example {row} is not finite; leave out examples that are not finite")
     if name == "knn":
         if len(codes) < NEIGHBORS:
-            raise InputError(f"knn: {len(codes)} labeled examples are fewer than its {NEIGHBORS} neighbors")
+            raise InputError(
+                f"knn: {len(codes)} labeled examples are fewer than its {NEIGHBORS} neighbors; give {NEIGHBORS} or more"
+            )
         return KNeighborsClassifier(NEIGHBORS).fit(codes, label).predict
     # Up to 2000 iterations: with scikit-learn's default of 100, lbfgs may stop before it has converged.
     kind = SVC(C=10.0) if name == "probe_svm" else LogisticRegression(max_iter=2000)

@@ -26,7 +26,8 @@ def mmd(real: np.ndarray, generated: np.ndarray) -> dict[str, Estimate]:
       distance between the first 1,000 real images. Standard errors are of a jackknife over groups of images.
 
     Raises:
-      InputError: as of `check_features`, or real images that are all equal.
+      InputError: as of `check_features`, or more than half of the pairs of real images have equal features, so that
+        their median distance is 0.
 
     References: Gretton et al. 2012, eq. 3; arXiv:1801.01401 (KID).
 
@@ -40,8 +41,9 @@ def mmd(real: np.ndarray, generated: np.ndarray) -> dict[str, Estimate]:
     # Every pair once and no row with itself. Features of a run come mixed, so that the first rows stand for all.
     between = squared_distances(real[:ROWS], real[:ROWS])[np.triu_indices(min(len(real), ROWS), 1)]
     scale = float(np.median(between))
-    if scale <= 0:
-        raise InputError("mmd: more than half of the real images have the same features; use other features")
+    # The distance of equal rows is 0 but for rounding, which grows with the squares that it is the difference of.
+    if scale <= 1e-13 * float(np.square(real[:ROWS]).sum(1).max()):
+        raise InputError("mmd: more than half of the pairs of real images have the same features; use other features")
     size = real.shape[1]
     # `scale` is the median of squared distances, the s^2 of the kernel.
     kernels: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

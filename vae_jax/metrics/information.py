@@ -5,7 +5,7 @@ The aggregate posterior of the N examples given, q(z) = 1/N sum_n q(z|x_n), is t
     E_n KL(q(z|x_n) || p(z)) = I(x; z) + KL(q(z) || p(z)),    0 <= I <= ln N,
     KL(q(z) || prod_j p(z_j)) = TC + sum_j KL(q(z_j) || p(z_j)),    TC = KL(q(z) || prod_j q(z_j))
 
-(arXiv:1802.04942, eq. 2). Only the expectations over z are estimated, from one sample an example. In memory there are
+(arXiv:1802.04942, eq. 2). Only the expectations over z are estimated, from one sample per example. In memory there are
 a few rows of the N x N table at a time.
 """
 

@@ -30,7 +30,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> dic
       k: neighbors, 3 in the paper.
 
     Returns:
-      both in [0, 1]; standard errors are of the points asked about, with the manifold as it is.
+      both in [0, 1]; standard errors are of the points that are tested, with the manifold as it is.
 
     Raises:
       InputError: as of `check_features`, or k + 1 images are not there.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vae_jax.errors import InputError, option
+from vae_jax.errors import InputError
 from vae_jax.metrics.estimate import Estimate
 
 
@@ -31,9 +31,12 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
     inside, outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
     n, m = len(inside), len(outside)
     if not n or not m:
-        raise InputError("anomaly: an empty split; both data sets need images")
-    if np.isnan(inside).any() or np.isnan(outside).any():
-        raise InputError("anomaly: a score is not a number; lower the learning rate")
+        raise InputError("auroc: inside or outside is empty; give one score or more of each")
+    # A NaN has no rank: `rankdata` would make every score one, and so the area.
+    for name, scores in (("inside", inside), ("outside", outside)):
+        if np.isnan(scores).any():
+            row = np.flatnonzero(np.isnan(scores))[0]
+            raise InputError(f"auroc: score {row} of {name} is not a number; leave out scores that are not numbers")
     # The rank-sum form of the area: it counts all N M pairs in the time of a sort.
     ranks = rankdata(np.concatenate([inside, outside]))
     # The share of the other side that each score beats, ties counted by half.
@@ -61,7 +64,7 @@ def waic(log_prob: np.ndarray) -> np.ndarray:
       [-1.0]
     """
     if len(log_prob) < 2:
-        raise InputError(f"waic: one model has no spread; name further runs with {option('others')}")
+        raise InputError("waic: the spread of fewer than two models is undefined; give rows of two models or more")
     log_prob = np.asarray(log_prob, np.float64)
     # Models that were trained apart disagree most on images unlike their data: the variance is the penalty.
     return log_prob.mean(0) - log_prob.var(0, ddof=1)

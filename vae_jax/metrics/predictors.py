@@ -159,7 +159,7 @@ def explicitness(
 
     Args:
       codes, factors, train, test, names, resamples, seed: as for `sap`; D >= 1.
-      discrete: code dimensions that the classifier sees as one column a value.
+      discrete: code dimensions that the classifier sees as one column per value.
 
     Returns:
       `Explicitness`, 0.5 (chance) to 1, higher is better.

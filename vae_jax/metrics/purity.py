@@ -45,7 +45,7 @@ def modularity(
     factor, so that a random code has no modularity of 0.
 
     Args:
-      codes, factors, bins, discrete, names, resamples, seed: as for `mig`; F >= 2, one code will do.
+      codes, factors, bins, discrete, names, resamples, seed: as for `mig`; F >= 2, one code suffices.
 
     Returns:
       `Modularity`, in [0, 1], higher is better.

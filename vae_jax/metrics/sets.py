@@ -34,7 +34,7 @@ def check_features(real: np.ndarray, generated: np.ndarray, least: int = 2) -> t
         if not np.isfinite(rows).all():
             row, column = np.argwhere(~np.isfinite(rows))[0]
             raise InputError(
-                f"features: feature {column} of {name} image {row} is not finite; look at the samples of this run"
+                f"features: feature {column} of {name} image {row} is not finite; leave out images with such features"
             )
     if real.shape[1] != generated.shape[1]:
         raise InputError(

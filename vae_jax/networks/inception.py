@@ -28,7 +28,7 @@ class Unit(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         size = (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
         step, padding = (self.stride, self.stride), "VALID" if self.valid or self.stride > 1 else "SAME"
-        # Accelerators round the factors of a float32 product unless told not to; features must not tell machines apart.
+        # Accelerators round the factors of a float32 product by default; features must not depend on the machine.
         conv = nn.Conv(self.width, size, step, padding, use_bias=False, precision="highest", name="conv")
         return nn.relu(nn.BatchNorm(use_running_average=True, epsilon=0.001, name="bn")(conv(x)))
 

@@ -74,7 +74,7 @@ class Objective:
       spaces: spaces of z it can read; () for all.
       separate_encoder: the encoder is an optimizer group of its own, `encoder`.
       deterministic: it is made for point posteriors (`posterior.deterministic`), and only for these.
-      rateless: it has no rate, so that point posteriors will do as well, and holds q(z) at p(z) in another way.
+      rateless: it has no rate, so that point posteriors suffice, and holds q(z) at p(z) in another way.
       separable: whether it needs q(z|x) by dimension (`posterior.separable`).
       path: whether terms of its own read z or p(x|z), and need the plain gradient of the reparameterized sample.
       noisy: whether it draws noise of its own.

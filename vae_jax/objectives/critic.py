@@ -1,4 +1,4 @@
-"""Critics on codes: a classifier tells two samples apart, and its logit is the log of their density ratio."""
+"""Critics on codes: density-ratio classifiers."""
 
 from __future__ import annotations
 

@@ -39,10 +39,10 @@ class Plane(NamedTuple):
 
 
 class Look(NamedTuple):
-    """What a report shows of one run. What the model has not is None, and `missing` says why.
+    """What a report shows of one run. What the model does not provide is None, and `missing` says why.
 
     Attributes:
-      samples: rows of images from the prior [R, S, H, W, C]; a row a class where labels can be asked for.
+      samples: rows of images from the prior [R, S, H, W, C]; one row per class where labels can be given.
       sampled: what the rows are.
       originals: held-out images [N, H, W, C].
       made: their reconstructions.
@@ -143,12 +143,12 @@ def _samples(run: Run, state: TrainState, cond: np.ndarray | None, count: int, s
     if model.condition is not None and model.condition.classes:
         classes = range(min(model.condition.classes, 10))
         columns = max(2, min(8, count // len(classes)))
-        told = [label_features(model, state, np.full(columns, c)) for c in classes]
-        rows = [draw(model, state, key, columns, cond=c) for c in told]
+        given = [label_features(model, state, np.full(columns, c)) for c in classes]
+        rows = [draw(model, state, key, columns, cond=c) for c in given]
         return np.stack(rows), f"one class per row, {classes[0]} to {classes[-1]}; one code per column"
     # Any other condition is that of the held-out images.
-    told = None if cond is None else np.resize(cond, (count, cond.shape[-1]))
-    images = draw(model, state, key, count, cond=told)
+    given = None if cond is None else np.resize(cond, (count, cond.shape[-1]))
+    images = draw(model, state, key, count, cond=given)
     return images.reshape(-1, 8, *images.shape[1:]), "E[x|z] with z drawn from the prior"
 
 

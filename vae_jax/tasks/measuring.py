@@ -53,7 +53,7 @@ def evaluate_run(
     Args:
       run: a run, or the path of its folder.
       metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none); a group of
-        `measures.MEASURES` for all of it. Those are made only when they are asked for.
+        `measures.MEASURES` for all of it. Those are made on request only.
       split, k, limit, batch_size: None takes the run's config.
       seed: of the posterior samples.
       step: of the checkpoint; None for the newest.
@@ -73,7 +73,7 @@ def evaluate_run(
 
     Raises:
       InputError: unknown metric or split, a number out of range that all depend on, an unfinished run, or nothing of
-        what was asked for can be measured.
+        what was requested can be measured.
     """
     run = given.opened(run)
     others = tuple(given.opened(other, "others") for other in others)
@@ -166,8 +166,8 @@ class _Wanted(NamedTuple):
 
     Attributes:
       ks: of the importance-weighted bounds.
-      standard: names of the metrics that every evaluation makes; () for all of them, where none is asked for.
-      asked: measures, made only when they are asked for.
+      standard: names of the metrics that every evaluation makes; () for all of them, where none is requested.
+      asked: measures, made on request only.
       options: of the measures.
       refused: measure or option -> why it is not made.
     """
@@ -183,7 +183,7 @@ def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) ->
     """Returns what to measure.
 
     Raises:
-      InputError: an option that is unknown or that nothing asked for reads, or nothing that was asked for can be made.
+      InputError: an option that is unknown or that nothing requested reads, or nothing requested can be made.
     """
     ks = bounds(call.metrics, call.k)
     options = _settings(settings, call.k or ks)
@@ -289,7 +289,7 @@ def finished(run: Run, step: int | None = None) -> TrainState:
 
 
 def bounds(metrics: tuple[str, ...], ks: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the k of every importance-weighted bound that is asked for."""
+    """Returns the k of every importance-weighted requested bound."""
     named = tuple(int(m.group(1)) for name in metrics if (m := re.fullmatch(r"iw_(\d+)", name)))
     if "iwae" in metrics and not ks:
         ks = (50,)
@@ -307,7 +307,7 @@ def check_names(metrics: tuple[str, ...]) -> None:
 
 
 def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: Run) -> tuple[list[str], dict[str, str]]:
-    """Returns (the metrics to write, in the order asked for; why those that are not there are not).
+    """Returns (the metrics to write, in the order of the request; why those that are not there are not).
 
     Args:
       metrics: names that were requested; () for all that were found.
@@ -350,6 +350,7 @@ def _protocol(
         pixels = "dequantised, (v + u) / 256"
     elif likelihood.levels == 256:
         pixels = "256 grey levels, v / 255"
+    # Stored with every evaluation, and two compare only where their texts are equal: it stays as it was first written.
     estimator = (
         "one posterior sample an example, KL in closed form; "
         f"sums over {'pixels' if images else 'entries'} and dimensions, nats"

@@ -84,7 +84,7 @@ def fit_population(
       checkpoints: of the population; saved every `checkpoint_every` updates, at the end, and on a signal.
       checkpoint_every: updates between checkpoints.
       report: progress: the step, and means over the members that still train; `images_per_s` is that of all together.
-      say: told when a member diverges.
+      say: called when a member diverges.
 
     Returns:
       the population after `steps` updates; members that diverged stay where they did.

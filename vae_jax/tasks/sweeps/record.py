@@ -36,7 +36,7 @@ class Sweep:
       members: its runs, combinations of values outermost.
       seeds: of every combination.
       vary: option -> values as written.
-      metrics: asked for at the end; () for the standard ones.
+      metrics: requested at the end; () for the standard ones.
       strategy: how members of one device are computed (see `vae_jax.train.population`).
     """
 
@@ -149,7 +149,7 @@ def keep_split(path: Path, sweep: Sweep) -> Sweep:
     if not file.is_file() or _split_of(path, sweep) != "random-tenth":
         return sweep
     if read(path)["config"].get("data", {}).get("protocol", "standard") != "standard":
-        return sweep  # asked for by name
+        return sweep  # requested by name
     members = (dataclasses.replace(m, config=with_old_protocol(m.config)) for m in sweep.members)
     return dataclasses.replace(sweep, members=tuple(members))
 

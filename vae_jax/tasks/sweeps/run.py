@@ -31,7 +31,7 @@ from vae_jax.train.loop import NonFinite
 
 logger = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, Any]], None]
-# Where the plots come from, besides the metrics asked for.
+# Where the plots come from, besides the requested metrics.
 ALWAYS = ("elbo", "rate", "distortion")
 
 

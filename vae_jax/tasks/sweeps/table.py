@@ -19,7 +19,7 @@ COLUMNS = ("metric", "n", "mean", "sd", "best", "best_seed", "diverged")
 
 
 def rows(sweep: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Returns one row a combination of values and metric.
+    """Returns one row per combination of values and metric.
 
     Args:
       sweep: the content of `sweep.json`.
@@ -65,11 +65,11 @@ def _row(name: str, seen: Sequence[tuple[float, int]]) -> dict[str, Any]:
 
 
 def main_metrics(sweep: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics to show: those asked for, else ELBO, rate and distortion (mse of an autoencoder)."""
+    """Returns the metrics to show: those requested, else ELBO, rate and distortion (mse of an autoencoder)."""
     found = list(dict.fromkeys(name for member in sweep["members"] for name in member["metrics"]))
     if sweep["metrics"]:
         asked = [name for name in found if name in sweep["metrics"]]
-        # A group of metrics or a measure of several has other names than what was asked for.
+        # A group of metrics or a measure of several has other names than what was requested.
         return asked if len(asked) == len(sweep["metrics"]) else [n for n in found if better(n)] or found
     return [name for name in ("elbo", "rate", "distortion") if name in found] or found[:1]
 
@@ -92,7 +92,7 @@ def write(folder: Path, sweep: dict[str, Any]) -> None:
 
 
 def print_table(sweep: Mapping[str, Any]) -> None:
-    """Prints the table: one row a combination of values, the metrics beside each other."""
+    """Prints the table: one row per combination of values, the metrics beside each other."""
     from rich.console import Console
     from rich.table import Table
 
