@@ -656,3 +656,32 @@ def test_a_changed_file_does_not_resume(lives, tmp_path, capsys, monkeypatch):
     assert cli(["train", file.name, "--init-from", "run", "--workdir", "next", *SMALL]) == 0
     shutil.copy(file, file.name)
     assert cli(words) == 0
+
+
+def test_a_changed_file_beside_it_does_not_resume(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "write_all", lambda *args, **options: [])
+    file = beside(tmp_path / "a", 3)
+    assert cli(["train", "a/mine.py", *SMALL, "--workdir", "run"]) == 0
+    words = ["train", "a/mine.py", "--resume", "--workdir", "run", "--steps", "3", "--quiet"]
+
+    def refused(changed):
+        capsys.readouterr()
+        assert cli(words) == 2
+        assert capsys.readouterr().err == (
+            f"vae-jax: a/{changed}.py: is not the code that run was made with; continue the run as it is with `vae-jax "
+            "train --resume run`, or train the file with `vae-jax train a/mine.py --init-from run`\n"
+        )
+
+    helpers, late = (file.with_name(f"{name}.py") for name in ("helpers", "late"))
+    held = helpers.read_text()
+    helpers.write_text(held.replace("WIDTH = 3", "WIDTH = 5"))
+    refused("helpers")
+    assert cli(["train", "a/mine.py", "--init-from", "run", "--workdir", "next", *SMALL]) == 0  # the advice is good
+    assert cli(["train", "--resume", "run", "--steps", "3", "--quiet"]) == 0
+    assert Run.load("run").config.model.network.width == 3
+    helpers.write_text(held)
+    late.rename(late.with_suffix(".gone"))  # imported by a function, so that the loss is not seen at import
+    refused("late")
+    late.with_suffix(".gone").rename(late)
+    assert cli([*words[:-2], "4", "--quiet"]) == 0
