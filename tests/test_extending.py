@@ -17,6 +17,7 @@ import vae_jax as vj
 from vae_jax import figures
 from vae_jax.cli.main import run as cli
 from vae_jax.cli.options import parse_config
+from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.files import code as codes
 from vae_jax.options.ranges import ranges
@@ -271,7 +272,7 @@ def test_help_shows_the_options_of_a_class_of_ones_own(tmp_path, capsys):
 
 def test_a_class_that_no_other_process_finds(tmp_path):
     @dataclasses.dataclass(frozen=True)
-    class Local(vj.config.Config().model.network.__class__):
+    class Local(Config().model.network.__class__):
         pass
 
     config = vj.experiment("vae_digits")
