@@ -6,11 +6,13 @@ import shlex
 import numpy as np
 import pytest
 
+from vae_jax import spec
 from vae_jax.cli import main
 from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError, nearest, shown
 from vae_jax.runs import experiments as index
 from vae_jax.runs.config import Config, get
+from vae_jax.runs.run import Run
 
 GOOD = "from vae_jax.runs.config import Config\n\n\ndef get_config():\n    return Config()\n"
 
@@ -236,3 +238,16 @@ def test_an_experiment_of_this_folder_that_hides_a_shipped_one_is_said(empty, ca
     (empty / "experiments/vae_digits.py").write_bytes(shipped.read_bytes())  # the same code hides nothing
     index.find("vae_digits")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("words", [(), ("--workdir", "runs/vae_digits")])
+def test_a_resumed_experiment_that_hides_a_shipped_one_is_said_once(empty, capsys, monkeypatch, words):
+    monkeypatch.setattr("vae_jax.cli.train._train", lambda config, name, path, flags, resume: print(path) or 0)
+    (empty / "experiments").mkdir()
+    (empty / "experiments/vae_digits.py").write_text(GOOD)
+    Run.create(empty / "runs/vae_digits", "vae_digits", Config(), spec.images(8, 8, 1))
+    assert main.run(["train", "vae_digits", "--resume", *words]) == 0
+    assert capsys.readouterr() == (
+        "runs/vae_digits\n",
+        "vae-jax: experiments/vae_digits.py is used in place of the experiment of this name that comes with vae_jax\n",
+    )

@@ -19,6 +19,7 @@ import vae_jax as vj
 from vae_jax import figures
 from vae_jax.cli.main import run as cli
 from vae_jax.cli.options import parse_config
+from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.files import code as codes
 from vae_jax.options.ranges import ranges
@@ -297,7 +298,7 @@ def test_help_shows_the_options_of_a_class_of_ones_own(tmp_path, capsys):
 
 def test_a_class_that_no_other_process_finds(tmp_path):
     @dataclasses.dataclass(frozen=True)
-    class Local(vj.config.Config().model.network.__class__):
+    class Local(Config().model.network.__class__):
         pass
 
     config = vj.experiment("vae_digits")
@@ -496,6 +497,126 @@ def test_a_report_from_another_shell(lives, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert "experiment:Tiny" in (tmp_path / "run" / "report.html").read_text()
+
+
+WHOLE = '''"""Stripes, with a network, a likelihood, an objective and a data set of this file."""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+
+from vae_jax.config import Config
+from vae_jax.data import DataConfig, DataSet, Info, from_arrays
+from vae_jax.likelihoods import GaussianPixels, PixelLikelihood
+from vae_jax.models import VAE
+from vae_jax.networks import Network
+from vae_jax.objectives import Objective
+
+
+class Layer(nn.Module):
+    shape: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.DenseGeneral(self.shape)(nn.tanh(x.reshape(x.shape[0], -1)))
+
+
+@dataclass(frozen=True)
+class OneLayer(Network):
+    def encoder(self, outputs, dtype):
+        return Layer((outputs,))
+
+    def decoder(self, out_shape, dtype):
+        return Layer(tuple(out_shape))
+
+
+@dataclass(frozen=True)
+class Within(PixelLikelihood):
+    def init_params(self):
+        return {"log_std": jnp.zeros(())}
+
+    def build(self, out, params, state):
+        return GaussianPixels(nn.sigmoid(out), params["log_std"])
+
+
+@dataclass(frozen=True)
+class Squared(Objective):
+    def loss(self, terms, ctx):
+        return terms.distortion + terms.rate**2, {"squared": jnp.mean(terms.rate**2)}
+
+
+class Stripes(DataSet):
+    def load(self, config, split):
+        sizes = {"train": 48, "test": 16}
+        phase = np.random.default_rng(len(split)).uniform(0, 6.28, (sizes[split], 1, 1, 1))
+        x = 0.5 + 0.5 * np.sin(phase + np.arange(4)[:, None, None] + np.zeros((1, 4, 1)))
+        info = Info("stripes", (4, 4, 1), sizes, config.protocol, "drawn", 0, values="float", kind="image")
+        return from_arrays(info, split, {"x": x.astype(np.float32)}, config.pipeline)
+
+
+def get_config():
+    return Config(
+        data=DataConfig("experiment:Stripes"),
+        model=VAE(2, OneLayer(), likelihood=Within(), objective=Squared()),
+    )
+'''
+# What another shell does with the run, from a folder where only the run is.
+NEXT = """
+from vae_jax.cli.main import run
+from vae_jax.files import code
+
+assert not code._loaded
+for words in (
+    "train --resume run --steps 4 --quiet",
+    "eval run --metrics elbo,iwae --k 3 --out own.json",
+    "sample run --n 5 --seed 1 --out samples.npz",
+    "report run",
+):
+    assert run(words.split()) == 0, words
+assert len(code._loaded) == 1
+"""
+
+
+def test_a_file_with_four_parts_lives_on_in_another_shell(tmp_path, monkeypatch):
+    """Train in one process, delete the file; resume, evaluate, sample and report in another one."""
+    file, folder = tmp_path / "mine" / "stripes.py", tmp_path / "elsewhere"
+    file.parent.mkdir()
+    folder.mkdir()
+    file.write_text(WHOLE)
+    with monkeypatch.context() as patch:
+        patch.setattr(figures, "write_all", lambda *args, **options: [])
+        assert cli(["train", str(file), *SMALL, "--workdir", str(folder / "run")]) == 0
+    shutil.rmtree(file.parent)
+    before = Run.load(folder / "run").restore().params
+    done = subprocess.run([sys.executable, "-c", NEXT], cwd=folder, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    # All four parts are those of the file, and all four were at work in the other process.
+    held = json.loads((folder / "run" / "config.json").read_text())
+    options = ("model.network", "model.likelihood", "model.objective")
+    kinds = [held["data"]["name"], *(_held(held, option)["kind"] for option in options)]
+    assert kinds == ["experiment:Stripes", "experiment:OneLayer", "experiment:Within", "experiment:Squared"]
+    run = Run.load(folder / "run")
+    state = run.restore()
+    assert int(state.step) == 4
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, state.params)
+    assert all(jax.tree.leaves(moved))
+    assert "log_std" in str(jax.tree_util.tree_structure(state.params))
+    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "squared" in line][-1] == 4
+    found = json.loads((folder / "own.json").read_text())
+    assert found["data"] == "experiment:Stripes"
+    assert found["protocol"]["n"] == 16
+    assert found["metrics"].keys() == {"elbo", "iw_3"}
+    assert vj.evaluate_run(run, metrics=("elbo",), write=False)["metrics"]["elbo"]["value"] == pytest.approx(
+        found["metrics"]["elbo"]["value"], rel=1e-6
+    )
+    images = np.load(folder / "samples.npz")["images"]
+    np.testing.assert_allclose(images, vj.sample(run, 5, seed=1), rtol=1e-6)
+    assert 0 < images.min() < images.max() < 1
+    page = (folder / "run" / "report.html").read_text()
+    assert all(kind in page for kind in kinds)
 
 
 def test_vectors_have_no_pictures(lives, tmp_path, capsys):
@@ -805,3 +926,32 @@ def test_a_changed_file_does_not_resume(lives, tmp_path, capsys, monkeypatch):
     assert cli(["train", file.name, "--init-from", "run", "--workdir", "next", *SMALL]) == 0
     shutil.copy(file, file.name)
     assert cli(words) == 0
+
+
+def test_a_changed_file_beside_it_does_not_resume(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(figures, "write_all", lambda *args, **options: [])
+    file = beside(tmp_path / "a", 3)
+    assert cli(["train", "a/mine.py", *SMALL, "--workdir", "run"]) == 0
+    words = ["train", "a/mine.py", "--resume", "--workdir", "run", "--steps", "3", "--quiet"]
+
+    def refused(changed):
+        capsys.readouterr()
+        assert cli(words) == 2
+        assert capsys.readouterr().err == (
+            f"vae-jax: a/{changed}.py: is not the code that run was made with; continue the run as it is with `vae-jax "
+            "train --resume run`, or train the file with `vae-jax train a/mine.py --init-from run`\n"
+        )
+
+    helpers, late = (file.with_name(f"{name}.py") for name in ("helpers", "late"))
+    held = helpers.read_text()
+    helpers.write_text(held.replace("WIDTH = 3", "WIDTH = 5"))
+    refused("helpers")
+    assert cli(["train", "a/mine.py", "--init-from", "run", "--workdir", "next", *SMALL]) == 0  # the advice is good
+    assert cli(["train", "--resume", "run", "--steps", "3", "--quiet"]) == 0
+    assert Run.load("run").config.model.network.width == 3
+    helpers.write_text(held)
+    late.rename(late.with_suffix(".gone"))  # imported by a function, so that the loss is not seen at import
+    refused("late")
+    late.with_suffix(".gone").rename(late)
+    assert cli([*words[:-2], "4", "--quiet"]) == 0

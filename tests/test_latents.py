@@ -166,6 +166,7 @@ def test_metrics(path, run, tmp_path, capsys):
     found = json.loads(out.read_text())
     assert "refused" not in found
     assert len(found["metrics"]) >= len(named)
+    assert not any(name.startswith("kl/") for name in found["metrics"])
     assert all(np.isfinite(m["value"]) for m in found["metrics"].values())
     out.unlink()
     absent = dict.fromkeys(FACTORS, "needs generative factors, which the data set 'digits' does not provide; leave it")
@@ -182,6 +183,28 @@ def test_metrics(path, run, tmp_path, capsys):
         assert name in line
         assert said in line
         assert not out.exists()
+
+
+def test_the_rate_of_one_level(path, run, tmp_path, capsys):
+    """What `eval` prints and stores can be requested: a level, or all of them by the name that `list metrics` shows."""
+    out = tmp_path / "x.json"
+    words = ["eval", path, "--limit", "20", "--out", out, "--metrics"]
+    if latents(run) == GRID:
+        for name in ("kl/bottom", "kl/<level>"):
+            assert cli([str(word) for word in (*words, name)]) == 2
+            assert f"has no {name} (the model has none); it has elbo, " in capsys.readouterr().err
+        assert not out.exists()
+        return
+    tell(capsys, *words, "kl/bottom")
+    assert list(json.loads(out.read_text())["metrics"]) == ["kl/bottom"]
+    tell(capsys, *words, "rate,kl/<level>")
+    metrics = {name: m["value"] for name, m in json.loads(out.read_text())["metrics"].items()}
+    assert metrics["kl/bottom"] + metrics["kl/top"] == pytest.approx(metrics["rate"], rel=1e-5)
+    capsys.readouterr()
+    assert cli([str(word) for word in (*words, "kl/botom")]) == 2
+    line = capsys.readouterr().err
+    assert re.search(r"has no kl/botom \(the model has none\); it has elbo, .*, kl/bottom, kl/top", line)
+    assert "kl/<level>" in tell(capsys, "list", "metrics")
 
 
 def test_annealing_needs_one_posterior(path, run, tmp_path, capsys):
@@ -223,6 +246,7 @@ def test_a_report(path, run, tmp_path, capsys):
     assert f"experiment:{'Grid' if rows == 12 else 'Levels'}" in page
     assert f"{rows} of {spaces.size(latents(run))} dimensions" in page
     assert ("kl/bottom" in page) == (latents(run) == LEVELS)
+    assert page.count("rate of one level of a model of several") == (2 if latents(run) == LEVELS else 0)
 
 
 def test_side_by_side(path, tmp_path, capsys, monkeypatch):

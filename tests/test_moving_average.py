@@ -111,8 +111,8 @@ def assert_no_nan_pixels(data: bytes) -> None:
     assert not (pixels == [255, 0, 255]).all(-1).any()
 
 
-# `log_prob` belongs to baselines, which have no weights; the bounds stand for `iw_<k>`.
-STANDARD = [name for name in METRICS if name not in ("iw_<k>", "log_prob")]
+# `log_prob` belongs to baselines, which have no weights; bounds stand for `iw_<k>`; not every model has levels.
+STANDARD = [name for name in METRICS if name not in ("iw_<k>", "log_prob", "kl/<level>")]
 HOLDERS = {"accuracy": "classifier", "distortion_label": "multimodal", "coherence": "multimodal"}
 
 

@@ -1,6 +1,6 @@
-"""Toy models whose latents are no vectors: a grid [4, 4, 2], and two levels with p(bottom|top).
+"""Toy models whose latents are no vectors: a grid [4, 4, 2], two levels with p(bottom|top), and indices [2, 2].
 
-Written as a user's experiment file: `vae-jax train toys.py`, and `--model experiment:Levels` for the other one.
+Written as a user's experiment file: `vae-jax train toys.py`, and `--model experiment:Levels` (or `Quantized`).
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from vae_jax.model import About, Aux, DensityFns, Encoding, Joint, Model, PriorF
 from vae_jax.models.importance import importance_bound
 from vae_jax.options.ranges import Positive
 from vae_jax.runs.config import Evaluation, Logging
-from vae_jax.spaces import Latents, Real
+from vae_jax.spaces import Codes, Latents, Real
 from vae_jax.spec import DataSpec
 from vae_jax.train import Optimizer
 
 STANDARD = dist.DiagGaussian(jnp.zeros((1, 1)), jnp.zeros((1, 1)))
 GRID = Real((4, 4, 2))
 LEVELS = {"bottom": Real((2, 2, 2)), "top": Real((3,))}
+INDICES = Codes((2, 2), 5)
 
 
 class Parts(NamedTuple):
@@ -185,6 +186,52 @@ class Levels:
 
     def build(self, spec: DataSpec) -> Model:
         return model_of(LEVELS, spec, self.precision, self.scale)
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A linear autoencoder whose code is 2 x 2 indices into a codebook of 5 entries, with a uniform prior."""
+
+    def build(self, spec: DataSpec) -> Model:
+        pixels, (places, entries) = math.prod(spec.x.shape), (INDICES.size, INDICES.codes)
+
+        def init(key: jax.Array, batch: Any) -> tuple[dict, dict]:
+            w = jax.random.normal(key, (2, pixels, places * entries)) / math.sqrt(pixels)
+            return {"vae": {"encoder": w[0], "decoder": w[1].T}}, {}
+
+        def scores(params: Any, x: jax.Array) -> jax.Array:
+            return (x.reshape(x.shape[0], -1) @ params["vae"]["encoder"]).reshape(-1, places, entries)
+
+        def of_rows(params: Any, rows: jax.Array) -> Any:
+            """Returns p(x|z) of one-hot rows [B, places, entries]."""
+            out = rows.reshape(rows.shape[0], -1) @ params["vae"]["decoder"]
+            return Bernoulli().build(out.reshape(-1, *spec.x.shape), {}, {})
+
+        def encode(params: Any, state: Any, keys: Any, batch: Any) -> Encoding:
+            return Encoding(INDICES.shaped(jnp.argmax(scores(params, batch["x"]), -1)))
+
+        def decode(params: Any, state: Any, z: Any, *, cond: Any = None) -> Any:
+            return of_rows(params, jax.nn.one_hot(z.reshape(z.shape[0], -1), entries))
+
+        def terms(params: Any, state: Any, key: jax.Array, batch: Any, ctx: Any) -> dict[str, Any]:
+            soft = jax.nn.softmax(scores(params, batch["x"]))
+            hard = jax.nn.one_hot(jnp.argmax(soft, -1), entries)
+            p_x = of_rows(params, soft + jax.lax.stop_gradient(hard - soft))  # straight through
+            distortion = -p_x.log_prob(batch["x"])
+            rate = jnp.full_like(distortion, places * math.log(entries))
+            mse = jnp.mean(jnp.square(p_x.mean() - batch["x"]), axis=tuple(range(1, batch["x"].ndim)))
+            return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "mse": mse}
+
+        def loss(params: Any, state: Any, key: jax.Array, batch: Any, ctx: Any) -> tuple[jax.Array, Aux]:
+            found = terms(params, state, key, batch, ctx)
+            value = -jnp.mean(found["elbo"])
+            return value, Aux(state, {"loss": value} | {name: jnp.mean(v) for name, v in found.items()})
+
+        def sample(params: Any, state: Any, key: jax.Array, n: int, *, cond=None, temperature=1.0) -> Any:
+            return jax.random.randint(key, (n, *INDICES.shape), 0, entries)
+
+        about = About(spec, INDICES, Bernoulli(), None)
+        return Model(init, loss, terms, encode, decode, about=about, prior=PriorFns(sample))
 
 
 def get_config() -> Config:

@@ -22,7 +22,7 @@ class Space:
     Attributes:
       words: what its points are, for messages.
       euclidean: whether all of R^n is inside, so that means, straight lines and Hamiltonian moves stay in it.
-      continuous: whether its points have densities (not masses).
+      nominal: whether its numbers name entries of a codebook, so that sums and distances of its vectors mean nothing.
     """
 
     shape: tuple[int, ...]
@@ -30,7 +30,7 @@ class Space:
 
     words: ClassVar[str] = ""
     euclidean: ClassVar[bool] = False
-    continuous: ClassVar[bool] = True
+    nominal: ClassVar[bool] = False
 
     @property
     def size(self) -> int:
@@ -79,7 +79,6 @@ class Bits(Space):
     """Vectors of 0 and 1."""
 
     words = "binary vectors"
-    continuous = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,6 @@ class OneHot(Space):
     """Length of each one-hot vector; they sum to n."""
 
     words: ClassVar[str] = "one-hot vectors"
-    continuous: ClassVar[bool] = False
 
     def variables(self) -> tuple[int, ...]:
         return self.sizes
@@ -111,7 +109,7 @@ class Codes(Space):
     """Number of entries of the codebook."""
 
     words: ClassVar[str] = "indices into a codebook"
-    continuous: ClassVar[bool] = False
+    nominal: ClassVar[bool] = True
 
     def shaped(self, v: Any) -> Any:
         return jnp.asarray(v, jnp.int32).reshape(v.shape[0], *self.shape)
@@ -159,6 +157,11 @@ def variables(latents: Latents) -> tuple[int, ...]:
 def is_euclidean(latents: Latents) -> bool:
     """Says whether every level is all of R^n."""
     return all(space.euclidean for space in leaves(latents))
+
+
+def is_nominal(latents: Latents) -> bool:
+    """Says whether a level holds indices, which no walk, probe, score or map can take as numbers."""
+    return any(space.nominal for space in leaves(latents))
 
 
 def words(latents: Latents) -> str:

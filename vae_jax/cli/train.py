@@ -68,7 +68,7 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
     from vae_jax.runs.config import keep_targets
     from vae_jax.runs.run import Run, is_torso
 
-    path = find_run(name, run, workdir)
+    path, file = find_run(name, run, workdir)
     if is_torso(path):
         # Neither the options nor --init-from of its start are known. With those given now, what is left of them would
         # be the experiment's defaults, without a word.
@@ -84,8 +84,8 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
             f"{path}: is a run of {old.experiment!r}, not of {experiment!r}; continue it with `vae-jax train --resume "
             f"{quoted(path)}`"
         )
-    if name is not None and not _is_folder(name):
-        _check_code(name, old)
+    if name is not None and file is not None:
+        _check_code(name, file, old)
     _connect(flags)
     about = f"Continues {path}; the defaults are its own options.\n\n{RUN_OPTIONS}"
     config = parse_config(old.config, words, f"vae-jax train --resume {quoted(path)}", description=about)
@@ -95,25 +95,31 @@ def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set
     return _train(keep_targets(config, old.config), old.experiment, path, flags, resume=True)
 
 
-def _check_code(name: str, run: Run) -> None:
-    """Raises InputError where an experiment file with classes is not the one that the run keeps a copy of.
+def _check_code(name: str, file: Path, run: Run) -> None:
+    """Raises InputError where an experiment file with classes, or a file beside it, differs from the run's copy.
 
-    The run would continue with its copy, and what was changed in the file would be passed over without a word.
+    The run would continue with its copies, and what was changed in the files would be passed over without a word.
+
+    Args:
+      name: the experiment as it was typed, for the message.
+      file: of the experiment.
+      run: to be continued.
     """
-    from vae_jax.runs import experiments as index
     from vae_jax.runs.kinds import code_of
 
-    code, file = code_of(run.config), index.find(name)
-    if code is not None and code.main != file.read_bytes():
+    code = code_of(run.config)
+    if code is not None and (other := code.differing(file)) is not None:
         raise InputError(
-            f"{file}: is not the code that {run.path} was made with; continue the run as it is with `vae-jax train "
+            f"{other}: is not the code that {run.path} was made with; continue the run as it is with `vae-jax train "
             f"--resume {quoted(run.path)}`, or train the file with `vae-jax train {quoted(name)} --init-from "
             f"{quoted(run.path)}`"
         )
 
 
-def find_run(name: str | None, run: Path | None, workdir: Path | None) -> Path:
-    """Returns the folder to resume: RUN of `--resume RUN`, --workdir, or the newest run of the experiment.
+def find_run(name: str | None, run: Path | None, workdir: Path | None) -> tuple[Path, Path | None]:
+    """Returns the folder to resume, and the file of the experiment where one is named.
+
+    The folder is RUN of `--resume RUN`, --workdir, or the newest run of the experiment.
 
     Args:
       name: the experiment, or a run folder in its place (`train RUN --resume`).
@@ -130,13 +136,13 @@ def find_run(name: str | None, run: Path | None, workdir: Path | None) -> Path:
         run, name = Path(name), None
     if run is not None and workdir is not None and workdir.absolute() != run.absolute():
         raise InputError(f"--workdir {workdir}: a run is resumed in its own folder {run}; leave --workdir out")
-    stem = None if name is None else index.find(name).stem  # a typing error is named before a folder is looked for
+    file = None if name is None else index.find(name)  # a typing error is named before a folder is looked for
     path = run or workdir
     if path is not None:
-        return path
-    if stem is None:
+        return path, file
+    if file is None:
         raise InputError(f"--resume: which run? name its folder, as in `vae-jax train --resume {_newest_of_all()}`")
-    return newest_folder(stem)
+    return newest_folder(file.stem), file
 
 
 def _newest_of_all() -> str:

@@ -22,7 +22,7 @@ from vae_jax import metrics, prng, spaces
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation.codes import Codes, encode_all
 from vae_jax.evaluation.likelihood import evaluate
-from vae_jax.evaluation.needs import require
+from vae_jax.evaluation.needs import lacking, require
 from vae_jax.evaluation.subject import Subject
 from vae_jax.metrics.estimate import Estimate
 
@@ -282,6 +282,8 @@ def udr(subject: Subject) -> dict[str, Estimate]:
                 f"udr: {other.path} has other data ({there.name} {there.protocol}, {other.spec.x.shape}) than "
                 f"{subject.run.path} ({here.name} {here.protocol}, {subject.run.spec.x.shape}); all runs need the same"
             )
+        if reason := lacking(f"udr: {other.path}", ("no indices",), other.model):
+            raise InputError(f"{reason.rpartition(';')[0]}; leave it out of {option('others')}")
         state = other.restore()
         if int(state.step) < other.config.steps:
             raise InputError(f"udr: {other.path} is unfinished, at step {int(state.step)} of {other.config.steps}")

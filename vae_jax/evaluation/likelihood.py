@@ -22,7 +22,7 @@ from vae_jax.model import Context, Model
 from vae_jax.train.metrics import ACTIVE_VARIANCE
 from vae_jax.train.state import TrainState
 
-# name -> (meaning with unit, reference). `iw_<k>` stands for one bound for each k.
+# name -> (meaning with unit, reference). `iw_<k>` stands for one bound for each k, `kl/<level>` for one rate per level.
 METRICS: dict[str, tuple[str, str]] = {
     "elbo": ("-(distortion + rate): lower bound on log p(x), one posterior sample, nats", "arXiv:1312.6114"),
     "distortion": ("-log p(x|z), z ~ q(z|x), summed over pixels, nats", "arXiv:1711.00464"),
@@ -46,6 +46,7 @@ METRICS: dict[str, tuple[str, str]] = {
     "distortion_label": ("-log p(y|z) of the label, z of image and label, nats (multimodal)", "arXiv:1802.05335"),
     "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),
     "active_units": ("dimensions with Var_x(E[z|x]) > 0.01", "arXiv:1509.00519, sec. 5"),
+    "kl/<level>": ("rate of one level of a model of several, by its name or number, nats", ""),
 }
 
 

@@ -172,28 +172,28 @@ MEASURES: dict[str, Measure] = {
         "k-means on mean codes against labels: accuracy (Hungarian matching), NMI, ARI",
         "Kuhn 1955; Hubert and Arabie 1985",
         "representation",
-        needs=("labels",),
+        needs=("no indices", "labels"),
     ),
     "probe_svm": Measure(
         "vae_jax.evaluation.classification:probe_svm",
         "accuracy of a Gaussian-kernel SVM that knows the codes of the labeled training examples",
         "M1 of arXiv:1406.5298",
         "probe",
-        needs=("labels",),
+        needs=("no indices", "labels"),
     ),
     "probe_logistic": Measure(
         "vae_jax.evaluation.classification:probe_logistic",
         "accuracy of logistic regression on the same codes",
         "M1 of arXiv:1406.5298",
         "probe",
-        needs=("labels",),
+        needs=("no indices", "labels"),
     ),
     "knn": Measure(
         "vae_jax.evaluation.classification:knn",
         "accuracy of the 5 nearest codes of labeled training examples",
         "Cover and Hart 1967",
         "probe",
-        needs=("labels",),
+        needs=("no indices", "labels"),
     ),
     # Detection: images of another data set.
     "anomaly": Measure(
@@ -211,7 +211,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.04942",
         "disentanglement",
         ("points", "bins"),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "rmig": Measure(
         "vae_jax.evaluation.disentanglement:rmig",
@@ -219,7 +219,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1908.09961",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "jemmig": Measure(
         "vae_jax.evaluation.disentanglement:jemmig",
@@ -227,7 +227,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1908.09961",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "sap": Measure(
         "vae_jax.evaluation.disentanglement:sap",
@@ -235,7 +235,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1711.00848",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "dci": Measure(
         "vae_jax.evaluation.disentanglement:dci",
@@ -243,7 +243,7 @@ MEASURES: dict[str, Measure] = {
         "Eastwood and Williams 2018",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "dci_linear": Measure(
         "vae_jax.evaluation.disentanglement:dci_linear",
@@ -251,7 +251,7 @@ MEASURES: dict[str, Measure] = {
         "Eastwood and Williams 2018",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "betavae_score": Measure(
         "vae_jax.evaluation.disentanglement:betavae_score",
@@ -259,7 +259,7 @@ MEASURES: dict[str, Measure] = {
         "Higgins et al. 2017",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "factorvae_score": Measure(
         "vae_jax.evaluation.disentanglement:factorvae_score",
@@ -267,7 +267,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.05983",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "modularity": Measure(
         "vae_jax.evaluation.disentanglement:modularity",
@@ -275,7 +275,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.05312",
         "disentanglement",
         ("points", "bins"),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "explicitness": Measure(
         "vae_jax.evaluation.disentanglement:explicitness",
@@ -283,7 +283,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1802.05312",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "irs": Measure(
         "vae_jax.evaluation.disentanglement:irs",
@@ -291,7 +291,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1811.00007",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     "info_mec": Measure(
         "vae_jax.evaluation.disentanglement:info_mec",
@@ -299,7 +299,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:2305.18378",
         "disentanglement",
         ("points",),
-        needs=("factors",),
+        needs=("no indices", "factors"),
     ),
     # Agreement: codes of several runs against each other, without factors.
     "udr": Measure(
@@ -308,6 +308,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1905.12614",
         "agreement",
         ("others",),
+        needs=("no indices",),
     ),
 }
 

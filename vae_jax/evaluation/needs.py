@@ -63,6 +63,14 @@ NEEDS: dict[str, Need] = {
         "latents on all of R^n",
         "request iwae instead",
     ),
+    # Probes, scores and clusters compare codes by the size of their numbers. The index of an entry of a codebook has
+    # none: renumbering the codebook, which changes nothing of the model, would change the metric.
+    "no indices": Need(
+        lambda m: not spaces.is_nominal(m.about.latents),
+        None,
+        "latents whose numbers can be compared (no indices into a codebook)",
+        "request elbo instead",
+    ),
     # What optimizes or evaluates q(z|x) itself takes one distribution over vectors. Of several levels there is one for
     # each, and whether their product is q(z|x) is not known: in a ladder a level depends on the draw of another.
     "one level": Need(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 
 from vae_jax import spaces
 from vae_jax.evaluation import latents
-from vae_jax.evaluation.codes import decode_all, draw, encode_all, label_features
+from vae_jax.evaluation.codes import Codes, decode_all, draw, encode_all, label_features
 from vae_jax.evaluation.likelihood import evaluate
 from vae_jax.figures.curves import curves, read_metrics
 from vae_jax.figures.grid import fold, grid, pairs, save
@@ -37,8 +38,8 @@ def write_all(
 
     Of data that are not images only loss_curves is written, and the log says why.
 
-    What the model does not provide is left out: an autoencoder has no samples and no KL. Numbers that are not finite
-    are shown as such (magenta pixels, missing bars) and stop nothing.
+    What the model does not provide is left out: an autoencoder has no samples and no KL, and indices into a codebook
+    have no traversals. Numbers that are not finite are shown as such (magenta pixels, missing bars) and stop nothing.
 
     Args:
       run_path: the run folder; its metrics.jsonl gives the curves.
@@ -65,19 +66,15 @@ def write_all(
     shown = min(32, result.n)
     cond = codes.cond
     made = decode_all(model, state, codes.mean[:shown], cond=None if cond is None else cond[:shown])
-    walk = latents.walk(codes, result.kl_per_dim, prior=prior, blocks=spaces.variables(model.about.latents))
-    middle = None if cond is None else cond[latents.center(codes)]
     found: dict[str, Figure] = {
         "reconstructions": pairs(
             np.asarray(batch["x"])[:shown],
             made,
             title=f"{head}reconstructions, PSNR {psnr:.1f} dB (mean of {result.n})",
         ),
-        "traversals": traversal_grid(
-            decode_all(model, state, walk.codes, cond=middle), walk, title=f"{head}latent traversals"
-        ),
         "loss_curves": curves({title: read_metrics(run_path)}, title=title),
     }
+    found |= _walks(model, state, codes, result.kl_per_dim, head, prior)
     classes = 0 if model.condition is None else model.condition.classes
     if model.prior is not None:
         # Classes are cycled; any other condition is that of the images at hand.
@@ -88,9 +85,29 @@ def write_all(
             found["class_grid"] = class_grid(model, state, f"{head}one class per row, one code per column", classes)
     if result.kl_per_dim is not None and result.mean_variance is not None:
         found["kl_per_dim"] = kl_chart(result.kl_per_dim, result.mean_variance, title=title)
+    return [save(figure, folder / f"{name}.png") for name, figure in found.items()]
+
+
+def _walks(
+    model: Model,
+    state: TrainState,
+    codes: Codes,
+    kl: Sequence[float] | None,
+    head: str,
+    prior: tuple[float, float] | None,
+) -> dict[str, Figure]:
+    """Returns the figures that move codes: traversals, and the manifold of two dimensions; none of indices."""
+    if spaces.is_nominal(model.about.latents):
+        words = spaces.words(model.about.latents)
+        logger.info("figures: no traversals and no manifold, because the latents are %s, which have no order", words)
+        return {}
+    walk = latents.walk(codes, kl, prior=prior, blocks=spaces.variables(model.about.latents))
+    middle = None if codes.cond is None else codes.cond[latents.center(codes)]
+    made = decode_all(model, state, walk.codes, cond=middle)
+    found = {"traversals": traversal_grid(made, walk, title=f"{head}latent traversals")}
     if codes.mean.shape[-1] == 2 and model.prior is not None:
         found["manifold"] = manifold(model, state, f"{head}decoded latent plane", prior or (0.0, 1.0), cond=middle)
-    return [save(figure, folder / f"{name}.png") for name, figure in found.items()]
+    return found
 
 
 def class_grid(model: Model, state: TrainState, title: str, classes: int, columns: int = 10, most: int = 20) -> Figure:

@@ -74,6 +74,19 @@ class Code:
             with replacing(folder / name) as temporary:
                 temporary.write_bytes(held)
 
+    def differing(self, file: Path) -> Path | None:
+        """Returns the first file that is not what this code was executed from, None if all are.
+
+        Args:
+          file: an experiment file; those beside it that it imports are compared as well.
+        """
+        if (main := file.read_bytes()) != self.main:
+            return file
+        # A file may have been added beside the experiment as well: it would hide an installed module of its name.
+        now = _imported(main, file.parent)
+        names = sorted(now.keys() | self.beside.keys())
+        return next((file.parent / f"{name}.py" for name in names if now.get(name) != self.beside.get(name)), None)
+
 
 def owner(module: str) -> Code | None:
     """Returns the code that a name in `sys.modules` belongs to, None for any other module."""

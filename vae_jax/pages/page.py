@@ -135,13 +135,18 @@ def _apart(metric: Mapping[str, Any], examples: str) -> str:
     return "".join(f"; {difference(name, value, examples)}" for name, value in shown.items())
 
 
+def _entry(name: str) -> str:
+    """Returns the entry of the table that describes a metric: `iw_<k>` for iw_50, `kl/<level>` for kl/top."""
+    return re.sub(r"^kl/.+$", "kl/<level>", re.sub(r"^iw_\d+$", "iw_<k>", name))
+
+
 def _metrics(entries: Sequence[Entry], meanings: Mapping[str, str]) -> list[dict[str, object]]:
     every = dict.fromkeys(name for e in entries for name in e.result["metrics"])
     found = []
     for name in every:
         held = [(e.result["metrics"].get(name), e.run.spec.x.examples) for e in entries]
         cells = [(*_value(m), f"{m['n']:,}{_apart(m, examples)}") if m else ("–", "", "") for m, examples in held]
-        found.append({"name": name, "meaning": meanings.get(re.sub(r"^iw_\d+$", "iw_<k>", name), ""), "cells": cells})
+        found.append({"name": name, "meaning": meanings.get(_entry(name), ""), "cells": cells})
     return found
 
 

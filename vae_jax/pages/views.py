@@ -117,7 +117,11 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     missing: dict[str, str] = {}
     finite = bool(np.isfinite(codes.mean).all())
     plane = walk = walked = None
-    if finite:
+    if spaces.is_nominal(model.about.latents):
+        # Distances between indices mean nothing, and there is no line to move one along.
+        words = f"the latents are {spaces.words(model.about.latents)}, which have no order"
+        missing["traversals"] = missing["map"] = words
+    elif finite:
         plane = Plane(*flatten(codes.mean, kind, seed), _colors(run, split, codes.extra))
         rows = max(1, min(12, VALUES // (11 * size)))
         walk = latents.walk(codes, kl, prior=run.prior_unit, blocks=spaces.variables(model.about.latents), rows=rows)

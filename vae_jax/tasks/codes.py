@@ -101,7 +101,8 @@ def decode(
       float32 [N, *x.shape]: images in [0, 1] are [N, H, W, C].
 
     Raises:
-      InputError: codes of another shape, NaN or Inf, a file that cannot be read, or a missing condition.
+      InputError: codes of another shape, NaN or Inf, indices that are not whole or not of the codebook, a file that
+        cannot be read, or a missing condition.
     """
     options: dict[str, Any] = {"array": array, "pixels": pixels, "label": label, "cond": cond}
     return decoded(run, z, **options, seed=seed, step=step, state=state).images
@@ -179,7 +180,7 @@ def read(run: Run, z: Any, array: str | None = None) -> tuple[np.ndarray, Any, s
     """Returns (codes float32 [N, n], the condition that came with them or None, what they were given as).
 
     Raises:
-      InputError: the file cannot be read, or its codes are of another shape, or hold NaN or Inf.
+      InputError: the file cannot be read, or its codes are of another shape, or hold NaN, Inf or no index.
     """
     word = option("z", flag="input")
     if isinstance(z, Codes):
@@ -213,7 +214,12 @@ def _vectors(run: Run, z: Any, what: str) -> np.ndarray:
         return np.concatenate(found, 1)
     if len(levels) == 1:
         return _level(z, levels[0], what)
-    return _level(z, spaces.Real((spaces.size(latents),)), what)
+    flat = _level(z, spaces.Real((spaces.size(latents),)), what)
+    # The levels side by side: what a level may hold is known of its own columns alone.
+    ends = np.cumsum([space.size for space in levels])
+    for space, end in zip(levels, ends, strict=True):
+        _check_indices(flat[:, end - space.size : end], space, what)
+    return flat
 
 
 def _level(z: Any, space: spaces.Space, what: str) -> np.ndarray:
@@ -230,7 +236,24 @@ def _level(z: Any, space: spaces.Space, what: str) -> np.ndarray:
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise InputError(f"{what}: {int(bad.sum())} codes hold NaN or Inf, first row {first}; remove them")
+    _check_indices(flat, space, what)
     return flat
+
+
+def _check_indices(flat: np.ndarray, space: spaces.Space, what: str) -> None:
+    """Raises InputError for vectors [N, n] with a number that is no index into the codebook of their space.
+
+    A lookup would truncate a fraction and clamp what lies beyond the codebook, both in silence.
+    """
+    if not isinstance(space, spaces.Codes):
+        return
+    bad = (flat != np.floor(flat)) | (flat < 0) | (flat >= space.codes)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise InputError(
+            f"{what}: {flat[row, column]:g} in row {row} is not an index into the codebook; use whole numbers from 0 "
+            f"to {space.codes - 1}, as {command('encode')} writes them"
+        )
 
 
 def open_arrays(path: Path) -> dict[str, np.ndarray]:

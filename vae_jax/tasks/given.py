@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from vae_jax import spaces
 from vae_jax.data.pipeline import examples
-from vae_jax.errors import InputError, option
+from vae_jax.errors import InputError, command, option
 from vae_jax.options.ranges import SEED
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
@@ -28,6 +29,23 @@ def opened(run: Run | Path | str, name: str = "run") -> Run:
     if isinstance(run, str | os.PathLike):
         return Run.load(run)
     raise InputError(f'{name}: {run!r} is neither a run nor a path; write vj.load("runs/mine"), for example')
+
+
+def walkable(run: Run | Path | str) -> Run:
+    """Returns the run, opened where a path is given, for a task that moves its latents along lines.
+
+    Raises:
+      InputError: it is neither a run nor the path of one, or its latents hold indices into a codebook.
+    """
+    run = opened(run)
+    held = run.model.about.latents
+    if spaces.is_nominal(held):
+        # Between two indices lie entries that have nothing to do with either, and fractions that name none.
+        raise InputError(
+            f"{run.path}: its latents are {spaces.words(held)}, which cannot be moved along a line because indices "
+            f"have no order; compare examples with {command('reconstruct', str(run.path))} instead"
+        )
+    return run
 
 
 def restored(run: Run, step: int | None, state: TrainState | None = None) -> TrainState:

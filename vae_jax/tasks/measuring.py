@@ -302,7 +302,8 @@ def check_names(metrics: tuple[str, ...]) -> None:
     """Raises InputError for a name that is no metric; the nearest is offered."""
     known = ["iwae", *METRICS, *measures.names()]
     for name in metrics:
-        if name not in known and not re.fullmatch(r"iw_[1-9]\d*", name):
+        # The levels of a model are not known here: a level that it does not have is refused once it is measured.
+        if name not in known and not re.fullmatch(r"iw_[1-9]\d*|kl/\S+", name):
             raise InputError(f"{option('metrics')}: no metric {name!r}; {other_names.meant(name, known)}")
 
 
@@ -321,7 +322,8 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     if not metrics:
         return found, {}
     every = [n for k in ks for n in (f"iw_{k}", f"iw_{k}_bits_per_dim") if n == f"iw_{k}" or n in found]
-    wanted = [n for name in metrics for n in (every if name in ("iwae", "iw_<k>") else [name])]
+    groups = {"iwae": every, "iw_<k>": every, "kl/<level>": [n for n in found if n.startswith("kl/")] or ["kl/<level>"]}
+    wanted = [n for name in metrics for n in groups.get(name, [name])]
     absent = {}
     for name in wanted:
         if name not in found:

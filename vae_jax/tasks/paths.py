@@ -75,9 +75,10 @@ def interpolate(
       P paths of S codes and E[x|z] along them; `.figure()` draws them.
 
     Raises:
-      InputError: an odd number of examples, no such example or split, an argument out of range.
+      InputError: latents that are indices into a codebook, an odd number of examples, no such example or split, an
+        argument out of range.
     """
-    run, steps, indices = given.opened(run), given.at_least("steps", steps, 2), items(indices, int, "indices")
+    run, steps, indices = given.walkable(run), given.at_least("steps", steps, 2), items(indices, int, "indices")
     path = conform(path, Path_, "path", "linear")
     if len(indices) < 2 or len(indices) % 2:
         raise InputError(
@@ -163,9 +164,10 @@ def arithmetic(
       the direction, and N paths of S codes with E[x|z] along them; `.figure()` draws them.
 
     Raises:
-      InputError: data without labels or such a factor, a value that no example has, an argument out of range.
+      InputError: latents that are indices into a codebook, data without labels or such a factor, a value that no
+        example has, an argument out of range.
     """
-    run, n, learn = given.opened(run), given.at_least("n", n), given.at_least("learn", learn)
+    run, n, learn = given.walkable(run), given.at_least("n", n), given.at_least("learn", learn)
     steps, strength = given.at_least("steps", steps, 2), conform(strength, float, "strength", 1.0)
     check_values(from_, to, strength)
     split = given.shown_split(run, split)

@@ -77,9 +77,10 @@ def traverse(
       R rows of S codes and E[x|z] along them; `.figure()` draws them.
 
     Raises:
-      InputError: no such dimension, example or split, an argument out of range.
+      InputError: latents that are indices into a codebook, no such dimension, example or split, an argument out of
+        range.
     """
-    run, steps, dims = given.opened(run), given.at_least("steps", steps), items(dims, int, "dims")
+    run, steps, dims = given.walkable(run), given.at_least("steps", steps), items(dims, int, "dims")
     reach, quantiles = conform(reach, float, "reach", 2.5), conform(quantiles, bool, "quantiles", False)
     if not 0 < reach < float("inf"):
         raise InputError(f"{option('reach')}: {reach} is out of range; it must be positive")
