@@ -78,7 +78,14 @@ def test_encode_decode_and_reconstruct_take_arrays_paths_and_names(run, tmp_path
     close(codes.mean, mean_codes(run, state, "test", range(9)))
     gray = np.rint(255 * x[..., 0]).astype(np.uint8)  # [N, H, W] of bytes is the same
     np.save(tmp_path / "x.npy", gray)
-    for given in (gray, {"images": gray, "labels": np.arange(9)}, tmp_path / "x.npy", jax.numpy.asarray(x)):
+    for given in (
+        gray,
+        gray.tolist(),
+        (x * 1.0).tolist(),
+        {"images": gray, "labels": np.arange(9)},
+        tmp_path / "x.npy",
+        jax.numpy.asarray(x),
+    ):
         close(vj.encode(run, given).mean, codes.mean)
     assert vj.encode(run, {"images": gray, "labels": np.arange(9)}).extra["label"].tolist() == list(range(9))
     close(vj.encode(run, "digits").mean[:9], codes.mean)
@@ -170,6 +177,9 @@ BAD = {
     "indices": (lambda r: r.reconstruct(indices=[99999]), "indices: 99999 is out of range"),
     "x": (lambda r: r.encode(np.zeros((2, 4, 4, 1))), "x: images are 4x4", "resize them to 8x8"),
     "x shape": (lambda r: r.encode(np.zeros(3)), "x: images must be [N, H, W]"),
+    "x tuple": (lambda r: r.encode((1, 2)), "x: images must be [N, H, W] or [N, H, W, C] and not empty, is (2,)"),
+    "x ragged": (lambda r: r.encode([[[1, 2], [3]]]), "x: images has parts of different shapes"),
+    "x pair": (lambda r: r.encode((np.zeros((2, 8, 8)), np.zeros(2))), "x: two arrays", 'give {"images": X, "labels"'),
     "x name": (lambda r: r.encode("digit"), "x digit: no such file, folder or data set; did you mean 'digits'?"),
     "z": (lambda r: r.decode(np.zeros((2, 4))), "z: has codes of width 4, but those of the model are [N, 3]"),
     "z nan": (lambda r: r.decode(np.full((2, 3), np.nan)), "z: 2 codes hold NaN"),
@@ -388,12 +398,30 @@ def test_the_same_arrays_continue_a_run_and_others_do_not(own):
         (np.full((9, 6, 6), "a"), "data: images is an array of <U1; give an array of numbers"),
         (np.full((9, 6, 6, 1), 7.0), "data: images"),
         ({"image": IMAGES}, "data: has no array 'images'"),
+        ((IMAGES.tolist(), [0, 1]), "data: images has parts of different shapes"),
+        ({"images": [IMAGES[0], IMAGES[0, :3]]}, "data: images has parts of different shapes"),
         ({"images": IMAGES, "labels": [0, 1]}, "data: 2 labels for 60 images"),
     ],
 )
 def test_arrays_that_are_no_data_write_nothing(given, said, tmp_path):
     refused(lambda: vj.train_run(small(), tmp_path / "bad", data=given, quiet=True), said)
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("y", [np.arange(60) % 3, IMAGES], ids=["labels", "images"])
+def test_two_arrays_are_given_by_name(y, tmp_path):
+    line = refused(lambda: vj.train_run(small(), tmp_path / "run", data=(IMAGES, y), quiet=True), "data: two arrays")
+    assert not (tmp_path / "run").exists()
+    names = re.findall(r"\{.*?\}", line)
+    data = eval(names[y.ndim > 1], {"X": IMAGES, "y": y})
+    run = vj.train_run(small(), tmp_path / "run", data=data, quiet=True)
+    assert run.spec.classes == (3 if y.ndim == 1 else 0)
+    assert (y.ndim > 1) == (run.source("test").size == 60)
+
+
+def test_lists_of_numbers_are_images_to_train_on(tmp_path):
+    run = vj.train_run(small(), tmp_path / "run", data=IMAGES.tolist(), quiet=True)
+    np.testing.assert_array_equal(np.load(run.path / "data.npz")["images"], IMAGES)
 
 
 def test_an_experiment_takes_no_arrays_and_says_who_does():
