@@ -113,7 +113,7 @@ def test_history_is_arrays_by_name(run, made):
     lines = (made.path / "metrics.jsonl").read_text()
     assert run.history()["elbo"].tolist() == [-40.0]
     assert run.history()["step"].tolist() == [4.0]
-    assert run.history("test") == {}
+    refused(lambda: run.history("test"), "split: nothing was logged on 'test'; use split=\"train\"")
     with (made.path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 5, "split": "train", "elbo": None, "mse": 1.0}) + "\n")
     np.testing.assert_array_equal(run.history()["elbo"], [-40.0, np.nan])
@@ -196,6 +196,10 @@ BAD = {
         lambda r: vj.fit_baseline("digits", component=3),
         "component: no such option; did you mean 'components'",
     ),
+    "baseline": (lambda r: vj.fit_baseline(np.zeros((4, 8, 8))), "data: ndarray is not the name of a data set"),
+    "experiment": (lambda r: vj.experiment(3), "name: 3 is neither the name of an experiment nor the path of its file"),
+    "sweep name": (lambda r: vj.sweep(3), "name: 3 is neither", "write 'vae_digits', for example"),
+    "no name": (lambda r: vj.experiment(""), "name: '' is neither", "write 'vae_digits', for example"),
     "one": (lambda r: vj.compare([r]), "compare: 1 run; give two or more"),
     "no run": (lambda r: vj.sample("nowhere"), "nowhere: not a run folder"),
     "sweep": (lambda r: vj.sweep("vae_digits", data=np.zeros((4, 8, 8))), "numpy.savez('data.npz', images=images)"),
@@ -206,6 +210,38 @@ BAD = {
 def test_python_reads_messages_of_python(name, run):
     call, *said = BAD[name]
     refused(lambda: call(run), *said)
+
+
+def test_what_lists_and_makes_is_python_in_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refused(lambda: vj.experiment("vae_digit"), "did you mean 'vae_digits'? (all: vj.")
+    assert "vae_digits" in eval(re.search(r"vj\.\S+\(\)", line)[0])
+    refused(lambda: vj.experiment("nowhere/a.py"), "`vj.runs.experiments.all_experiments()` shows what can be named")
+    np.savez(tmp_path / "my own.npz", images=np.zeros((4, 6, 6)))
+    for given, name, source in (("sprites", "sprites", None), ("my own.npz", "npz", "my own.npz")):
+        line = refused(lambda given=given: vj.experiment(given), "did you mean `vj.experiment(")
+        config = eval(re.search(r"`(.*)`", line)[1])
+        assert (config.data.name, config.data.source) == (name, source)
+    assert eval(re.search(r"`(.*)`", refused(lambda: vj.experiment("mnist")))[1]) == vj.experiment("vae_mnist")
+    line = refused(lambda: vj.load("runs/none"), "runs/none: not a run folder (no such folder); runs are made by")
+    trained = SimpleNamespace(experiment=vj.experiment, train_run=lambda config: config)
+    assert eval(re.search(r"`(.*)`", line)[1], {"vj": trained}) == vj.experiment("vae_digits")
+
+
+def test_a_baseline_of_arrays_is_read_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    line = refused(lambda: vj.fit_baseline(images), "arrays are read from a file")
+    save, call = re.search(r"file: (.*), then (.*)", line).groups()
+    exec(save, {"numpy": np, "images": images})
+    path, result = eval(call.replace("source", "kind='ppca', components=2, source"))
+    assert json.loads((path / "eval.json").read_text()) == result
+
+
+def test_an_experiment_is_named_by_a_path_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from vae_jax.config import Config\n\ndef get_config():\n    return Config(steps=7)\n")
+    assert vj.experiment(path).steps == vj.experiment(str(path)).steps == 7
 
 
 def test_the_command_line_reads_the_same_in_flags(run, capsys):
@@ -417,11 +453,6 @@ def test_two_arrays_are_given_by_name(y, tmp_path):
     run = vj.train_run(small(), tmp_path / "run", data=data, quiet=True)
     assert run.spec.classes == (3 if y.ndim == 1 else 0)
     assert (y.ndim > 1) == (run.source("test").size == 60)
-
-
-def test_lists_of_numbers_are_images_to_train_on(tmp_path):
-    run = vj.train_run(small(), tmp_path / "run", data=IMAGES.tolist(), quiet=True)
-    np.testing.assert_array_equal(np.load(run.path / "data.npz")["images"], IMAGES)
 
 
 def test_an_experiment_takes_no_arrays_and_says_who_does():
