@@ -78,7 +78,14 @@ def test_encode_decode_and_reconstruct_take_arrays_paths_and_names(run, tmp_path
     close(codes.mean, mean_codes(run, state, "test", range(9)))
     gray = np.rint(255 * x[..., 0]).astype(np.uint8)  # [N, H, W] of bytes is the same
     np.save(tmp_path / "x.npy", gray)
-    for given in (gray, {"images": gray, "labels": np.arange(9)}, tmp_path / "x.npy", jax.numpy.asarray(x)):
+    for given in (
+        gray,
+        gray.tolist(),
+        (x * 1.0).tolist(),
+        {"images": gray, "labels": np.arange(9)},
+        tmp_path / "x.npy",
+        jax.numpy.asarray(x),
+    ):
         close(vj.encode(run, given).mean, codes.mean)
     assert vj.encode(run, {"images": gray, "labels": np.arange(9)}).extra["label"].tolist() == list(range(9))
     close(vj.encode(run, "digits").mean[:9], codes.mean)
@@ -106,7 +113,7 @@ def test_history_is_arrays_by_name(run, made):
     lines = (made.path / "metrics.jsonl").read_text()
     assert run.history()["elbo"].tolist() == [-40.0]
     assert run.history()["step"].tolist() == [4.0]
-    assert run.history("test") == {}
+    refused(lambda: run.history("test"), "split: nothing was logged on 'test'; use split=\"train\"")
     with (made.path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 5, "split": "train", "elbo": None, "mse": 1.0}) + "\n")
     np.testing.assert_array_equal(run.history()["elbo"], [-40.0, np.nan])
@@ -170,6 +177,9 @@ BAD = {
     "indices": (lambda r: r.reconstruct(indices=[99999]), "indices: 99999 is out of range"),
     "x": (lambda r: r.encode(np.zeros((2, 4, 4, 1))), "x: images are 4x4", "resize them to 8x8"),
     "x shape": (lambda r: r.encode(np.zeros(3)), "x: images must be [N, H, W]"),
+    "x tuple": (lambda r: r.encode((1, 2)), "x: images must be [N, H, W] or [N, H, W, C] and not empty, is (2,)"),
+    "x ragged": (lambda r: r.encode([[[1, 2], [3]]]), "x: images has parts of different shapes"),
+    "x pair": (lambda r: r.encode((np.zeros((2, 8, 8)), np.zeros(2))), "x: two arrays", 'give {"images": X, "labels"'),
     "x name": (lambda r: r.encode("digit"), "x digit: no such file, folder or data set; did you mean 'digits'?"),
     "z": (lambda r: r.decode(np.zeros((2, 4))), "z: has codes of width 4, but those of the model are [N, 3]"),
     "z nan": (lambda r: r.decode(np.full((2, 3), np.nan)), "z: 2 codes hold NaN"),
@@ -186,6 +196,10 @@ BAD = {
         lambda r: vj.fit_baseline("digits", component=3),
         "component: no such option; did you mean 'components'",
     ),
+    "baseline": (lambda r: vj.fit_baseline(np.zeros((4, 8, 8))), "data: ndarray is not the name of a data set"),
+    "experiment": (lambda r: vj.experiment(3), "name: 3 is neither the name of an experiment nor the path of its file"),
+    "sweep name": (lambda r: vj.sweep(3), "name: 3 is neither", "write 'vae_digits', for example"),
+    "no name": (lambda r: vj.experiment(""), "name: '' is neither", "write 'vae_digits', for example"),
     "one": (lambda r: vj.compare([r]), "compare: 1 run; give two or more"),
     "no run": (lambda r: vj.sample("nowhere"), "nowhere: not a run folder"),
     "sweep": (lambda r: vj.sweep("vae_digits", data=np.zeros((4, 8, 8))), "numpy.savez('data.npz', images=images)"),
@@ -196,6 +210,38 @@ BAD = {
 def test_python_reads_messages_of_python(name, run):
     call, *said = BAD[name]
     refused(lambda: call(run), *said)
+
+
+def test_what_lists_and_makes_is_python_in_python(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = refused(lambda: vj.experiment("vae_digit"), "did you mean 'vae_digits'? (all: vj.")
+    assert "vae_digits" in eval(re.search(r"vj\.\S+\(\)", line)[0])
+    refused(lambda: vj.experiment("nowhere/a.py"), "`vj.runs.experiments.all_experiments()` shows what can be named")
+    np.savez(tmp_path / "my own.npz", images=np.zeros((4, 6, 6)))
+    for given, name, source in (("sprites", "sprites", None), ("my own.npz", "npz", "my own.npz")):
+        line = refused(lambda given=given: vj.experiment(given), "did you mean `vj.experiment(")
+        config = eval(re.search(r"`(.*)`", line)[1])
+        assert (config.data.name, config.data.source) == (name, source)
+    assert eval(re.search(r"`(.*)`", refused(lambda: vj.experiment("mnist")))[1]) == vj.experiment("vae_mnist")
+    line = refused(lambda: vj.load("runs/none"), "runs/none: not a run folder (no such folder); runs are made by")
+    trained = SimpleNamespace(experiment=vj.experiment, train_run=lambda config: config)
+    assert eval(re.search(r"`(.*)`", line)[1], {"vj": trained}) == vj.experiment("vae_digits")
+
+
+def test_a_baseline_of_arrays_is_read_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (60, 6, 6), dtype=np.uint8)
+    line = refused(lambda: vj.fit_baseline(images), "arrays are read from a file")
+    save, call = re.search(r"file: (.*), then (.*)", line).groups()
+    exec(save, {"numpy": np, "images": images})
+    path, result = eval(call.replace("source", "kind='ppca', components=2, source"))
+    assert json.loads((path / "eval.json").read_text()) == result
+
+
+def test_an_experiment_is_named_by_a_path_too(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("from vae_jax.config import Config\n\ndef get_config():\n    return Config(steps=7)\n")
+    assert vj.experiment(path).steps == vj.experiment(str(path)).steps == 7
 
 
 def test_the_command_line_reads_the_same_in_flags(run, capsys):
@@ -384,16 +430,29 @@ def test_the_same_arrays_continue_a_run_and_others_do_not(own):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (np.zeros((4, 3)), "data: images must be [N, H, W]"),
+        (np.zeros((4, 3)), "vectors need a data set of their own (docs/extending.md)"),
         (np.full((9, 6, 6), "a"), "data: images is an array of <U1; give an array of numbers"),
         (np.full((9, 6, 6, 1), 7.0), "data: images"),
         ({"image": IMAGES}, "data: has no array 'images'"),
+        ((IMAGES.tolist(), [0, 1]), "data: images has parts of different shapes"),
+        ({"images": [IMAGES[0], IMAGES[0, :3]]}, "data: images has parts of different shapes"),
         ({"images": IMAGES, "labels": [0, 1]}, "data: 2 labels for 60 images"),
     ],
 )
 def test_arrays_that_are_no_data_write_nothing(given, said, tmp_path):
     refused(lambda: vj.train_run(small(), tmp_path / "bad", data=given, quiet=True), said)
     assert not (tmp_path / "bad").exists()
+
+
+@pytest.mark.parametrize("y", [np.arange(60) % 3, IMAGES], ids=["labels", "images"])
+def test_two_arrays_are_given_by_name(y, tmp_path):
+    line = refused(lambda: vj.train_run(small(), tmp_path / "run", data=(IMAGES, y), quiet=True), "data: two arrays")
+    assert not (tmp_path / "run").exists()
+    names = re.findall(r"\{.*?\}", line)
+    data = eval(names[y.ndim > 1], {"X": IMAGES, "y": y})
+    run = vj.train_run(small(), tmp_path / "run", data=data, quiet=True)
+    assert run.spec.classes == (3 if y.ndim == 1 else 0)
+    assert (y.ndim > 1) == (run.source("test").size == 60)
 
 
 def test_an_experiment_takes_no_arrays_and_says_who_does():

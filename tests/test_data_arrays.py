@@ -120,6 +120,32 @@ def test_pixels_that_can_be_read_in_two_ways_and_the_line_that_mends_them(tmp_pa
     assert least < stored.max() / (255 if source.arrays["image"].dtype == np.uint8 else 1) <= most
 
 
+TABLE = RNG.random((40, 12)).astype(np.float32)
+VECTORS = "vectors need a data set of their own (docs/extending.md)"
+
+
+@pytest.mark.parametrize("key", ["x", "X_train", "images"])
+def test_a_table_may_be_vectors_whatever_its_name(tmp_path, key):
+    line = refused(tmp_path, {key: TABLE}, protocol="standard")
+    assert VECTORS in line
+    save, array = "train_images=" if key == "X_train" else "images=" if key == "x" else "", key
+    assert f"save {save}{array}.reshape(-1, 2, 2, 3), or" in line
+    follow_up = eval(f"dict({save or 'images='}{array}.reshape(-1, 2, 2, 3))", {key: TABLE})
+    assert load(tmp_path, follow_up, protocol="standard").arrays["image"].shape[1:] == (2, 2, 3)
+
+
+def test_a_table_in_memory_or_an_npy_may_be_vectors_too(tmp_path):
+    (tmp_path / "mine.npy").write_bytes(npy(TABLE))
+    config = DataConfig("npz", source=str(tmp_path / "mine.npy"), batch_size=1)
+    with pytest.raises(InputError, match=re.escape(VECTORS)):
+        data.load(config)
+    with pytest.raises(InputError, match=re.escape(VECTORS)):
+        data.npz.parts({"images": TABLE}, "data", "standard")
+    with pytest.raises(InputError) as error:  # a trained model of images has no use for a data set
+        data.npz.load(config, "train", strict=False)
+    assert VECTORS not in str(error.value)
+
+
 def test_dark_images_are_refused_for_training_and_taken_as_input(tmp_path):
     dim = np.minimum(GRAY, 100)
     assert "save images.astype('uint8') * 2, or" in refused(tmp_path, {"images": dim})

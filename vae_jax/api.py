@@ -73,7 +73,7 @@ __all__ = [
 ]
 
 
-def experiment(name: str, **options: Any) -> Config:
+def experiment(name: str | Path, **options: Any) -> Config:
     """Returns the config of an experiment, with options replaced as on the command line.
 
     `experiment("beta_vae", steps=500, **{"model.network": "mlp", "model.objective.beta": 6.0})`. Components are named
@@ -200,7 +200,7 @@ def resume(path: Path | str, *, quiet: bool = False, **options: Any) -> OpenRun:
 
 
 def sweep(
-    name: str,
+    name: str | Path,
     *,
     seeds: Sequence[int] = (0,),
     vary: Mapping[str, Sequence[Any]] | None = None,
@@ -217,7 +217,7 @@ def sweep(
     combination and metric: `values`, `metric`, `n`, `mean`, `sd`, `best`, `best_seed`, `diverged`.
 
     Args:
-      name: of the experiment.
+      name: of the experiment, or the path of its file.
       seeds: of every combination.
       vary: option -> its values.
       workdir: the sweep's folder, its members are run folders in it; None takes `runs/NAME-sweep`, or the next free
@@ -235,7 +235,7 @@ def sweep(
       InputError: bad input; nothing was written.
       Interrupted: SIGTERM or SIGINT; a checkpoint is saved.
     """
-    path = experiments_index.find(_name(name))
+    path = experiments_index.find(name)
     base = experiments_index.load(path)
     folder, metrics = _folder(workdir), items(metrics, str, "metrics")
     resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")

@@ -164,6 +164,11 @@ def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: 
         ending = "; add it" if own else "; save it under that name"
         has = "has splits, but no array train_images" if own else "has no array 'images'"
         return InputError(f"{path}: {has} (has: {names or 'nothing'}){ending}")
+    for old, new in meant.items():
+        if (
+            new in (needed, "train_images") and stored[old].ndim == 2 and stored[old].size
+        ):  # renaming alone would lead to that line
+            return values.table(stored[old].shape, path, old, f"{new}=")
     saved = ", ".join(f"{new}=stored[{old!r}]" for old, new in meant.items())
     return InputError(
         f"{path}: has no array {needed!r} (has: {names}); save it under that name: numpy.savez('data.npz', {saved})"

@@ -37,7 +37,7 @@ def images(given: Named, path: Path | str, strict: bool = True) -> dict[str, np.
     Raises:
       InputError: shape, type or values that can be read in more than one way, or not at all.
     """
-    shaped = {name: _pictures(value, path, name) for name, value in given.items()}
+    shaped = {name: _pictures(value, path, name, strict) for name, value in given.items()}
     for name, value in shaped.items():
         if value.dtype.kind not in "biuf":
             raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")
@@ -61,20 +61,11 @@ def _stored(value: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(value, np.float32 if value.dtype.kind == "f" else np.uint8)
 
 
-def _pictures(value: np.ndarray, path: Path | str, name: str) -> np.ndarray:
+def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
     """Returns [N, H, W, C]; an array without channel axis is read only where it can hardly be anything but pictures."""
     shape = value.shape
     if value.ndim == 2 and 0 not in shape:
-        side, thirds = math.isqrt(shape[1]), math.isqrt(shape[1] // 3)
-        form = f"{name}.reshape(-1, H, W, 1) with H * W = {shape[1]}"
-        if side * side == shape[1]:
-            form = f"{name}.reshape(-1, {side}, {side}, 1)"
-        elif thirds * thirds * 3 == shape[1]:
-            form = f"{name}.reshape(-1, {thirds}, {thirds}, 3)"
-        raise InputError(
-            f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save {form}, or "
-            f"{name}[None, ..., None] if it is one gray picture"
-        )
+        raise table(shape, path, name, strict=strict)
     if value.ndim == 5 and 0 not in shape and shape[-1] <= MOST_CHANNELS:
         raise InputError(
             f"{path}: {name} has 5 axes {shape}, as videos have; save their frames: "
@@ -102,6 +93,30 @@ def _pictures(value: np.ndarray, path: Path | str, name: str) -> np.ndarray:
             f"{name}[..., :3], or the slices of a volume as gray pictures, {name}.reshape(-1, *{name}.shape[2:], 1)"
         )
     return value
+
+
+def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *, strict: bool = True) -> InputError:
+    """Returns the error about rows of numbers in place of pictures, and the line that makes pictures of them.
+
+    Args:
+      shape: of the array [N, D].
+      path: where it comes from, for the message.
+      name: of the array.
+      save: what the array is to be saved as, where it has another name: `images=`.
+      strict: whether they are a data set to train on.
+    """
+    side, thirds = math.isqrt(shape[1]), math.isqrt(shape[1] // 3)
+    form = f"{name}.reshape(-1, H, W, 1) with H * W = {shape[1]}"
+    if side * side == shape[1]:
+        form = f"{name}.reshape(-1, {side}, {side}, 1)"
+    elif thirds * thirds * 3 == shape[1]:
+        form = f"{name}.reshape(-1, {thirds}, {thirds}, 3)"
+    # A model of vectors is trained on a data set of its own, never on arrays of this kind.
+    vectors = "; rows that are no pictures but vectors need a data set of their own (docs/extending.md)"
+    return InputError(
+        f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save {save}{form}, or "
+        f"{save}{name}[None, ..., None] if it is one gray picture{vectors if strict else ''}"
+    )
 
 
 def _refuse_nan(value: np.ndarray, path: Path | str, name: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_jax.errors import InputError, nearest, quoted, shown
+from vae_jax.errors import InputError, command, either, nearest, quoted, shown
 from vae_jax.files import code as codes
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def all_experiments() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def find(name: str) -> Path:
+def find(name: str | os.PathLike[str]) -> Path:
     """Returns the file of an experiment, given its name or its path.
 
     A file of `./experiments` that hides a different one of the package is said in one line on stderr: it is code that
@@ -49,6 +50,12 @@ def find(name: str) -> Path:
     Raises:
       InputError: there is none; what may be meant is offered.
     """
+    name = os.fspath(name) if isinstance(name, os.PathLike) else name
+    if not isinstance(name, str) or not name:
+        raise InputError(
+            f"name: {name!r} is neither the name of an experiment nor the path of its file; write "
+            f"{either('vae_digits', repr('vae_digits'))}, for example"
+        )
     if name.endswith(".py"):
         path = Path(name).expanduser()
         if path.is_dir():
@@ -70,7 +77,12 @@ def find(name: str) -> Path:
 
 def _inside(folder: Path) -> str:
     scripts = sorted(folder.glob("*.py"))
-    return f"name one in it, as in {scripts[0]}" if scripts else "`vae-jax list experiments` shows what can be named"
+    return f"name one in it, as in {scripts[0]}" if scripts else f"`{_every()}` shows what can be named"
+
+
+def _every() -> str:
+    """Returns what shows all experiments."""
+    return either("vae-jax list experiments", "vj.runs.experiments.all_experiments()")
 
 
 def _near(path: Path) -> str:
@@ -79,7 +91,7 @@ def _near(path: Path) -> str:
     close = difflib.get_close_matches(str(path), beside, n=1, cutoff=0.8)
     if not close and path.stem in all_experiments():
         return f"did you mean {path.stem!r}?"
-    return f"did you mean {close[0]!r}?" if close else "`vae-jax list experiments` shows what can be named"
+    return f"did you mean {close[0]!r}?" if close else f"`{_every()}` shows what can be named"
 
 
 def _meant(name: str, known: dict[str, Path]) -> str:
@@ -92,11 +104,17 @@ def _meant(name: str, known: dict[str, Path]) -> str:
     if name in DATASETS:
         own = f"vae_{name}"
         place = "PATH" if name in ("npz", "image_folder") else name
-        typed = own if own in known else f"vae_digits --data {place}"
-        return f"it is a data set; did you mean `vae-jax train {typed}`?"
+        return f"it is a data set; did you mean {_typed(own) if own in known else _typed('vae_digits', place)}?"
     if path.exists():
-        return f"did you mean `vae-jax train vae_digits --data {quoted(name)}`?"
-    return f"{nearest(name, known)} (all: vae-jax list experiments)"
+        return f"did you mean {_typed('vae_digits', name)}?"
+    return f"{nearest(name, known)} (all: {_every()})"
+
+
+def _typed(name: str, data: str | None = None) -> str:
+    """Returns what trains an experiment at the command line, and what its config is in Python, in backticks."""
+    words = name if data is None else f"{name} --data {quoted(data)}"
+    call = command("experiment", name, **({} if data is None else {"data": data}))
+    return either(f"`vae-jax train {words}`", call)
 
 
 def summary(path: Path) -> str:

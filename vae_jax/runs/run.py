@@ -21,7 +21,7 @@ from vae_jax import train
 from vae_jax.data import Source, labels
 from vae_jax.data import limit as part
 from vae_jax.data.pipeline import eval_batches, examples
-from vae_jax.errors import InputError, command, option
+from vae_jax.errors import InputError, command, either, option
 from vae_jax.files.atomic import write_json
 from vae_jax.files.bounded import read_json
 from vae_jax.model import Model
@@ -127,7 +127,8 @@ class Run:
             what = "no such folder" if not path.exists() else "no config.json in it"
             if inner := sorted(file.parent for file in path.glob("*/config.json")):
                 raise InputError(f"{path}: not a run folder, but it holds {len(inner)}; name one, as in {inner[0]}")
-            raise InputError(f"{path}: not a run folder ({what}); runs are made by `vae-jax train EXP`")
+            made = either("`vae-jax train EXP`", '`vj.train_run(vj.experiment("vae_digits"))`, for example')
+            raise InputError(f"{path}: not a run folder ({what}); runs are made by {made}")
         held = config_file.read(file)
         config = held.config if held.data_sha256 else with_old_protocol(held.config)
         config = own_data.located(config, path)

@@ -74,6 +74,12 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
     Raises:
       InputError: bad input; nothing was written.
     """
+    if not isinstance(data, str):
+        raise InputError(
+            f"data: {type(data).__name__} is not the name of a data set; write vj.fit_baseline('digits'), for example; "
+            "arrays are read from a file: numpy.savez('data.npz', images=images), then vj.fit_baseline('npz', "
+            "source='data.npz')"
+        )
     fields = Baseline.__dataclass_fields__
     for name in options:
         if name not in fields:

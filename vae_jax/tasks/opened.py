@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vae_jax.errors import InputError, choice
 from vae_jax.evaluation import Codes
 from vae_jax.runs.run import Run
 from vae_jax.tasks import codes, paths, reconstruction, sampling, traversal
@@ -58,10 +59,17 @@ class OpenRun(Run):
         """Returns the metrics that were logged on a split: name -> float64 [lines], NaN where a line has none.
 
         `step` is among them: `plt.plot(h["step"], h["elbo"])`. Per-dimension metrics are [lines, dimensions].
+
+        Raises:
+          InputError: nothing was logged on this split.
         """
         from vae_jax.figures import read_metrics
 
-        lines = [line for line in read_metrics(self.path) if line.get("split", "train") == split]
+        logged = [(line.get("split", "train"), line) for line in read_metrics(self.path)]
+        there = list(dict.fromkeys(name for name, _ in logged)) or ["train"]
+        if split not in there:
+            raise InputError(f"split: nothing was logged on {split!r}; use {choice('split', there)}")
+        lines = [line for name, line in logged if name == split]
         names = dict.fromkeys(name for line in lines for name in line if name != "split")
         found: dict[str, np.ndarray] = {}
         for name in names:
