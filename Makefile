@@ -25,7 +25,7 @@ train: $(VENV)/.installed ## train one experiment: make train EXP=vae_mnist ARGS
 	$(BIN)/vae-jax train $(EXP) $(ARGS)
 
 test: $(VENV)/.installed ## the test suite
-	$(BIN)/python -m pytest -n 2 --dist loadfile --durations=25 --durations-min=5
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=5
 
 test-fast: $(VENV)/.installed ## stop at the first failure
 	$(BIN)/python -m pytest -n 2 --dist loadfile -x

@@ -46,6 +46,20 @@ os.environ["XLA_FLAGS"] = _fast_compile
 _MANY_MAPS, _FULL = 15_000, 1.5e9  # memory maps and bytes of a process from which on its programs are freed
 
 
+# Files of few tests that take long. Two workers share the files: one of these at the end would keep one worker waiting.
+LONG = (
+    "interrupt", "options_train", "damage", "wiring", "pairs", "ais", "options_measure", "oracles", "notebooks",
+    "resume", "net_evaluation", "kills", "reproduce", "readme", "condition", "stderr", "measures", "expost",
+    "networks_strong", "inception", "parallel", "training", "evaluation", "anomaly", "multimodal", "importance", "gaps",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    """Puts the long files first; the others follow in their order."""
+    first = {f"test_{name}.py": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: first.get(item.path.name, len(LONG)))
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs(request):
     """Frees what a file built, and all compiled programs once they are many.

@@ -13,10 +13,10 @@ from vae_jax import prng, train
 from vae_jax.distributions import dense
 from vae_jax.errors import InputError
 from vae_jax.model import Aux, Model, Training
-from vae_jax.models import VAE
+from vae_jax.models import M2, VAE, Autoencoder
 from vae_jax.models.wrappers import Adversary, with_adversary
 from vae_jax.networks import MLP
-from vae_jax.objectives import Factor, Terms, WaeGAN
+from vae_jax.objectives import IWAE, Factor, Terms, WaeGAN
 from vae_jax.objectives.critic import cross_entropy, logit
 from vae_jax.runs import idle
 from vae_jax.runs.config import Config
@@ -330,3 +330,43 @@ def test_each_adversary_has_keys_of_its_own():
         init, step = prng.site_key(KEY, group), prng.site_key(KEY, site)
         np.testing.assert_array_equal(params[group]["w"], jax.random.normal(init, (3,)), group)
         assert float(aux.metrics[f"{group}_noise"]) == float(jax.random.normal(step)), group
+
+
+@pytest.mark.parametrize(
+    ("config", "k"),
+    [(Autoencoder(2, MLP((8,))), 1), (VAE(2, MLP((8,))), 1), (VAE(2, MLP((8,)), objective=IWAE(k=3)), 3)],
+)
+def test_outputs_are_the_decoded_samples(config, k):
+    """z [K * B, n] and p(x|z) of the same rows: a discriminator may decode, compare or reshape them."""
+    model, batch = config.build(support.spec((4, 4, 1))), support.images(4, (4, 4, 1))
+    params, state = model.init(KEY, batch)
+    outputs = model.loss(params, state, KEY, batch, model.context(batch))[1].outputs
+    assert outputs["z"].shape == (4 * k, 2)
+    decoded = model.decode(params, state, outputs["z"]).mean()
+    np.testing.assert_allclose(outputs["likelihood"].mean(), decoded, rtol=1e-5, atol=1e-6)
+    assert len(np.unique(outputs["z"][:, 0])) == 4 * k
+
+
+def test_an_output_that_the_model_does_not_give_is_refused_by_name():
+    base = M2(2, MLP((8,))).build(support.spec((4, 4, 1))._replace(classes=3))
+    batch = {**support.images(4, (4, 4, 1)), "label": jnp.arange(4) % 3}
+    for model, given in ((base, "none"), (base._replace(loss=seen_code(base.loss)), "code")):
+        player = with_adversary(model, leaky("disc"))
+        params, state = player.init(KEY, batch)
+        said = f"does not give the output 'z', which the adversary of 'disc' reads; it gives {given}: use another"
+        with pytest.raises(InputError, match=said):
+            player.loss(params, state, KEY, batch, player.context(batch))
+    # The advice is good: a loss that adds the output is played against.
+    player = with_adversary(base._replace(loss=seen_code(base.loss, "z")), leaky("disc"))
+    value, _ = player.loss(params, state, KEY, batch, player.context(batch))
+    assert np.isfinite(value)
+
+
+def seen_code(loss, name="code"):
+    """Returns the loss with one more output, of zeros."""
+
+    def with_output(*args):
+        value, aux = loss(*args)
+        return value, aux._replace(outputs={**aux.outputs, name: jnp.zeros((4, 2))})
+
+    return with_output

@@ -50,7 +50,10 @@ class Aux(NamedTuple):
     Attributes:
       state: the new model state.
       metrics: means over this batch shard.
-      outputs: for wrappers that add terms of other parameter groups (`x_hat`, `z`); the step drops them.
+      outputs: for wrappers that add terms of other parameter groups; the step drops them. `z` [K * B, n] are the
+        samples that the loss decoded, as vectors, and `likelihood` is p(x|z) of them, with leading axis K * B. K is 1
+        unless objective or estimator draw more; one whole batch follows the other. A model that decodes an example once
+        per class or modality has none.
     """
 
     state: State
@@ -177,7 +180,7 @@ class TermsFn(Protocol):
           ctx: of the batch; states do not move.
 
         Returns:
-          arrays [B] or [B, D] by name, in nats; `mse` in squared units of the data.
+          arrays [B] or [B, D] by name, in nats, `kl` a tree of arrays [B]; `mse` in squared units of the data.
         """
         ...
 
@@ -422,8 +425,9 @@ class Model(NamedTuple):
       init: `(key, batch) -> (params, state)`.
       loss: `(params, state, key, batch, ctx) -> (scalar, Aux)`; the only place that takes the batch mean.
       terms: `(params, state, key, batch, ctx) -> {name: [B] or [B, D]}`, per-example values in nats, never weighted
-        by beta: `distortion`, `rate`, `elbo`, `kl_per_dim` where they exist, `mse` always. `kl_per_dim` is there only
-        where the rate is a sum over latent variables.
+        by beta: `distortion`, `rate`, `elbo`, `kl_per_dim` where they exist, `mse` always. `kl_per_dim` [B, D] is there
+        only where the rate is a sum over latent variables. `kl`, of a model with several levels, holds the rate of
+        each [B], a tree like `About.latents`: evaluation reports it as `kl/NAME`.
       encode: `(params, state, keys or None, batch) -> Encoding`; None gives the mean (mode).
       decode: `(params, state, z, cond=None) -> Likelihood`.
       about: facts of the model.

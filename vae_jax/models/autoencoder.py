@@ -144,15 +144,16 @@ def loss(
     """Returns the mean of -log p(x | f(x~)), the likelihood's new state, and what is logged."""
     x, likelihood = batch["x"], parts.config.likelihood
     # 1. Code and p(x|z). In training the encoder sees x~ and the likelihood's running state moves.
+    z = code(parts, params, corrupt(parts, key, x, ctx) if ctx.train else x)
     if ctx.train:
-        out, mine = outputs(parts, params, code(parts, params, corrupt(parts, key, x, ctx))), params["vae"]
-        p_x, like_state = likelihood.fit(out, x, mine.get("likelihood", {}), state["likelihood"], ctx.axis_name)
+        out, mine = outputs(parts, params, z), params["vae"].get("likelihood", {})
+        p_x, like_state = likelihood.fit(out, x, mine, state["likelihood"], ctx.axis_name)
     else:
-        p_x, like_state = decode(parts, params, state, code(parts, params, x)), state["likelihood"]
+        p_x, like_state = decode(parts, params, state, z), state["likelihood"]
     # 2. The target is the clean x. Nats per example, summed over pixels; only here is the batch mean taken.
     value = jnp.mean(-p_x.log_prob(x))
     metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(p_x.mean() - x))}
-    return value, Aux({"likelihood": like_state}, metrics)
+    return value, Aux({"likelihood": like_state}, metrics, {"z": z, "likelihood": p_x})
 
 
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:

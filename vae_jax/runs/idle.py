@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from vae_jax.errors import InputError
 from vae_jax.errors import option as option_text
 from vae_jax.models import MODELS
+from vae_jax.objectives import Adversarial
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -43,8 +44,8 @@ def _optimizer(group: str) -> dict[str, Rule]:
 
 def _critic(config: Config) -> bool:
     # A model from outside the package may have a second player that no option names.
-    own = type(config.model) in MODELS.values()
-    return getattr(getattr(config.model, "objective", None), "critic", not own)
+    objective = getattr(config.model, "objective", None)
+    return isinstance(objective, Adversarial) or type(config.model) not in MODELS.values()
 
 
 _SCORE = Rule(

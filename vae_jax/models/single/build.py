@@ -89,7 +89,7 @@ def loss(
     """Returns the mean of what the objective makes of the terms, the new state, and what is logged."""
     c = parts.config
     # 1. Terms of the batch, with as many samples as objective or estimator need.
-    t, new_state = forward(parts, params, state, key, batch, ctx, max(c.objective.samples, c.gradient.samples))
+    t, new_state, z = forward(parts, params, state, key, batch, ctx, max(c.objective.samples, c.gradient.samples))
     # 2. What is minimized, [B] in nats.
     per_example, extra, objective_state = c.objective.step(t, ctx, state.get("objective", {}))
     if objective_state:
@@ -111,14 +111,14 @@ def loss(
         metrics["kl_per_dim"] = jnp.mean(t.kl_per_dim, 0)
     if c.posterior.deterministic:  # a point has no rate, so that there is no ELBO either
         del metrics["elbo"], metrics["rate"]
-    return value, Aux(new_state, metrics, {"z": t.z, "likelihood": t.likelihood})
+    return value, Aux(new_state, metrics, {"z": z, "likelihood": t.likelihood})
 
 
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
     """Returns the terms of each example, as `Model.terms` says."""
     c = parts.config
     # One sample, no training noise, exact codes: running states stay as they are.
-    t, _ = forward(parts, params, state, key, batch, ctx._replace(train=False), 1)
+    t = forward(parts, params, state, key, batch, ctx._replace(train=False), 1).terms
     # The reconstruction error is that of the mean code: what `reconstruct` shows. An autoregressive decoder would need
     # one pass per pixel for that; its error is the one-step one, with the true pixels before.
     decoded = vae.decode(parts, params, state, t.posterior.mode(), c.condition.features(batch, parts.spec))

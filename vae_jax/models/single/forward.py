@@ -21,10 +21,11 @@ from vae_jax.models.single.parts import Parts
 
 
 class Pass(NamedTuple):
-    """The terms of one batch, and the new running states by part."""
+    """The terms of one batch, the new running states by part, and the samples z [K * B, n] that were decoded."""
 
     terms: objectives.Terms
     state: State
+    z: jax.Array
 
 
 class Prior(NamedTuple):
@@ -135,7 +136,7 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
         spec=parts.spec,
     )
     new = {"likelihood": scored.state, "prior": prior.state, "gradient": estimates}
-    return Pass(terms, {name: value for name, value in new.items() if value})
+    return Pass(terms, {name: value for name, value in new.items() if value}, z.reshape(k * x.shape[0], z.shape[-1]))
 
 
 def _prior(

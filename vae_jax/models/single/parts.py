@@ -198,6 +198,9 @@ def per_example(log_prob: jax.Array, shape: tuple[int, ...], part: str, density:
       part: option of the component that the density is of.
       density: what gave them.
 
+    Returns:
+      `log_prob`.
+
     Raises:
       InputError: they are of another shape.
     """
@@ -269,6 +272,9 @@ def sample_prior(
       ctx: of the step.
       key: of all n draws.
       n: how many; static.
+
+    Returns:
+      float32 [n, D].
     """
     # Every device makes the draws of all, so it needs the conditions of the global batch.
     cond = None if around.cond is None else collectives.all_gather(around.cond, ctx.axis_name)

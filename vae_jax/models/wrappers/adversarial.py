@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import prng
+from vae_jax.errors import InputError
 from vae_jax.model import Aux, Batch, Context, Metrics, Model, Params, State, batch_mean
 
 
@@ -25,7 +26,8 @@ class Seen(NamedTuple):
     Attributes:
       params: of the model, stopped: gradients reach the model through `outputs` alone.
       state: of the model, as it was before the step.
-      outputs: `Aux.outputs` of the model's loss (`z`, `likelihood`); stopped in the adversary's own loss.
+      outputs: `Aux.outputs` of the model's loss (`z`, `likelihood`), whose docstring has the shapes; stopped in the
+        adversary's own loss. One that the model does not give raises InputError when it is read.
       key: of the step and this adversary alone.
       batch: the local batch.
       ctx: of the step.
@@ -89,14 +91,39 @@ def _loss(
     value, aux = model.loss({**params, adversary.group: frozen[adversary.group]}, state, key, batch, ctx)
     # 2. What the model pays, [B] in nats. Gradients reach it through `outputs` alone: with live parameters an outer
     #    adversary's term could move an inner one.
-    seen = Seen(frozen, state, aux.outputs, prng.site_key(key, adversary.site or adversary.group), batch, ctx)
+    outputs = _Outputs(adversary.group, aux.outputs)
+    seen = Seen(frozen, state, outputs, prng.site_key(key, adversary.site or adversary.group), batch, ctx)
     cost, paid = adversary.cost(frozen[adversary.group], seen)
     value = value + batch_mean(cost, jax.tree.leaves(dict(batch))[0].shape[0], f"the cost of {adversary.group!r}")
     # 3. What phi minimizes, on stopped outputs. A gradient from here would teach the model to help it.
-    loss, learned = adversary.loss(phi, seen._replace(outputs=jax.lax.stop_gradient(dict(aux.outputs))))
+    stopped = _Outputs(adversary.group, jax.lax.stop_gradient(dict(aux.outputs)))
+    loss, learned = adversary.loss(phi, seen._replace(outputs=stopped))
     # 4. One scalar for one backward pass: the adversary's loss is there by its gradient alone.
     metrics = _joined(adversary.group, aux.metrics, paid, learned) | {"loss": value}
     return value + _gradient_of(loss), Aux(aux.state, metrics, aux.outputs)
+
+
+class _Outputs(dict[str, Any]):
+    """The outputs of a model's loss, for the adversary of a group; one that is missing is refused by name."""
+
+    def __init__(self, group: str, outputs: Mapping[str, Any]) -> None:
+        super().__init__(outputs)
+        self.group = group
+
+    def __missing__(self, name: str) -> Any:
+        given = f"it gives {' and '.join(sorted(self))}" if self else "it gives none"
+        raise InputError(
+            f"model: its loss does not give the output {name!r}, which the adversary of {self.group!r} reads; {given}: "
+            f"use another model, or add {name!r} to Aux.outputs of this one"
+        )
+
+
+# A pytree as any dict, so that an adversary may map over all that it sees.
+jax.tree_util.register_pytree_node(
+    _Outputs,
+    lambda outputs: (tuple(outputs.values()), (outputs.group, tuple(outputs))),
+    lambda static, leaves: _Outputs(static[0], dict(zip(static[1], leaves, strict=True))),
+)
 
 
 def _joined(group: str, of_model: Metrics, *added: Metrics) -> Metrics:
