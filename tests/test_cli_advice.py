@@ -267,6 +267,7 @@ def test_an_experiment_after_options_is_put_first(empty, capsys, command):
     line = _refused(capsys, command, *words, "vae_digits")
     typed = f"vae-jax {command} vae_digits {' '.join(words)}"
     assert line == f"vae-jax: {command}: put the experiment first: `{typed}`\n"
+    assert "which experiment? as in" in _refused(capsys, command, *words, "--workdir", "vae_digits")
     # The advice is read: it names the experiment, and the next fault is another one.
     assert "--stepz: no such option" in _refused(capsys, *_advised(line), "--stepz", "3")
     assert not list(empty.iterdir())

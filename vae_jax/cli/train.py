@@ -256,8 +256,13 @@ def which(argv: list[str], command: str, example: str) -> str:
     from vae_jax.runs import experiments as index
 
     known = index.all_experiments()
-    # The last one: a word before it may be the value of an option that is called like an experiment.
-    at = [i for i, word in enumerate(argv) if word in known or (word.endswith(".py") and not word.startswith("-"))]
+    at = [
+        i
+        for i, word in enumerate(argv)
+        if (word in known or (word.endswith(".py") and not word.startswith("-")))
+        # The word after an option is its value, even where it is called like an experiment.
+        and (i == 0 or argv[i - 1] in FLAGS or "=" in argv[i - 1] or not argv[i - 1].startswith("--"))
+    ]
     if not at:
         return f"which experiment? as in vae-jax {command} {example} (all: vae-jax list experiments)"
     words = [argv[at[-1]], *argv[: at[-1]], *argv[at[-1] + 1 :]]
