@@ -131,7 +131,7 @@ def test_help_is_a_command(capsys):
 
 
 def test_a_list_in_the_singular(capsys):
-    assert "'metric' is not one of its values; did you mean 'metrics'?" in _refused(capsys, "list", "metric")
+    assert "list: no kind 'metric'; did you mean 'metrics'?" in _refused(capsys, "list", "metric")
     assert "did you mean 'experiments'?" in _refused(capsys, "list", "experiment")
     assert main.run(["list", "metrics"]) == 0
 

@@ -57,6 +57,9 @@ def missing(text: str, target: type, argv: Sequence[str], prog: str) -> str | No
       target: the dataclass of the command.
       argv: the words after the command.
       prog: the command, as in "vae-jax decode".
+
+    Returns:
+      the message: which options are required, and values to type for them.
     """
     if not text.startswith(f"Missing from {prog}: "):
         return None
