@@ -251,3 +251,78 @@ def test_a_resumed_experiment_that_hides_a_shipped_one_is_said_once(empty, capsy
         "runs/vae_digits\n",
         "vae-jax: experiments/vae_digits.py is used in place of the experiment of this name that comes with vae_jax\n",
     )
+
+
+# The order and the form of words
+
+
+def _advised(line: str) -> list[str]:
+    """Returns the words of the command in backticks, without `vae-jax`."""
+    return shlex.split(re.search(r"`vae-jax (.*)`", line)[1])
+
+
+@pytest.mark.parametrize("command", ["train", "sweep --seeds 0:2"])
+def test_an_experiment_after_options_is_put_first(empty, capsys, command):
+    command, *words = [*command.split(), "--steps", "200"]
+    line = _refused(capsys, command, *words, "vae_digits")
+    typed = f"vae-jax {command} vae_digits {' '.join(words)}"
+    assert line == f"vae-jax: {command}: put the experiment first: `{typed}`\n"
+    assert "which experiment? as in" in _refused(capsys, command, *words, "--workdir", "vae_digits")
+    # The advice is read: it names the experiment, and the next fault is another one.
+    assert "--stepz: no such option" in _refused(capsys, *_advised(line), "--stepz", "3")
+    assert not list(empty.iterdir())
+
+
+def test_an_option_before_the_command(empty, capsys):
+    line = _refused(capsys, "--steps", "200", "train", "vae_digits")
+    assert line == "vae-jax: --steps: the command comes first, as in `vae-jax train vae_digits --steps 200`\n"
+    assert "--stepz: no such option" in _refused(capsys, *_advised(line), "--stepz", "3")
+    line = _refused(capsys, "--steps", "200")
+    assert line == "vae-jax: --steps: the command comes first; `vae-jax --help` lists the commands\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["r", "--metrics", "elbo", "iwae"], "elbo,iwae"),
+        (["--metrics", "elbo,", "iwae", "rate", "--seed", "1", "r"], "elbo,iwae,rate"),
+        (["--metrics", "elbo", "iwae", "runs/r"], "elbo,iwae"),
+    ],
+)
+def test_metrics_with_blanks_between(empty, capsys, words, meant):
+    assert _refused(capsys, "eval", *words) == (
+        f"vae-jax: --metrics: separate metrics by commas; use --metrics {meant}\n"
+    )
+    assert "r: not a run folder" in _refused(capsys, "eval", "r", "--metrics", meant)
+
+
+def test_required_options_are_named_without_their_help(empty, capsys):
+    line = _refused(capsys, "decode", "r", "--input", "codes.npz")
+    assert line == "vae-jax: --out: is required; add it, as in --out images.npz\n"
+    assert "r: not a run folder" in _refused(capsys, "decode", "r", "--input=codes.npz", "--out", "images.npz")
+    line = _refused(capsys, "encode", "r")
+    assert line == ("vae-jax: --input and --out: are required; add them, as in --input images.npz --out codes.npz\n")
+    assert "r: not a run folder" in _refused(capsys, "encode", "r", *line.split("as in ")[1].split())
+    for typed, what in ((["eval"], "run"), (["encode", "--out", "codes.npz"], "run"), (["baseline"], "data")):
+        line = _refused(capsys, *typed)
+        assert line.startswith(f"vae-jax: {typed[0]}: which {what}? as in `vae-jax {typed[0]} ")
+    typed = " ".join(_advised(_refused(capsys, "encode")))
+    assert typed == "encode runs/beta_vae --input images.npz --out codes.npz"
+    assert _advised(_refused(capsys, "data", "prepare")) == ["data", "prepare", "mnist"]
+
+
+def test_a_run_by_its_name_is_the_folder_in_runs(empty, capsys):
+    assert "(no such folder); runs are made by" in _refused(capsys, "eval", "vae_digits")
+    Run.create(empty / "runs/vae_digits", "vae_digits", Config(), spec.images(8, 8, 1))
+    line = _refused(capsys, "eval", "vae_digits")
+    assert line == "vae-jax: vae_digits: not a run folder (no such folder); did you mean 'runs/vae_digits'?\n"
+    assert Run.load("runs/vae_digits").experiment == "vae_digits"
+
+
+def test_data_that_are_not_there_name_no_unrelated_file(empty, capsys):
+    for name in ("q.py", "runs", "scans"):
+        (empty / name).mkdir()
+    line = _refused(capsys, "train", "vae_digits", "--data", "nope/")
+    assert line.endswith("no such file, folder or data set; known: digits, fashion_mnist, mnist, sprites\n")
+    assert "did you mean 'scans'?" in _refused(capsys, "train", "vae_digits", "--data", "scan")
+    assert parse_config(Config(), ["--data", "digits"], "train").data.name == "digits"

@@ -334,6 +334,47 @@ def test_the_view_prefers_the_newest_step_then_the_own_protocol_then_the_latest(
     assert evaluations.view("x", bad, entries)["pass"] is False
 
 
+def test_compare_says_which_eval_json_is_not_of_the_newest_step(run, made, capsys):
+    assert cli(["eval", str(run.path), "--step", "2", "--out", str(run.path / "old.json")]) == 0
+    (run.path / "eval.json").unlink()
+    (run.path / "old.json").rename(run.path / "eval.json")
+    now = run.config.steps
+    footer = f"; eval.json is of step 2, the run is at step {now}; measure it again with `vae-jax eval {run.path}`"
+    other = shutil.copytree(made, run.path.parent / "other")
+    words = ["compare", str(run.path), str(other), "--out", str(run.path / "c.png")]
+    capsys.readouterr()
+    assert cli(words) == 0
+    said = capsys.readouterr().out
+    assert said.count("measure it again") == 1
+    assert re.search(rf"^run: eval.json: .*{re.escape(footer)}$", said, re.MULTILINE)
+    assert cli(["eval", str(run.path)]) == 0
+    capsys.readouterr()
+    assert cli(words) == 0
+    assert "measure it again" not in capsys.readouterr().out
+    # A stopped run is measured only at a step that is named.
+    stopped = Run.create(run.path.parent / "stopped", "tiny", dataclasses.replace(run.config, steps=now + 1), run.spec)
+    shutil.copytree(made / "checkpoints", stopped.path / "checkpoints")
+    evaluate_run(stopped, step=2)
+    said = measured(stopped.path)["from"]
+    assert f'measure it again with `vj.evaluate_run("{stopped.path}", step={now})`' in said
+    assert evaluate_run(stopped, step=now)["step"] == now
+    assert "measure it again" not in measured(stopped.path)["from"]
+
+
+def test_compare_warns_of_runs_on_different_data(run, made, tmp_path, capsys):
+    words = ["compare", str(run.path), str(tmp_path / "other"), "--out", str(tmp_path / "c.png")]
+    warning = "warning: Runs compare only on the same data, pixels and likelihood.\n"
+    Run.create(tmp_path / "other", "tiny", run.config, run.spec)
+    assert cli(words) == 0
+    assert "warning:" not in capsys.readouterr().out
+    for name, x in (("sprites", run.spec), ("digits", spec.images(16, 16, 1))):
+        shutil.rmtree(tmp_path / "other")
+        own = dataclasses.replace(run.config, data=dataclasses.replace(run.config.data, name=name))
+        Run.create(tmp_path / "other", "tiny", own, x)
+        assert cli(words) == 0
+        assert capsys.readouterr().out.count(warning) == 1
+
+
 def test_a_baseline_without_evaluations_is_compared(made, tmp_path):
     values = {k: v for k, v in json.loads((made / "eval.json").read_text()).items() if k != "evaluations"}
     (tmp_path / "eval.json").write_text(json.dumps(values))

@@ -68,7 +68,7 @@ def test_a_setting_out_of_range_costs_only_those_that_read_it(runs, tmp_path, ca
     assert found == {"elbo", "iw_3", "ais"} - lost
     assert set(refused.values()) == {message}
     error = capsys.readouterr().err
-    assert message in error
+    assert error.endswith(f"vae-jax: {message}\n")
     assert error.count("\n") == 1
 
 
@@ -77,6 +77,18 @@ def test_one_k_of_several_out_of_range(runs, tmp_path, capsys):
     assert cli(["eval", str(runs["vae"]), "--limit", "20", "--k", "0", "5", "--out", str(out)]) == 2
     assert "--k: 0 is out of range" in capsys.readouterr().err
     assert {"elbo", "iw_5", "mse"} <= set(json.loads(out.read_text())["metrics"])
+
+
+@pytest.mark.parametrize("words", [(), ("--metrics", "elbo,iwae")])
+def test_a_bad_k_of_the_standard_metrics_is_refused_before_any_work(runs, tmp_path, capsys, monkeypatch, words):
+    out = tmp_path / "e.json"
+    call = ["eval", str(runs["vae"]), *words, "--limit", "20", "--out", str(out), "--k"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "load", lambda path: pytest.fail("the run was opened"))
+        assert cli([*call, "0"]) == 2
+    assert capsys.readouterr() == ("", "vae-jax: --k: 0 is out of range; it must be 1 or more\n")
+    assert not out.exists()
+    assert cli([*call, "1"]) == 0
 
 
 def test_a_metric_that_the_model_has_not_costs_nothing_else(runs, tmp_path, capsys):

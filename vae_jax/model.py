@@ -301,29 +301,6 @@ class ModelConfig(Protocol):
         ...
 
 
-def batch_mean(losses: jax.Array, size: int, what: str) -> jax.Array:
-    """Returns the mean of the losses of a batch, after a check that there is one per example.
-
-    A scalar, or an axis of length 1, would be broadcast over the batch by whatever it is added to, in silence.
-
-    Args:
-      losses: [B] in nats.
-      size: examples of the batch, B.
-      what: names the function that returned the losses.
-
-    Returns:
-      a scalar in nats.
-
-    Raises:
-      InputError: they are of another shape.
-    """
-    if jnp.shape(losses) != (size,):
-        raise InputError(
-            f"{what} returned the shape {jnp.shape(losses)} for {size} examples; return one loss per example, ({size},)"
-        )
-    return jnp.mean(losses)
-
-
 def features_of(model: Model) -> FeaturesFn | None:
     """Returns the features that a model is conditioned on; None without a condition."""
     return None if model.condition is None else model.condition.features

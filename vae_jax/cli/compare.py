@@ -30,6 +30,8 @@ class Compare:
         print_table("metrics", found.rows(), names)
         for name, source in found.sources.items():
             print(f"{name}: {source}")
+        if found.warning:
+            print(f"warning: {found.warning}")
         write(out, {}, found.figure)
 
 

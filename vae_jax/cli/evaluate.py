@@ -43,9 +43,14 @@ class Evaluate(Settings):
         from vae_jax.runs.run import Run
         from vae_jax.tasks.measuring import evaluate_run, refusal
 
+        metrics = tuple(name for name in re.split(r"[,\s]+", self.metrics.strip()) if name)
+        if self.k and max(self.k) < 1:
+            from vae_jax.evaluation import measures
+
+            if not measures.expand(metrics):  # measures made on request are not lost to a k that they do not read
+                self.check("k")
         out = destination(self.out, self.run / "eval.json", (".json",))
         run = Run.load(self.run)
-        metrics = tuple(name for name in re.split(r"[,\s]+", self.metrics.strip()) if name)
         with counting("evaluating") as report:
             result = evaluate_run(
                 run,

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from vae_jax.errors import InputError, nearest, on_command_line
+from vae_jax.errors import InputError, nearest, on_command_line, quoted
 
 # name -> (module:Class or module:function, one line for --help). Modules load when their command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -64,6 +64,8 @@ def run(argv: list[str]) -> int:
             print(usage())
             return 0 if argv else 2
         name, rest = argv[0], argv[1:]
+        if name not in COMMANDS and name.startswith("-"):
+            raise InputError(f"{name}: {_command_first(argv)}")
         if name not in COMMANDS:
             raise InputError(f"{name}: no such command; {nearest(name, COMMANDS)}")
         with _warnings(), on_command_line():
@@ -88,6 +90,14 @@ def run(argv: list[str]) -> int:
             traceback.print_exc()
         print(f"vae-jax: {_line(error)}", file=sys.stderr)
         return code
+
+
+def _command_first(argv: list[str]) -> str:
+    """Returns words for options before the command: the same line in its order, where a command is among the words."""
+    at = next((i for i, word in enumerate(argv) if word in COMMANDS), None)
+    if at is None:
+        return "the command comes first; `vae-jax --help` lists the commands"
+    return f"the command comes first, as in `vae-jax {' '.join(map(quoted, [*argv[at:], *argv[:at]]))}`"
 
 
 def _line(error: Exception) -> str:

@@ -24,7 +24,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 # Headings of tyro's message boxes; without a box they stand on a line of their own.
-TITLES = ("Value error", "Invalid choice", "Missing argument", "Unrecognized options", "Parsing error")
+TITLES = (
+    "Value error",
+    "Invalid choice",
+    "Missing argument",
+    "Required options",
+    "Unrecognized options",
+    "Parsing error",
+)
 
 
 def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = None, description: str = "") -> T:
@@ -61,7 +68,11 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        raise InputError(_one_line(stderr.getvalue())) from None
+        text = _one_line(stderr.getvalue())
+        words = advice.missing(text, cls, argv, prog)
+        if text.startswith("Unrecognized options"):
+            words = advice.spaced_metrics(argv)
+        raise InputError(words or text) from None
 
 
 def parse_config(config: Config, argv: Sequence[str], prog: str, *, description: str = "") -> Config:

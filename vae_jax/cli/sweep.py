@@ -33,7 +33,7 @@ OWN = ("--seeds", "--vary", "--metrics", "--strategy")
 
 def sweep(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
-    from vae_jax.cli.train import split
+    from vae_jax.cli.train import split, which
     from vae_jax.runs import experiments as index
 
     own, rest = take_own(argv)
@@ -44,9 +44,7 @@ def sweep(argv: list[str]) -> int:
         if "-h" in options or "--help" in options:
             print(HELP)
             return 0
-        raise InputError(
-            "sweep: which experiment? as in vae-jax sweep beta_vae --seeds 0:8 (all: vae-jax list experiments)"
-        )
+        raise InputError(f"sweep: {which(argv, 'sweep', 'beta_vae --seeds 0:8')}")
     if "-h" in options or "--help" in options:
         print(HELP)
         return 0

@@ -23,6 +23,7 @@ RUN_OPTIONS = "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --sm
 def train(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
 
+    typed = argv
     named, argv = take_runs(argv)
     name, workdir, flags, rest = split(argv, more=tuple(RUNS))
     if "--resume" in flags | named.keys() and "--init-from" in named:
@@ -34,7 +35,7 @@ def train(argv: list[str]) -> int:
     if "--resume" in flags | named.keys():
         return _resume(name, named.get("--resume"), workdir, flags, rest)
     if name is None and "--init-from" not in named:
-        raise InputError("train: which experiment? as in vae-jax train beta_vae (all: vae-jax list experiments)")
+        raise InputError(f"train: {which(typed, 'train', 'beta_vae')}")
     _connect(flags)
     return _new(name, named.get("--init-from"), workdir, flags, rest)
 
@@ -242,6 +243,30 @@ def _near(word: str, known: tuple[str, ...]) -> bool:
     import difflib
 
     return bool(difflib.get_close_matches(word, known, 1, 0.85))
+
+
+def which(argv: list[str], command: str, example: str) -> str:
+    """Returns words for a command line that does not begin with an experiment: its order, where one is in it.
+
+    Args:
+      argv: every word after the command.
+      command: the command.
+      example: words that may follow the command.
+    """
+    from vae_jax.runs import experiments as index
+
+    known = index.all_experiments()
+    at = [
+        i
+        for i, word in enumerate(argv)
+        if (word in known or (word.endswith(".py") and not word.startswith("-")))
+        # The word after an option is its value, even where it is called like an experiment.
+        and (i == 0 or argv[i - 1] in FLAGS or "=" in argv[i - 1] or not argv[i - 1].startswith("--"))
+    ]
+    if not at:
+        return f"which experiment? as in vae-jax {command} {example} (all: vae-jax list experiments)"
+    words = [argv[at[-1]], *argv[: at[-1]], *argv[at[-1] + 1 :]]
+    return f"put the experiment first: `vae-jax {command} {' '.join(map(quoted, words))}`"
 
 
 def help_text() -> str:

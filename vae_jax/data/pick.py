@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
@@ -40,9 +41,10 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
     named = set(datasets) - {"npz", "image_folder"}
     here = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] if path.parent.is_dir() else []
     near = [str(path.parent / name) if path.parent != Path(".") else name for name in here]
-    raise InputError(
-        f"{_given(given)}: no such file, folder or data set; {nearest(given, {*map(shown, near), *named})}"
-    )
+    # A file is named only where it is like what was typed: the rest of a folder has nothing to do with data.
+    close = difflib.get_close_matches(given, [*map(shown, near), *named], n=1, cutoff=0.6)
+    meant = nearest(given, close or named)
+    raise InputError(f"{_given(given)}: no such file, folder or data set; {meant}")
 
 
 def _file(path: Path, given: str) -> str:

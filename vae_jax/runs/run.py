@@ -127,6 +127,8 @@ class Run:
             what = "no such folder" if not path.exists() else "no config.json in it"
             if inner := sorted(file.parent for file in path.glob("*/config.json")):
                 raise InputError(f"{path}: not a run folder, but it holds {len(inner)}; name one, as in {inner[0]}")
+            if not path.exists() and (Path("runs") / path / "config.json").is_file():
+                raise InputError(f"{path}: not a run folder ({what}); did you mean '{Path('runs') / path}'?")
             made = either("`vae-jax train EXP`", '`vj.train_run(vj.experiment("vae_digits"))`, for example')
             raise InputError(f"{path}: not a run folder ({what}); runs are made by {made}")
         held = config_file.read(file)

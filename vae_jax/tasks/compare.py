@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SAME = "Runs compare only on the same data, pixels and likelihood."
+
+
 class Comparison(NamedTuple):
     """Runs side by side; every row has one entry per run, in the order of `names`.
 
@@ -27,6 +30,7 @@ class Comparison(NamedTuple):
         its training.
       sources: name of the run -> where its metrics come from, as a sentence.
       paths: the folders.
+      warning: a sentence where their data differ, else "".
     """
 
     names: tuple[str, ...]
@@ -34,6 +38,7 @@ class Comparison(NamedTuple):
     metrics: dict[str, dict[str, Mapping[str, Any]]]
     sources: dict[str, str]
     paths: tuple[Path, ...]
+    warning: str = ""
 
     def rows(self) -> dict[str, list[str]]:
         """Returns metric -> its text in each run, with as many digits as its error supports."""
@@ -67,6 +72,7 @@ def compare(runs: Sequence[Run | Path | str]) -> Comparison:
         {name: held["metrics"] for name, held in numbers.items()},
         {name: held["from"] for name, held in numbers.items()},
         paths,
+        _warning(paths),
     )
 
 
@@ -126,6 +132,7 @@ def measured(path: Path) -> dict[str, Any]:
         examples = held["protocol"].get("examples", "images")
         origin = f"eval.json: {held['data']}, {held['split']} split, {held['protocol']['n']:,} {examples}"
         origin = "; ".join([f"{origin}, step {held['step']:,}", *evaluations.notes(held["metrics"], examples)])
+        origin += _outdated(path, held["step"])
         return {"from": origin, "metrics": held["metrics"]}
     lines = [line for line in read_metrics(path) if line.get("split") == "train"]
     if not lines:
@@ -139,6 +146,45 @@ def measured(path: Path) -> dict[str, Any]:
         "from": f"training, not held out, step {lines[-1]['step']:,}; run {command('evaluate_run', path)}",
         "metrics": kept,
     }
+
+
+def _outdated(path: Path, step: int) -> str:
+    """Returns words for an eval.json of another step than the newest checkpoint, "" where they agree.
+
+    Args:
+      path: of a run, or of a baseline, which has no steps.
+      step: of the eval.json.
+    """
+    if not (path / "checkpoints").is_dir():
+        return ""
+    run = Run.load(path)
+    now = max(run.checkpoints().steps(), default=step)
+    if now == step:
+        return ""
+    # A run that was stopped is measured only at a step that is named.
+    at = {} if now >= run.config.steps else {"step": now}
+    again = command("evaluate_run", path, **at)
+    return f"; eval.json is of step {step:,}, the run is at step {now:,}; measure it again with {again}"
+
+
+def _data_of(path: Path) -> tuple[Any, ...]:
+    """Returns what runs must have in common to be compared: the data set, and the spec of its examples.
+
+    A baseline says the name and nothing of the spec.
+    """
+    held = baseline.options_of(path)
+    if held is not None:
+        return (held.get("data", {}).get("name"),)
+    run = Run.load(path)
+    return run.config.data.shown, run.spec
+
+
+def _warning(paths: Sequence[Path]) -> str:
+    """Returns a sentence where the data of two runs differ, else ""."""
+    known = [_data_of(path) for path in paths]
+    names = len({data[0] for data in known}) > 1
+    specs = len({repr(data[1]) for data in known if len(data) > 1}) > 1
+    return SAME if names or specs else ""
 
 
 def rows_of(numbers: dict[str, dict[str, Any]]) -> dict[str, list[str]]:

@@ -265,7 +265,10 @@ def _filed(run: Run, values: dict[str, Any], asked: tuple[str, ...], file: Path 
 
 def refusal(refused: Mapping[str, str]) -> InputError:
     """Returns the error that says why measures were refused; a reason that several share is said once."""
-    return InputError(f"{option('metrics')}: " + "; ".join(dict.fromkeys(refused.values())))
+    reasons = list(dict.fromkeys(refused.values()))
+    # A value out of range names its own option: the names of the metrics are right.
+    blamed = "" if reasons[0].startswith("--") else f"{option('metrics')}: "
+    return InputError(blamed + "; ".join(reasons))
 
 
 def finished(run: Run, step: int | None = None) -> TrainState:

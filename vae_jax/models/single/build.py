@@ -28,9 +28,9 @@ from vae_jax.model import (
     PriorFns,
     State,
     Training,
-    batch_mean,
 )
 from vae_jax.models.importance import importance_bound, repeat, samples_at_once
+from vae_jax.models.per_example import batch_mean
 from vae_jax.models.single import parts as vae
 from vae_jax.models.single.config import Components
 from vae_jax.models.single.critic import critic

@@ -16,6 +16,7 @@ from vae_jax import distributions as dist
 from vae_jax import objectives, prng
 from vae_jax.model import Batch, Context, Params, State
 from vae_jax.models.importance import repeat
+from vae_jax.models.per_example import per_example
 from vae_jax.models.single import parts as vae
 from vae_jax.models.single.parts import Parts
 
@@ -89,7 +90,7 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
     keys = prng.example_keys(prng.site_key(key, "posterior"), ctx.index)
     z, log_q, noise = estimator.draw(keys, q, k, plan.weighs)
     if log_q is not None:
-        vae.per_example(log_q, z.shape[:2], "model.posterior", q)
+        per_example(log_q, z.shape[:2], "model.posterior", q)
     drops = prng.example_keys(prng.site_key(key, "dropout"), ctx.index) if ctx.train and c.network.noisy else None
 
     def score(params: Params, z: jax.Array) -> Scored:
@@ -201,7 +202,7 @@ def _score(
     else:
         p_x, new = parts.config.likelihood.build(out, mine, old), old
     # Summed over the axes of x, in nats, and back to [K, B].
-    log_p_x = vae.per_example(p_x.log_prob(tiled), (k * b,), "model.likelihood", p_x)
+    log_p_x = per_example(p_x.log_prob(tiled), (k * b,), "model.likelihood", p_x)
     return Scored(p_x, new, log_p_x.reshape(k, b))
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vae_jax import collectives, likelihoods, priors, prng
 from vae_jax.errors import InputError, option
 from vae_jax.model import Batch, Context, Params, State
+from vae_jax.models.per_example import per_example
 from vae_jax.models.single.config import Components
 from vae_jax.spaces import Space
 from vae_jax.spec import DataSpec
@@ -185,33 +186,6 @@ def decode(parts: Parts, params: Params, state: State, z: jax.Array, features: j
         net = jax.tree_util.Partial(_Given(parts), params, running, z, features)
         return likelihoods.AutoregressivePixels(net, jnp.zeros((z.shape[0], *parts.spec.x.shape)))
     return c.likelihood.build(outputs(parts, params, z, features), mine, running)
-
-
-def per_example(log_prob: jax.Array, shape: tuple[int, ...], part: str, density: Any) -> jax.Array:
-    """Returns log densities [K, B] or [N] as they are, after a check that there is one per example of each sample.
-
-    Where a user's density sums over the batch too, K = 1 would broadcast its result over all examples, in silence.
-
-    Args:
-      log_prob: of samples [K, B, n], or of N rows, in nats.
-      shape: (K, B) or (N,).
-      part: option of the component that the density is of.
-      density: what gave them.
-
-    Returns:
-      `log_prob`.
-
-    Raises:
-      InputError: they are of another shape.
-    """
-    if log_prob.shape != shape:
-        # Samples were mapped over: without their axis, this is what `log_prob` itself returned.
-        mapped = len(shape) - 1
-        raise InputError(
-            f"{part}: {type(density).__name__}.log_prob returned the shape {log_prob.shape[mapped:]} for {shape[-1]} "
-            f"examples; return one log density per example, ({shape[-1]},)"
-        )
-    return log_prob
 
 
 def log_prior(p: Any, z: jax.Array) -> jax.Array:

@@ -17,7 +17,8 @@ import jax.numpy as jnp
 
 from vae_jax import prng
 from vae_jax.errors import InputError
-from vae_jax.model import Aux, Batch, Context, Metrics, Model, Params, State, batch_mean
+from vae_jax.model import Aux, Batch, Context, Metrics, Model, Params, State
+from vae_jax.models.per_example import batch_mean
 
 
 class Seen(NamedTuple):
