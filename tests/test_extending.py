@@ -764,7 +764,37 @@ class Flat(Undrawn):
         return self.out.reshape(len(self.out), -1)
 
 """
+CRITIC = re.findall(r"\n### With a critic on z\n.*?```python\n(.*?)```", DOCS, re.DOTALL)[0]
+PAIR = "return z, sample_prior(key, len(z))"
 BROKEN = {
+    "a critic's pair with an axis too many": (
+        CRITIC.replace(PAIR, "return z[None], z[None]"),
+        "model.objective: Matched.critic_pair gives float32 [1, 3, 2] and float32 [1, 3, 2]; return two samples of "
+        "codes, float32 [N, 2]",
+    ),
+    "a critic's pair of whole numbers": (
+        CRITIC.replace(PAIR, "return z.astype(int), z.astype(int)"),
+        "model.objective: Matched.critic_pair gives int32 [3, 2] and int32 [3, 2]; return two samples of codes, "
+        "float32 [N, 2]",
+    ),
+    "a critic without parameters": (
+        CRITIC.replace(
+            "    def critic_pair", "    def critic_init(self, key, n):\n        return []\n\n    def critic_pair"
+        ),
+        "model.objective: Matched.critic_init gives no parameters; return some",
+    ),
+    "a metric under a name of the log": (
+        CRITIC.replace('{"ratio"', '{"step"'),
+        "model.objective: the metric 'step' cannot be logged under this name; give it another",
+    ),
+    "a metric of each example": (
+        CRITIC.replace("ratio.mean()", "ratio"),
+        "model.objective: the metric 'ratio' has one value per example; log its mean",
+    ),
+    "a part that exits": (
+        CRITIC.replace("ratio = logit(critic, z)", "raise SystemExit(0)"),
+        "model.objective: experiment:Matched cannot be used (SystemExit: 0, line 28 of mine.py); correct the file",
+    ),
     "an argument is missing": (
         NEAR.replace("def loss(self, terms, ctx)", "def loss(self, terms)"),
         "model.objective: experiment:Near cannot be used (TypeError: Near.loss() takes 2 positional arguments but 3 "

@@ -1,5 +1,6 @@
 """What a user gets with the package: its version, types, requirements, and the files beside the sources."""
 
+import importlib
 import importlib.metadata
 import os
 import re
@@ -114,3 +115,11 @@ def test_the_leg_selects_tests_that_exist():
     (chosen,) = re.findall(r"-k '([^']+)'", script)
     # A renamed test would leave the leg in silence.
     assert [k for k in chosen.split(" or ") if not any(k in name for name in defined)] == []
+
+
+def test_the_modules_whose_warnings_are_shown_exist():
+    """A logger of a module that was renamed is a name like any other: its warnings would lose their form."""
+    from vae_jax.cli.main import WARN
+
+    for name in WARN:
+        assert hasattr(importlib.import_module(f"vae_jax.{name}"), "logger"), name

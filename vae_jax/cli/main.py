@@ -86,7 +86,7 @@ def run(argv: list[str]) -> int:
         return 141
     except Exception as error:
         code = getattr(error, "exit_code", 1)
-        if code == 1 and not getattr(error, "is_expected", False):
+        if code == 1 and not getattr(error, "is_expected", False):  # our own fault: the traceback says where
             traceback.print_exc()
         print(f"vae-jax: {_line(error)}", file=sys.stderr)
         return code
@@ -103,6 +103,10 @@ def _command_first(argv: list[str]) -> str:
 def _line(error: Exception) -> str:
     """Returns a message as one line; spaces inside it stay as they are, since a path may have two of them."""
     return " ".join(line.strip() for line in str(error).splitlines())
+
+
+# Modules whose warnings are shown by every command.
+WARN = ("train.checkpoint", "figures.curves", "tasks.measuring", "files.lock")
 
 
 @contextlib.contextmanager
@@ -124,9 +128,7 @@ def _warnings() -> Iterator[None]:
     handler.setFormatter(logging.Formatter("vae-jax: warning: %(message)s"))
     handler.addFilter(is_new)
     # Training says its own in the progress display.
-    sources = [
-        logging.getLogger(f"vae_jax.{name}") for name in ("train.checkpoint", "figures.curves", "measuring", "lock")
-    ]
+    sources = [logging.getLogger(f"vae_jax.{name}") for name in WARN]
     for source in sources:
         source.addHandler(handler)
     try:

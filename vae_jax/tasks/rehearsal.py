@@ -23,6 +23,8 @@ from vae_jax.runs import config as configs
 from vae_jax.runs.kinds import KINDS, components
 from vae_jax.spec import DataSpec
 
+TAKEN = ("step", "split", "images_per_s", "grad_norm")  # what a line of metrics.jsonl holds besides the loss's own
+
 
 def built(config: configs.Config, spec: DataSpec) -> Model:
     """Returns the model of a config for these data, after a trial where a part is from outside the package.
@@ -42,7 +44,7 @@ def built(config: configs.Config, spec: DataSpec) -> Model:
         _trial(model, spec, ", ".join(own))
     except InputError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a part that exits would pass for a finished training
         parts = ", ".join(configs.kind(option, component) for option, component in own.items())
         text = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
         raise InputError(
@@ -106,8 +108,9 @@ def _examples(model: Model, spec: DataSpec) -> int:
 def _core(t: _Trial) -> None:
     """Tries what every model has: a training loss, the terms of an evaluation, encoding and decoding."""
     model, b, x = t.model, t.b, (t.b, *t.model.about.spec.x.shape)
-    value, _ = model.loss(t.params, t.state, t.key, t.batch, model.context(t.batch))
+    value, aux = model.loss(t.params, t.state, t.key, t.batch, model.context(t.batch))
     t.check("the loss of a batch", value, ())
+    _metrics(t, aux.metrics)
     terms = model.terms(t.params, t.state, t.key, t.batch, model.context(t.batch, train=False))
     for name in ("elbo", "distortion", "rate", "mse"):
         if name in terms:
@@ -120,6 +123,15 @@ def _core(t: _Trial) -> None:
     t.check(f"the mean of {b} decoded latents", p_x.mean(), x)
     t.check(f"the mode of {b} decoded latents", p_x.mode(), x)
     t.check(f"the draw of {b} decoded latents", p_x.sample(t.keys), x)
+
+
+def _metrics(t: _Trial, metrics: Any) -> None:
+    """Checks that what a loss logs can be written beside what the log itself writes."""
+    for name, value in metrics.items():
+        if not isinstance(name, str) or name in TAKEN:
+            raise InputError(f"{t.parts}: the metric {name!r} cannot be logged under this name; give it another")
+        if jnp.shape(value)[:1] == (t.b,):
+            raise InputError(f"{t.parts}: the metric {name!r} has one value per example; log its mean")
 
 
 def _capabilities(t: _Trial) -> None:

@@ -21,6 +21,8 @@ CHUNK_SECONDS = 0.5  # longest wait between a signal and the loop's notice of it
 class NonFinite(RuntimeError):
     """A loss, metric or gradient became NaN or Inf."""
 
+    is_expected = True  # the message says all: commands print no traceback
+
     def __init__(self, step: int, names: list[str], last_good: int | None):
         self.step, self.names, self.last_good = step, names, last_good
         where = f"the last good checkpoint is step {last_good}" if last_good is not None else "no checkpoint was saved"

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from vae_jax import collectives
+from vae_jax.errors import InputError
 from vae_jax.model import Batch, Metrics
 from vae_jax.models.single import parts as vae
 from vae_jax.models.single.parts import Parts
@@ -41,7 +42,10 @@ def init(parts: Parts, objective: Adversarial, key: jax.Array, batch: Batch) -> 
       as of `Adversarial.critic_init`.
     """
     del batch
-    return objective.critic_init(key, parts.space.size)
+    params = objective.critic_init(key, parts.space.size)
+    if not jax.tree.leaves(params):
+        raise InputError(f"model.objective: {type(objective).__name__}.critic_init gives no parameters; return some")
+    return params
 
 
 def cost(objective: Adversarial, phi: Any, seen: Seen) -> tuple[jax.Array, Metrics]:
@@ -66,4 +70,13 @@ def loss(parts: Parts, objective: Adversarial, phi: Any, seen: Seen) -> tuple[ja
     z = collectives.all_gather(seen.outputs["z"], ctx.axis_name)
     links = vae.links(parts, seen.params, ctx.step, c.condition.features(seen.batch, parts.spec), seen.batch["x"])
     sample_prior = partial(vae.sample_prior, parts, seen.params, seen.state, links, ctx)
-    return cross_entropy(phi, *objective.critic_pair(seen.key, z, sample_prior))
+    pair = objective.critic_pair(seen.key, z, sample_prior)
+    # A leading axis or whole numbers would train a critic of something else, in silence.
+    if not all(x.ndim == 2 and x.shape[1] == z.shape[1] and len(x) and x.dtype == z.dtype for x in pair):
+        found = " and ".join(f"{x.dtype} {list(x.shape)}" for x in pair)
+        raise InputError(
+            f"model.objective: {type(objective).__name__}.critic_pair gives {found}; return two samples of codes, "
+            f"{z.dtype} [N, {z.shape[1]}]"
+        )
+    ones, zeros = pair
+    return cross_entropy(phi, ones, zeros)
