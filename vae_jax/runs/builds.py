@@ -15,7 +15,8 @@ def shared(config: Any, spec: DataSpec) -> Model:
     """Returns the model of a config for these data: the same object for equal configs of the package's own parts.
 
     Programs are kept by the functions of the model that they call. Of a shared model they are found again by the next
-    command or call of this process, however often its run is opened.
+    command or call of this process, however often its run is opened. Such a model does not see a part of the package
+    that is patched after it was built.
 
     Args:
       config: of the model (`config.model` of a run).
