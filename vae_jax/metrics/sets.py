@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from vae_jax.errors import InputError
+from vae_jax.metrics.arrays import numbers
 
 GROUPS = 10  # that the jackknife leaves out one by one
 ROWS = 1000  # rows of a distance matrix that are held at a time
@@ -22,13 +23,15 @@ def check_features(real: np.ndarray, generated: np.ndarray, least: int = 2) -> t
       least: of rows in each.
 
     Raises:
-      InputError: too few rows, features of another size, or a feature that is not finite.
+      InputError: as of `numbers`, too few rows, no features, features of another size, or a feature that is not finite.
     """
     # float64: what follows takes differences of large sums of squares.
-    real, generated = np.asarray(real, np.float64), np.asarray(generated, np.float64)
+    real, generated = numbers("features: real", real), numbers("features: generated", generated)
     for name, rows in (("real", real), ("generated", generated)):
         if rows.ndim != 2:
             raise InputError(f"features: {name} has {rows.ndim} axes; it must be [images, features]")
+        if rows.shape[1] < 1:
+            raise InputError(f"features: {name} images have 0 features; give 1 or more")
         if len(rows) < least:
             raise InputError(f"features: {len(rows)} {name} images are too few; this metric needs {least} or more")
         if not np.isfinite(rows).all():
