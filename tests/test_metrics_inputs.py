@@ -69,3 +69,52 @@ def test_codes_that_are_no_numbers(score, codes, message):
         refused(f"{score.__name__}: factors: 12 masked entries", score, CODES, np.ma.masked_equal(FACTORS, 2))
     with pytest.raises(InputError, match=re.escape(message.replace("codes", "udr: codes of model 1"))):
         g.udr([CODES, codes])
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, 3.0, True, np.nan, "3", None])
+@pytest.mark.parametrize("score", [g.precision_recall, g.density_coverage])
+def test_neighbors_that_cannot_be_counted(score, k):
+    refused(f"k: {k!r} must be a whole number from 1", score, ROWS, ROWS, k=k)
+    refused("features: 12 real images are too few; this metric needs 13", score, ROWS, ROWS, k=12)
+    assert score(ROWS, ROWS, k=np.int64(11)) == score(ROWS, ROWS, k=11)
+
+
+EYE = np.eye(2)
+
+
+@pytest.mark.parametrize(
+    ("mean", "cov", "message"),
+    [
+        ([0.0], EYE, "mean_a (1,) and cov_a (2, 2) do not fit"),
+        ([0.0, 0.0], [1.0, 1.0], "mean_a (2,) and cov_a (2,) do not fit"),
+        ([[0.0, 0.0]], EYE, "mean_a (1, 2) and cov_a (2, 2) do not fit"),
+        ([0.0] * 3, np.eye(3), "mean_a has 3 features and mean_b 2"),
+        ([0.0, np.nan], EYE, "mean_a is not finite"),
+        ([0.0, 0.0], np.diag([1.0, np.inf]), "cov_a is not finite"),
+        ([0.0, 0.0], [[1.0, 0.5], [0.0, 1.0]], "cov_a is not symmetric"),
+        ([0.0, 0.0], [[1.0, 2.0], [2.0, 1.0]], "cov_a has the negative eigenvalue -1;"),
+        ([0.0, 1j], EYE, "mean_a: the numbers are complex"),
+    ],
+)
+def test_gaussians_that_are_none(mean, cov, message):
+    refused(f"gaussian_distance: {message}", g.gaussian_distance, mean, cov, [0.0, 0.0], EYE.tolist())
+    if "has 3" not in message:
+        other = message.replace("_a", "_b")
+        refused(f"gaussian_distance: {other}", g.gaussian_distance, [0.0, 0.0], EYE.tolist(), mean, cov)
+    # Lists, and a covariance that rounding leaves a little off.
+    assert g.gaussian_distance([0, 3], [[1, 1e-7], [0, -1e-8]], [0, 0], [[1, 0], [0, 0]]) == pytest.approx(9.0)
+
+
+@pytest.mark.parametrize(
+    ("score", "huge"),
+    [(g.frechet_distance, 1e76), (g.precision_recall, 1e153), (g.density_coverage, 1e153), (g.mmd, 1e25)],
+)
+def test_features_that_overflow(score, huge):
+    rows = ROWS.copy()
+    rows[[2, 7], 1] = -huge
+    refused(
+        f"features: feature 1 of generated image 2 is {-huge:.3g}, and sums of its powers overflow", score, ROWS, rows
+    )
+    rows[[2, 7], 1] = -huge / 1e3
+    found = score(ROWS, rows)
+    assert all(np.isfinite(e.value) for e in (found.values() if isinstance(found, dict) else [found]))
