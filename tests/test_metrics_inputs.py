@@ -102,7 +102,8 @@ def test_gaussians_that_are_none(mean, cov, message):
         other = message.replace("_a", "_b")
         refused(f"gaussian_distance: {other}", g.gaussian_distance, [0.0, 0.0], EYE.tolist(), mean, cov)
     # Lists, and a covariance that rounding leaves a little off.
-    assert g.gaussian_distance([0, 3], [[1, 1e-7], [0, -1e-8]], [0, 0], [[1, 0], [0, 0]]) == pytest.approx(9.0)
+    found = g.gaussian_distance([0, 3], [[1, 1e-7], [0, -1e-8]], [0, 0], [[1, 0], [0, 0]])  # type: ignore[arg-type]
+    assert found == pytest.approx(9.0)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +119,66 @@ def test_features_that_overflow(score, huge):
     rows[[2, 7], 1] = -huge / 1e3
     found = score(ROWS, rows)
     assert all(np.isfinite(e.value) for e in (found.values() if isinstance(found, dict) else [found]))
+
+
+LABELS = np.arange(12) % 2
+IMAGES = RNG.uniform(size=(2, 8, 8, 1))
+NAN = np.where(ROWS[2, 1] == ROWS, np.nan, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("score", "args", "message"),
+    [
+        (g.cluster, (NAN, LABELS), "clustering: code dimension 1 is not finite (row 2)"),
+        (g.cluster, (ROWS[:, 0], LABELS), "clustering: codes (12,) and label (12,) do not fit"),
+        (g.cluster, (ROWS, LABELS[:, None]), "clustering: codes (12, 3) and label (12, 1) do not fit"),
+        (g.cluster, (ROWS, LABELS[:11]), "clustering: 12 codes and 11 labels"),
+        (g.cluster, (ROWS, np.r_[LABELS[:11], np.nan]), "clustering: label 11 is not finite"),
+        (g.cluster, (ROWS, np.ma.masked_equal(LABELS, 1)), "clustering: label: 6 masked entries"),
+        (g.agreement, ([1, 2],), "agreement: the table has 1 axes"),
+        (g.agreement, ([[1, -1], [2, 3]],), "agreement: entry [0, 1] is -1"),
+        (g.agreement, ([[1, 1], [0.5, 3]],), "agreement: entry [1, 0] is 0.5"),
+        (g.agreement, ([[1, 1], [np.nan, 3]],), "agreement: entry [1, 0] is nan"),
+        (g.agreement, ([[1, np.inf], [2, 3]],), "agreement: entry [0, 1] is inf"),
+        (g.agreement, ([[0, 0], [0, 0]],), "agreement: the table counts no example"),
+        (g.agreement, (np.zeros((0, 0)),), "agreement: the table counts no example"),
+        *(
+            (g.expected_calibration_error, args, f"expected_calibration_error: {message}")
+            for args, message in [
+                (([2, 2], [1.0], [0, 2]), "counts (2,), stated (1,) and seen (2,) do not fit"),
+                (([2, -2], [1.0, 0.0], [0, 0]), "counts must be 0 or more"),
+                (([0, 0], [0.0, 0.0], [0, 0]), "counts must be 0 or more, with a positive sum"),
+                (([2, np.nan], [0.0, 0.0], [0, 0]), "counts must be 0 or more"),
+                (([2, 2], [1.0, 2.5], [0, 2]), "stated of bin 1 is 2.5, outside 0 to its count 2"),
+                (([2, 2], [1.0, np.nan], [0, 2]), "stated of bin 1 is nan"),
+                (([2, 2], [1.0, 2.0], [-1, 2]), "seen of bin 0 is -1"),
+            ]
+        ),
+        (g.auroc, (ROWS, ROWS[:, 0]), "auroc: inside (12, 3) and outside (12,) do not fit"),
+        (g.auroc, (ROWS[:, 0], 1.0), "auroc: inside (12,) and outside () do not fit"),
+        (g.waic, (ROWS[0],), "waic: log_prob has 1 axes"),
+        (g.waic, (ROWS[None],), "waic: log_prob has 3 axes"),
+        *(
+            (score, args, f"{score.__name__}: {message}")
+            for score in (g.ssim, g.ms_ssim)
+            for args, message in [
+                ((IMAGES, IMAGES[:1]), "x is (2, 8, 8, 1) and y (1, 8, 8, 1)"),
+                ((IMAGES[0], IMAGES[0]), "the images are (8, 8, 1)"),
+                ((IMAGES[:0], IMAGES[:0]), "the images are (0, 8, 8, 1)"),
+                ((IMAGES, 1.1 * np.ones_like(IMAGES)), "values of y are from 1.1 to 1.1"),
+                ((np.full((1, 8, 8, 1), -0.5), np.zeros((1, 8, 8, 1))), "values of x are from -0.5 to -0.5"),
+                ((np.full((1, 8, 8, 1), np.nan), np.zeros((1, 8, 8, 1))), "values of x are from nan to nan"),
+            ]
+        ),
+    ],
+)
+def test_input_of_other_scores(score, args, message):
+    refused(message, score, *args)
+
+
+def test_lists_are_input():
+    assert g.bits_per_dim([-2.0 * np.log(2.0)], 2, 1.0).tolist() == [1.0]  # type: ignore[arg-type]
+    assert g.expected_calibration_error([2, 2], [0.5, 1.5], [0, 2]) == 0.25  # type: ignore[arg-type]
+    assert g.cluster([[0.0], [0.1], [5.0], [5.1]], [1, 1, 0, 0])["cluster_accuracy"].value == 1.0  # type: ignore[arg-type]
+    assert g.waic([[0.0], [2.0]]).tolist() == [-1.0]  # type: ignore[arg-type]
+    np.testing.assert_allclose(g.ssim(IMAGES.tolist(), IMAGES.tolist()), 1.0, rtol=1e-5)  # type: ignore[arg-type]

@@ -98,8 +98,8 @@ def table(
       checked arrays; factors are replaced by the numbers of their values.
 
     Raises:
-      InputError: as of `numbers`, wrong shapes, a code or factor that is not finite, a factor that is constant, or one of so many values
-        that it is no label.
+      InputError: as of `numbers`, wrong shapes, a code or factor that is not finite, a factor that is constant, or one
+        of so many values that it is no label.
     """
     codes, raw = numbers(f"{metric}: codes", codes), unmasked(f"{metric}: factors", factors)
     if codes.ndim != 2 or raw.ndim != 2:

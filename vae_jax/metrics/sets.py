@@ -17,7 +17,7 @@ ROWS = 1000  # rows of a distance matrix that are held at a time
 def check_features(
     real: np.ndarray, generated: np.ndarray, least: int = 2, power: int = 2
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns both sets of features as float64.
+    """Checks two sets of features.
 
     Args:
       real: [N, F].
@@ -25,9 +25,12 @@ def check_features(
       least: of rows in each.
       power: of the features that the score sums.
 
+    Returns:
+      both, float64.
+
     Raises:
-      InputError: as of `numbers`, too few rows, no features, features of another size, a feature that is not finite, or one whose
-        power overflows float64.
+      InputError: as of `numbers`, too few rows, no features, features of another size, a feature that is not finite, or
+        one whose power overflows float64.
     """
     # float64: what follows takes differences of large sums of squares.
     real, generated = numbers("features: real", real), numbers("features: generated", generated)
