@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vae_jax.evaluation.subject import Subject
 from vae_jax.metrics.estimate import Estimate
-from vae_jax.metrics.image_pairs import ms_ssim, ssim
+from vae_jax.metrics.image_pairs import ms_ssim_of_any, ssim_of_any
 from vae_jax.metrics.structural import plan
 
 
@@ -15,7 +15,7 @@ def measure_ssim(subject: Subject) -> dict[str, Estimate]:
     subject.protocol["ssim"] = (
         f"Gaussian window of {window}x{window}, sd 1.5, data range 1; mean image of the mean code"
     )
-    return {"ssim": Estimate.of(ssim(subject.images, subject.reconstructions))}
+    return {"ssim": Estimate.of(ssim_of_any(subject.images, subject.reconstructions))}
 
 
 def measure_ms_ssim(subject: Subject) -> dict[str, Estimate]:
@@ -26,4 +26,4 @@ def measure_ms_ssim(subject: Subject) -> dict[str, Estimate]:
         f"{len(weights)} of 5 scales fit, weights {', '.join(f'{w:.3f}' for w in weights)}; window {window}x{window}, "
         "data range 1; mean image of the mean code"
     )
-    return {"ms_ssim": Estimate.of(ms_ssim(subject.images, subject.reconstructions))}
+    return {"ms_ssim": Estimate.of(ms_ssim_of_any(subject.images, subject.reconstructions))}

@@ -35,6 +35,47 @@ class Table(NamedTuple):
     sizes: tuple[int, ...]
 
 
+def unmasked(name: str, values: object) -> np.ndarray:
+    """Returns values of any kind as an array.
+
+    Args:
+      name: what the values are, for messages.
+      values: an array, or lists.
+
+    Raises:
+      InputError: rows of several lengths, or a masked array with masked entries.
+    """
+    # `np.asarray` drops the mask and takes the numbers below it, which mean nothing.
+    if np.ma.is_masked(values):
+        raise InputError(f"{name}: {int(np.ma.count_masked(values))} masked entries; fill or drop them")
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(f"{name}: the rows have several lengths; give rows of one length") from None
+
+
+def numbers(name: str, values: object) -> np.ndarray:
+    """Returns real numbers as float64.
+
+    Args:
+      name: what the values are, for messages.
+      values: an array, or lists.
+
+    Raises:
+      InputError: as of `unmasked`, complex numbers, or no numbers.
+    """
+    raw = unmasked(name, values)
+    # A cast to float64 would drop the imaginary parts with a warning.
+    if raw.dtype.kind == "c":
+        raise InputError(f"{name}: the numbers are complex; give real ones, such as np.abs(...)")
+    try:
+        if raw.dtype.kind in "USmM":
+            raise TypeError
+        return raw.astype(np.float64, copy=False)
+    except (TypeError, ValueError):
+        raise InputError(f"{name}: entries of type {raw.dtype} are not numbers; give floats") from None
+
+
 def table(
     metric: str,
     codes: np.ndarray,
@@ -57,10 +98,10 @@ def table(
       checked arrays; factors are replaced by the numbers of their values.
 
     Raises:
-      InputError: wrong shapes, a code or factor that is not finite, a factor that is constant, or one of so many values
-        that it is no label.
+      InputError: as of `numbers`, wrong shapes, a code or factor that is not finite, a factor that is constant, or one
+        of so many values that it is no label.
     """
-    codes, raw = np.asarray(codes, np.float64), np.asarray(factors)
+    codes, raw = numbers(f"{metric}: codes", codes), unmasked(f"{metric}: factors", factors)
     if codes.ndim != 2 or raw.ndim != 2:
         raise InputError(f"{metric}: codes {codes.shape} and factors {raw.shape} must be [N, D] and [N, F]")
     if len(codes) != len(raw):

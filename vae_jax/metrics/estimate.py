@@ -54,4 +54,4 @@ def bits_per_dim(nats: np.ndarray, dims: int, cell_width: float) -> np.ndarray:
       [1.0]
     """
     # A cell of volume w^D has mass p w^D; nats to bits by ln 2.
-    return (-nats / dims - math.log(cell_width)) / math.log(2.0)
+    return (-np.asarray(nats) / dims - math.log(cell_width)) / math.log(2.0)

@@ -9,9 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.errors import InputError
 from vae_jax.metrics import structural
+from vae_jax.metrics.arrays import numbers
 
 CHUNK = 256  # images compared at a time
+ROUNDING = 1e-5  # that an intensity may lie outside [0, 1]
 
 
 def ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -23,6 +26,9 @@ def ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Args:
       x, y: [N, H, W, C] in [0, 1].
 
+    Raises:
+      InputError: as of `check_pairs`.
+
     References: Wang et al. 2004.
 
     Example:
@@ -30,8 +36,7 @@ def ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
       >>> [round(float(ssim(x, y)[0]), 2) for y in (x, x / 2)]  # 2 x y / (x^2 + y^2) of one pixel
       [1.0, 0.8]
     """
-    window = structural.plan(*x.shape[1:3])[0]
-    return _each(_ssim(window), x, y)
+    return ssim_of_any(*check_pairs("ssim", x, y))
 
 
 def ms_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -42,6 +47,9 @@ def ms_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Args:
       x, y: [N, H, W, C] in [0, 1].
 
+    Raises:
+      InputError: as of `check_pairs`.
+
     References: Wang et al. 2003.
 
     Example:
@@ -49,6 +57,42 @@ def ms_ssim(x: np.ndarray, y: np.ndarray) -> np.ndarray:
       >>> [round(float(ms_ssim(x, y)[0]), 2) for y in (x, x / 2)]  # one scale: as `ssim`
       [1.0, 0.8]
     """
+    return ms_ssim_of_any(*check_pairs("ms_ssim", x, y))
+
+
+def check_pairs(metric: str, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two sets of images, float32.
+
+    Args:
+      metric: name for messages.
+      x, y: [N, H, W, C] in [0, 1].
+
+    Raises:
+      InputError: other or different shapes, or a value that is not finite or outside [0, 1].
+    """
+    x, y = numbers(f"{metric}: x", x), numbers(f"{metric}: y", y)
+    if x.shape != y.shape:
+        raise InputError(f"{metric}: x is {x.shape} and y {y.shape}; give pairs of images of one shape")
+    if x.ndim != 4 or not x.size:
+        raise InputError(f"{metric}: the images are {x.shape}; give [N, H, W, C], none of them 0")
+    for name, images in (("x", x), ("y", y)):
+        low, high = images.min(), images.max()
+        # A NaN passes on to both and fails.
+        if not (low >= -ROUNDING and high <= 1.0 + ROUNDING):
+            raise InputError(
+                f"{metric}: values of {name} are from {low:g} to {high:g}; give finite ones in [0, 1], such as "
+                "images / 255 of bytes"
+            )
+    return x.astype(np.float32), y.astype(np.float32)
+
+
+def ssim_of_any(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns `ssim` without its checks: the mean image of a Gaussian may lie outside [0, 1]."""
+    return _each(_ssim(structural.plan(*x.shape[1:3])[0]), x, y)
+
+
+def ms_ssim_of_any(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Returns `ms_ssim` without its checks: the mean image of a Gaussian may lie outside [0, 1]."""
     return _each(_ms_ssim, x, y)
 
 

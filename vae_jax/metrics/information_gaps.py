@@ -9,7 +9,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.metrics import tables
-from vae_jax.metrics.arrays import Discrete, Table, mask, table
+from vae_jax.metrics.arrays import Discrete, Table, mask, numbers, table
 
 SOFT_BINS = 100
 LIMITS = (-4.0, 4.0)
@@ -212,7 +212,7 @@ def _posterior_binned(
     edges = np.linspace(low, high, bins + 1)
     ordered, widths = tables.equal_width(facts.codes, bins, which)
     if log_var is not None:
-        log_var = np.asarray(log_var, np.float64)
+        log_var = numbers(f"{metric}: log_var", log_var)
         if log_var.shape != facts.codes.shape:
             raise InputError(f"{metric}: log_var {log_var.shape} and codes {facts.codes.shape}; the shapes must agree")
         if np.isnan(log_var).any():

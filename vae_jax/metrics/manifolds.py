@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vae_jax.metrics.estimate import Estimate
-from vae_jax.metrics.sets import ROWS, check_features, squared_distances
+from vae_jax.metrics.sets import ROWS, check_features, check_neighbors, squared_distances
 
 
 def radii(rows: np.ndarray, k: int) -> np.ndarray:
@@ -33,7 +33,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> dic
       both in [0, 1]; standard errors are of the points that are tested, with the manifold as it is.
 
     Raises:
-      InputError: as of `check_features`, or k + 1 images are not there.
+      InputError: as of `check_features`, k is no whole number of 1 or more, or fewer than k + 1 images.
 
     References: arXiv:1904.06991.
 
@@ -43,6 +43,7 @@ def precision_recall(real: np.ndarray, generated: np.ndarray, k: int = 3) -> dic
       >>> found["precision"].value, found["recall"].value  # two of four lie inside; balls of twins are empty
       (0.5, 0.0)
     """
+    k = check_neighbors(k, 3)
     real, generated = check_features(real, generated, k + 1)
 
     def inside(points: np.ndarray, manifold: np.ndarray) -> np.ndarray:
@@ -73,7 +74,7 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) -> dic
       both; standard errors are of the points counted, with the real balls as they are.
 
     Raises:
-      InputError: as of `check_features`, or k + 1 images are not there.
+      InputError: as of `check_features`, k is no whole number of 1 or more, or fewer than k + 1 images.
 
     References: arXiv:2002.09797.
 
@@ -83,6 +84,7 @@ def density_coverage(real: np.ndarray, generated: np.ndarray, k: int = 5) -> dic
       >>> found["density"].value, found["coverage"].value
       (1.0, 0.5)
     """
+    k = check_neighbors(k, 5)
     real, generated = check_features(real, generated, k + 1)
     reach = radii(real, k)
     hit, counts = np.zeros(len(real), bool), []

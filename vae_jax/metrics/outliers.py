@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from vae_jax.errors import InputError
+from vae_jax.metrics.arrays import numbers
 from vae_jax.metrics.estimate import Estimate
 
 
@@ -20,7 +21,7 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
       DeLong et al. 1988.
 
     Raises:
-      InputError: no score on one side, or one that is not a number.
+      InputError: scores of more axes than one, no score on one side, or one that is not a number.
 
     Example:
       >>> auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0])).value  # three of four pairs in order, one a tie
@@ -28,7 +29,9 @@ def auroc(inside: np.ndarray, outside: np.ndarray) -> Estimate:
     """
     from scipy.stats import rankdata
 
-    inside, outside = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
+    inside, outside = numbers("auroc: inside", inside), numbers("auroc: outside", outside)
+    if inside.ndim != 1 or outside.ndim != 1:
+        raise InputError(f"auroc: inside {inside.shape} and outside {outside.shape} do not fit; give [N] and [M]")
     n, m = len(inside), len(outside)
     if not n or not m:
         raise InputError("auroc: inside or outside is empty; give one score or more of each")
@@ -55,7 +58,7 @@ def waic(log_prob: np.ndarray) -> np.ndarray:
     The variance is with 1 / (models - 1).
 
     Raises:
-      InputError: fewer than two models.
+      InputError: another shape, or fewer than two models.
 
     References: arXiv:1810.01392, eq. 2.
 
@@ -63,8 +66,10 @@ def waic(log_prob: np.ndarray) -> np.ndarray:
       >>> waic(np.array([[0.0], [2.0]])).tolist()  # mean 1, variance 2
       [-1.0]
     """
+    log_prob = numbers("waic: log_prob", log_prob)
+    if log_prob.ndim != 2:
+        raise InputError(f"waic: log_prob has {log_prob.ndim} axes; give [models, N]")
     if len(log_prob) < 2:
         raise InputError("waic: the spread of fewer than two models is undefined; give rows of two models or more")
-    log_prob = np.asarray(log_prob, np.float64)
     # Models that were trained apart disagree most on images unlike their data: the variance is the penalty.
     return log_prob.mean(0) - log_prob.var(0, ddof=1)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax.errors import InputError
+from vae_jax.metrics.arrays import numbers, unmasked
 from vae_jax.metrics.estimate import Estimate
 
 RESTARTS = 10
@@ -19,6 +20,9 @@ def agreement(table: np.ndarray) -> tuple[float, float, float]:
     Accuracy is max over one-to-one maps m of clusters to labels of 1/n sum_c n[c, m(c)]; NMI = 2 I / (H + H'), the
     arithmetic mean below; ARI is the Rand index corrected for chance (Hubert and Arabie 1985).
 
+    Raises:
+      InputError: a table that is not of whole counts, or is empty.
+
     References: Kuhn 1955 (the map); Strehl and Ghosh 2002; Hubert and Arabie 1985.
 
     Example:
@@ -29,7 +33,18 @@ def agreement(table: np.ndarray) -> tuple[float, float, float]:
     """
     from scipy.optimize import linear_sum_assignment
 
-    table = np.asarray(table, np.float64)
+    table = numbers("agreement", table)
+    if table.ndim != 2:
+        raise InputError(f"agreement: the table has {table.ndim} axes; give counts [clusters, labels]")
+    # A NaN fails the comparison with its floor.
+    wrong = ~((table >= 0) & (table == np.floor(table)) & (table < np.inf))
+    if wrong.any():
+        row, column = np.argwhere(wrong)[0]
+        raise InputError(
+            f"agreement: entry [{row}, {column}] is {table[row, column]:g}; give counts, whole numbers of 0 or more"
+        )
+    if not table.sum() > 0:
+        raise InputError("agreement: the table counts no example; give one of 1 or more")
     n, rows, columns = table.sum(), table.sum(1), table.sum(0)
     # One-to-one: of a table that is not square some rows or columns stay without a partner.
     matched = table[linear_sum_assignment(table, maximize=True)].sum() / n
@@ -66,7 +81,8 @@ def cluster(codes: np.ndarray, label: np.ndarray, *, seed: int = 0) -> dict[str,
       the agreement of the best of 10 starts; standard errors by bootstrap over examples, with the clusters as they are.
 
     Raises:
-      InputError: one label alone, or more labels than examples.
+      InputError: codes or labels of other shapes or that are not finite, one label alone, or more labels than
+        examples.
 
     Example:
       >>> found = cluster(np.array([[0.0], [0.1], [5.0], [5.1]]), np.array([1, 1, 0, 0]))
@@ -75,6 +91,17 @@ def cluster(codes: np.ndarray, label: np.ndarray, *, seed: int = 0) -> dict[str,
     """
     from sklearn.cluster import KMeans
 
+    codes, label = numbers("clustering: codes", codes), unmasked("clustering: label", label)
+    if codes.ndim != 2 or not codes.shape[1] or label.ndim != 1:
+        raise InputError(f"clustering: codes {codes.shape} and label {label.shape} do not fit; give [N, D] and [N]")
+    if len(codes) != len(label):
+        raise InputError(f"clustering: {len(codes)} codes and {len(label)} labels; give one label per code")
+    if not np.isfinite(codes).all():
+        row, dim = np.argwhere(~np.isfinite(codes))[0]
+        raise InputError(f"clustering: code dimension {dim} is not finite (row {row}); leave out that row or dimension")
+    if label.dtype.kind == "f" and not np.isfinite(label).all():
+        row = np.flatnonzero(~np.isfinite(label))[0]
+        raise InputError(f"clustering: label {row} is not finite; leave out that row")
     names, truth = np.unique(label, return_inverse=True)
     if len(names) < 2 or len(codes) <= len(names):
         raise InputError(
@@ -82,7 +109,7 @@ def cluster(codes: np.ndarray, label: np.ndarray, *, seed: int = 0) -> dict[str,
             "more, and more examples than labels"
         )
     means: Any = KMeans(len(names), n_init=RESTARTS, random_state=seed)  # type: ignore[arg-type]
-    found = means.fit_predict(np.asarray(codes, np.float64))
+    found = means.fit_predict(codes)
     table = np.zeros((len(names), len(names)))
     # Unbuffered: with `table[...] += 1` equal pairs would count once.
     np.add.at(table, (found, truth), 1.0)

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 
 from vae_jax.errors import InputError, nearest
-from vae_jax.metrics.arrays import moving, standardized
+from vae_jax.metrics.arrays import moving, numbers, standardized
 
 Correlation = Literal["lasso", "spearman"]
 
@@ -75,7 +75,7 @@ def udr(
         raise InputError(f"udr: no correlation {correlation!r}; {nearest(correlation, get_args(Correlation))}")
     if len(codes) < 2:
         raise InputError(f"udr: {len(codes)} model; it compares 2 or more runs of the same data")
-    each = [np.asarray(z, np.float64) for z in codes]
+    each = [numbers(f"udr: codes of model {m}", z) for m, z in enumerate(codes)]
     for m, z in enumerate(each):
         if z.ndim != 2 or len(z) != len(each[0]) or len(z) < 2:
             raise InputError(f"udr: codes of model {m} are {z.shape}; all need [N, D] for the same {len(each[0])} rows")

@@ -6,9 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vae_jax.errors import InputError
+from vae_jax.metrics.arrays import numbers
+
 BINS = 15  # of probabilities (arXiv:1706.04599)
 LEVELS = np.arange(1, 20) / 20.0  # of the distribution function
 RESAMPLES = 200
+ROUNDING = 1e-6  # of a sum of probabilities, relative to the pixels summed
 
 
 def expected_calibration_error(counts: np.ndarray, stated: np.ndarray, seen: np.ndarray) -> float:
@@ -19,6 +23,9 @@ def expected_calibration_error(counts: np.ndarray, stated: np.ndarray, seen: np.
       stated: sums of their probabilities [BINS].
       seen: sums of their values [BINS].
 
+    Raises:
+      InputError: other shapes, no pixels, or a sum that is not between 0 and the pixels of its bin.
+
     References: Naeini et al. 2015; arXiv:1706.04599.
 
     Example:
@@ -26,6 +33,28 @@ def expected_calibration_error(counts: np.ndarray, stated: np.ndarray, seen: np.
       >>> expected_calibration_error(np.array([2, 2]), stated, seen)  # 1/4 stated, 0 seen; 3/4 stated, 1 seen
       0.25
     """
+    counts, stated, seen = (
+        numbers(f"expected_calibration_error: {name}", values)
+        for name, values in (("counts", counts), ("stated", stated), ("seen", seen))
+    )
+    if counts.ndim != 1 or stated.shape != counts.shape or seen.shape != counts.shape:
+        raise InputError(
+            f"expected_calibration_error: counts {counts.shape}, stated {stated.shape} and seen {seen.shape} do not "
+            "fit; give one number per bin"
+        )
+    # Written so that a NaN fails.
+    if not ((counts >= 0) & (counts < np.inf)).all() or not counts.sum() > 0:
+        raise InputError(
+            "expected_calibration_error: counts must be 0 or more, with a positive sum; give the pixels of each bin"
+        )
+    for name, sums in (("stated", stated), ("seen", seen)):
+        wrong = ~((sums >= -ROUNDING * counts) & (sums <= (1.0 + ROUNDING) * counts))
+        if wrong.any():
+            worst = np.flatnonzero(wrong)[0]
+            raise InputError(
+                f"expected_calibration_error: {name} of bin {worst} is {sums[worst]:g}, outside 0 to its count "
+                f"{counts[worst]:g}; give sums of values in [0, 1]"
+            )
     # A difference of sums is n_b times a difference of means, so the weights n_b / n are in it already.
     return float(np.abs(stated - seen).sum() / counts.sum())
 
