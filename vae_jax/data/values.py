@@ -104,6 +104,9 @@ def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *
       name: of the array.
       save: what the array is to be saved as, where it has another name: `images=`.
       strict: whether they are a data set to train on.
+
+    Returns:
+      the error, to be raised by the caller.
     """
     side, thirds = math.isqrt(shape[1]), math.isqrt(shape[1] // 3)
     form = f"{name}.reshape(-1, H, W, 1) with H * W = {shape[1]}"
