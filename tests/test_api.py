@@ -329,6 +329,17 @@ def test_codes_of_several_levels_are_read_by_name_and_order(tmp_path):
         np.testing.assert_array_equal(codes_task.read(run, z)[0], flat)
     refused(lambda: codes_task.read(run, {"top": flat[:, 4:]}), "z: its levels are top, the model's bottom, top")
     refused(lambda: codes_task.read(run, {**levels, "top": flat[:, :2]}), "z/top: has codes of width 2", "[N, 3]")
+    written = {name: value for name, value in held.items() if value is not None}
+    for changed, said in (
+        ({**written, "mean/third": flat}, "mean/third is not a level of the model, whose levels are bottom, top"),
+        ({**written, "mean": flat}, "holds both mean and mean/bottom"),
+        ({"mean/top": flat[:, 4:]}, "mean/bottom is missing"),
+    ):
+        np.savez(tmp_path / "codes.npz", **changed)
+        refused(lambda: codes_task.read(run, tmp_path / "codes.npz"), "codes.npz", said)
+        refused(lambda: codes_task.read(run, tmp_path / "codes.npz", "mean"), "codes.npz", said)
+    np.savez(tmp_path / "codes.npz", **{**written, "z/third": flat})
+    np.testing.assert_array_equal(codes_task.read(run, tmp_path / "codes.npz")[0], flat)
     one = Levels(spaces.Real((2, 2)))
     np.testing.assert_array_equal(codes_task.read(one, held["mean/bottom"])[0], flat[:, :4])
     assert codes_task.arrays(one, codes_task.Codes(flat[:, :4], None, None, np.arange(2), {}))["mean"].shape == (2, 4)

@@ -175,7 +175,9 @@ def test_estimate_and_moments_equal_numpy():
     np.testing.assert_allclose(moments.variance, rows.var(0), rtol=1e-6)
 
 
-@pytest.mark.parametrize(("bad", "words"), [({"k": (0,)}, "1 or more"), ({"limit": -1}, "0")])
+@pytest.mark.parametrize(
+    ("bad", "words"), [({"k": (0,)}, "1 or more"), ({"k": (5, 2**31)}, r"below 2\^31"), ({"limit": -1}, "0")]
+)
 def test_bad_numbers(bad, words):
     model, state = trained()
     with pytest.raises(InputError, match=words):

@@ -201,6 +201,19 @@ def test_the_codes_of_a_vae_are_draws_and_what_is_written_is_repeatable(vae, tmp
         assert set(np.unique(held["images"])) <= {0.0, 1.0}
 
 
+def test_a_temperature_beyond_float32_is_refused(vae, tmp_path, capsys):
+    prior, out = tmp_path / "gmm.json", tmp_path / "x.npz"
+    fit = ["fit-prior", str(vae), "--kind", "gmm", "--components", "2", "--limit", "60", "--out", str(tmp_path)]
+    assert cli(fit) == 0
+    capsys.readouterr()
+    words = ["sample", str(vae), "--prior", str(prior), "--n", "4", "--out", str(out), "--temperature"]
+    assert cli([*words, "1e300"]) == 2
+    said = "--temperature: 1e+300 is out of range; it makes codes that are not finite in float32; lower it"
+    assert capsys.readouterr().err == f"vae-jax: {said}\n"
+    assert not out.exists()
+    assert cli([*words, "2"]) == 0
+
+
 def test_bad_input_is_one_line_and_writes_nothing(vae, tmp_path, capsys):
     damaged = tmp_path / "gmm.json"
     damaged.write_text("{")

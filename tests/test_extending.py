@@ -248,6 +248,20 @@ def test_a_name_that_leads_nowhere_is_one_line(parts, capsys, option, name, said
     assert list(parts.iterdir()) == []
 
 
+def test_a_class_that_raises_when_it_is_made_is_one_line(parts, capsys):
+    raising = (
+        "\n\n@dataclass(frozen=True)\nclass Raises(Tiny):\n    def __post_init__(self):\n        raise ValueError('no')"
+    )
+    with (parts.parent / "installed" / "parts.py").open("a") as file:
+        file.write(raising)
+    said = "parts:Raises cannot be made (ValueError: no); correct the class"
+    assert cli(["train", "vae_digits", "--model.network", "parts:Raises", "--smoke"]) == 2
+    assert capsys.readouterr().err == f"vae-jax: --model.network: {said}\n"
+    with pytest.raises(InputError, match="ValueError: no"):
+        vj.experiment("vae_digits", **{"model.network": "parts:Raises"})
+    assert list(parts.iterdir()) == []
+
+
 def test_a_class_of_an_installed_module(parts, capsys):
     options = {"model.network": "parts:Tiny", "model.network.extra": 2.0, "model.network.hidden": (8,)}
     config = vj.experiment("vae_digits", **options)

@@ -86,7 +86,7 @@ def test_a_bad_k_of_the_standard_metrics_is_refused_before_any_work(runs, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(Run, "load", lambda path: pytest.fail("the run was opened"))
         assert cli([*call, "0"]) == 2
-    assert capsys.readouterr() == ("", "vae-jax: --k: 0 is out of range; it must be 1 or more\n")
+    assert capsys.readouterr() == ("", "vae-jax: --k: 0 is out of range; it must be 1 or more, below 2^31\n")
     assert not out.exists()
     assert cli([*call, "1"]) == 0
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from vae_jax.evaluation.settings import Settings
-from vae_jax.options.ranges import SEED, AtLeast
+from vae_jax.options.ranges import SAMPLES, SEED, AtLeast
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Evaluate(Settings):
         from vae_jax.tasks.measuring import evaluate_run, refusal
 
         metrics = tuple(name for name in re.split(r"[,\s]+", self.metrics.strip()) if name)
-        if self.k and max(self.k) < 1:
+        if self.k and not any(map(SAMPLES.holds, self.k)):
             from vae_jax.evaluation import measures
 
             if not measures.expand(metrics):  # measures made on request are not lost to a k that they do not read

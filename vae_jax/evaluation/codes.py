@@ -95,6 +95,7 @@ def decode_all(
     cond: np.ndarray | None = None,
     pixels: Pixels = "mean",
     key: jax.Array | None = None,
+    scaled_by: tuple[str, float] | None = None,
 ) -> np.ndarray:
     """Returns data float32 [..., *x.shape] for latents as vectors [..., n].
 
@@ -106,14 +107,18 @@ def decode_all(
         that broadcast to them.
       pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
       key: of the draw; needed for "sample" only.
+      scaled_by: the option that scales the latents and its value, which a latent beyond float32 is blamed on.
 
     Returns:
       on the host, in the units of the data (pixels in [0, 1]).
 
     Raises:
-      InputError: a conditional model without `cond`.
+      InputError: a conditional model without `cond`, or latents that `scaled_by` makes infinite or NaN.
     """
-    z = np.asarray(z, np.float32)
+    with np.errstate(over="ignore"):  # what overflows here is refused next
+        z = np.asarray(z, np.float32)
+    if scaled_by is not None and not np.isfinite(z).all():
+        raise _not_finite(*scaled_by)
     # All leading axes in one: [M, n].
     flat = z.reshape(-1, z.shape[-1])
     features = None
@@ -137,6 +142,13 @@ def decode_all(
         images.append(np.asarray(made)[: len(part)])
     x = np.concatenate(images)
     return x.reshape(*z.shape[:-1], *x.shape[1:])
+
+
+def _not_finite(name: str, value: float) -> InputError:
+    return InputError(
+        f"{option(name)}: {value:g} is out of range; it makes codes that are not finite in float32; "
+        f"{'lower it' if value > 0 else 'raise it'}"
+    )
 
 
 def draw(
@@ -166,12 +178,18 @@ def draw(
       on the host, in the units of the data (pixels in [0, 1]).
 
     Raises:
-      InputError: the model has no prior, or nothing stands for the features that it needs.
+      InputError: the model has no prior, nothing stands for the features that it needs, or the temperature makes
+        latents that are not finite.
     """
     prior, features = model.drawn_from(n, cond)
     program = _sample_program(prior.sample, model.decode, n, pixels)
     # The temperature is an array, so that a new value does not recompile.
-    return np.asarray(program(state, key, jnp.asarray(temperature, jnp.float32), features))
+    with np.errstate(over="ignore"):
+        images, finite = program(state, key, np.asarray(temperature, np.float32), features)
+    # At 1 or less, weights that diverged are the cause.
+    if temperature > 1 and not finite:
+        raise _not_finite("temperature", temperature)
+    return np.asarray(images)
 
 
 def label_features(model: Model, state: TrainState, label: np.ndarray) -> np.ndarray:
@@ -245,13 +263,16 @@ def _decode_program(decode: Callable[..., Any], pixels: Pixels) -> Callable[...,
 @functools.lru_cache(maxsize=32)
 def _sample_program(
     sample: Callable[..., Any], decode: Callable[..., Any], n: int, pixels: Pixels
-) -> Callable[..., jax.Array]:
-    def run(state: TrainState, key: jax.Array, temperature: jax.Array, cond: jax.Array | None) -> jax.Array:
+) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """Returns the compiled program of (examples [n, *x.shape], whether all latents are finite)."""
+
+    def run(state: TrainState, key: jax.Array, temperature: jax.Array, cond: jax.Array | None) -> Any:
         # Latents and pixels have sites of their own: "sample" decodes the same latents as "mean".
         drawn = prng.site_key(key, "prior")
         params, model_state = state.eval_params, state.model_state
         z = sample(params, model_state, drawn, n, cond=cond, temperature=temperature)
         p_x = decode(params, model_state, z, cond=cond)
-        return _look(p_x, pixels, jax.random.split(prng.site_key(key, "pixels"), n))
+        finite = jnp.stack([jnp.isfinite(level).all() for level in jax.tree.leaves(z)]).all()
+        return _look(p_x, pixels, jax.random.split(prng.site_key(key, "pixels"), n)), finite
 
     return jax.jit(run)

@@ -19,6 +19,7 @@ from vae_jax.evaluation.needs import require
 from vae_jax.metrics.estimate import Estimate, bits_per_dim
 from vae_jax.metrics.moments import Moments
 from vae_jax.model import Context, Model
+from vae_jax.options.ranges import SAMPLES
 from vae_jax.train.metrics import ACTIVE_VARIANCE
 from vae_jax.train.state import TrainState
 
@@ -106,8 +107,10 @@ def evaluate(
     Raises:
       InputError: no example, k or limit out of range, or an IW bound of a model that does not have one.
     """
-    if any(n < 1 for n in k) or limit < 0:
-        raise InputError(f"k and limit: {k} and {limit}; every k must be 1 or more, limit 0 (all) or more")
+    if not all(map(SAMPLES.holds, k)) or limit < 0:
+        raise InputError(
+            f"k and limit: {k} and {limit}; every k must be 1 or more and below 2^31, limit 0 (all) or more"
+        )
     if k:
         require(f"iw_{k[0]}", ("bound",), model)
     bound = model.density.bound if model.density else None

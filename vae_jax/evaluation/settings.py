@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from vae_jax.errors import InputError
-from vae_jax.options.ranges import AtLeast, Each, ranges
+from vae_jax.options.ranges import SAMPLES, AtLeast, Each, ranges
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Options of the metrics."""
 
-    k: Annotated[tuple[int, ...] | None, Each(AtLeast(1), "1 or more")] = None
+    k: Annotated[tuple[int, ...] | None, Each(SAMPLES, "1 or more, below 2^31")] = None
     """Samples of the importance-weighted bounds, one bound each (default: the run's config)."""
 
     # Annealed importance sampling; the cost is chains x temperatures x leapfrog gradients per image.
@@ -54,8 +54,10 @@ class Settings:
         for name in fields or known:
             value, allowed = getattr(self, name), known[name]
             if value is not None and allowed is not None and not allowed.holds(value):
-                # The smallest of several values is the one that is out of range.
-                shown = min(value) if isinstance(value, tuple) else value
+                # Of several values, the first that is out of range.
+                items = value if isinstance(value, tuple) else (value,)
+                item_range = allowed.range if isinstance(allowed, Each) else allowed
+                shown = next((item for item in items if not item_range.holds(item)), value)
                 flag = f"--{name.replace('_', '-')}"
                 found[name] = f"{flag}: {shown} is out of range; it must be {allowed.words}"
         return found

@@ -138,6 +138,8 @@ class Each:
 
 
 SEED = Between(0, 2**31, "[)", "0, 2^31")
+# Samples of a bound: they are counted in int32.
+SAMPLES = Between(1, 2**31, "[)")
 EACH_AT_LEAST_ONE = Each(AtLeast(1), "a list of sizes of 1 or more")
 
 

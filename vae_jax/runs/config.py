@@ -15,7 +15,7 @@ from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, option
 from vae_jax.model import Model, ModelConfig
 from vae_jax.models import VAE
-from vae_jax.options.ranges import EACH_AT_LEAST_ONE, SEED, AtLeast, NotNegative, Share, check_ranges
+from vae_jax.options.ranges import SAMPLES, SEED, AtLeast, Each, NotNegative, Share, check_ranges
 from vae_jax.options.tree import flatten, get, put
 from vae_jax.options.typed import conform, conform_fields
 from vae_jax.runs.kinds import KINDS, REGISTRIES, check_importable, choose, diff, kind, options
@@ -67,7 +67,7 @@ class Evaluation:
     """Split that is evaluated."""
     batch_size: Annotated[int, AtLeast(1)] = 500
     """Examples evaluated at a time; the last batch is smaller, never dropped."""
-    k: Annotated[tuple[int, ...], EACH_AT_LEAST_ONE] = ()
+    k: Annotated[tuple[int, ...], Each(SAMPLES, "a list of numbers of 1 or more, below 2^31")] = ()
     """Importance samples of the IW bounds on log p(x), one bound each; empty for none."""
     limit: Annotated[int, NotNegative()] = 0
     """Evaluate only so many examples: the first, or evenly spread ones if the split is sorted by class; 0 for all. The

@@ -61,9 +61,18 @@ def choose(config: Any, option: str, name: str) -> Any:
     if type(old) is cls:
         return config
     shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
-    default, old_default = cls(), type(old)()
+    old_default = type(old)()
     kept = {n: getattr(old, n) for n in shared if getattr(old, n) != getattr(old_default, n)}
-    return put(config, option, dataclasses.replace(default, **kept))
+    try:
+        component = dataclasses.replace(cls(), **kept)
+    except InputError:
+        raise
+    except Exception as error:  # of its own __post_init__
+        reason = " ".join(shown(f"{type(error).__name__}: {error}").split())
+        raise InputError(
+            f"{where}: {shown(registry.external(name))} cannot be made ({reason}); correct the class"
+        ) from error
+    return put(config, option, component)
 
 
 def options(config: Any) -> dict[str, Any]:

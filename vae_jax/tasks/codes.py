@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from vae_jax import spaces
-from vae_jax.errors import InputError, command, option
+from vae_jax.errors import InputError, command, option, shown
 from vae_jax.evaluation.codes import Codes, Pixels, decode_all, encode_all
 from vae_jax.files import bounded
 from vae_jax.options.typed import conform
@@ -189,6 +189,7 @@ def read(run: Run, z: Any, array: str | None = None) -> tuple[np.ndarray, Any, s
         path, held = Path(z), open_arrays(Path(z))
         word = f"{word} {path}"
         levels = names(run)
+        _check_levels(levels, held, word, array)
         grouped = {name: {level: held[f"{name}/{level}"] for level in levels} for name in _LATENTS
                    if levels and all(f"{name}/{level}" in held for level in levels)}  # fmt: skip
         known = held | grouped
@@ -197,6 +198,28 @@ def read(run: Run, z: Any, array: str | None = None) -> tuple[np.ndarray, Any, s
     if array is not None:
         raise InputError(f"{option('array', array)}: is not used, for z is no file; leave it out")
     return _vectors(run, z, word), None, word
+
+
+def _check_levels(levels: list[str], held: Mapping[str, Any], word: str, array: str | None) -> None:
+    """Raises InputError if the arrays of a file are not exactly the levels of a model of several.
+
+    Only the arrays that are decoded are checked: `array`, else `mean`, else `z`.
+    """
+    given_as = {name: [key for key in held if key.startswith(f"{name}/")] for name in _LATENTS}
+    name = array if array is not None else next((n for n in ("mean", "z") if n in held or given_as[n]), "")
+    parts = given_as.get(name, [])
+    if not levels or not parts:
+        return
+    if name in held:
+        raise InputError(f"{word}: holds both {name} and {parts[0]}; remove one of them")
+    for part in parts:
+        if part.removeprefix(f"{name}/") not in levels:
+            raise InputError(
+                f"{word}: {shown(part)} is not a level of the model, whose levels are {', '.join(levels)}; remove it"
+            )
+    missing = next((level for level in levels if f"{name}/{level}" not in parts), None)
+    if missing is not None:
+        raise InputError(f"{word}: {name}/{missing} is missing; write the codes again with {command('encode')}")
 
 
 def _vectors(run: Run, z: Any, what: str) -> np.ndarray:

@@ -139,10 +139,12 @@ def draw_images(
       on the host, in [0, 1] where the data are.
 
     Raises:
-      InputError: as `fitted`.
+      InputError: as `fitted`, or the temperature makes codes that are not finite.
     """
-    z = fitted(run, state, name).sample(prng.site_key(key, "prior"), n, temperature)
-    return decode_all(run.model, state, z, pixels=pixels, key=prng.site_key(key, "pixels"))
+    with np.errstate(over="ignore", invalid="ignore"):  # codes beyond float32 are refused by decode_all
+        z = fitted(run, state, name).sample(prng.site_key(key, "prior"), n, temperature)
+    scaled_by = ("temperature", temperature) if temperature > 1 else None
+    return decode_all(run.model, state, z, pixels=pixels, key=prng.site_key(key, "pixels"), scaled_by=scaled_by)
 
 
 def _codes(

@@ -20,6 +20,7 @@ from vae_jax.evaluation.needs import has_bound
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.files.atomic import jsonable
+from vae_jax.options.ranges import SAMPLES
 from vae_jax.options.typed import conform, conform_fields, items
 from vae_jax.runs.inputs import user_batches
 from vae_jax.tasks import given
@@ -200,8 +201,8 @@ def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) ->
             f"{run.path}: its model does not provide a bound on log p(x); leave out {option('k')} and iwae"
         )
         ks, standard = (), tuple(name for name in standard if not re.fullmatch("iwae|iw_.*", name))
-    elif min(call.k, default=1) < 1:
-        ks, standard = tuple(n for n in ks if n >= 1), tuple(name for name in standard if name != "iwae")
+    elif not all(map(SAMPLES.holds, call.k)):
+        ks, standard = tuple(filter(SAMPLES.holds, ks)), tuple(name for name in standard if name != "iwae")
     asked = tuple(name for name in asked if name not in refused)
     if refused and call.metrics and not (asked or standard):
         raise refusal(refused)

@@ -183,9 +183,10 @@ def arithmetic(
     batch = given.chosen(run, split, _rows(run, split, factor, from_, n))
     codes = encode_all(run.model, state, [batch])
     shares = np.linspace(0.0, strength, steps)
-    z = codes.mean[:, None] + shares[:, None] * direction
+    with np.errstate(over="ignore", invalid="ignore"):  # codes beyond float32 are refused by decode_all
+        z = codes.mean[:, None] + shares[:, None] * direction
     cond = None if codes.cond is None else codes.cond[:, None]
-    images = decode_all(run.model, state, z, cond=cond)
+    images = decode_all(run.model, state, z, cond=cond, scaled_by=("strength", strength))
     what = "label" if factor is None else factor
     title = f"{given.title(run, state)}: {what} {from_} to {to} by mean codes, {split} split"
     return Moves(codes.index, direction, shares, z, images, np.asarray(batch["x"]), title)

@@ -98,19 +98,22 @@ def traverse(
     codes = encode_all(run.model, state, [many])
     result = evaluate(run.model, state, [many], key=jax.random.key(0))
     own = None if start is None else encode_all(run.model, state, [start])
-    walk = latents.walk(
-        codes,
-        result.kl_per_dim,
-        dims=dims,
-        base=None if own is None else own.mean[0],
-        prior=run.prior_unit,
-        reach=reach,
-        steps=steps,
-        quantiles=quantiles,
-        blocks=variables,
-    )
+    with np.errstate(over="ignore", invalid="ignore"):  # codes beyond float32 are refused by decode_all
+        walk = latents.walk(
+            codes,
+            result.kl_per_dim,
+            dims=dims,
+            base=None if own is None else own.mean[0],
+            prior=run.prior_unit,
+            reach=reach,
+            steps=steps,
+            quantiles=quantiles,
+            blocks=variables,
+        )
     # The example that is started from keeps its own condition throughout.
     features = codes.cond if own is None else own.cond
     cond = None if features is None else features[latents.center(codes) if own is None else 0]
-    images = decode_all(run.model, state, walk.codes, cond=cond)
+    # Of weights that diverged, the codes are not finite at any reach.
+    scaled_by = ("reach", reach) if np.isfinite(codes.mean).all() else None
+    images = decode_all(run.model, state, walk.codes, cond=cond, scaled_by=scaled_by)
     return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {split} split")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from vae_jax.runs.config import Config
 
 # Options that are inputs of a member's program rather than part of it, besides those that `Model.training.hyper` names.
 RATES = ("optimizer.lr", "critic_optimizer.lr")
+MOST_SEEDS = 10_000  # of one sweep
+_SEED_LIMIT = 2**31  # seeds lie below it
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Returns the seeds of "0:8" (0 to 7), "0:8:2", "0,3,5" or "4".
 
     Raises:
-      InputError: not of that form, empty, or a seed twice.
+      InputError: not of that form, empty, a seed out of range or twice, or more than `MOST_SEEDS` of them.
     """
     words = [word.strip() for word in text.split(",")]
     seeds: list[int] = []
@@ -44,14 +47,23 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         parts = word.split(":")
         if not (1 <= len(parts) <= 3) or not all(re.fullmatch(r"\d+", part) for part in parts):
             raise InputError(f"--seeds: {word!r} is neither a seed nor a range; write 0:8 (0 to 7), or 0,3,5")
-        numbers = [int(part) for part in parts]
+        # Bounds come first: a list of 10^12 seeds does not fit into memory, and int() refuses thousands of digits.
+        numbers = [int(part) if len(part.lstrip("0")) <= 20 else 10**20 for part in parts]
+        if numbers[0] >= _SEED_LIMIT or (len(numbers) > 1 and numbers[1] > _SEED_LIMIT):
+            raise InputError(
+                f"--seeds: {word[:40]} is out of range; seeds lie below {_SEED_LIMIT}, as in 0:8 (0 to 7), or 0,3,5"
+            )
         if len(numbers) == 3 and numbers[2] == 0:
             raise InputError(f"--seeds: {word} has a step of 0; write 0:8 (0 to 7), or 0:8:2")
-        found = list(range(*numbers)) if len(numbers) > 1 else numbers
+        found = range(*numbers) if len(numbers) > 1 else numbers
         if not found:
             raise InputError(f"--seeds: {word} is empty; the end must lie above the start (0:8 is 0 to 7)")
+        if (total := len(seeds) + len(found)) > MOST_SEEDS:
+            raise InputError(
+                f"--seeds: {total:,} seeds are too many; give at most {MOST_SEEDS:,}, as in 0:{MOST_SEEDS}"
+            )
         seeds += found
-    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    twice = next((seed for seed, count in Counter(seeds).items() if count > 1), None)
     if twice is not None:
         raise InputError(f"--seeds: seed {twice} is given twice; give each once")
     return tuple(seeds)
