@@ -242,14 +242,14 @@ def test_a_damaged_population_of_a_sweep_is_passed_over(here, capsys, monkeypatc
         patch.setattr(group, "member_states", stop)
         assert main.run([*words, "--workdir", "parts"]) == 130
     steps = sorted(int(p.name) for p in Path("parts/population/0").iterdir())
-    assert steps == [4, 8]
-    for file in Path("parts/population/0/8/state/d").iterdir():
+    assert steps == [4, 8, 12]
+    for file in Path("parts/population/0/12/state/d").iterdir():
         damage(file, "zero")
     capsys.readouterr()
     assert main.run([*words, "--workdir", "parts", "--resume"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "population/0: the checkpoint of step 8 cannot be read" in text
-    assert "falling back to that of step 4" in text
+    assert "population/0: the checkpoint of step 12 cannot be read" in text
+    assert "falling back to that of step 8" in text
     for name in ("seed=0", "seed=1"):
         support.assert_trees_equal(Run.load(f"parts/{name}").restore(), Run.load(f"whole/{name}").restore())
 

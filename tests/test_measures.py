@@ -56,7 +56,7 @@ BAD = {
     "chains": ("--chains", "0", "--chains: 0 is out of range; it must be 1 or more", {"ais"}),
     "temperatures": ("--temperatures", "1", "--temperatures: 1 is out of range; it must be 2 or more", {"ais"}),
     "leapfrog": ("--leapfrog", "0", "--leapfrog: 0 is out of range; it must be 1 or more", {"ais"}),
-    "k": ("--k", "0", "--k: 0 is out of range; it must be 1 or more", {"iw_3"}),
+    "k": ("--k", "0", "--k: 0 is out of range; it must be 1 or more, below 2^31", {"iw_3"}),
 }
 
 

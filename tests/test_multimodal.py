@@ -203,7 +203,7 @@ def test_a_label_draws_its_own_codes_and_none_draws_the_prior(built):
     ("config", "facts", "words"),
     [
         (CONFIG, {"examples": 10}, "the data have none"),
-        (dataclasses.replace(CONFIG, bound="iwae"), support.FACTS, "samples to 2 or more"),
+        (dataclasses.replace(CONFIG, bound="iwae"), support.FACTS, "with one sample is the elbo; set .*samples.* 2"),
         (dataclasses.replace(CONFIG, likelihood=GaussianOptimal()), support.FACTS, "gaussian-learned"),
     ],
 )
