@@ -779,6 +779,13 @@ class Flat(Undrawn):
 
 """
 CRITIC = re.findall(r"\n### With a critic on z\n.*?```python\n(.*?)```", DOCS, re.DOTALL)[0]
+
+
+def light(returned: str) -> str:
+    """Returns the example of a model whose `build` ends in another way."""
+    return EXAMPLES["model"].replace("return vae._replace(loss=loss)", returned)
+
+
 PAIR = "return z, sample_prior(key, len(z))"
 BROKEN = {
     "a critic's pair with an axis too many": (
@@ -844,7 +851,7 @@ BROKEN = {
         "model.network: experiment:Tiny cannot be used (RuntimeError: no layers, line 33 of mine.py); correct the file",
     ),
     "no model": (
-        EXAMPLES["model"].replace("return vae._replace(loss=loss)", "return 3"),
+        light("return 3"),
         "model: experiment:Light.build returned an int; return a vae_jax.model.Model",
     ),
     "a loss per example": (
@@ -852,36 +859,31 @@ BROKEN = {
         "model: the loss of a batch has the shape (3,), but it must be (); correct the class",
     ),
     "latents of another shape": (
-        EXAMPLES["model"].replace(
-            "return vae._replace(loss=loss)",
+        light(
             "return vae._replace(loss=loss, encode=lambda *a: (e := vae.encode(*a))._replace(z=e.z[:, :1]))",
         ),
         "model: the latent of 3 examples has the shape (3, 1), but it must be (3, 2); correct the class",
     ),
     "a term for the batch": (
-        EXAMPLES["model"].replace(
-            "return vae._replace(loss=loss)",
+        light(
             "return vae._replace(terms=lambda *a: {k: v.mean(0) for k, v in vae.terms(*a).items()})",
         ),
         "model: the term elbo of 3 examples has the shape (), but it must be (3,); correct the class",
     ),
     "a prior that draws one": (
-        EXAMPLES["model"].replace(
-            "return vae._replace(loss=loss)",
+        light(
             "return vae._replace(prior=vae.prior._replace(sample=lambda *a, **b: vae.prior.sample(*a, **b)[:1]))",
         ),
         "model: the latent of 3 draws from the prior has the shape (1, 2), but it must be (3, 2); correct the class",
     ),
     "a bound for the batch": (
-        EXAMPLES["model"].replace(
-            "return vae._replace(loss=loss)",
+        light(
             "return vae._replace(density=vae.density._replace(bound=lambda *a: vae.density.bound(*a).mean()))",
         ),
         "model: the bound of 3 examples has the shape (), but it must be (3,); correct the class",
     ),
     "a joint that keeps an axis": (
-        EXAMPLES["model"].replace(
-            "return vae._replace(loss=loss)",
+        light(
             "joint = lambda *a: (j := vae.density.joint(*a))._replace(log_likelihood=lambda z: [j.log_likelihood(z)])\n"
             "        return vae._replace(density=vae.density._replace(joint=joint))",
         ),

@@ -207,9 +207,8 @@ def test_the_rate_of_one_level(path, run, tmp_path, capsys):
     assert "kl/<level>" in tell(capsys, "list", "metrics")
 
 
-def test_annealing_needs_one_posterior(path, run, tmp_path, capsys):
-    if latents(run) == GRID:
-        pytest.skip("it has one")
+@pytest.mark.parametrize("path", ["Levels"], indirect=True)
+def test_annealing_needs_one_posterior(path, tmp_path, capsys):
     words = ["eval", str(path), "--metrics", "ais", "--anneal-from", "posterior", "--out", str(tmp_path / "x.json")]
     assert cli(words) == 2
     assert capsys.readouterr().err == (
@@ -249,9 +248,8 @@ def test_a_report(path, run, tmp_path, capsys):
     assert page.count("rate of one level of a model of several") == (2 if latents(run) == LEVELS else 0)
 
 
+@pytest.mark.parametrize("path", ["Levels"], indirect=True)  # the population does not depend on the toy
 def test_side_by_side(path, tmp_path, capsys, monkeypatch):
-    if path.name == "grid":
-        pytest.skip("the population is the same")
     monkeypatch.setattr(figures, "write_all", lambda *args, **options: [])
     file = tmp_path / "toys.py"
     file.write_text(Path(toys.__file__).read_text())

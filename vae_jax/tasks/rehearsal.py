@@ -73,6 +73,11 @@ class _Trial(NamedTuple):
         """Number of examples."""
         return self.keys.shape[0]
 
+    @property
+    def latents(self) -> Any:
+        """The shapes of the latents of B examples."""
+        return jax.tree.map(lambda space: (self.b, *space.shape), self.model.about.latents)
+
     def check(self, what: str, arrays: Any, wanted: Any) -> Any:
         """Returns the arrays; raises InputError where their shapes are not the wanted ones."""
         found = jax.tree.map(jnp.shape, arrays)
@@ -115,10 +120,9 @@ def _core(t: _Trial) -> None:
     for name in ("elbo", "distortion", "rate", "mse"):
         if name in terms:
             t.check(f"the term {name} of {b} examples", terms[name], (b,))
-    latents = jax.tree.map(lambda space: (b, *space.shape), model.about.latents)
     # The mean first, as `reconstruct` and the figures take it; then a draw, as the scores of codes do.
-    z = t.check(f"the latent of {b} examples", model.encode(t.params, t.state, None, t.batch).z, latents)
-    t.check(f"the latent drawn for {b} examples", model.encode(t.params, t.state, t.keys, t.batch).z, latents)
+    z = t.check(f"the latent of {b} examples", model.encode(t.params, t.state, None, t.batch).z, t.latents)
+    t.check(f"the latent drawn for {b} examples", model.encode(t.params, t.state, t.keys, t.batch).z, t.latents)
     p_x = model.decode(t.params, t.state, z, cond=t.cond)
     t.check(f"the mean of {b} decoded latents", p_x.mean(), x)
     t.check(f"the mode of {b} decoded latents", p_x.mode(), x)
@@ -137,10 +141,9 @@ def _metrics(t: _Trial, metrics: Any) -> None:
 def _capabilities(t: _Trial) -> None:
     """Tries what a model may have: a prior, densities, a classifier."""
     model, b, n = t.model, t.b, spaces.size(t.model.about.latents)
-    latents = jax.tree.map(lambda space: (b, *space.shape), model.about.latents)
     if model.prior is not None:
         z = model.prior.sample(t.params, t.state, t.key, b, cond=t.cond)
-        t.check(f"the latent of {b} draws from the prior", z, latents)
+        t.check(f"the latent of {b} draws from the prior", z, t.latents)
     if model.density is not None and model.density.bound is not None:
         bound = model.density.bound(t.params, t.state, t.key, t.batch, model.context(t.batch, train=False), 2)
         t.check(f"the bound of {b} examples", bound, (b,))

@@ -95,7 +95,7 @@ def _loss(
     outputs = _Outputs(adversary.group, aux.outputs)
     seen = Seen(frozen, state, outputs, prng.site_key(key, adversary.site or adversary.group), batch, ctx)
     cost, paid = adversary.cost(frozen[adversary.group], seen)
-    value = value + batch_mean(cost, jax.tree.leaves(dict(batch))[0].shape[0], f"the cost of {adversary.group!r}")
+    value = value + batch_mean(cost, len(ctx.index), f"the cost of {adversary.group!r}")
     # 3. What phi minimizes, on stopped outputs. A gradient from here would teach the model to help it.
     stopped = _Outputs(adversary.group, jax.lax.stop_gradient(dict(aux.outputs)))
     loss, learned = adversary.loss(phi, seen._replace(outputs=stopped))
