@@ -158,7 +158,7 @@ def _outdated(path: Path, step: int) -> str:
     if not (path / "checkpoints").is_dir():
         return ""
     run = Run.load(path)
-    now = max(run.checkpoints().steps(), default=step)
+    now = run.newest_step or step
     if now == step:
         return ""
     # A run that was stopped is measured only at a step that is named.

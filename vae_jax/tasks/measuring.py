@@ -293,7 +293,7 @@ def finished(run: Run, step: int | None = None) -> TrainState:
 
 
 def bounds(metrics: tuple[str, ...], ks: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the k of every importance-weighted requested bound."""
+    """Returns the k of every requested importance-weighted bound."""
     named = tuple(int(m.group(1)) for name in metrics if (m := re.fullmatch(r"iw_(\d+)", name)))
     if "iwae" in metrics and not ks:
         ks = (50,)
