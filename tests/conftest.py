@@ -58,6 +58,9 @@ def pytest_collection_modifyitems(items):
     """Puts the long files first; the others follow in their order."""
     first = {f"test_{name}.py": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: first.get(item.path.name, len(LONG)))
+    # Python's own thresholds suit programs of few objects, and looked through these again and again.
+    gc.set_threshold(50_000, 20, 20)
+    gc.freeze()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,7 +72,8 @@ def _forget_programs(request):
     """
     yield
     # Shared models go as well: a file that replaces what a model calls must not meet those of another file.
-    for module in (request.module, sys.modules.get("contract"), sys.modules.get("vae_jax.runs.builds")):
+    shared = ("contract", "vae_jax.runs.builds", "vae_jax.train.parallel", "vae_jax.data.pipeline")
+    for module in (request.module, *map(sys.modules.get, shared)):
         for value in list(vars(module).values()) if module else ():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
@@ -77,7 +81,10 @@ def _forget_programs(request):
     many = maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS
     if many or psutil.Process().memory_info().rss > _FULL:
         jax.clear_caches()
+        gc.unfreeze()
     gc.collect()
+    # What is left (modules, cached traces) lives on and need not be looked through again.
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -123,6 +123,7 @@ class Built:
         step = self.raw_step = train.make_train_step(self.model, tx, ema_decay=0.9)
 
         def counted(state, batch):
+            assert not self.traces, "a test gives the step arguments of other shapes or types: it is compiled again"
             self.traces += 1
             return step(state, batch)
 
@@ -387,7 +388,8 @@ def strayed(tree, scale: float):
     """
 
     def swing(leaf):
-        return scale * jnp.where(jnp.arange(leaf.size).reshape(leaf.shape) % 2, -1.0, 1.0)
+        # Of the leaf's own type, not of a Python number's: the step would be compiled again for that.
+        return jnp.where(jnp.arange(leaf.size).reshape(leaf.shape) % 2, -scale, scale).astype(leaf.dtype)
 
     if not isinstance(tree, dict):
         return swing(tree)
@@ -420,13 +422,16 @@ def test_seeds_and_strengths_are_an_axis(name):
     case = built(name)
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
     strengths = {n: jnp.asarray([0.5, 1.0, 8.0]) * value for n, value in case.model.training.hyper.items()}
-    many = jax.jit(jax.vmap(case.raw_init, (0, None)))(keys, case.batch)
-    many = dataclasses.replace(many, hyper=strengths)
+    starts = [case.init(key, case.batch) for key in keys]
+    stacked, init_many = jax.tree.map(lambda *x: jnp.stack(x), *starts), jax.vmap(case.raw_init, (0, None))
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.eval_shape(init_many, keys, case.batch), stacked)
+    if name.startswith("model-"):
+        support.assert_trees_close(jax.jit(init_many)(keys, case.batch), stacked)
+    many = dataclasses.replace(stacked, hyper=strengths)
     run_many = jax.jit(jax.vmap(case.raw_step, (0, None)))
     alone = []
     for i in range(3):
-        start = case.init(keys[i], case.batch)
-        state = dataclasses.replace(start, hyper={n: value[i] for n, value in strengths.items()})
+        state = dataclasses.replace(starts[i], hyper={n: value[i] for n, value in strengths.items()})
         for _ in range(2):
             state, metrics = case.step(state, case.batch)
         alone.append((state, metrics))

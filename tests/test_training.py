@@ -17,7 +17,7 @@ from vae_jax import spec
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, on_command_line
 from vae_jax.likelihoods import GaussianOptimal
-from vae_jax.models import VAE
+from vae_jax.models import M2, VAE
 from vae_jax.networks import MLP
 from vae_jax.objectives import Beta
 from vae_jax.runs.config import Config, Evaluation, Logging
@@ -142,6 +142,21 @@ def test_streamed_steps_are_one_program_whatever_the_chunks(tmp_path):
         ends.append(state)
     assert_same(ends[0], ends[1])
     assert_same(ends[0], ends[2])
+
+
+@pytest.mark.parametrize("more", [{}, {"labels": 100}, {"name": "sprites", "limit": 100}], ids=str)
+def test_a_second_run_of_equal_options_compiles_nothing(tmp_path, caplog, more):
+    """Another seed, in one process: a notebook's loop over seeds waits for the compiler once."""
+    model = M2(3, MLP((16,))) if "labels" in more else SMALL.model
+    config = put(SMALL, steps=2, data=put(SMALL.data, **more), model=model)
+    training.train_run(config, "first", tmp_path / "first")
+    caplog.clear()
+    with jax.log_compiles():
+        training.train_run(put(config, seed=7), "second", tmp_path / "second")
+        assert not [r.message for r in caplog.records if re.search(r"Compiling jit\((run|init)\)", r.getMessage())]
+        caplog.clear()
+        training.train_run(put(config, model=put(model, latent_dim=4)), "third", tmp_path / "third")
+    assert [r.message for r in caplog.records if "Compiling jit(run)" in r.getMessage()]
 
 
 def test_resume_drops_lines_of_steps_that_are_made_again(tmp_path):

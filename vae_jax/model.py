@@ -424,6 +424,10 @@ class Model(NamedTuple):
     condition: ConditionFns | None = None
     classifier: ClassifierFns | None = None
 
+    def __hash__(self) -> int:
+        # By its functions, which are made once per build: the scalars of `training` are in a dict, which has no hash.
+        return hash((self.init, self.loss))
+
     def context(self, batch: Batch, *, step: jax.Array | int = 0, train: bool = True) -> Context:
         """Returns the context of a whole batch on one device, with the objective's own scalars.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Iterator
 
@@ -36,7 +37,11 @@ def make_transform(source: Source, config: DataConfig, train: bool = True) -> Ca
 
     With the same `key` (the run's data key) it draws the same noise as `make_batch_fn` does.
     """
-    one = transform(config, train=train, split=source.split)
+    return _transform(source.split, config, train)
+
+
+def _transform(split: str, config: DataConfig, train: bool) -> Callable[[jax.Array, Arrays], Batch]:
+    one = transform(config, train=train, split=split)
 
     def apply(key: jax.Array, batch: Arrays) -> Batch:
         paired = {name.removeprefix("paired_"): v for name, v in batch.items() if name.startswith("paired_")}
@@ -66,8 +71,16 @@ def make_batch_fn(
       (`source.labeled`), training has no `label`, but `paired_x` and `paired_label`: beside each example one of
       the labeled ones, which follow each other in epochs of their own.
     """
-    apply = make_transform(source, config, train)
-    batch_size, size, fetch, labeled = config.batch_size, source.size, source.fetch, source.labeled
+    labeled = None if source.labeled is None else tuple(source.labeled.tolist())
+    return _batch_fn(source.fetch, source.size, source.split, labeled, config, train)
+
+
+# The same function for equal data and options: jax keeps compiled programs by the functions in them.
+@functools.lru_cache(maxsize=16)
+def _batch_fn(
+    fetch: Callable, size: int, split: str, labeled: tuple[int, ...] | None, config: DataConfig, train: bool
+) -> Callable[[Arrays, jax.Array, jax.Array], Batch]:
+    apply, batch_size = _transform(split, config, train), config.batch_size
 
     def batch_fn(arrays: Arrays, key: jax.Array, step: jax.Array) -> Batch:
         epoch, position = epoch_and_position(step, batch_size, size)
@@ -77,7 +90,7 @@ def make_batch_fn(
         if train and labeled is not None:
             epoch, position = epoch_and_position(step, batch_size, len(labeled))
             row = permute(prng.site_key(key, "labels"), position, len(labeled), epoch)
-            batch = pair(batch, fetch(arrays, jnp.asarray(labeled)[row]))
+            batch = pair(batch, fetch(arrays, jnp.asarray(labeled, jnp.int32)[row]))
         return apply(key, batch)
 
     return batch_fn

@@ -11,7 +11,9 @@ At 32 x 32 the same scene is sampled at half the density, so one position step i
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
@@ -178,10 +180,19 @@ def load(config: DataConfig, split: str) -> Source:
         where="computed",
     )
 
+    pipeline = "grain" if config.pipeline == "grain" else "device"
+    return Source(
+        info, split, sizes[split], {}, _fetch(first, image_size), _Records(first, sizes[split], image_size), pipeline
+    )
+
+
+@functools.cache
+def _fetch(first: int | None, image_size: int) -> Callable[[Arrays, jax.Array], Batch]:
+    """Returns `Source.fetch` of a split, the same function for the same split."""
+
     def fetch(arrays: Arrays, index: jax.Array) -> Batch:
         index = jnp.asarray(index, jnp.int32)
         factors = factors_of(_grid_index(index, first))
         return {"image": render(factors, image_size), "index": index, "label": factors[:, 0], "factors": factors}
 
-    pipeline = "grain" if config.pipeline == "grain" else "device"
-    return Source(info, split, sizes[split], {}, fetch, _Records(first, sizes[split], image_size), pipeline)
+    return fetch

@@ -1,14 +1,18 @@
-"""Models that are built once: equal configs share one model, and so every program that was compiled for it."""
+"""Models and steps that are built once: equal configs share them, and so every program that was compiled for them."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import optax
+
+from vae_jax import train
 from vae_jax.model import Model
 from vae_jax.spec import DataSpec
+from vae_jax.train.step import TrainStep
 
 
 def shared(config: Any, spec: DataSpec) -> Model:
@@ -41,3 +45,32 @@ def _parts(config: Any) -> Iterator[Any]:
 @functools.lru_cache(maxsize=16)
 def _built(build: Callable[[Any, DataSpec], Model], config: Any, spec: DataSpec) -> Model:
     return build(config, spec)
+
+
+def optimizer(model: Model, groups: Mapping[str, train.Optimizer], steps: int) -> optax.GradientTransformation:
+    """Returns the optimizer of `{group: params}`, the same object for the same model and equal options.
+
+    Args:
+      model: whose gates it heeds.
+      groups: the options of each parameter group.
+      steps: length of the run, where schedules end.
+    """
+    return _optimizer(model, tuple(groups.items()), steps)
+
+
+@functools.lru_cache(maxsize=16)
+def _optimizer(model: Model, groups: tuple, steps: int) -> optax.GradientTransformation:
+    return train.make_optimizer(dict(groups), steps, model.training.gates)
+
+
+@functools.lru_cache(maxsize=16)
+def train_step(model: Model, tx: optax.GradientTransformation, ema_decay: float | None, accumulate: int) -> TrainStep:
+    """Returns `train.make_train_step` of these, the same function for the same arguments.
+
+    Args:
+      model: the model.
+      tx: optimizer over `{group: params}`.
+      ema_decay: decay of the moving average of params; None keeps none.
+      accumulate: number of microbatches.
+    """
+    return train.make_train_step(model, tx, ema_decay=ema_decay, accumulate=accumulate)

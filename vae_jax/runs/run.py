@@ -31,6 +31,7 @@ from vae_jax.runs.config import Config
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
+from vae_jax.train.step import TrainStep
 
 PACKAGES = ("vae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
 
@@ -148,7 +149,13 @@ class Run:
     @functools.cached_property
     def optimizer(self) -> Any:
         """The optax transformation of the run."""
-        return train.make_optimizer(self.optimizers, self.config.steps, self.model.training.gates)
+        return builds.optimizer(self.model, self.optimizers, self.config.steps)
+
+    @property
+    def step(self) -> TrainStep:
+        """The train step of the run, pure."""
+        c = self.config
+        return builds.train_step(self.model, self.optimizer, c.ema_decay or None, c.accumulate)
 
     @functools.cached_property
     def optimizer_options(self) -> dict[str, str]:

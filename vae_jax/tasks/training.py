@@ -162,13 +162,12 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
 def make_feed(run: Run, source: Source, state: TrainState) -> Feed:
     """Returns the device feed for data in memory, the stream feed for data on disk."""
     c = run.config
-    step = train.make_train_step(run.model, run.optimizer, ema_decay=c.ema_decay or None, accumulate=c.accumulate)
     if source.pipeline == "device":
-        return DeviceFeed(step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
+        return DeviceFeed(run.step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
     from vae_jax.data.stream import GrainStream
 
     stream = GrainStream(source, c.data, prng.site_key(state.key, "data"))
-    return StreamFeed(step, make_transform(source, c.data), stream, state, run.mesh)
+    return StreamFeed(run.step, make_transform(source, c.data), stream, state, run.mesh)
 
 
 def train_run(

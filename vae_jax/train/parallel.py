@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from vae_jax.model import Batch, Model
 from vae_jax.train import sharding
@@ -37,7 +38,7 @@ def init_state(
     Returns:
       the state at step 0.
     """
-    init = make_init(model, tx, ema=ema)
+    init = _init(model, tx, ema=ema)
     if mesh is None:
         return jax.jit(init)(key, batch)
     # Shapes first, then where they go, then the arrays: the initializers write straight into the shards.
@@ -61,7 +62,7 @@ def state_shapes(
     Returns:
       a `TrainState` of `jax.ShapeDtypeStruct`.
     """
-    shapes = jax.eval_shape(make_init(model, tx, ema=ema), key, batch)
+    shapes = jax.eval_shape(_init(model, tx, ema=ema), key, batch)
     placed = sharding.infer_sharding(shapes, mesh)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, placed)
 
@@ -105,18 +106,27 @@ def jit_multi_step(
     """
     # As in `jit_step`; the data arrays are whole on every device.
     placed = jax.tree.map(lambda x: x.sharding, state)
-    everywhere, split = sharding.replicated(mesh), sharding.batch_sharding(mesh)
-
-    def sharded_batch(arrays: Batch, key: jax.Array, step: jax.Array) -> Batch:
-        # Each device makes its own rows of the batch. Without this XLA may make all of them everywhere.
-        return jax.lax.with_sharding_constraint(batch_fn(arrays, key, step), split)
-
+    everywhere = sharding.replicated(mesh)
     return jax.jit(
-        make_multi_step(step, sharded_batch),
+        _sharded_multi_step(step, batch_fn, sharding.batch_sharding(mesh)),
         in_shardings=(placed, everywhere, everywhere),
         out_shardings=(placed, everywhere, everywhere),
         donate_argnums=0,
     )
+
+
+# jax keeps traces and programs by the function that it compiles. The same function for the same parts, and a second run
+# of equal options in one process (another seed in a notebook, a resume) compiles nothing.
+_init = functools.lru_cache(maxsize=16)(make_init)
+
+
+@functools.lru_cache(maxsize=16)
+def _sharded_multi_step(step: TrainStep, batch_fn: Callable, split: NamedSharding) -> Callable:
+    def sharded_batch(arrays: Batch, key: jax.Array, step: jax.Array) -> Batch:
+        # Each device makes its own rows of the batch. Without this XLA may make all of them everywhere.
+        return jax.lax.with_sharding_constraint(batch_fn(arrays, key, step), split)
+
+    return make_multi_step(step, sharded_batch)
 
 
 def pmap_step(model: Model, tx: optax.GradientTransformation, *, axis_name: str = "data", **options: Any) -> Callable:
