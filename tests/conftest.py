@@ -43,7 +43,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["XLA_FLAGS"] = _fast_compile
 
 
-_MANY_MAPS, _FULL = 15_000, 1.5e9  # memory maps and bytes of a process from which on its programs are freed
+_MANY_MAPS, _MUCH = 15_000, 1.5e9  # memory maps of a process, and bytes it grew by, from which on programs are freed
+_RESIDENT = [0]  # bytes of this process after programs were last freed: not all of them go back to the system
 
 
 # Files of few tests that take long. Two workers share the files: one of these at the end would keep one worker waiting.
@@ -63,13 +64,30 @@ def pytest_collection_modifyitems(items):
     gc.freeze()
 
 
+def free_programs():
+    """Frees compiled programs once they are many: each keeps memory maps, of which a process may have some 65,000.
+
+    Until then whoever comes next finds the small programs of single operations compiled, which every test needs.
+    """
+    maps = Path("/proc/self/maps")
+    many = maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS
+    if many or psutil.Process().memory_info().rss > _RESIDENT[0] + _MUCH:
+        jax.clear_caches()
+        gc.unfreeze()
+        gc.collect()
+        _RESIDENT[0] = psutil.Process().memory_info().rss
+
+
+@pytest.fixture
+def programs_are_freed():
+    """Looks after each test whether its programs were too many, for files whose tests compile large ones."""
+    yield
+    free_programs()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forget_programs(request):
-    """Frees what a file built, and all compiled programs once they are many.
-
-    Each keeps memory maps, of which a process may have some 65,000. Until then the next file finds the small programs
-    of single operations compiled, which every file needs.
-    """
+    """Frees what a file built, and all compiled programs once they are many."""
     yield
     # Shared models go as well: a file that replaces what a model calls must not meet those of another file.
     shared = ("contract", "vae_jax.runs.builds", "vae_jax.train.parallel", "vae_jax.data.pipeline")
@@ -77,11 +95,7 @@ def _forget_programs(request):
         for value in list(vars(module).values()) if module else ():
             if hasattr(value, "cache_clear"):
                 value.cache_clear()
-    maps = Path("/proc/self/maps")
-    many = maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS
-    if many or psutil.Process().memory_info().rss > _FULL:
-        jax.clear_caches()
-        gc.unfreeze()
+    free_programs()
     gc.collect()
     # What is left (modules, cached traces) lives on and need not be looked through again.
     gc.freeze()

