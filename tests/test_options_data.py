@@ -128,6 +128,15 @@ def test_dequantized_pixels_lie_within_their_gray_level():
     assert abs(np.mean(scaled - images) - 0.5) < 0.05
 
 
+@covers("train", "data.augment.flip", "data.augment.shift", "data.augment.crop")
+def test_augmented_images_are_changed_in_training():
+    plain = batch_of()
+    for words in (["flip", "vertical"], ["shift", 3], ["crop", 0.4]):
+        made = batch_of(f"--data.augment.{words[0]}", words[1])
+        np.testing.assert_array_equal(made["index"], plain["index"])
+        assert np.any(np.asarray(made["x"]) != np.asarray(plain["x"]))
+
+
 @covers("train", "data.limit")
 def test_limit_keeps_the_first_training_examples():
     config, source = source_of("--data.limit", 20)

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from vae_jax.data import catalog, classes, digits, folder, labels, limit, mnist, npz, pick, prepared, sprites
+from vae_jax.data import augment, catalog, classes, digits, folder, labels, limit, mnist, npz, pick, prepared, sprites
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
 from vae_jax.data.catalog import Report
@@ -137,6 +137,7 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
+    augment.check(config.augment, source.info)
     training = source.info.sizes["train"]
     if config.batch_size > training:
         raise InputError(

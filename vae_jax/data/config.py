@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
+from vae_jax.data.augment import Augment
 from vae_jax.errors import InputError
 from vae_jax.files.bounded import DEFAULT_BYTES
 from vae_jax.options.ranges import AtLeast
@@ -28,6 +29,8 @@ class DataConfig:
     """Gray to binary: none; dynamic = a fresh draw each visit; static = one draw per image; threshold = above 0.5."""
     dequantize: bool = False
     """Add uniform noise of one gray level, x = (v + u) / 256: for densities over real pixels."""
+    augment: Augment = field(default_factory=Augment)
+    """Random changes of training images."""
     image_size: int | None = None
     """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the center."""
     limit: int | None = None
@@ -65,12 +68,12 @@ def check(config: DataConfig) -> None:
         raise InputError(f"data.workers: {config.workers} is negative; use 0 (threads of this process) or more")
     if config.image_size is not None and config.image_size < 1:
         raise InputError(f"data.image_size: {config.image_size} is not positive; use the side in pixels")
-    for field, known in (
+    for name, known in (
         ("binarize", ("none", "dynamic", "static", "threshold")),
         ("pipeline", ("auto", "device", "grain")),
     ):
-        if getattr(config, field) not in known:  # a config built in Python is not checked by tyro
-            raise InputError(f"data.{field}: {getattr(config, field)!r} is unknown; use one of {', '.join(known)}")
+        if getattr(config, name) not in known:  # a config built in Python is not checked by tyro
+            raise InputError(f"data.{name}: {getattr(config, name)!r} is unknown; use one of {', '.join(known)}")
     if config.dequantize and config.binarize != "none":
         raise InputError(
             f"data.dequantize: it adds noise to gray levels, but data.binarize is {config.binarize!r}; use one of them"

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax import prng
+from vae_jax.data import augment
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import mix
 from vae_jax.data.source import Arrays, Batch
@@ -64,10 +65,11 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
     """Returns the pure function `(key, batch) -> batch` that turns stored pixels into the model's float32 images.
 
     Args:
-      config: `binarize` and `dequantize` say what is done. "dynamic" draws afresh for each visit; "static" is one
-        fixed draw per image (own draw, not Larochelle's .amat files), whatever the key; "threshold" is v > 127.5 / 255.
-      train: True keys the noise of an example by `batch["visit"]` (its number in the run), where there is one.
-        False keys it by `batch["index"]`, so that evaluation does not depend on the batch size.
+      config: `augment`, `binarize` and `dequantize` say what is done, in this order. "dynamic" draws afresh for each
+        visit; "static" is one fixed draw per image (own draw, not Larochelle's .amat files), whatever the key;
+        "threshold" is v > 127.5 / 255.
+      train: True augments, and keys the noise of an example by `batch["visit"]` (its number in the run), where there is
+        one. False keys it by `batch["index"]`, so that evaluation does not depend on the batch size.
       split: the split's name; it keys the static draw, as indices start at 0 in every split.
 
     Returns:
@@ -79,6 +81,10 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
         if "image" not in batch:
             return dict(batch)
         image = jnp.asarray(batch["image"])
+        if train and config.augment.changes:
+            ids = batch["visit"] if "visit" in batch else batch["index"]
+            keys = prng.example_keys(prng.site_key(key, "augment"), jnp.asarray(ids))
+            image = augment.augmented(config.augment, keys, image)
         if config.binarize == "threshold":
             image = (image > (127 if image.dtype == jnp.uint8 else 0.5)).astype(jnp.float32)
         elif config.binarize == "static":
