@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -29,7 +29,7 @@ class FitPrior:
     """Split whose codes score the density (default: the one that the run evaluates)."""
     seed: Annotated[int, SEED] = 0
     """Seed of the codes' noise, the initialization and the batches."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
     out: Path | None = None
     """Folder to write KIND.json and KIND.npz into (default: RUN/prior)."""

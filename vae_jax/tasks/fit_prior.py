@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ def fit_prior(
     limit: int = 100_000,
     split: str | None = None,
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     out: Path | str | None = None,
     report: Callable[[int, int], None] = lambda seen, total: None,
 ) -> tuple[Path, dict[str, Any]]:

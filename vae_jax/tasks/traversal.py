@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -56,7 +56,7 @@ def traverse(
     quantiles: bool = False,
     index: int | None = None,
     split: str | None = None,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Traversals:
     """Moves one latent dimension at a time and decodes; the others stay at the code of one example.
