@@ -15,13 +15,14 @@ from vae_jax.runs.run import Run
 from vae_jax.schedules import Linear
 from vae_jax.spec import images
 from vae_jax.tasks import training
-from vae_jax.train import MeshConfig
+from vae_jax.train import MeshConfig, Optimizer
 from vae_jax.train.alarms import Alarms
 
 TINY = Config(
     steps=40,
     data=DataConfig("digits", batch_size=8),
-    model=VAE(3, MLP((8,)), objective=Beta(beta=50.0)),
+    model=VAE(3, MLP((32,)), objective=Beta(beta=50.0)),
+    optimizer=Optimizer(lr=1e-2),
     mesh=MeshConfig(data=1),
     logging=Logging(10, figures_minutes=0.0, tensorboard=False),
 )
@@ -71,7 +72,9 @@ def test_they_go_to_the_terminal_and_the_log_with_options_that_help(tmp_path):
     said = []
     run = training.train_run(TINY, "x", tmp_path / "run", say=said.append)
     text = next(line for line in said if "hardly used" in line)
-    assert text.startswith("warning: step 20: latent dimensions that are hardly used (")
+    assert text.startswith(
+        "warning: step 30: latent dimensions that are hardly used (3 of 3): 0, 1, 2 below 0.01 nats; "
+    )
     assert text.removeprefix("warning: ") in (run.path / "log.txt").read_text()
     fix = (
         'a lower **{"model.objective.beta"} than 50 or an annealed weight with **{"model.objective.schedule": '
@@ -103,7 +106,7 @@ def test_divergence_advises_a_lower_rate(tmp_path, monkeypatch):
     config = dataclasses.replace(TINY, steps=5, logging=dataclasses.replace(TINY.logging, log_every=1))
     run = training.train_run(config, "x", tmp_path / "run", say=said.append)
     (text,) = (line for line in said if "diverges" in line)
-    command = f'`vj.resume("{run.path}", **{{"optimizer.lr": 0.0003}})`'
+    command = f'`vj.resume("{run.path}", **{{"optimizer.lr": 0.003}})`'
     assert text.startswith("warning: step 4: the loss diverges, 1e+04 after 100 in the lines before; lower the ")
     assert text.endswith(f"learning rate: {command}")
 

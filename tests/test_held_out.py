@@ -91,6 +91,13 @@ def test_the_best_checkpoint_is_kept_apart_and_named(tmp_path, scripted):
         assert main.run(["sample", str(run.path), "--step", "best", "--n", "2", "--out", str(tmp_path / "s.npz")]) == 0
 
 
+def test_no_run_continues_from_before_its_best_step(tmp_path, scripted):
+    config = put(LONG, steps=10, logging=put(LONG.logging, keep=9))
+    run = training.train_run(config, "x", tmp_path / "run")
+    # Steps 2 and 4 improved; 8 and 10 are those of checkpoint_every and the end.
+    assert run.checkpoints().steps() == [2, 4, 8, 10]
+
+
 @pytest.mark.parametrize("killed", [4, 6, 8])
 def test_patience_ends_a_run_and_resume_counts_on(tmp_path, scripted, monkeypatch, killed):
     said = []
@@ -143,11 +150,9 @@ def test_a_run_that_ended_early_continues_with_more_patience(tmp_path, scripted)
 
 
 def test_another_metric_starts_the_count_anew(tmp_path, scripted):
-    run = training.train_run(put(LONG, steps=8), "x", tmp_path / "run")
-    assert int(run.restore("best").step) == 4
-    other = put(LONG, steps=10, logging=put(LONG.logging, best="mse"))
-    training.train_run(other, "x", run.path, resume=True)
-    # Of the mse only step 10 was measured since.
+    run = training.train_run(put(LONG, steps=8, logging=put(LONG.logging, best="mse")), "x", tmp_path / "run")
+    training.train_run(put(LONG, steps=10), "x", run.path, resume=True)
+    # The ELBO of step 4 was higher, but the weights of that step were not kept for it.
     assert int(run.restore("best").step) == 10
 
 

@@ -108,7 +108,8 @@ class Run:
 
     def write_config(self) -> None:
         """Writes `config.json`, whole or not at all."""
-        about: dict[str, Any] = {"experiment": self.experiment, "data_spec": config_file.spec_to_json(self.spec)}
+        about: dict[str, Any] = {"format": config_file.FORMAT, "experiment": self.experiment}
+        about |= {"data_spec": config_file.spec_to_json(self.spec)}
         about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
         code = kinds.code_of(self.config)
