@@ -16,13 +16,16 @@ if TYPE_CHECKING:
 
 
 def stand_ins(run: Run, state: TrainState, n: int, gone: InputError) -> dict[str, Any]:
-    """Returns a batch of n draws E[x|z] from the model's prior, `x` float32 [n, *x.shape] and `index`.
+    """Draws images of a model's own, E[x|z] with z from the prior, in place of a batch of data.
 
     Args:
       run: whose data cannot be read.
       state: its weights.
       n: examples.
       gone: says that they cannot; raised where the model has nothing in their place.
+
+    Returns:
+      `x` float32 [n, *x.shape] and `index` int32 [n].
 
     Raises:
       InputError: `gone`, of a model without a prior, or with a condition that only data give.
