@@ -28,6 +28,7 @@ from vae_jax.runs.config import Config, Evaluation, Logging
 from vae_jax.runs.run import Run
 from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks import training
+from vae_jax.tasks.held_out import HeldOut
 from vae_jax.tasks.measuring import evaluate_run
 from vae_jax.tasks.sweeps import run as sweeps_run
 from vae_jax.train import MeshConfig
@@ -215,7 +216,7 @@ def test_figures_of_training(runs, name):
 
 def test_evaluation_during_training(runs, tmp_path):
     run, writer = runs["vae"], MetricsWriter(tmp_path, tensorboard=False)
-    training._evaluate(run, run.restore(), 4, "test", writer)
+    HeldOut(run, "test", writer, lambda state: None, print).measure(run.restore(), 4)
     line = json.loads((tmp_path / "metrics.jsonl").read_text())
     assert {"elbo", "mse", "active_units"} <= line.keys()
     assert None not in line.values()

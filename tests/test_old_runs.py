@@ -14,6 +14,7 @@ import pytest
 
 import vae_jax as vj
 from vae_jax.cli.main import run as cli
+from vae_jax.runs.config_file import FORMAT
 
 RUNS = Path(__file__).parent / "runs"
 # Metrics of the first 100 test images at step 40 (eval.json), and the last line of training after 20 more steps.
@@ -61,3 +62,30 @@ def test_draws_and_encodes(old, tmp_path):
     with np.load(codes) as held:
         again = run.model.encode(state.eval_params, state.model_state, None, run.examples("test", held["index"][:4]))
         np.testing.assert_allclose(held["mean"][:4], jax.device_get(again.z), rtol=1e-4, atol=1e-5)
+
+
+def test_a_folder_of_before_the_format_number_is_rewritten_when_it_is_resumed_only(old):
+    before = (old / "config.json").read_bytes()
+    assert b'"format"' not in before
+    vj.evaluate_run(vj.Run.load(old), metrics=("mse",), limit=5)
+    assert (old / "config.json").read_bytes() == before
+    vj.resume(old, steps=41, quiet=True, **{"mesh.data": 1})
+    held = json.loads((old / "config.json").read_text())
+    assert held["format"] == FORMAT
+    assert "image_shape" not in held
+    assert held["data_spec"]["x"]["shape"] == [8, 8, 1]
+    assert vj.Run.load(old).config.steps == 41
+
+
+@pytest.mark.parametrize("number", [FORMAT + 1, 99])
+def test_a_format_that_is_not_known_is_refused(tmp_path, capsys, number):
+    folder = Path(shutil.copytree(RUNS / "vae", tmp_path / "vae"))
+    held = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({"format": number, **held}))
+    assert cli(["sample", str(folder)]) == 2
+    assert capsys.readouterr().err == (
+        f"vae-jax: {folder / 'config.json'}: format: {number} is of a newer version of vae_jax, and this one "
+        f"({vj.__version__}) reads up to {FORMAT}; use the version in env.json, or a newer one\n"
+    )
+    (folder / "config.json").write_text(json.dumps({"format": FORMAT, **held}))
+    assert vj.Run.load(folder).spec.x.shape == (8, 8, 1)

@@ -1,5 +1,6 @@
 """Every option of eval, fit-prior, arithmetic, compare and report, against numbers computed without the command."""
 
+import dataclasses
 import json
 import re
 
@@ -7,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from options import arrays, close, covers, decoded, differ, done, make, mean_codes, numbers, posterior, tiny
+from options import arrays, cli, close, covers, decoded, differ, done, make, mean_codes, numbers, posterior, tiny
 
 from vae_jax import data, metrics, prng
 from vae_jax.data import pipeline
+from vae_jax.data.fingerprint import fingerprint
 from vae_jax.evaluation import ais, anomaly, sandwich
 from vae_jax.evaluation import inference_gaps as gaps
 from vae_jax.evaluation.settings import Settings
@@ -452,3 +454,25 @@ def test_report_shows_the_checkpoint_in_the_run_by_default(run):
         assert f"step {step} of 4" in found[step]
         assert show(elbo.mean(), elbo.std(ddof=1) / len(elbo) ** 0.5) in found[step]
     (run.path / "report.html").unlink()
+
+
+@covers("fit-prior", "source")
+def test_a_density_is_fitted_where_the_data_are_now(tmp_path, capsys):
+    images = data.load(data.DataConfig("digits"), "train").arrays["image"][:60]
+    np.savez(tmp_path / "own.npz", images=images)
+    np.savez(tmp_path / "others.npz", images=255 - images)
+    run = make(tmp_path / "run", tiny(**{"data.name": "npz", "data.source": str(tmp_path / "own.npz")}))
+    dataclasses.replace(run, data_sha256=fingerprint(run.source("train"))).write_config()
+    done("fit-prior", run.path, "--components", 1, "--out", tmp_path / "here")
+    (tmp_path / "own.npz").rename(tmp_path / "moved.npz")
+    done("fit-prior", run.path, "--components", 1, "--out", tmp_path / "there", "--source", tmp_path / "moved.npz")
+    with np.load(tmp_path / "here" / "gmm.npz") as a, np.load(tmp_path / "there" / "gmm.npz") as b:
+        for name in a.files:
+            np.testing.assert_array_equal(a[name], b[name])
+    capsys.readouterr()
+    for name, reason in (("others.npz", "not the data that"), ("none.npz", "cannot be read as the data of")):
+        assert cli("fit-prior", run.path, "--source", tmp_path / name) == 2
+        line = capsys.readouterr().err
+        assert line.startswith(f"vae-jax: --source {tmp_path / name}: {reason} {run.path}")
+        assert "; name " in line
+        assert not (run.path / "prior").exists()

@@ -137,6 +137,18 @@ def test_a_run_with_other_logs_and_another_evaluation(experiment, monkeypatch, p
     assert result["pass"] is False
 
 
+@covers("train", "logging.best", "patience")
+def test_the_best_checkpoint_and_patience(tmp_path, capsys):
+    words = ["train", "vae_digits", "--workdir", tmp_path / "run", "--steps", 8, "--model.network.hidden", 8]
+    words += ["--logging.eval-every", 1, "--logging.best", "elbo", "--patience", 1, "--optimizer.lr", 1e-12]
+    words += ["--evaluation.k", "--evaluation.limit", 20]
+    done(*words)
+    out = capsys.readouterr().out
+    assert "ended at step" in out
+    assert f"`vae-jax eval {tmp_path / 'run'} --step best`" in out
+    assert Run.load(tmp_path / "run").newest_step < 8
+
+
 @covers("train", "resume", "smoke")
 def test_smoke_makes_two_steps_and_resume_goes_on(experiment, capsys):
     done("train", experiment, "--workdir", "run", "--smoke")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -36,7 +36,7 @@ class Arithmetic:
     """Training examples whose codes give the means: the first ones, or some of every class of a sorted split."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates)."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:

@@ -32,7 +32,7 @@ class Encode:
     """Seed of the samples."""
     batch_size: Annotated[int, AtLeast(1)] = 500
     """Images at a time."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
@@ -77,7 +77,7 @@ class Decode:
     """Values of the factors, or the vector, that the model is conditioned on."""
     seed: Annotated[int, SEED] = 0
     """Seed of the draws."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:

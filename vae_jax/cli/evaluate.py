@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -31,7 +31,7 @@ class Evaluate(Settings):
     """Examples at a time (default: the run's config). No number depends on it."""
     seed: Annotated[int, SEED] = 0
     """Seed of the posterior samples."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint to evaluate (default: the newest)."""
     others: tuple[Path, ...] = ()
     """Further run folders, for metrics that compare several (udr)."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -27,9 +27,11 @@ class FitPrior:
     """Most images of a split that are encoded, drawn at random; 0 for all."""
     split: str | None = None
     """Split whose codes score the density (default: the one that the run evaluates)."""
+    source: Path | None = None
+    """File or folder where the data of the run are now (default: where they were in training)."""
     seed: Annotated[int, SEED] = 0
     """Seed of the codes' noise, the initialization and the batches."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
     out: Path | None = None
     """Folder to write KIND.json and KIND.npz into (default: RUN/prior)."""
@@ -53,6 +55,7 @@ class FitPrior:
                 steps=self.steps,
                 limit=self.limit,
                 split=self.split,
+                source=self.source,
                 seed=self.seed,
                 step=self.step,
                 out=self.out,

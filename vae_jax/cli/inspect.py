@@ -35,7 +35,7 @@ class Sample:
     """What is shown of p(x|z): its mean, the most probable image, or a draw."""
     seed: Annotated[int, SEED] = 0
     """Seed of the draws."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
@@ -70,7 +70,7 @@ class Reconstruct:
     """These images of the split instead."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates)."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
@@ -100,7 +100,7 @@ class Interpolate:
     """Straight, or along a great circle, which keeps the norm typical of a Gaussian prior."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates)."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
@@ -131,7 +131,7 @@ class Traverse:
     """Image of the split to start from (default: of 500 that stand for it, the one whose code is most central)."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates)."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:

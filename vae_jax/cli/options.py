@@ -220,6 +220,12 @@ def _one_line(text: str) -> str:
     message = re.sub(r"^Error parsing (--\S+): ", r"\1: ", message)
     message = re.sub(r"invalid literal for int\(\) with base 10: (.*)$", r"\1 is not a whole number", message)
     message = re.sub(r"could not convert string to float: (.*)$", r"\1 is not a number", message)
+    # Of an option that may be left unset, or named by a word instead.
+    if union := re.match(r"(--\S+): no type matching (\S+) could be instantiated from \['(.*)'\]$", message):
+        flag, kinds, given = union.groups()
+        names = {"INT": "a whole number", "FLOAT": "a number"}
+        allowed = [names.get(kind, kind.strip("{}")) for kind in kinds.split("|") if kind != "{None}"]
+        return f"{flag}: {given!r} is not {' or '.join(allowed)}"
     message = re.sub(
         r"Could not find valid parse for arguments: \[(.*)\]$", r"\1 cannot be read as this option's type", message
     )

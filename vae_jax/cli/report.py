@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,7 +29,7 @@ class Report:
     """Latent map: pca, tsne, or umap (needs umap-learn)."""
     seed: Annotated[int, SEED] = 0
     """Seed of samples, t-SNE and UMAP."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint to show (default: the newest of a finished run)."""
 
     def __call__(self) -> None:

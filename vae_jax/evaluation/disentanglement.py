@@ -285,8 +285,8 @@ def udr(subject: Subject) -> dict[str, Estimate]:
         if reason := lacking(f"udr: {other.path}", ("no indices",), other.model):
             raise InputError(f"{reason.rpartition(';')[0]}; leave it out of {option('others')}")
         state = other.restore()
-        if int(state.step) < other.config.steps:
-            raise InputError(f"udr: {other.path} is unfinished, at step {int(state.step)} of {other.config.steps}")
+        if int(state.step) < other.last_step:
+            raise InputError(f"udr: {other.path} is unfinished, at step {int(state.step)} of {other.last_step}")
         models.append((other, state))
     # 2. Encode the same rows with every run; the rate tells which dimensions are in use.
     rows = drawn_rows(subject, UDR_ROWS)

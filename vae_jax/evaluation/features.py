@@ -154,9 +154,9 @@ def extractor(subject: Subject) -> Extractor:
             "data"
         )
     state = run.restore()
-    if int(state.step) < run.config.steps:
+    if int(state.step) < run.last_step:
         raise InputError(
-            f"{option('features', asked)}: unfinished, at step {int(state.step)} of {run.config.steps}; train on"
+            f"{option('features', asked)}: unfinished, at step {int(state.step)} of {run.last_step}; train on"
         )
 
     def hidden(images: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from vae_jax.metrics.estimate import Estimate, bits_per_dim
 from vae_jax.metrics.moments import Moments
 from vae_jax.model import Context, Model
 from vae_jax.options.ranges import SAMPLES
+from vae_jax.spec import DataSpec
 from vae_jax.train.metrics import ACTIVE_VARIANCE
 from vae_jax.train.state import TrainState
 
@@ -131,6 +132,18 @@ def evaluate(
     if seen == 0:
         raise InputError("nothing to evaluate: the split is empty")
     return totals.result(dims, cell_width)
+
+
+def term_names(model: Model, spec: DataSpec) -> list[str]:
+    """Returns the names of the metrics that `evaluate` gives of a model without bounds and cells; computes nothing."""
+
+    def run(key: jax.Array) -> dict[str, jax.Array]:
+        batch = model_inputs(spec.blank())
+        params, state = model.init(key, spec.blank())
+        return _flat(model.terms(params, state, key, batch, model.context(batch, train=False)))
+
+    found = [name for name in jax.eval_shape(run, jax.random.key(0)) if name != "kl_per_dim"]
+    return [*found, "psnr"]
 
 
 def first(batches: Iterable[Mapping[str, Any]], limit: int | None) -> Iterator[dict[str, Any]]:

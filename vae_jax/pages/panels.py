@@ -112,6 +112,8 @@ def pair_panel(entry: Entry) -> dict[str, object]:
     if (reason := _no_pictures(entry)) is not None:
         return reason
     look = entry.look
+    if "pairs" in look.missing:
+        return {"name": entry.name, "missing": look.missing["pairs"]}
     columns = min(8, len(look.made))
     halves = fold(look.originals, columns), fold(look.made, columns)
     rows = np.stack(halves, 1).reshape(-1, *halves[0].shape[1:])

@@ -106,15 +106,22 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
 
     from vae_jax.evaluation import latents
     from vae_jax.evaluation.codes import decode_all, encode_all
+    from vae_jax.evaluation.stand_ins import stand_ins
+    from vae_jax.runs.training_data import DataGone
 
     model, size = run.model, int(np.prod(run.spec.x.shape))
-    batches = list(run.chunks(split, limit.mixed(run.source(split), POINTS), _BATCH))
+    missing: dict[str, str] = {}
+    try:
+        batches = list(run.chunks(split, limit.mixed(run.source(split), POINTS), _BATCH))
+    except DataGone as gone:
+        # The walks start from images of the model's own; what shows the data themselves is left out.
+        batches = [stand_ins(run, state, _BATCH, gone)]
+        missing["pairs"] = missing["map"] = f"the data of this run are not there ({gone})"
     codes = encode_all(model, state, batches)
     pairs = max(1, min(PAIRS, len(codes.mean), VALUES // size))
     originals = np.asarray(np.concatenate([np.asarray(b["x"]) for b in batches[:1]])[:pairs], np.float32)
     pairs = len(originals)
     made = decode_all(model, state, codes.mean[:pairs], cond=None if codes.cond is None else codes.cond[:pairs])
-    missing: dict[str, str] = {}
     finite = bool(np.isfinite(codes.mean).all())
     plane = walk = walked = None
     if spaces.is_nominal(model.about.latents):
@@ -122,7 +129,8 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
         words = f"the latents are {spaces.words(model.about.latents)}, which have no order"
         missing["traversals"] = missing["map"] = words
     elif finite:
-        plane = Plane(*flatten(codes.mean, kind, seed), _colors(run, split, codes.extra))
+        if "map" not in missing:
+            plane = Plane(*flatten(codes.mean, kind, seed), _colors(run, split, codes.extra))
         rows = max(1, min(12, VALUES // (11 * size)))
         walk = latents.walk(codes, kl, prior=run.prior_unit, blocks=spaces.variables(model.about.latents), rows=rows)
         middle = None if codes.cond is None else codes.cond[latents.center(codes)]

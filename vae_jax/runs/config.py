@@ -57,6 +57,9 @@ class Logging:
     """Minutes between figures; 0 makes them at the end only."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
+    best: str | None = None
+    """Metric of the evaluations of `eval_every` on the validation split (elbo, mse, ...) whose best checkpoint is kept
+    in RUN/best, beside the newest ones."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,8 @@ class Config:
     """What is written, and how often."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     """Final evaluation."""
+    patience: Annotated[int, NotNegative()] = 0
+    """End the run after so many evaluations in a row that do not improve the metric `logging.best`; 0 never does."""
     expected: dict[str, Target] = field(default_factory=dict)
     """Metrics that this experiment should reach: name -> (value, tolerance, source), or with a fourth entry "at least"
     or "at most" where better is welcome."""
@@ -114,7 +119,8 @@ class Config:
             self,
             steps=2,
             data=dataclasses.replace(self.data, batch_size=min(self.data.batch_size, 8)),
-            logging=dataclasses.replace(self.logging, log_every=1, checkpoint_every=2, eval_every=0),
+            logging=dataclasses.replace(self.logging, log_every=1, checkpoint_every=2, eval_every=0, best=None),
+            patience=0,
             evaluation=dataclasses.replace(
                 self.evaluation, batch_size=8, limit=16, k=tuple(min(k, 2) for k in self.evaluation.k[:1])
             ),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -26,6 +27,9 @@ REQUIRED = ("steps", "seed", "data", "model", "optimizer", "data.name", "data.ba
 # Where a run of before `data_spec` has its data.
 OLD_SPEC = ("image_shape", "facts")
 CODE = "code_sha256"  # the entry with the SHA-256 of each copy of the user's own code
+# Number of the form of config.json, its entry `format`. Files of before it have none and count as 0; they are read as
+# they are, through `_old_spec` and the defaults of later options, and written in today's form when they are resumed.
+FORMAT = 1
 REQUIRED_OF_MODEL = ("latent_dim", "network", "likelihood")
 
 
@@ -63,6 +67,7 @@ def read(file: Path) -> RunFile:
             f"{file}: holds a {type(values).__name__}, not the options of a run; restore it, or train again"
         )
     try:
+        _check_format(values.pop("format", 0))
         return _checked(values, file.parent)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
@@ -95,6 +100,18 @@ def _checked(values: dict[str, Any], folder: Path) -> RunFile:
         sha256,
         conform(own.get("init_from"), tuple[str, int] | None, "init_from", json=True),
     )
+
+
+def _check_format(number: Any) -> None:
+    """Raises InputError for the form of a version that came after this one, whose options may mean something else."""
+    number = conform(number, int, "format", FORMAT, json=True)
+    if number < 0:
+        raise InputError(f"format: {number} is out of range; restore the file, or train again")
+    if number > FORMAT:
+        raise InputError(
+            f"format: {number} is of a newer version of vae_jax, and this one ({metadata.version('vae_jax')}) reads up "
+            f"to {FORMAT}; use the version in env.json, or a newer one"
+        )
 
 
 def _check_required(values: dict[str, Any]) -> None:

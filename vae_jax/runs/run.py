@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -31,8 +31,10 @@ from vae_jax.runs.config import Config
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
+from vae_jax.train.metrics import read_lines
 from vae_jax.train.step import TrainStep
 
+HISTORY, BEST = "history.jsonl", "best"
 PACKAGES = ("vae_jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow-datasets", "grain", "numpy")
 
 
@@ -106,7 +108,8 @@ class Run:
 
     def write_config(self) -> None:
         """Writes `config.json`, whole or not at all."""
-        about: dict[str, Any] = {"experiment": self.experiment, "data_spec": config_file.spec_to_json(self.spec)}
+        about: dict[str, Any] = {"format": config_file.FORMAT, "experiment": self.experiment}
+        about |= {"data_spec": config_file.spec_to_json(self.spec)}
         about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
         code = kinds.code_of(self.config)
@@ -222,22 +225,35 @@ class Run:
         """Returns the checkpoints of the run."""
         return Checkpoints(self.path / "checkpoints", keep=self.config.logging.keep, create=create)
 
-    def restore(self, step: int | None = None, say: Callable[[str], None] | None = None) -> TrainState:
+    def restore(
+        self, step: int | Literal["best"] | None = None, say: Callable[[str], None] | None = None
+    ) -> TrainState:
         """Returns the state of a checkpoint, on this machine's first device (whatever mesh made it).
 
         Args:
-          step: of the checkpoint; None takes the newest that can be read.
+          step: of the checkpoint; None takes the newest that can be read, "best" the best by `logging.best`.
           say: takes the sentence that says which checkpoints were passed over; None logs it as a warning.
 
         Raises:
           InputError: no checkpoint, or none that can be read.
         """
         single = train.make_mesh(train.MeshConfig(data=1, fsdp=1))
-        checkpoints = self.checkpoints()
+        checkpoints, number = (self.best(), None) if step == "best" else (self.checkpoints(), step)
         try:
-            return checkpoints.restore(self._shapes(single), step, say)[0]
+            return checkpoints.restore(self._shapes(single), number, say)[0]
         finally:
             checkpoints.close()
+
+    def best(self) -> Checkpoints:
+        """Returns the checkpoint that was the best by `logging.best`.
+
+        Raises:
+          InputError: none was kept.
+        """
+        if not (self.path / BEST).is_dir():
+            kept = either("--logging.best elbo --logging.eval-every N", "logging.best and logging.eval_every")
+            raise InputError(f"{option('step', 'best')}: {self.path} keeps no best checkpoint; train it with {kept}")
+        return Checkpoints(self.path / BEST, keep=1, create=False)
 
     def source(self, split: str) -> Source:
         """Returns one split of the run's data.
@@ -288,6 +304,12 @@ class Run:
         return (examples(source, config, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 
     @property
+    def last_step(self) -> int:
+        """The step that ends its training: the last of its config, or where `patience` ended it."""
+        lines = history(self.path)
+        return lines[-1]["step"] if lines and lines[-1].get("event") == "early stop" else self.config.steps
+
+    @property
     def newest_step(self) -> int:
         """Step of the newest checkpoint by its folder's name, whether or not it can be read; 0 without any."""
         return max((int(p.name) for p in (self.path / "checkpoints").glob("*") if p.name.isdigit()), default=0)
@@ -298,6 +320,11 @@ class Run:
 
     def __hash__(self) -> int:
         return hash(str(self.path))
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """Returns the lines of a run's `history.jsonl`; none for a run of before it."""
+    return read_lines(path / HISTORY).lines
 
 
 def with_old_protocol(config: Config) -> Config:

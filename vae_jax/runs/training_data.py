@@ -18,6 +18,10 @@ from vae_jax.errors import InputError, choice, option
 from vae_jax.spec import ArraySpec, DataSpec
 
 
+class DataGone(InputError):
+    """The data of a run cannot be read any more, whatever split is wanted."""
+
+
 class TrainedOn(NamedTuple):
     """The data that a model was made for, and their hash."""
 
@@ -72,7 +76,7 @@ def _unreadable(where: Path, options: DataConfig, split: str, error: InputError)
     try:
         sizes = data.load(options, "train").info.sizes
     except InputError as reason:
-        return InputError(f"{where}: its data cannot be loaded as they were in training; restore them ({reason})")
+        return DataGone(f"{where}: its data cannot be loaded as they were in training; restore them ({reason})")
     if split in SPLITS and split not in sizes:
         # The held-out ones first.
         there = [name for name in reversed(SPLITS) if name in sizes]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ def encode(
     draw: bool = False,
     seed: int = 0,
     batch_size: int = 500,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Codes:
@@ -80,7 +80,7 @@ def decode(
     label: int | None = None,
     cond: Sequence[float] = (),
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> np.ndarray:
     """Decodes codes with a run.
@@ -117,7 +117,7 @@ def decoded(
     label: int | None = None,
     cond: Sequence[float] = (),
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Pictures:
     """Returns what `decode` does, with the picture that shows it.

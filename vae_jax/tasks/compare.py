@@ -162,7 +162,7 @@ def _outdated(path: Path, step: int) -> str:
     if now == step:
         return ""
     # A run that was stopped is measured only at a step that is named.
-    at = {} if now >= run.config.steps else {"step": now}
+    at = {} if now >= run.last_step else {"step": now}
     again = command("evaluate_run", path, **at)
     return f"; eval.json is of step {step:,}, the run is at step {now:,}; measure it again with {again}"
 

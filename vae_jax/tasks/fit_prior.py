@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -15,7 +16,9 @@ from vae_jax.evaluation import decode_all, density_files, encode_all, expost
 from vae_jax.evaluation.expost import ExPost
 from vae_jax.metrics.estimate import Estimate
 from vae_jax.options.typed import conform
+from vae_jax.runs import config as configs
 from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import DataGone
 from vae_jax.tasks import given
 from vae_jax.train import TrainState
 
@@ -28,8 +31,9 @@ def fit_prior(
     steps: int = 3000,
     limit: int = 100_000,
     split: str | None = None,
+    source: Path | str | None = None,
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     out: Path | str | None = None,
     report: Callable[[int, int], None] = lambda seen, total: None,
 ) -> tuple[Path, dict[str, Any]]:
@@ -45,6 +49,7 @@ def fit_prior(
       steps: updates of "flow" and "two-stage".
       limit: most images of a split that are encoded, drawn at random; 0 for all.
       split: whose codes score the density; None for the one that the run evaluates.
+      source: the file or folder where the data of the run are now; None for where they were in training.
       seed: of everything random.
       step: checkpoint; None for the newest.
       out: folder to write into; None for RUN/prior.
@@ -62,6 +67,8 @@ def fit_prior(
     components, steps = given.at_least("components", components), given.at_least("steps", steps)
     limit, seed = given.at_least("limit", limit, 0), given.seed(seed)
     _check_codes(run)
+    if source is not None:
+        run = moved(run, str(source))
     held = given.shown_split(run, split)
     run.source(held)  # an unknown split is said before any work is done
     folder = run.path / "prior" if out is None else Path(out)
@@ -92,6 +99,27 @@ def fit_prior(
             f"{folder}: cannot be written ({error.strerror or error}); choose another {option('out')}"
         ) from error
     return path, density.about
+
+
+def moved(run: Run, source: str) -> Run:
+    """Returns a run whose data are elsewhere now.
+
+    Raises:
+      InputError: they cannot be read there, or are not those that it was trained on.
+    """
+    found = dataclasses.replace(run, config=configs.put(run.config, "data.source", source))
+    try:
+        changed = found.data_change("train")
+    except DataGone as error:
+        raise InputError(
+            f"{option('source', source)}: cannot be read as the data of {run.path} ({error.__cause__}); name the file "
+            "or folder that holds them"
+        ) from error
+    if changed is not None:
+        raise InputError(
+            f"{option('source', source)}: not the data that {run.path} was trained on ({changed}); name those"
+        )
+    return found
 
 
 def fitted(run: Run, state: TrainState, name: str) -> ExPost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -48,13 +48,13 @@ def walkable(run: Run | Path | str) -> Run:
     return run
 
 
-def restored(run: Run, step: int | None, state: TrainState | None = None) -> TrainState:
+def restored(run: Run, step: int | Literal["best"] | None, state: TrainState | None = None) -> TrainState:
     """Returns the state that a task looks at: the given one, else that of a checkpoint, None for the newest.
 
     Raises:
       InputError: no such checkpoint.
     """
-    return run.restore(conform(step, int | None, "step", 1000)) if state is None else state
+    return run.restore(conform(step, int | Literal["best"] | None, "step", 1000)) if state is None else state
 
 
 def at_least(name: str, value: Any, least: int = 1) -> int:

@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import jax
 
@@ -41,7 +41,7 @@ def evaluate_run(
     limit: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
     settings: Mapping[str, Any] | None = None,
     others: Sequence[Run | Path | str] = (),
@@ -128,7 +128,7 @@ class _Call(NamedTuple):
     limit: int
     batch_size: int
     seed: int
-    step: int | None
+    step: int | Literal["best"] | None
     out: Path | None
 
 
@@ -141,8 +141,9 @@ def _arguments(
       InputError: one of them is of another type (the message says what to write), out of range, or an unknown metric.
     """
     e = run.config.evaluation
-    numbers = {"limit": limit, "batch_size": batch_size, "step": step}
-    limit, batch_size, step = (conform(value, int | None, name) for name, value in numbers.items())
+    numbers = {"limit": limit, "batch_size": batch_size}
+    step = conform(step, int | Literal["best"] | None, "step", 10)
+    limit, batch_size = (conform(value, int | None, name) for name, value in numbers.items())
     out = conform(out, str | None, "out")
     call = _Call(
         items(metrics, str, "metrics"),
@@ -272,7 +273,7 @@ def refusal(refused: Mapping[str, str]) -> InputError:
     return InputError(blamed + "; ".join(reasons))
 
 
-def finished(run: Run, step: int | None = None) -> TrainState:
+def finished(run: Run, step: int | Literal["best"] | None = None) -> TrainState:
     """Returns the state of a checkpoint, None for the newest of a run that was trained to its end.
 
     Raises:
@@ -280,7 +281,7 @@ def finished(run: Run, step: int | None = None) -> TrainState:
     """
     passed_over: list[str] = []
     state = run.restore(step, passed_over.append if step is None else None)
-    now, steps = int(state.step), run.config.steps
+    now, steps = int(state.step), run.last_step
     if step is None and now < steps:
         where = f"{passed_over[0]}, unfinished" if passed_over else f"{run.path}: unfinished"
         raise InputError(

@@ -57,7 +57,7 @@ def interpolate(
     steps: int = 10,
     path: Path_ = "linear",
     split: str | None = None,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Interpolations:
     """Decodes paths in latent space between pairs of examples of a run's data.
@@ -142,7 +142,7 @@ def arithmetic(
     strength: float = 1.0,
     learn: int = 10_000,
     split: str | None = None,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Moves:
     """Moves examples of one label (or factor value) towards another: z + t (mean code of `to` - mean code of `from_`).

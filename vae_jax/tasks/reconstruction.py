@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -51,7 +51,7 @@ def reconstruct(
     indices: Sequence[int] = (),
     split: str | None = None,
     batch_size: int = 500,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> np.ndarray:
     """Returns what a run makes of examples: E[x | E[z|x]].
@@ -85,7 +85,7 @@ def pairs(
     n: int = 32,
     indices: Sequence[int] = (),
     split: str | None = None,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Reconstructions:
     """Returns examples of the run's own data with their reconstructions; the arguments are those of `reconstruct`.

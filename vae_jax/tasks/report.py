@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation import eval_file as evaluations
@@ -29,7 +29,7 @@ def report(
     *,
     map: Map = "pca",
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
     """Writes one self-contained HTML file on a run, or on several side by side.
@@ -79,7 +79,12 @@ def _meanings() -> dict[str, str]:
 
 
 def gather(
-    name: str, run: Run, kind: Map, seed: int, step: int | None, report: Callable[[int, int], None] = lambda a, b: None
+    name: str,
+    run: Run,
+    kind: Map,
+    seed: int,
+    step: int | Literal["best"] | None,
+    report: Callable[[int, int], None] = lambda a, b: None,
 ) -> Entry:
     """Returns everything that a report says of one run.
 

@@ -24,17 +24,16 @@ from vae_jax.errors import InputError, command, either, option, quoted
 from vae_jax.files.atomic import no_link, write_json
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
-from vae_jax.runs.run import Run, check_free, commit, environment
+from vae_jax.runs.run import HISTORY, Run, check_free, commit, environment, history
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
 from vae_jax.train import Optimizer, TrainState
 from vae_jax.train.metrics import read_lines
 
-HISTORY = "history.jsonl"
-
 # What may differ when a run is continued: none of these changes the next update.
 FREE_ON_RESUME = (
     "steps:",
+    "patience:",
     "logging.",
     "evaluation.",
     "mesh.",
@@ -380,11 +379,6 @@ def set_aside_lost(path: Path) -> str | None:
 def _lost(name: str, number: int) -> str:
     """Returns metrics-lost-1.jsonl for metrics.jsonl."""
     return f"{Path(name).stem}-lost-{number}{Path(name).suffix}"
-
-
-def history(path: Path) -> list[dict[str, Any]]:
-    """Returns the lines of a run's `history.jsonl`; none for a run of before it."""
-    return read_lines(path / HISTORY).lines
 
 
 def _append(path: Path, values: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ def sample(
     temperature: float = 1.0,
     pixels: Pixels = "mean",
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> np.ndarray:
     """Draws n examples from a run: z ~ p(z), then p(x|z).
@@ -74,7 +74,7 @@ def samples(
     temperature: float = 1.0,
     pixels: Pixels = "mean",
     seed: int = 0,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Pictures:
     """Returns what `sample` does, with the picture that shows it.

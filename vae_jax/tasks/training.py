@@ -26,8 +26,10 @@ from vae_jax.runs.run import Run, data_range, is_torso
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
 from vae_jax.tasks import preflight, rehearsal, resuming
+from vae_jax.tasks.held_out import HeldOut
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
+from vae_jax.train.alarms import Alarms
 from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
 from vae_jax.train.loop import Event, NonFinite, fit
@@ -263,32 +265,31 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     feed = make_feed(run, source, state)
     state = _first_state(start, state, feed, checkpoints, say)
     first = int(state.step)
-    count = sum(x.size for x in jax.tree.leaves(state.params))
-    say(
-        f"{run.experiment}: {count:,} parameters, {source.size:,} training examples {run.spec.x.shape}, "
-        f"run folder {run.path}"
-    )
-    for note in source.info.notes:
-        say(f"note: {note}")
+    _introduce(run, state, source, say)
+
+    def warn(text: str) -> None:
+        logger.warning(text)
+        say(f"warning: {text}")
+
+    # Damaged lines are in the log already.
     writer = MetricsWriter(
         run.path, resume_step=first, tensorboard=c.logging.tensorboard, say=lambda text: say(f"warning: {text}")
     )
-    events = [Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes)]
-    held_out = "validation" if "validation" in source.info.sizes else c.evaluation.split
-    if c.logging.eval_every:
-        events.append(
-            Event(lambda s, n: _evaluate(run, s, n, held_out, writer), every=c.logging.eval_every, final=False)
-        )
-        if first and first % c.logging.eval_every == 0 and not writer.has(first, held_out):
-            _evaluate(run, state, first, held_out, writer)  # killed between the checkpoint and its evaluation
+    split = "validation" if "validation" in source.info.sizes else c.evaluation.split
+    held_out = HeldOut(run, split, writer, lambda now: checkpoints.save(now, feed.position()), say)
+    alarms = Alarms(_more_information(c), f"lower the learning rate: {resuming.lower_rate(run)}")
     latest: dict[str, Any] = {}
 
     def watch(step: int, metrics: dict[str, Any]) -> None:
         latest.update(metrics)
         report(step, metrics | {"examples": run.spec.x.examples})
+        if step % c.logging.log_every == 0 or step == c.steps:  # the line that is about to be written
+            for text in alarms.read(step, metrics):
+                warn(text)
 
     clock = time.perf_counter()
     try:
+        held_out.catch_up(state, first)
         state = fit(
             feed,
             state,
@@ -298,11 +299,13 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
             writer=writer,
             checkpoints=checkpoints,
             checkpoint_every=c.logging.checkpoint_every,
-            events=events,
+            events=[Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes), *held_out.event()],
             report=watch,
+            done=lambda: held_out.ended,
         )
     finally:
         writer.close()
+        held_out.close()
     if first == c.steps:
         # Stopped after its last step: what comes after it may be missing.
         more = either("--steps N", "steps=N")
@@ -310,12 +313,51 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
         _figures(run, state, first)
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
+    held_out.summary(int(state.step))
     if "kl_per_dim" in latest:
         weight = "beta" if "beta" in run.model.training.hyper else None
         if warning := collapse_warning(latest["kl_per_dim"], latest.get("active_units"), weight):
-            logger.warning(warning)
-            say(f"warning: {warning}")
+            warn(warning)
     return run
+
+
+def _introduce(run: Run, state: TrainState, source: Source, say: Callable[[str], None]) -> None:
+    """Says what trains, on what, and what is to be known of the data."""
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    say(
+        f"{run.experiment}: {count:,} parameters, {source.size:,} training examples {run.spec.x.shape}, "
+        f"run folder {run.path}"
+    )
+    line = devices(run)
+    logger.info(line)
+    say(line)
+    for note in source.info.notes:
+        say(f"note: {note}")
+
+
+def devices(run: Run) -> str:
+    """Returns a line on the devices that a run trains on, the version of jax, and the precision of its products."""
+    used = list(run.mesh.devices.flat)
+    kind = used[0].device_kind
+    what = used[0].platform + ("" if kind == used[0].platform else f" ({kind})")
+    precision = getattr(run.config.model, "precision", "float32")
+    chosen = jax.config.values["jax_default_matmul_precision"]
+    # On GPUs and TPUs float32 alone does not say how its products are made: in TF32 or bfloat16 passes by default.
+    passes = f", {chosen or 'default'} passes" if chosen or used[0].platform != "cpu" else ""
+    return f"device: {len(used)} x {what}, jax {jax.__version__}, matrix products in {precision}{passes}"
+
+
+def _more_information(config: Config) -> str:
+    """Returns what to do about latent dimensions that carry no information, as options of a new run."""
+    schedule = getattr(getattr(config.model, "objective", None), "schedule", None)
+    known = configs.flatten(config)
+    beta = next((name for name in ("model.objective.beta", "model.beta") if known.get(name)), None)
+    ways = [f"a lower {option(beta)} than {known[beta]:g}"] if beta else []
+    if schedule is not None and configs.kind("model.objective.schedule", schedule) == "constant":
+        ways.append(f"an annealed weight with {option('model.objective.schedule', 'linear')}")
+    if not ways:
+        return "a smaller latent says as much"
+    return f"{' or '.join(ways)} makes the code use more of them"
 
 
 def _first_state(
@@ -362,11 +404,3 @@ def _figures(run: Run, state: TrainState, step: int) -> None:
 def _split_to_show(run: Run) -> str:
     sizes = run.source("train").info.sizes
     return run.config.evaluation.split if run.config.evaluation.split in sizes else "train"
-
-
-def _evaluate(run: Run, state: TrainState, step: int, split: str, writer: MetricsWriter) -> None:
-    from vae_jax.evaluation import evaluate
-
-    e = run.config.evaluation
-    result = evaluate(run.model, state, run.batches(split, e.batch_size, e.limit), key=jax.random.key(0))
-    writer.write(step, split, {name: estimate.value for name, estimate in result.metrics.items()})

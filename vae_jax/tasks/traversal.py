@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -15,14 +16,17 @@ from vae_jax.evaluation import latents
 from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.evaluation.latents import Walk
 from vae_jax.evaluation.likelihood import evaluate
+from vae_jax.evaluation.stand_ins import stand_ins
 from vae_jax.options.typed import conform, items
 from vae_jax.runs.run import Run
+from vae_jax.runs.training_data import DataGone
 from vae_jax.tasks import given
 from vae_jax.train import TrainState
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+logger = logging.getLogger(__name__)
 # Examples that stand for a split: their codes give the spread, the KL and the most central code.
 EXAMPLES = 500
 
@@ -56,7 +60,7 @@ def traverse(
     quantiles: bool = False,
     index: int | None = None,
     split: str | None = None,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Traversals:
     """Moves one latent dimension at a time and decodes; the others stay at the code of one example.
@@ -91,10 +95,17 @@ def traverse(
                 f"{option('dims')}: {d} is out of range; {run.path} has {len(variables)} latent dimensions, choose 0 "
                 f"to {len(variables) - 1}"
             )
-    split = given.shown_split(run, split)
-    many = given.chosen(run, split, run.rows(split, EXAMPLES).tolist())
+    named, split = split is not None, given.shown_split(run, split)
+    state, around = given.restored(run, step, state), f"{split} split"
+    try:
+        many = given.chosen(run, split, run.rows(split, EXAMPLES).tolist())
+    except DataGone as gone:
+        # Without its data a run still has images to start from: those that it draws.
+        if index is not None or named:
+            raise
+        many, around = stand_ins(run, state, EXAMPLES, gone), "around its own samples"
+        logger.warning("%s: its data are not there; the traversals start from its own samples", run.path)
     start = None if index is None else given.chosen(run, split, [conform(index, int, "index", 0)], "index")
-    state = given.restored(run, step, state)
     codes = encode_all(run.model, state, [many])
     result = evaluate(run.model, state, [many], key=jax.random.key(0))
     own = None if start is None else encode_all(run.model, state, [start])
@@ -116,4 +127,4 @@ def traverse(
     # Of weights that diverged, the codes are not finite at any reach.
     scaled_by = ("reach", reach) if np.isfinite(codes.mean).all() else None
     images = decode_all(run.model, state, walk.codes, cond=cond, scaled_by=scaled_by)
-    return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {split} split")
+    return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {around}")

@@ -92,6 +92,11 @@ class Checkpoints:
             )
         return step
 
+    def forget(self, step: int) -> None:
+        """Removes the checkpoints of this step and of later ones, which are about to be made again."""
+        for later in (number for number in self.steps() if number >= step):
+            self._manager.delete(later)
+
     def _why_not_saved(self, step: int, error: Exception) -> str:
         # What is left of a half-written checkpoint has a temporary name; removing it gives the space back.
         for part in self.folder.glob(f"{step}.orbax-checkpoint-tmp*"):

@@ -64,6 +64,7 @@ def fit(
     checkpoint_every: int,
     events: Sequence[Event] = (),
     report: Callable[[int, dict[str, Any]], None] = lambda step, metrics: None,
+    done: Callable[[], bool] = lambda: False,
 ) -> TrainState:
     """Trains to `steps` updates and returns the state.
 
@@ -78,9 +79,10 @@ def fit(
       checkpoint_every: updates between checkpoints.
       events: evaluation, figures, ...
       report: progress, called after every chunk with the step and the chunk's metrics.
+      done: whether to end early, called after the events of each chunk.
 
     Returns:
-      the state after `steps` updates.
+      the state after `steps` updates, or where `done` ended it.
 
     Raises:
       NonFinite: a loss, metric or gradient is NaN or Inf.
@@ -92,7 +94,7 @@ def fit(
     last_good = max(checkpoints.steps(), default=None)
     compiled = False
     with SignalFlag() as flag:
-        while step < steps:
+        while step < steps and not done():
             # A chunk ends where the next event is due, so that each event sees the state of its own step, and lasts
             # about CHUNK_SECONDS at most, because signals are noticed between chunks only.
             every = [n for n in (log_every, checkpoint_every, *(event.every for event in events)) if n]
@@ -124,6 +126,13 @@ def fit(
             now = time.monotonic()
             for event in events:
                 if event.due(step, now) or (step == steps and event.final):
+                    event.fire(state, step)
+            if step < steps and done():
+                # The end is as that of any run: with a line, a checkpoint and what comes last.
+                if step % log_every:
+                    writer.write(step, "train", line)
+                checkpoints.save(state, feed.position())
+                for event in (event for event in events if event.final):
                     event.fire(state, step)
         if flag.signum is not None:  # while the last events ran; whoever wants out does not want the evaluation either
             raise Interrupted(flag.signum, step, checkpoints.run)

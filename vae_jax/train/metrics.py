@@ -128,7 +128,7 @@ class MetricsWriter:
 
     def write(self, step: int, split: str, metrics: dict[str, Any]) -> None:
         """Writes one line; numbers that are not finite become null, which JSON can say."""
-        line = {"step": step, "split": split, **{k: _jsonable(v) for k, v in metrics.items()}}
+        line = {"step": step, "split": split, **{k: logged(v) for k, v in metrics.items()}}
         # Opened and closed for each line, so that a killed process loses none that was written.
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")
@@ -148,9 +148,10 @@ class MetricsWriter:
             self._board.close()
 
 
-def _jsonable(value: object) -> Any:
+def logged(value: object) -> Any:
+    """Returns a value as a line of metrics.jsonl holds it: seven digits, null for NaN and Inf."""
     if isinstance(value, list):
-        return [_jsonable(v) for v in value]
+        return [logged(v) for v in value]
     if isinstance(value, float):
         # float32 has no more than seven significant digits to give.
         return float(f"{value:.7g}") if math.isfinite(value) else None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from vae_jax import data
 from vae_jax.data import DataConfig, Source
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, either
 from vae_jax.figures.curves import read_metrics
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
@@ -73,6 +73,9 @@ def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
                 f"mesh.fsdp: {config.mesh.fsdp} would split a member over devices, but a sweep gives whole members to "
                 "each; leave it at 1"
             )
+        if config.logging.best is not None or config.patience:
+            none = either("--logging.best None --patience 0", '**{"logging.best": None, "patience": 0}')
+            raise InputError(f"logging.best: members of a sweep are not evaluated while they train; use {none}")
         if config.data not in sources:
             sources[config.data] = data.load(config.data, "train")
         source = sources[config.data]
