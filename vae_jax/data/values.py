@@ -39,8 +39,7 @@ def images(
       strict: whether they are a data set to train on; else images for a trained model, of which a few may be dark.
 
     Returns:
-      images and masks of the same shapes, both by the names of the images; no masks where there were none and nothing
-      is missing.
+      images and masks of the same shapes, both by the names of the images; no masks where nothing is missing.
 
     Raises:
       InputError: shape, type or values that can be read in more than one way, or not at all.
@@ -57,10 +56,10 @@ def images(
         raise InputError(
             f"{path}: {' and '.join(floats)} holds floats, {' and '.join(whole)} gray levels; save floats: {fix}"
         )
-    # All splits together: where one has a mask, each has one.
+    # All splits together: where one has a mask, each has one. One that is True everywhere says nothing, and is dropped.
     known = shaped
-    if masks or not all(part.all() for part in seen.values()):
-        # Judged by what is observed, whatever stands in the other places.
+    if not all(part.all() for part in seen.values()):
+        # Judged by what is observed, whatever the other places hold.
         known = {name: value[seen[name]] for name, value in shaped.items() if seen[name].any()}
         if not known:
             raise InputError(f"{path}: {' and '.join(given)}: every value is missing; save images with observed values")

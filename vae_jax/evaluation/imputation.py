@@ -142,13 +142,13 @@ def _program(
         sums, _ = jax.lax.scan(body, start, jnp.arange(k))
         # 3. The mean, the bound in nats, and one x of each chosen z.
         mean = sums.mean / _spread(sums.total, sums.mean)
-        drawn = [decoded(z).sample(prng.numbered_keys(keys["pixels"], i)) for i, z in enumerate(sums.z)]
-        shape = (0, *batch["x"].shape)
-        return (
-            mean,
-            jnp.stack(drawn) if drawn else jnp.zeros(shape),
-            sums.top + jnp.log(sums.total) - jnp.log(k),
-        )
+        drawn = jnp.zeros((0, *batch["x"].shape))
+        if draws:  # one after the other, in one program however many there are
+            drawn = jax.lax.map(
+                lambda each: decoded(each[1]).sample(prng.numbered_keys(keys["pixels"], each[0])),
+                (jnp.arange(draws), sums.z),
+            )
+        return mean, drawn, sums.top + jnp.log(sums.total) - jnp.log(k)
 
     return jax.jit(run)
 
@@ -159,14 +159,14 @@ def _added(sums: _Sums, log_w: jax.Array, z: jax.Array, x: jax.Array, gumbel: ja
     top = jnp.maximum(sums.top, log_w)
     old, new = jnp.exp(sums.top - top), jnp.exp(log_w - top)
     # The index of the greatest log w + Gumbel noise is drawn by the normalized weights: no weight need be kept.
-    score = log_w + gumbel
+    score = log_w[None] + gumbel
     is_better = score > sums.score
     return _Sums(
         top,
         old * sums.total + new,
         _spread(old, x) * sums.mean + _spread(new, x) * x,
         jnp.where(is_better, score, sums.score),
-        jnp.where(is_better[..., None], z, sums.z),
+        jnp.where(is_better[..., None], z[None], sums.z),
     )
 
 

@@ -113,7 +113,17 @@ def encoder_input(parts: Parts, x: jax.Array, mask: jax.Array | None) -> jax.Arr
 
 
 def code(parts: Parts, params: Params, x: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Returns z = f(x), float32 [B, D]."""
+    """Returns z = f(x), float32 [B, D].
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      x: data [B, *x.shape], 0 where they are missing.
+      mask: of what is observed, of the shape of x; None for all of it.
+
+    Returns:
+      the code itself, not the parameters of a density.
+    """
     seen = encoder_input(parts, x, mask)
     # The networks may compute in bfloat16; what follows sums over all pixels and needs float32.
     return jnp.asarray(parts.encoder.apply({"params": params["vae"]["encoder"]}, seen), jnp.float32)

@@ -127,7 +127,17 @@ def own(parts: Parts, params: Params, name: str) -> Any:
 
 
 def encoder_input(config: Components, x: jax.Array, mask: jax.Array | None, features: jax.Array | None) -> jax.Array:
-    """Returns what the encoder sees, on its last axis: x, the features it is conditioned on, and the mask if it may."""
+    """Returns what the encoder sees, on its last axis: x, its mask if it may, and the features.
+
+    Args:
+      config: of the model.
+      x: data [B, *x.shape], 0 where they are missing.
+      mask: of what is observed, of the shape of x; None for all of it.
+      features: of the condition [B, F], or None.
+
+    Returns:
+      x with more numbers on its last axis.
+    """
     # x and its mask side by side; the features come last, as constant channels.
     return config.condition.join_x(observed.with_mask(x, mask) if config.mask_input else x, features)
 
