@@ -176,6 +176,7 @@ COMMANDS = {
     "arithmetic": ["arithmetic", "run", "--from", "3", "--to", "8", "--n", "2", "--steps", "2", "--learn", "50"],
     "encode": ["encode", "run", "--input", "digits"],
     "decode": ["decode", "run", "--input", "z.npy"],
+    "impute": ["impute", "run", "--input", "holes.npz", "--k", "2"],
     "fit-prior": ["fit-prior", "run", "--components", "2"],
 }
 

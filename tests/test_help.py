@@ -37,7 +37,7 @@ def test_commands_that_take_numbers_have_ranges():
     found = {command for command, *_ in RANGED}
     assert found == {
         *("sample", "reconstruct", "interpolate", "traverse", "arithmetic"),
-        *("encode", "decode", "eval", "fit-prior", "baseline", "report"),
+        *("encode", "decode", "impute", "eval", "fit-prior", "baseline", "report"),
     }
 
 
