@@ -94,6 +94,7 @@ NEEDED = {
     "arithmetic": ["--from", "0", "--to", "1"],
     "encode": ["--input", "digits", "--out", "codes.npz", "--draw", "True"],
     "decode": ["--input", "run/codes.npy", "--out", "x.npz", "--pixels", "sample"],
+    "impute": ["--input", "run/codes.npy", "--out", "x.npy"],
 }
 
 

@@ -162,7 +162,8 @@ def test_a_mask_of_all_ones_changes_no_bit_of_a_training_step(name):
 def test_the_encoder_sees_the_mask_where_it_may():
     given = batch()
     blank = {**given, "x": jnp.where(given["mask"], given["x"], 0.0)}
-    for config, differs in ((VAE(2, SMALL), False), (VAE(2, SMALL, mask_input=True), True)):
+    for cls, differs in ((VAE, False), (VAE, True), (Autoencoder, False), (Autoencoder, True)):
+        config = cls(2, SMALL, mask_input=differs)
         model = config.build(data_spec())
         params, state = model.init(jax.random.key(0), given)
         seen = model.encode(params, state, None, given).z
