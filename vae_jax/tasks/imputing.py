@@ -15,6 +15,7 @@ from vae_jax.errors import InputError, option
 from vae_jax.evaluation.imputation import impute_all
 from vae_jax.files import bounded
 from vae_jax.options.ranges import SAMPLES
+from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
 from vae_jax.tasks import given
@@ -75,7 +76,7 @@ def impute(
         range.
     """
     run, seed, batch_size = given.opened(run), given.seed(seed), given.at_least("batch_size", batch_size)
-    samples, k = given.at_least("samples", samples, 0), given.at_least("k", k)
+    samples, k = given.at_least("samples", samples, 0), conform(k, int, "k", 100)
     if not SAMPLES.holds(k):
         raise InputError(f"{option('k')}: {k} is out of range; it must be {SAMPLES.words}")
     held = _arrays(x, mask)
