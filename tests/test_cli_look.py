@@ -315,7 +315,7 @@ BAD = {
     "size": (["encode", "{vae}", "--input", "{tmp}/wide.npy", "--out", "{tmp}/c.npz"], "resize them to 8x8"),
     "channels": (["encode", "{vae}", "--input", "{tmp}/rgb.npy", "--out", "{tmp}/c.npz"], "convert them to gray"),
     "range": (["encode", "{vae}", "--input", "{tmp}/range.npy", "--out", "{tmp}/c.npz"], "divide by 255"),
-    "nan": (["encode", "{vae}", "--input", "{tmp}/nan.npy", "--out", "{tmp}/c.npz"], "NaN"),
+    "nan": (["encode", "{vae}", "--input", "{tmp}/nan.npy", "--out", "{tmp}/c.npz"], "infinite values"),
     "encode to png": (["encode", "{vae}", "--input", "digits", "--out", "{tmp}/c.png"], ".npz"),
     "width": (["decode", "{vae}", "--input", "{tmp}/codes4.npy", "--out", "{tmp}/x.npz"], "width 4"),
     "nan codes": (["decode", "{vae}", "--input", "{tmp}/codesnan.npy", "--out", "{tmp}/x.npz"], "NaN"),
@@ -338,7 +338,7 @@ def given(tmp_path_factory):
     np.save(folder / "wide.npy", images.repeat(2, 2))
     np.save(folder / "rgb.npy", images.repeat(3, 3))
     np.save(folder / "range.npy", 200 * images)
-    np.save(folder / "nan.npy", np.where(images > 0.9, np.nan, images))
+    np.save(folder / "nan.npy", np.where(images > 0.9, np.inf, images))
     np.save(folder / "codes4.npy", np.zeros((2, 4), np.float32))
     np.save(folder / "codesnan.npy", np.full((2, D), np.nan, np.float32))
     return folder

@@ -176,6 +176,7 @@ COMMANDS = {
     "arithmetic": ["arithmetic", "run", "--from", "3", "--to", "8", "--n", "2", "--steps", "2", "--learn", "50"],
     "encode": ["encode", "run", "--input", "digits"],
     "decode": ["decode", "run", "--input", "z.npy"],
+    "impute": ["impute", "run", "--input", "holes.npz", "--k", "2"],
     "fit-prior": ["fit-prior", "run", "--components", "2"],
 }
 
@@ -183,6 +184,7 @@ COMMANDS = {
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_fall_back_and_say_so_in_one_line(here, capsys, command):
     np.save("z.npy", np.zeros((2, 2), np.float32))
+    np.savez("holes.npz", images=np.where(np.eye(8) > 0, np.nan, 0.5)[None])
     words, out = COMMANDS[command], "density" if command == "fit-prior" else "a.npz"
     ruin("run", 12)
     line = said(capsys, 0, *words, "--out", out)

@@ -19,7 +19,6 @@ RNG = np.random.default_rng(0)
 GRAY = RNG.integers(0, 256, (40, 8, 8), dtype=np.uint8)
 UNIT = RNG.random((40, 8, 8))
 DIGITS = RNG.integers(0, 17, (40, 8, 8), dtype=np.uint8)  # as scikit-learn has them
-NAN = np.where(np.arange(40)[:, None, None] == 3, np.nan, UNIT)
 LABELS = np.arange(40) % 4
 
 
@@ -74,9 +73,6 @@ PIXELS = {
     "12 channels": ({"images": RNG.random((40, 6, 8, 12))}, "12 channels, and 1 to 4 are read", "images[..., :3]"),
     "volumes": ({"images": RNG.random((4, 9, 8, 8))}, "slices of a volume", "images.reshape(-1, *images.shape[2:], 1)"),
     "videos": ({"images": RNG.random((4, 9, 8, 8, 1))}, "as videos have", "images.reshape(-1, *images.shape[2:])"),
-    "NaN": ({"images": NAN}, "64 NaN or infinite values, the first in row 3",
-            "images[numpy.isfinite(images).all((1, 2))]"),
-    "NaN RGB": ({"images": NAN[..., None]}, "64 NaN", "images[numpy.isfinite(images).all((1, 2, 3))]"),
     "0..255 floats": ({"images": GRAY / 1.0}, "values in [0, 255], not in [0, 1]; divide by 255", "images / 255"),
     "1.5..30": ({"images": 1.5 + UNIT * 28.5}, "not in [0, 1]; rescale", r"images / [\d.]+"),
     "0..16 floats": ({"images": DIGITS / 1.0}, "values in [0, 16], not in [0, 1]; rescale", "images / 16.0"),
@@ -339,7 +335,7 @@ def test_files_of_other_kinds(tmp_path, monkeypatch):
     exec(str(error.value).split("save it with ")[1], {"numpy": numpy, "images": GRAY})
     assert data.load(DataConfig("npz", source="data.npz", batch_size=2)).info.shape == (8, 8, 1)
     # An array under a name that is not read may be the one that was meant.
-    assert "unknown array 'notes'; known: cond, factors, images, labels Remove or rename it" in refused(
+    assert "unknown array 'notes'; known: cond, factors, images, labels, mask Remove or rename it" in refused(
         tmp_path, {"images": GRAY, "notes": LABELS}
     )
     with zipfile.ZipFile("mine.npz", "w") as file:

@@ -84,14 +84,17 @@ def test_npz_with_its_own_splits_and_npy(tmp_path):
     assert np.array_equal(source.arrays["image"][..., 0], GRAY)
 
 
-NAN = np.full((6, 4, 4), 0.5)
-NAN[3, 1, 1:3] = np.nan
+INFINITE = np.full((6, 4, 4), 0.5)
+INFINITE[3, 1, 1:3] = np.inf
 
 
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"images": NAN}, "images has 2 NaN or infinite values, the first in row 3; save images"),
+        (
+            {"images": INFINITE},
+            "images has 2 infinite values, the first in row 3; if they are missing, save",
+        ),
         ({"images": GRAY / 1.0}, r"values in \[0, 255\], not in \[0, 1\]; divide by 255"),
         ({"images": GRAY / 127.5 - 1}, r"values in \[-1, 1\], not in \[0, 1\]; rescale"),
         ({"images": GRAY.astype(int) - 5}, r"integers in \[-5, 250\], not in \[0, 255\]"),

@@ -291,6 +291,7 @@ def test_ctrl_c_at_ten_moments_of_every_command(here, command):
     import numpy as np
 
     np.save("z.npy", np.zeros((2, 2), np.float32))
+    np.savez("holes.npz", images=np.where(np.eye(8) > 0, np.nan, 0.5)[None])
     shutil.copytree("run", "run2")
     made = ("a", "a.npz", "a.json", "a.html", "a.png", "density", "prepared")
     words, before = COMMANDS[command], {p.name for p in here.iterdir()}

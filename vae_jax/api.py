@@ -10,6 +10,7 @@
 | `baseline DATA` | `fit_baseline("DATA")` | (its folder, the content of eval.json) |
 | `sample`, `decode`, `reconstruct` | `sample(RUN, 64)`, `decode(RUN, z)`, `reconstruct(RUN, x)` | an array |
 | `encode RUN` | `encode(RUN, x)` | `Codes` |
+| `impute RUN` | `impute(RUN, x)` | `Imputed`: x with its missing values filled in |
 | `interpolate`, `traverse`, `arithmetic` | the same names | arrays by name, and `figure()` |
 | `compare RUN RUN`, `report RUN` | `compare([RUN, RUN])`, `report(RUN)` | rows by name, the file |
 
@@ -38,6 +39,7 @@ from vae_jax.tasks.baseline import fit_baseline
 from vae_jax.tasks.codes import decode, encode
 from vae_jax.tasks.compare import compare
 from vae_jax.tasks.fit_prior import fit_prior
+from vae_jax.tasks.imputing import impute
 from vae_jax.tasks.measuring import check_names, evaluate_run
 from vae_jax.tasks.opened import OpenRun, load
 from vae_jax.tasks.paths import arithmetic, interpolate
@@ -61,6 +63,7 @@ __all__ = [
     "experiment",
     "fit_baseline",
     "fit_prior",
+    "impute",
     "interpolate",
     "load",
     "reconstruct",
@@ -134,9 +137,10 @@ def train_run(
       config: what to train.
       workdir: the run folder; None takes `runs/NAME`, or the next free number after it.
       data: arrays in memory, in place of the data of the config: images [N, H, W] or [N, H, W, C] (uint8 0..255, or
-        floats in [0, 1]), or a dict with `images` and, where there are any, `labels` [N], `factors` [N, F], `cond`
-        [N, F], or with splits of its own (`train_images`, `test_images`, ...). They are kept in the run folder
-        (data.npz), so that the run can be resumed and measured from another shell.
+        floats in [0, 1], NaN where a value is missing), or a dict with `images` and, where there are any, `labels` [N],
+        `factors` [N, F], `cond` [N, F], `mask` (bool, True where observed), or with splits of its own (`train_images`,
+        `test_images`, ...). They are kept in the run folder (data.npz), so that the run can be resumed and measured
+        from another shell.
       name: the experiment's name, written into the folder.
       resume: continue the run in `workdir` with this config: complete, and that of the run but for what changes no
         update (`steps`, `logging`, `evaluation`, ...), which is written into the folder. To give only what changes, or

@@ -65,7 +65,11 @@ class Likelihood(Protocol):
     """A decoded p(x|z): a pytree of parameters. All results are float32."""
 
     def log_prob(self, x: jax.Array) -> jax.Array:
-        """Returns log p(x|z) in nats [B], summed over all axes of x."""
+        """Returns log p(x|z) in nats [B], summed over all axes of x.
+
+        Where the configuration's `takes_mask` says so, there is a second argument: `mask`, bool, of the shape of x or
+        None. The sum is then over the entries where it is True.
+        """
         ...
 
     def mean(self) -> jax.Array:
@@ -316,12 +320,15 @@ class About(NamedTuple):
         `normalized`, `cell_width`.
       unit: (mean, standard deviation) of every entry of the latents under the prior, the unit of traversals; None where
         there is no such unit.
+      takes_mask: whether the model reads `batch["mask"]` and leaves out what is missing; data with a mask are refused
+        by one that does not.
     """
 
     spec: DataSpec
     latents: Latents
     likelihood: Any
     unit: tuple[float, float] | None = None
+    takes_mask: bool = False
 
 
 class Training(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 
 Kind = Literal["image", "vector", "sequence", "tokens"]
 # How many axes one example of each kind has: [H, W, C], [D], [T, C], [T].
@@ -61,10 +61,19 @@ class DataSpec(NamedTuple):
     cond: int = 0
     label_names: tuple[str, ...] = ()
 
-    def refuse_mask(self) -> None:
-        """Raises InputError for data with a mask: called by models that would score what is not observed."""
+    def refuse_mask(self, what: str = "this model", fix: str = "") -> None:
+        """Raises InputError for data with a mask: called by models that would score what is not observed.
+
+        Args:
+          what: takes no missing values, for the message: the model, or a component of it.
+          fix: what to choose instead; "" for another model.
+        """
         if self.mask:
-            raise InputError("data: they have a mask of what is observed, which this model does not read; leave it out")
+            fix = fix or f"choose {option('model', 'vae')}"
+            raise InputError(
+                f"data: they have missing values (NaN, or an array mask), which {what} does not take; {fix}, or keep "
+                "the examples of which everything is observed"
+            )
 
     def blank(self) -> dict[str, jax.Array]:
         """Returns a batch of one example of zeros, with every entry that a model built for these data may read."""

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "arithmetic": ("vae_jax.cli.arithmetic:Arithmetic", "an attribute added to or taken from the codes of images"),
     "encode": ("vae_jax.cli.codes:Encode", "images to codes (.npz)"),
     "decode": ("vae_jax.cli.codes:Decode", "codes to images"),
+    "impute": ("vae_jax.cli.impute:Impute", "missing values of images filled in"),
     "compare": ("vae_jax.cli.compare:Compare", "runs side by side: options, metrics, curves"),
     "report": ("vae_jax.cli.report:Report", "one HTML file on a run or several: numbers, curves, images, latent map"),
     "baseline": (

@@ -95,6 +95,8 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             features["factors"] = tfds.features.Tensor(shape=(len(info.factor_sizes),), dtype=np.int32)
         if "cond" in sample:
             features["cond"] = tfds.features.Tensor(shape=(info.cond_size,), dtype=np.float32, encoding="bytes")
+        if "mask" in sample:  # bytes 0 and 1
+            features["mask"] = tfds.features.Tensor(shape=info.shape, dtype=np.uint8, encoding="bytes")
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{info.name} for vae_jax: {info.protocol_text}. From {info.where}.",
@@ -123,7 +125,13 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, int | np.ndarray]]]:
         for start, rows in _chunks(self._content.splits[split]):
             for i in range(len(rows["image"])):
-                yield start + i, {name: int(v[i]) if v.ndim == 1 else v[i] for name, v in rows.items()}
+                yield (
+                    start + i,
+                    {
+                        name: int(v[i]) if v.ndim == 1 else v[i].astype(np.uint8) if v.dtype == bool else v[i]
+                        for name, v in rows.items()
+                    },
+                )
 
 
 def _chunks(records: Records) -> Iterator[tuple[int, dict[str, np.ndarray]]]:

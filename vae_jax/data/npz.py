@@ -1,4 +1,4 @@
-"""The user's own arrays: .npz with `images` (and `labels`, `factors`, `cond`), or .npy with the images alone."""
+"""The user's own arrays: .npz with `images` (and `labels`, `mask`, ...), or .npy with the images alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
 from vae_jax.errors import InputError, either, nearest, option
 from vae_jax.files import bounded
 
-_KEYS = ("images", "labels", "factors", "cond")
+_KEYS = ("images", "labels", "factors", "cond", "mask")
 # Names under which other programs save what is read here.
 _USUAL = {
     "arr_0": "images",
@@ -37,9 +37,10 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """Returns a split of the arrays in `config.source`.
 
     `images` [N, H, W, C], or [N, H, H] for square gray ones: bool, integers 0..255, or floats in [0, 1] (kept as
-    float32). `labels` integers [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given.
-    A file may hold its own splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on;
-    otherwise `protocol` says how it is split.
+    float32), NaN where a value is missing. `mask` bool, of the shape of the images or [N, H, W] for whole pixels: True
+    where they are observed; it is made of NaN where it is not given. `labels` integers [N]; `factors` integers [N, F];
+    `cond` floats [N, F], what a conditional model is given. A file may hold its own splits: `train_images`,
+    `test_images`, `validation_images` and `train_labels` and so on; otherwise `protocol` says how it is split.
 
     Args:
       config: `source` names the file, `max_bytes` limits what is read.
@@ -106,7 +107,7 @@ def read(
 
     Returns:
       arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
-      `cond` [N, F] where they are given.
+      `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0 there).
 
     Raises:
       InputError: as `bounded.arrays` and `parts`.
@@ -128,7 +129,7 @@ def parts(
 
     Returns:
       arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
-      `cond` [N, F] where they are given.
+      `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0 there).
 
     Raises:
       InputError: arrays that cannot be read in one way only.
@@ -204,33 +205,37 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
         cond_size=first["cond"].shape[1] if "cond" in first else 0,
         values="float" if first["image"].dtype == np.float32 else "grey",
         where=where,
+        mask="mask" in first,
     )
 
 
 def _check(
     stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Returns `image` [N, H, W, C], `label`, `factors`, `cond` of each prefix, checked together and converted."""
+    """Returns `image` [N, H, W, C], `label`, `factors`, `cond`, `mask` by prefix, checked together and converted."""
     held = {key: {p: stored[f"{p}{key}"] for p in prefixes if f"{p}{key}" in stored} for key in _KEYS}
     if any(len(group) not in (0, len(prefixes)) for group in held.values()):
-        raise InputError(f"{path}: some splits have labels, factors or cond and others do not; give all or none")
+        raise InputError(f"{path}: some splits have labels, factors, cond or mask and others do not; give all or none")
     named = {key: {f"{p}{key}": value for p, value in group.items()} for key, group in held.items()}
-    pictures = values.images(named["images"], path, strict)
+    pictures, masks = values.images(named["images"], named["mask"], path, strict)
     found = {
         "image": pictures,
         "label": values.integers(named["labels"], 1, path) if named["labels"] else {},
         "factors": values.integers(named["factors"], 2, path) if named["factors"] else {},
         "cond": values.vectors(named["cond"], path) if named["cond"] else {},
     }
+    # By the names of the images: a mask may come from NaN in them, and have no array of its own.
+    seen = {name.removesuffix("images"): mask for name, mask in masks.items()}
     out: dict[str, dict[str, np.ndarray]] = {}
     for p in prefixes:
-        arrays = {name: group[f"{p}{key}"] for (name, group), key in zip(found.items(), _KEYS, strict=True) if group}
+        pairs = zip(found.items(), _KEYS[:-1], strict=True)
+        arrays = {name: group[f"{p}{key}"] for (name, group), key in pairs if group}
         count = len(arrays["image"])
-        for name, key in zip(("label", "factors", "cond"), _KEYS[1:], strict=True):
+        for name, key in zip(("label", "factors", "cond"), _KEYS[1:-1], strict=True):
             if name in arrays and len(arrays[name]) != count:
                 rows = "rows of " if name == "cond" else ""
                 raise InputError(f"{path}: {len(arrays[name])} {rows}{p}{key} for {count} images; make them equal")
-        out[p] = arrays
+        out[p] = arrays | ({"mask": seen[p]} if p in seen else {})
     for key, group in (("cond", found["cond"]), ("factors", found["factors"])):
         widths = {value.shape[1] for value in group.values()}
         if len(widths) > 1:

@@ -73,8 +73,9 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
       split: the split's name; it keys the static draw, as indices start at 0 in every split.
 
     Returns:
-      A function; the stored pixels `image`, uint8 or float32 [B, H, W, C], become `x`, float32 in [0, 1]; other entries
-      pass, and so does a batch that holds `x` already (data that are no images).
+      A function; the stored pixels `image`, uint8 or float32 [B, H, W, C], become `x`, float32 in [0, 1], which is 0
+      where a `mask` says that nothing was observed; other entries pass, and so does a batch that holds `x` already
+      (data that are no images).
     """
 
     def apply(key: jax.Array, batch: Arrays) -> Batch:
@@ -96,6 +97,8 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
             image = bernoulli(keys, image) if config.binarize == "dynamic" else dequantize(keys, image)
         else:
             image = scale(image)
+        if "mask" in batch:  # whatever noise made of a value that is not there
+            image = jnp.where(batch["mask"], image, 0.0)
         return {name: value for name, value in batch.items() if name != "image"} | {"x": image}
 
     return apply

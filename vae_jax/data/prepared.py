@@ -130,6 +130,7 @@ def _info(config: DataConfig, facts: dict[str, Any], folder: Path) -> Info:
         cond_size=facts["cond_size"],
         values=facts["values"],
         where=str(folder),
+        mask=any(key.endswith("/mask") for key in facts["checksums"]),
         checksums=facts["checksums"],
     )
 
@@ -254,6 +255,7 @@ class PreparedRecords:
             "label": (np.dtype(np.int32), ()),
             "factors": (np.dtype(np.int32), (len(f["factor_sizes"]),)),
             "cond": (np.dtype(np.float32), (f["cond_size"],)),
+            "mask": (np.dtype(np.uint8), tuple(f["image_shape"])),
         }
         return {name: layout for name, layout in known.items() if name in held | {"image"}}
 
@@ -302,6 +304,8 @@ class PreparedRecords:
             parsed = [record_files.parse(record) for record in self._open.__getitems__([int(i) for i in index])]
             rows = {name: record_files.stack([row[name] for row in parsed], *layout[name]) for name in layout}
             self._check_values(rows)
+            if "mask" in rows:  # stored as bytes, of the same bits as booleans
+                rows["mask"] = rows["mask"].astype(bool)
             return rows
         except InputError:
             raise
@@ -319,6 +323,8 @@ class PreparedRecords:
             raise ValueError(f"image values in [{image.min():g}, {image.max():g}], not in [0, 1]")
         if "cond" in rows and np.abs(rows["cond"]).max(initial=0) > values.MOST_COND:
             raise ValueError(f"cond has values up to {np.abs(rows['cond']).max():g}")
+        if "mask" in rows and rows["mask"].max(initial=0) > 1:
+            raise ValueError(f"mask has values up to {rows['mask'].max()}, not 0 and 1")
         if "label" in rows:
             _in_range("label", rows["label"], facts["num_classes"] or 0)
         for column, size in enumerate(facts["factor_sizes"] if "factors" in rows else ()):

@@ -40,6 +40,7 @@ class Info:
       notes: what the user should know about how the data were read; training prints them.
       unlimited: training examples that the protocol has, before `limit`; None where no limit was set.
       kind: of the data, as `spec.ArraySpec` has it.
+      mask: whether examples come with a `mask`, True where they are observed.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Info:
     notes: tuple[str, ...] = ()
     unlimited: int | None = None
     kind: Literal["image", "vector", "sequence", "tokens"] = "image"
+    mask: bool = False
 
 
 class Records(Protocol):
@@ -79,8 +81,8 @@ class Source:
       split: "train", "validation" or "test".
       size: number of examples in this split.
       arrays: host arrays, `image` uint8 (or float32) [N, H, W, C] or, of other kinds, `x` [N, *shape]; `label` int32
-        [N], `factors` int32 [N, F], `cond` float32 [N, F]; {} where examples are computed or stay on disk. Put them on
-        the device once and pass them to `fetch`.
+        [N], `factors` int32 [N, F], `cond` float32 [N, F]; `mask` bool [N, *shape] of data with missing values; {}
+        where examples are computed or stay on disk. Put them on the device once and pass them to `fetch`.
       fetch: `(arrays, index int32 [B]) -> {"image" or "x": [B, *shape], "index": [B], "label"?: [B], ...}`, pure, so
         that it runs inside the scanned train step. Raises for a split that is not in memory.
       records: the same examples by random access on the host.

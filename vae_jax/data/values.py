@@ -26,13 +26,20 @@ _SMALL = 100  # as many classes cost nothing, whether they occur or not
 MOST_COND = 1e4  # inputs beyond this give the first layer's output squared no room in float32
 
 
-def images(given: Named, path: Path | str, strict: bool = True) -> dict[str, np.ndarray]:
-    """Returns images [N, H, W, C], uint8 or float32, by the names they were given by.
+def images(
+    given: Named, masks: Named, path: Path | str, strict: bool = True
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Returns images [N, H, W, C], uint8 or float32, 0 where they are missing, and what is observed of them, bool.
 
     Args:
-      given: arrays by name; several are the splits of one file.
+      given: arrays by name; several are the splits of one file. NaN is a missing value.
+      masks: what is observed of them, by names that end in `mask` where those of the images end in `images`; {} where
+        NaN alone says it.
       path: of the file, for messages.
       strict: whether they are a data set to train on; else images for a trained model, of which a few may be dark.
+
+    Returns:
+      images and masks of the same shapes, both by the names of the images; no masks where nothing is missing.
 
     Raises:
       InputError: shape, type or values that can be read in more than one way, or not at all.
@@ -41,8 +48,7 @@ def images(given: Named, path: Path | str, strict: bool = True) -> dict[str, np.
     for name, value in shaped.items():
         if value.dtype.kind not in "biuf":
             raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")
-        if value.dtype.kind == "f":
-            _refuse_nan(given[name], path, name)
+    seen = {name: _seen(value, path, name, masks) for name, value in shaped.items()}
     floats = [name for name, value in shaped.items() if value.dtype.kind == "f"]
     if floats and len(floats) < len(shaped):
         whole = [name for name in shaped if name not in floats]
@@ -50,8 +56,18 @@ def images(given: Named, path: Path | str, strict: bool = True) -> dict[str, np.
         raise InputError(
             f"{path}: {' and '.join(floats)} holds floats, {' and '.join(whole)} gray levels; save floats: {fix}"
         )
-    check_scale({name: value for name, value in shaped.items() if value.dtype != np.bool_}, path, strict)
-    return {name: _stored(value) for name, value in shaped.items()}
+    # All splits together: where one has a mask, each has one. One that is True everywhere says nothing, and is dropped.
+    known = shaped
+    if not all(part.all() for part in seen.values()):
+        # Judged by what is observed, whatever the other places hold.
+        known = {name: value[seen[name]] for name, value in shaped.items() if seen[name].any()}
+        if not known:
+            raise InputError(f"{path}: {' and '.join(given)}: every value is missing; save images with observed values")
+        shaped = {name: np.where(seen[name], value, value.dtype.type(0)) for name, value in shaped.items()}
+    else:
+        seen = {}
+    check_scale({name: value for name, value in known.items() if value.dtype != np.bool_}, path, strict)
+    return {name: _stored(value) for name, value in shaped.items()}, seen
 
 
 def _stored(value: np.ndarray) -> np.ndarray:
@@ -59,6 +75,45 @@ def _stored(value: np.ndarray) -> np.ndarray:
         return value.astype(np.uint8) * np.uint8(255)
     # Native byte order, C order and memory of one's own, whatever the file had.
     return np.ascontiguousarray(value, np.float32 if value.dtype.kind == "f" else np.uint8)
+
+
+def _seen(value: np.ndarray, path: Path | str, name: str, masks: Named) -> np.ndarray:
+    """Returns what is observed of images [N, H, W, C], a bool array of their shape, by their mask and by NaN."""
+    there = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.shape, bool)
+    seen = ~there
+    if masks:
+        own = f"{name.removesuffix('images')}mask"
+        seen = _mask(masks[own], value.shape, path, own)
+        if (said := int((seen & there).sum())) > 0:
+            raise InputError(
+                f"{path}: {own} is True at {said} NaN of {name}, which are no observations; save {own} & "
+                f"~numpy.isnan({name})"
+            )
+    if value.dtype.kind == "f":
+        endless = np.isinf(value) & seen
+        if endless.any():
+            first = int(np.flatnonzero(endless.reshape(len(value), -1).any(1))[0])
+            raise InputError(
+                f"{path}: {name} has {int(endless.sum())} infinite values, the first in row {first}; if they are "
+                f"missing, save numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
+            )
+    return seen
+
+
+def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str) -> np.ndarray:
+    """Returns a mask as bool [N, H, W, C]: of every number, or [N, H, W] of whole pixels."""
+    if mask.dtype != np.bool_:
+        raise InputError(
+            f"{path}: {name} has type {mask.dtype}; save booleans, True where a value is observed: {name}.astype(bool)"
+        )
+    if mask.shape not in (shape, shape[:-1]):
+        each = f" or {list(shape[:-1])} (whole pixels)"
+        raise InputError(
+            f"{path}: {name} has the shape {list(mask.shape)}, but the images are {list(shape)}; save one boolean for "
+            f"each of their values, {list(shape)}{each}"
+        )
+    # Memory of its own: a broadcast view has none, and cannot be written to a run folder or a device as it is.
+    return np.ascontiguousarray(np.broadcast_to(mask.reshape(*shape[:-1], -1), shape))
 
 
 def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:

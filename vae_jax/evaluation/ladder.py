@@ -108,7 +108,8 @@ def _with_bits(subject: Subject, values: dict[str, np.ndarray]) -> dict[str, Est
     found = {name: Estimate.of(nats) for name, nats in values.items()}
     # None where bits per dimension have no meaning, as for a density of data without added noise.
     width = subject.cell_width
-    if width is not None:
+    # The chains do not carry how many entries of each example are observed, which the bits would be divided by.
+    if width is not None and not subject.source.info.mask:
         dims = math.prod(subject.run.spec.x.shape)
         for name, nats in values.items():
             found[f"{name}_bits_per_dim"] = Estimate.of(bits_per_dim(nats, dims, width))

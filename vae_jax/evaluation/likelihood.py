@@ -179,6 +179,9 @@ def _program(terms, encode, bound, structure, ks: tuple[int, ...]) -> Callable[.
             # The compiler shares the encoder with `terms`.
             codes = [expected_code(q) for q in structure.flatten_up_to(code.posterior)]
             out["code"] = codes[0] if len(codes) == 1 else jnp.concatenate(codes, -1)
+        if "mask" in batch:
+            # How many entries of each example are observed: what is divided by dimensions is divided by these.
+            out["observed"] = jnp.sum(batch["mask"], tuple(range(1, batch["mask"].ndim)))
         for n in ks:
             # One site for all k: a bound with more samples shares those of a bound with fewer.
             out[f"iw_{n}"] = bound(params, model_state, prng.site_key(key, "iw"), batch, ctx, n)
@@ -228,6 +231,7 @@ class _Totals:
         values = {name: np.concatenate(parts) for name, parts in self._values.items()}
         # Every model gives a squared error, so its length is the number of examples.
         n = len(values["mse"])
+        observed = values.pop("observed", None)
         # An image without error has an infinite PSNR.
         with np.errstate(divide="ignore"):
             values["psnr"] = -10.0 * np.log10(values["mse"])
@@ -236,10 +240,15 @@ class _Totals:
             bounds = {name: nats for name, nats in values.items() if name == "elbo" or name.startswith("iw_")}
             for name, nats in bounds.items():
                 bits = "bits_per_dim" if name == "elbo" else f"{name}_bits_per_dim"
-                values[bits] = bits_per_dim(nats, dims, cell_width)
+                per = dims if observed is None else np.maximum(observed, 1)
+                values[bits] = bits_per_dim(nats, per, cell_width)
         # Sorted as `METRICS` is, `iw_<k>` by its prefix and terms of the model's own at the end.
         order = [name.split("<")[0] for name in METRICS]
         rank = {name: next((i for i, o in enumerate(order) if name.startswith(o)), len(order)) for name in values}
+        if observed is not None and observed.any():
+            # An example of which nothing is observed has no error and no bits; its terms in nats count.
+            by_entry = [name for name in values if name in ("mse", "psnr") or name.endswith("bits_per_dim")]
+            values |= {name: values[name][observed > 0] for name in by_entry}
         metrics = {name: Estimate.of(values[name]) for name in sorted(values, key=rank.__getitem__)}
         kl = tuple(self._kl.mean.tolist()) if self._kl.count else None
         variance = None

@@ -123,6 +123,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1706.08500",
         "generation",
         ("samples", "features"),
+        needs=("complete",),
     ),
     "precision_recall": Measure(
         "vae_jax.evaluation.generation:measure_precision_recall",
@@ -130,6 +131,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1904.06991",
         "generation",
         ("samples", "features"),
+        needs=("complete",),
     ),
     "density_coverage": Measure(
         "vae_jax.evaluation.generation:measure_density_coverage",
@@ -137,6 +139,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:2002.09797",
         "generation",
         ("samples", "features"),
+        needs=("complete",),
     ),
     "mmd": Measure(
         "vae_jax.evaluation.generation:measure_mmd",
@@ -144,6 +147,7 @@ MEASURES: dict[str, Measure] = {
         "arXiv:1801.01401",
         "generation",
         ("samples", "features"),
+        needs=("complete",),
     ),
     # Reconstruction: decoded means against images, and whether the decoder's probabilities come true.
     "ssim": Measure(
@@ -151,20 +155,21 @@ MEASURES: dict[str, Measure] = {
         "structural similarity of images and mean reconstructions, at most 1; data range 1",
         "Wang et al. 2004",
         "reconstruction",
-        needs=("images",),
+        needs=("images", "complete"),
     ),
     "ms_ssim": Measure(
         "vae_jax.evaluation.similarity:measure_ms_ssim",
         "the same over as many of five scales as fit",
         "Wang et al. 2003",
         "reconstruction",
-        needs=("images",),
+        needs=("images", "complete"),
     ),
     "calibration": Measure(
         "vae_jax.evaluation.calibration:measure",
         "error of decoded probabilities: expected calibration error (Bernoulli), or of quantiles (Gaussian pixels)",
         "arXiv:1706.04599, arXiv:1807.00263",
         "reconstruction",
+        needs=("complete",),
     ),
     # Representation and probes: what codes tell of labels, without and with learning from them.
     "clustering": Measure(

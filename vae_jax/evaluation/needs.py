@@ -85,6 +85,13 @@ NEEDS: dict[str, Need] = {
         "one prior p(z) for all conditions",
         "request elbo,iwae instead",
     ),
+    # What compares whole examples would compare the zeros that stand for missing values.
+    "complete": Need(
+        None,
+        lambda info: not info.mask,
+        "examples of which everything is observed",
+        "request elbo,iwae instead",
+    ),
     "images": Need(None, lambda info: info.kind == "image", "images", "leave it out"),
     "labels": Need(None, lambda info: bool(info.num_classes), "labels", "leave it out"),
     "factors": Need(

@@ -12,7 +12,7 @@ from jax.scipy.special import betaln, gammaln
 
 from vae_jax import prng
 from vae_jax.likelihoods.decoded import WIDEST, sum_pixels
-from vae_jax.likelihoods.pixels import PixelLikelihood, soft_floor
+from vae_jax.likelihoods.pixels import SeparatePixels, soft_floor
 from vae_jax.options.ranges import Above, Positive
 
 # log(sinh a / a) = sum_n LOG_SINHC[n] a^(2n + 2), from the Bernoulli numbers; the last term is 2e-7 at a = 1.
@@ -52,10 +52,10 @@ class ContinuousBernoulliPixels(NamedTuple):
 
     logits: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns sum (x - 1/2) t - log(sinh(t/2) / (t/2)) in nats [B], t = logits: C = t / tanh(t/2)."""
         # The constant C is joined with log(1 - l): alone it is 0 / 0 at t = 0.
-        return sum_pixels((x - 0.5) * self.logits - log_sinhc(0.5 * self.logits))
+        return sum_pixels((x - 0.5) * self.logits - log_sinhc(0.5 * self.logits), mask)
 
     def mean(self) -> jax.Array:
         """Returns l / (2 l - 1) + 1 / (2 artanh(1 - 2 l)) [B, H, W, C], which is not l."""
@@ -80,9 +80,9 @@ class LaplacePixels(NamedTuple):
     loc: jax.Array
     log_scale: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns -sum |x - loc| / s + log 2s in nats [B]."""
-        return -sum_pixels(jnp.abs(x - self.loc) * jnp.exp(-self.log_scale) + self.log_scale + math.log(2.0))
+        return -sum_pixels(jnp.abs(x - self.loc) * jnp.exp(-self.log_scale) + self.log_scale + math.log(2.0), mask)
 
     def mean(self) -> jax.Array:
         """Returns loc [B, H, W, C]."""
@@ -107,13 +107,13 @@ class StudentTPixels(NamedTuple):
     log_scale: jax.Array
     df: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns -sum (n + 1)/2 log(1 + t^2/n) + log s + log B(n/2, 1/2) + log(n)/2 in nats [B], t = (x - loc)/s."""
         n = self.df
         # log B(n/2, 1/2) + log(n) / 2 by gammaln, with Gamma(1/2) = sqrt(pi).
         norm = gammaln(0.5 * n) - gammaln(0.5 * n + 0.5) + 0.5 * jnp.log(n * math.pi)
         t = (x - self.loc) * jnp.exp(-self.log_scale)
-        return -sum_pixels(0.5 * (n + 1.0) * jnp.log1p(jnp.square(t) / n) + self.log_scale + norm)
+        return -sum_pixels(0.5 * (n + 1.0) * jnp.log1p(jnp.square(t) / n) + self.log_scale + norm, mask)
 
     def mean(self) -> jax.Array:
         """Returns loc [B, H, W, C]."""
@@ -137,11 +137,11 @@ class SechPixels(NamedTuple):
     loc: jax.Array
     log_scale: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns -sum log cosh((x - loc) / s) + log(pi s) in nats [B]."""
         # log cosh t = |t| + log1p(e^(-2|t|)) - log 2: cosh itself overflows at |t| = 89 in float32.
         size = jnp.abs(x - self.loc) * jnp.exp(-self.log_scale)
-        return -sum_pixels(size + jnp.log1p(jnp.exp(-2.0 * size)) + self.log_scale + math.log(0.5 * math.pi))
+        return -sum_pixels(size + jnp.log1p(jnp.exp(-2.0 * size)) + self.log_scale + math.log(0.5 * math.pi), mask)
 
     def mean(self) -> jax.Array:
         """Returns loc [B, H, W, C]."""
@@ -165,14 +165,14 @@ class BetaPixels(NamedTuple):
     a: jax.Array
     b: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns sum (a - 1) log x + (b - 1) log(1 - x) - log B(a, b) in nats [B].
 
         An x of exactly 0 or 1 has no density; it can only be a dequantized gray level that float32 rounded, and counts
         as the nearest value inside.
         """
         x = jnp.clip(x, LEAST, MOST)
-        return sum_pixels((self.a - 1.0) * jnp.log(x) + (self.b - 1.0) * jnp.log1p(-x) - betaln(self.a, self.b))
+        return sum_pixels((self.a - 1.0) * jnp.log(x) + (self.b - 1.0) * jnp.log1p(-x) - betaln(self.a, self.b), mask)
 
     def mean(self) -> jax.Array:
         """Returns a / (a + b) [B, H, W, C]."""
@@ -193,7 +193,7 @@ class BetaPixels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ContinuousBernoulli(PixelLikelihood):
+class ContinuousBernoulli(SeparatePixels):
     """Continuous Bernoulli, a density on [0, 1] where cross entropy is none (arXiv:1907.06845).
 
     Example:
@@ -213,7 +213,7 @@ class ContinuousBernoulli(PixelLikelihood):
 
 
 @dataclass(frozen=True)
-class LocationScale(PixelLikelihood):
+class LocationScale(SeparatePixels):
     """Base of the densities with a location for each pixel and one scale for all."""
 
     init_scale: Annotated[float, Positive()] = 0.2
@@ -287,7 +287,7 @@ class LogCosh(LocationScale):
 
 
 @dataclass(frozen=True)
-class BetaDensity(PixelLikelihood):
+class BetaDensity(SeparatePixels):
     """Beta pixels, both shapes from the decoder; data in the open (0, 1), e.g. dequantized (arXiv:1907.06845).
 
     Example:

@@ -1,6 +1,8 @@
 """Decoded distributions p(x|z). Each is a pytree of decoder outputs with `log_prob`, `mean`, `mode`, `sample`.
 
-`log_prob` sums over every axis but the first and is float32; `data_shape` is always [B, H, W, C].
+`log_prob` sums over every axis but the first and is float32; `data_shape` is always [B, H, W, C]. With a `mask` (bool,
+of the shape of x) the sum is over the entries that are observed, where it is True: log p(x_obs|z), as the entries are
+independent given z. What x holds elsewhere does not matter, as long as it is finite.
 """
 
 from __future__ import annotations
@@ -18,8 +20,11 @@ from vae_jax.distributions.special import cross_entropy
 WIDEST = 30.0  # log scale from which draws no longer widen: exp(89) would be infinite, and the image with it
 
 
-def sum_pixels(x: jax.Array) -> jax.Array:
-    """Returns the sum over all axes but the first, [B]."""
+def sum_pixels(x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
+    """Returns the sum over all axes but the first, [B]; with a mask of the entries where it is True."""
+    # Chosen, not multiplied: a term that is not finite would stay NaN at 0 times itself.
+    if mask is not None:
+        x = jnp.where(mask, x, 0.0)
     # A product with ones, not `sum`: XLA:CPU fuses a sum with what makes its terms into one scalar loop, and the IW
     # bound of an MLP then costs 5.8 times as much. `highest`, or accelerators would round the terms to 10 bits.
     return jnp.dot(x.reshape(x.shape[0], -1), jnp.ones(x[0].size, x.dtype), precision="highest")
@@ -34,10 +39,10 @@ class BernoulliPixels(NamedTuple):
 
     logits: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns sum x log p + (1 - x) log(1 - p) in nats [B]; finite at any finite logits."""
         # From logits: the log of a saturated probability would be infinite.
-        return -sum_pixels(cross_entropy(self.logits, x))
+        return -sum_pixels(cross_entropy(self.logits, x), mask)
 
     def mean(self) -> jax.Array:
         """Returns the pixel probabilities [B, H, W, C]."""
@@ -58,10 +63,10 @@ class GaussianPixels(NamedTuple):
     loc: jax.Array
     log_std: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns log N(x; loc, std^2) in nats [B], a density: positive values are normal for small std."""
         scaled = (x - self.loc) * jnp.exp(-self.log_std)
-        return -sum_pixels(0.5 * jnp.square(scaled) + self.log_std + 0.5 * LOG_2PI)
+        return -sum_pixels(0.5 * jnp.square(scaled) + self.log_std + 0.5 * LOG_2PI, mask)
 
     def mean(self) -> jax.Array:
         """Returns loc [B, H, W, C]."""

@@ -18,7 +18,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.likelihoods.continuous import log_sinhc
 from vae_jax.likelihoods.decoded import WIDEST, sum_pixels
-from vae_jax.likelihoods.pixels import PixelLikelihood, soft_floor
+from vae_jax.likelihoods.pixels import SeparatePixels, soft_floor
 from vae_jax.options.ranges import AtLeast, Positive
 
 LEVELS = 256
@@ -89,9 +89,9 @@ class LogisticPixels(NamedTuple):
     loc: jax.Array
     log_scale: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns sum log P(v) in nats [B] for x = v / 255."""
-        return sum_pixels(log_mass(level(x), self.loc, self.log_scale))
+        return sum_pixels(log_mass(level(x), self.loc, self.log_scale), mask)
 
     def mean(self) -> jax.Array:
         """Returns E[v] / 255 [B, H, W, C]."""
@@ -129,7 +129,7 @@ class LogisticMixturePixels(NamedTuple):
     logits: jax.Array
     coefficients: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns sum log P in nats [B] for x = v / 255, summed over pixels and channels."""
         # [B, H, W, C, 1], against K components on the last axis.
         v = level(x)[..., None]
@@ -137,7 +137,7 @@ class LogisticMixturePixels(NamedTuple):
         # Coupled: all channels come from one component, so their masses multiply before the sum over components.
         if self.logits.shape[-2] == 1:
             mass = jnp.sum(mass, -2, keepdims=True)
-        return sum_pixels(jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + mass, -1))
+        return sum_pixels(jax.nn.logsumexp(jax.nn.log_softmax(self.logits) + mass, -1), mask)
 
     def mean(self) -> jax.Array:
         """Returns E[v] / 255 [B, H, W, C]; of coupled channels, the means of those before stand for their values."""
@@ -201,10 +201,10 @@ class CategoricalPixels(NamedTuple):
 
     logits: jax.Array
 
-    def log_prob(self, x: jax.Array) -> jax.Array:
+    def log_prob(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns sum log P(v) in nats [B] for x = v / 255."""
         index = level(x).astype(jnp.int32)[..., None]
-        return sum_pixels(jnp.take_along_axis(jax.nn.log_softmax(self.logits), index, -1)[..., 0])
+        return sum_pixels(jnp.take_along_axis(jax.nn.log_softmax(self.logits), index, -1)[..., 0], mask)
 
     def mean(self) -> jax.Array:
         """Returns E[v] / 255 [B, H, W, C]."""
@@ -222,7 +222,7 @@ class CategoricalPixels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class GrayLevels(PixelLikelihood):
+class GrayLevels(SeparatePixels):
     """Base of the likelihoods of 256 gray levels."""
 
     # Masses of stored bytes: bits per dimension are exact without dequantization.
@@ -282,6 +282,10 @@ class LogisticMixture(GrayLevels):
     """One component for all channels of a pixel, each linear in those before; False: every channel alone."""
     min_log_scale: float = -7.0
     """Soft floor of the log scale: below it one level has all the mass already."""
+
+    def takes_mask(self, channels: int) -> bool:
+        # The component of a pixel, and where each of its channels lies, follow from all channels before.
+        return channels == 1 or not self.coupled
 
     def outputs(self, channels: int) -> int:
         coupled = 1 + 2 * channels + channels * (channels - 1) // 2

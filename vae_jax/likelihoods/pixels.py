@@ -55,6 +55,15 @@ class PixelLikelihood:
         # Noise u fills a cell of 1/256: E[log p(v + u)] + log(1/256) is at most the log mass of level v.
         return 1.0 / 256.0 if dequantized else None
 
+    def takes_mask(self, channels: int) -> bool:
+        """Says whether `log_prob` and `fit` take a mask of what is observed, of data of so many channels.
+
+        False where the entries of an example depend on each other given z, so that those that are missing cannot be
+        left out of a sum; and for classes that do not say.
+        """
+        del channels
+        return False
+
     def gives(self) -> frozenset[str]:
         """Returns the properties that other components may need (see `options.needs`)."""
         given = {"normalized": self.normalized, "no running state": not self.init_state()}
@@ -82,7 +91,15 @@ class PixelLikelihood:
         """
         raise TypeError(f"{type(self).__name__} must define build")
 
-    def fit(self, out: jax.Array, x: jax.Array, params: Any, state: Any, axis_name: str | None) -> tuple[Any, Any]:
+    def fit(
+        self,
+        out: jax.Array,
+        x: jax.Array,
+        params: Any,
+        state: Any,
+        axis_name: str | None,
+        mask: jax.Array | None = None,
+    ) -> tuple[Any, Any]:
         """Returns (p(x|z), new state) in training, when x is known.
 
         Args:
@@ -91,17 +108,27 @@ class PixelLikelihood:
           params: trained parameters.
           state: running state.
           axis_name: mapped axis over which batch statistics are taken; None in the global view.
+          mask: bool [B, H, W, C], True where x is observed; given only to a likelihood that takes one.
 
         Returns:
           a decoded distribution as of `build`, and the running state after this batch.
         """
         # Most likelihoods learn from x by gradient alone.
-        del x, axis_name
+        del x, axis_name, mask
         return self.build(out, params, state), state
 
 
 @dataclass(frozen=True)
-class Bernoulli(PixelLikelihood):
+class SeparatePixels(PixelLikelihood):
+    """Base of the likelihoods whose entries are independent given z: what is missing is left out of the sum."""
+
+    def takes_mask(self, channels: int) -> bool:
+        del channels
+        return True
+
+
+@dataclass(frozen=True)
+class Bernoulli(SeparatePixels):
     """Bernoulli pixels on logits; data in [0, 1].
 
     Example:
@@ -123,7 +150,7 @@ class Bernoulli(PixelLikelihood):
 
 
 @dataclass(frozen=True)
-class Gaussian(PixelLikelihood):
+class Gaussian(SeparatePixels):
     """Gaussian pixels of one fixed standard deviation.
 
     Example:
@@ -142,7 +169,7 @@ class Gaussian(PixelLikelihood):
 
 
 @dataclass(frozen=True)
-class GaussianLearned(PixelLikelihood):
+class GaussianLearned(SeparatePixels):
     """Gaussian pixels; one log standard deviation for all pixels, trained by gradient (arXiv:2006.13202, sec. 3).
 
     Example:
@@ -166,7 +193,7 @@ class GaussianLearned(PixelLikelihood):
 
 
 @dataclass(frozen=True)
-class GaussianPixelwise(PixelLikelihood):
+class GaussianPixelwise(SeparatePixels):
     """Gaussian pixels; the decoder gives the mean and the log standard deviation of every pixel.
 
     Example:
@@ -190,7 +217,7 @@ class GaussianPixelwise(PixelLikelihood):
 
 
 @dataclass(frozen=True)
-class GaussianOptimal(PixelLikelihood):
+class GaussianOptimal(SeparatePixels):
     """sigma-VAE: the variance that maximizes the likelihood, sigma*^2 = mean squared error (arXiv:2006.13202, eq. 5).
 
     With it -log p(x|z) of a batch is D/2 (log 2 pi sigma*^2 + 1) per example, D pixels, on average.
@@ -222,14 +249,23 @@ class GaussianOptimal(PixelLikelihood):
         variance = jnp.where(state["weight"] > 0, state["mse"] / jnp.maximum(state["weight"], 1e-12), 1.0)
         return GaussianPixels(out, self._log_std(variance))
 
-    def fit(self, out, x, params, state, axis_name):
+    def fit(self, out, x, params, state, axis_name, mask=None):
         del params
+        error = jnp.square(out - x)
+        if mask is not None:
+            error = jnp.where(mask, error, 0.0)
         # Of the global batch: a variance per device would make the loss depend on the number of devices.
-        mse = collectives.pmean(jax.lax.stop_gradient(jnp.mean(jnp.square(out - x))), axis_name)
+        mse = collectives.pmean(jax.lax.stop_gradient(jnp.mean(error)), axis_name)
+        if mask is not None:
+            # Over what is observed. The quotient of two whole numbers is exactly 1 where that is all.
+            count = collectives.pmean(jnp.sum(mask, dtype=jnp.float32), axis_name)
+            mse = mse * (mask.size / jnp.maximum(count, 1.0))
         new = {
             "mse": self.decay * state["mse"] + (1 - self.decay) * mse,
             "weight": self.decay * state["weight"] + (1 - self.decay),
         }
+        if mask is not None:  # a batch of which nothing is observed says nothing of the variance
+            new = {name: jnp.where(count > 0, value, state[name]) for name, value in new.items()}
         return GaussianPixels(out, self._log_std(mse)), new
 
     def _log_std(self, variance: jax.Array) -> jax.Array:

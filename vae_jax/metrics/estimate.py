@@ -45,7 +45,7 @@ def jackknife(values: np.ndarray) -> float:
     return float(np.sqrt((len(spread) - 1) * np.mean(np.square(spread - spread.mean()))))
 
 
-def bits_per_dim(nats: np.ndarray, dims: int, cell_width: float) -> np.ndarray:
+def bits_per_dim(nats: np.ndarray, dims: int | np.ndarray, cell_width: float) -> np.ndarray:
     """Returns (-log p - D ln w) / (D ln 2) of log p(x) or a bound on it, nats [N], D = dims, w = cell_width.
 
     Example:

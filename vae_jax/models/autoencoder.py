@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from vae_jax import likelihoods, networks, prng
 from vae_jax.model import About, Aux, Batch, Context, Encoding, Metrics, Model, Params, State
+from vae_jax.models import observed
 from vae_jax.options import needs
 from vae_jax.options.needs import Need
 from vae_jax.options.ranges import AtLeast, NotNegative
@@ -35,6 +36,8 @@ class Autoencoder:
     """Standard deviation of the Gaussian noise, or the share of pixels masked to 0."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters and the loss stay float32."""
+    mask_input: bool = False
+    """Of data with missing values: the encoder also sees which entries are observed; those that are not are 0."""
 
     def check(self) -> None:
         """Raises InputError for a network that this model cannot take."""
@@ -60,7 +63,8 @@ class Autoencoder:
         """
         shape, dtype = spec.x.shape, jnp.dtype(self.precision)
         self.check()
-        spec.refuse_mask()
+        name = next((n for n, cls in likelihoods.LIKELIHOODS.items() if cls is type(self.likelihood)), "")
+        observed.check(spec, self.likelihood, name or type(self.likelihood).__name__, self.mask_input)
         self.network.check(spec.x)
         # The encoder gives the code itself, not the parameters of a density; the decoder gives what p(x|z) is made of.
         encoder = self.network.encoder(self.latent_dim, dtype)
@@ -72,7 +76,12 @@ class Autoencoder:
             terms=partial(terms, parts),
             encode=partial(encode, parts),
             decode=partial(decode, parts),
-            about=About(spec, Real((self.latent_dim,)), self.likelihood),
+            about=About(
+                spec,
+                Real((self.latent_dim,)),
+                self.likelihood,
+                takes_mask=observed.takes(spec, self.likelihood),
+            ),
         )
 
 
@@ -88,9 +97,9 @@ class Parts:
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the parameters, in the one group `vae`, and the likelihood's running state."""
     # One example is enough to shape the parameters. Sites by name: a new part leaves the others as they were.
-    z = jnp.zeros((1, parts.config.latent_dim))
+    x, z = encoder_input(parts, batch["x"][:1], None), jnp.zeros((1, parts.config.latent_dim))
     group = {
-        "encoder": parts.encoder.init(prng.site_key(key, "encoder"), batch["x"][:1])["params"],
+        "encoder": parts.encoder.init(prng.site_key(key, "encoder"), x)["params"],
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), z)["params"],
         "likelihood": parts.config.likelihood.init_params(),
     }
@@ -98,10 +107,26 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     return {"vae": {k: v for k, v in group.items() if v}}, {"likelihood": parts.config.likelihood.init_state()}
 
 
-def code(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
-    """Returns z = f(x), float32 [B, D]."""
+def encoder_input(parts: Parts, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns what the encoder sees: x with 0 where it is missing, and beside it the mask if it may."""
+    return observed.with_mask(x, mask) if parts.config.mask_input else x
+
+
+def code(parts: Parts, params: Params, x: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Returns z = f(x), float32 [B, D].
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      x: data [B, *x.shape], 0 where they are missing.
+      mask: of what is observed, of the shape of x; None for all of it.
+
+    Returns:
+      the code itself, not the parameters of a density.
+    """
+    seen = encoder_input(parts, x, mask)
     # The networks may compute in bfloat16; what follows sums over all pixels and needs float32.
-    return jnp.asarray(parts.encoder.apply({"params": params["vae"]["encoder"]}, x), jnp.float32)
+    return jnp.asarray(parts.encoder.apply({"params": params["vae"]["encoder"]}, seen), jnp.float32)
 
 
 def outputs(parts: Parts, params: Params, z: jax.Array) -> jax.Array:
@@ -116,13 +141,14 @@ def decode(parts: Parts, params: Params, state: State, z: jax.Array, *, cond: ja
     return parts.config.likelihood.build(outputs(parts, params, z), mine, state["likelihood"])
 
 
-def corrupt(parts: Parts, key: jax.Array, x: jax.Array, ctx: Context) -> jax.Array:
+def corrupt(parts: Parts, key: jax.Array, x: jax.Array, mask: jax.Array | None, ctx: Context) -> jax.Array:
     """Returns x~, keyed per example.
 
     Args:
       parts: of the model.
       key: of the step; the noise has a site of its own.
       x: data [B, *x.shape].
+      mask: of what is observed; noise on what is missing would look like data.
       ctx: of the step.
 
     Returns:
@@ -131,7 +157,8 @@ def corrupt(parts: Parts, key: jax.Array, x: jax.Array, ctx: Context) -> jax.Arr
     # Noise is keyed by the example's index in the global batch, so that it does not depend on the devices.
     c, keys = parts.config, prng.example_keys(prng.site_key(key, "corruption"), ctx.index)
     if c.corruption == "gaussian":
-        return x + c.corruption_level * prng.normal(keys, x.shape[1:])
+        noisy = x + c.corruption_level * prng.normal(keys, x.shape[1:])
+        return noisy if mask is None else jnp.where(mask, noisy, 0.0)
     # No rescaling by 1 / (1 - level), unlike dropout: a masked pixel is a black one.
     if c.corruption == "mask":
         return jnp.where(prng.uniform(keys, x.shape[1:]) < c.corruption_level, 0.0, x)
@@ -142,17 +169,26 @@ def loss(
     parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context
 ) -> tuple[jax.Array, Aux]:
     """Returns the mean of -log p(x | f(x~)), the likelihood's new state, and what is logged."""
-    x, likelihood = batch["x"], parts.config.likelihood
+    (x, mask), likelihood = observed.data(batch), parts.config.likelihood
     # 1. Code and p(x|z). In training the encoder sees x~ and the likelihood's running state moves.
-    z = code(parts, params, corrupt(parts, key, x, ctx) if ctx.train else x)
+    z = code(parts, params, corrupt(parts, key, x, mask, ctx) if ctx.train else x, mask)
     if ctx.train:
         out, mine = outputs(parts, params, z), params["vae"].get("likelihood", {})
-        p_x, like_state = likelihood.fit(out, x, mine, state["likelihood"], ctx.axis_name)
+        # Only a likelihood that takes one is given a mask.
+        more = {} if mask is None else {"mask": mask}
+        p_x, like_state = likelihood.fit(out, x, mine, state["likelihood"], ctx.axis_name, **more)
     else:
         p_x, like_state = decode(parts, params, state, z), state["likelihood"]
     # 2. The target is the clean x. Nats per example, summed over pixels; only here is the batch mean taken.
-    value = jnp.mean(-p_x.log_prob(x))
-    metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(p_x.mean() - x))}
+    value = jnp.mean(-observed.log_prob(p_x, x, mask))
+    # Of all that is observed in the batch; see `observed.mean_error` for the factor.
+    error = jnp.square(p_x.mean() - x)
+    if mask is None:
+        error = jnp.mean(error)
+    else:
+        share = mask.size / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
+        error = jnp.mean(jnp.where(mask, error, 0.0)) * share
+    metrics = {"loss": value, "distortion": value, "mse": error}
     return value, Aux({"likelihood": like_state}, metrics, {"z": z, "likelihood": p_x})
 
 
@@ -160,13 +196,12 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     """Returns distortion and squared error of each example."""
     del key, ctx
     # The clean input in any context; both results are per example, [B].
-    x = batch["x"]
-    p_x = decode(parts, params, state, code(parts, params, x))
-    error = jnp.mean(jnp.square(p_x.mean() - x), axis=tuple(range(1, x.ndim)))
-    return {"distortion": -p_x.log_prob(x), "mse": error}
+    x, mask = observed.data(batch)
+    p_x = decode(parts, params, state, code(parts, params, x, mask))
+    return {"distortion": -observed.log_prob(p_x, x, mask), "mse": observed.mean_error(p_x.mean(), x, mask)}
 
 
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
     """Returns the codes; there is no posterior to draw from."""
     del state, keys
-    return Encoding(code(parts, params, batch["x"]))
+    return Encoding(code(parts, params, *observed.data(batch)))

@@ -40,6 +40,7 @@ class Terms(NamedTuple):
       decode: z [N, D] -> p(x|z).
       sample_prior: (key, n) -> z [n, D] ~ p(z).
       spec: of the training data.
+      mask: of what is observed of x, of its shape; None for all of it. `distortion` and `log_p_x` heed it already.
     """
 
     # One sample per example: all that single-sample bounds read.
@@ -61,6 +62,7 @@ class Terms(NamedTuple):
     decode: Callable[[jax.Array], Any] | None = None
     sample_prior: Callable[[jax.Array, int], jax.Array] | None = None
     spec: DataSpec | None = None
+    mask: jax.Array | None = None
 
 
 @dataclass(frozen=True)

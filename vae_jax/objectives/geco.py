@@ -59,7 +59,14 @@ class Geco(Objective):
         # Squared error of a whole image, P tolerance^2, in squared units of the data.
         limit = math.prod(terms.x.shape[1:]) * jnp.square(ctx.hyper["tolerance"])
         # [B]. Summed over pixels, as log p(x|z) is: lambda then trades nats of rate for squared error.
-        error = jnp.sum(jnp.square(terms.x - terms.likelihood.mean()), tuple(range(1, terms.x.ndim)))
+        square, axes = jnp.square(terms.x - terms.likelihood.mean()), tuple(range(1, terms.x.ndim))
+        if terms.mask is not None:
+            # P counts what is observed, in the whole batch: an example of few pixels may err by as much on each.
+            square = jnp.where(terms.mask, square, 0.0)
+            count = jnp.sum(terms.mask, dtype=jnp.float32)
+            share = collectives.pmean(count, ctx.axis_name) / terms.mask.size
+            limit = limit * jnp.where(share > 0, share, 1.0)
+        error = jnp.sum(square, axes)
         # The Lagrangian. lambda is state, so it has no gradient of its own; it ascends below.
         weight = jnp.exp(state["log_lambda"])
         loss = self.schedule(ctx.step) * terms.rate + weight * (error - limit)

@@ -46,6 +46,7 @@ class Prior:
       encodes: whether it asks `links.posterior`, which knows no condition.
       reads_density: whether it asks the log_prob of `links.posterior`.
       kinds: kinds of data that it can stand beside; a prior that makes images of its own takes images alone.
+      keeps_data: whether it keeps examples of the data themselves, which must then be complete.
       averages: whether states of microbatches or devices may be averaged (a buffer of images may not).
     """
 
@@ -55,6 +56,7 @@ class Prior:
     conditional: ClassVar[bool] = False
     encodes: ClassVar[bool] = False
     reads_density: ClassVar[bool] = False
+    keeps_data: ClassVar[bool] = False
     averages: ClassVar[bool] = True
     kinds: ClassVar[tuple[str, ...]] = ("image", "vector", "sequence", "tokens")
 

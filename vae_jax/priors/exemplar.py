@@ -34,6 +34,7 @@ class Exemplar(Prior):
     """Standard deviation s at the start; it is trained."""
 
     encodes: ClassVar[bool] = True
+    keeps_data: ClassVar[bool] = True
     averages: ClassVar[bool] = False
 
     def init(self, key: jax.Array, links: Links) -> dict[str, Any]:

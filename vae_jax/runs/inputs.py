@@ -60,6 +60,11 @@ def user_batches(
             f"{what}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
             f"{_fix(seen, wanted, arrays)}"
         )
+    if source.info.mask and not run.model.about.takes_mask:
+        raise InputError(
+            f"{what}: they have missing values (NaN, or an array mask), which the model of {run.path} does not take; "
+            "give examples of which everything is observed"
+        )
     _check_known(run, source, what)
     return eval_batches(source, config, batch_size, limit=limit), source
 

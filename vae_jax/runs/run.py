@@ -450,9 +450,11 @@ def commit() -> str | None:
 
 
 def data_range(source: Source) -> tuple[float, float]:
-    """Returns the (min, max) of the images of a split that is in memory; (0, 1) where it is not."""
+    """Returns the (min, max) of what is observed of a split that is in memory; (0, 1) where it is not."""
     images = source.arrays.get("image", source.arrays.get("x"))
     if images is None:
         return (0.0, 1.0)
     scale = 255.0 if images.dtype == np.uint8 else 1.0
+    if "mask" in source.arrays and source.arrays["mask"].any():
+        images = images[source.arrays["mask"]]  # what is missing is kept as 0, which may lie outside the range
     return float(images.min()) / scale, float(images.max()) / scale

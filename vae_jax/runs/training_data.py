@@ -37,6 +37,7 @@ def spec_of(source: Source) -> DataSpec:
         examples=int(info.sizes["train"]),
         classes=info.num_classes or 0,
         factors=tuple(info.factor_sizes),
+        mask=info.mask,
         cond=info.cond_size,
         label_names=tuple(info.label_names),
     )
@@ -158,5 +159,6 @@ def _form(spec: DataSpec) -> str:
     parts = [f"{spec.classes} classes"] if spec.classes else []
     parts += [f"factors of {', '.join(map(str, spec.factors))} values"] if spec.factors else []
     parts += [f"conditions of {spec.cond} numbers"] if spec.cond else []
+    parts += ["missing values"] if spec.mask else []
     plural = {"tokens": "rows of tokens"}.get(spec.x.kind, f"{spec.x.kind}s")
     return f"{'x'.join(map(str, spec.x.shape))} {plural}" + (f" with {' and '.join(parts)}" if parts else "")

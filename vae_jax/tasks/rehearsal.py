@@ -35,13 +35,13 @@ def built(config: configs.Config, spec: DataSpec) -> Model:
     """
     own = {o: c for o, c in components(config).items() if type(c) not in KINDS[o].classes.values()}
     if not own:
-        return config.build(spec)
+        return _heeding(config.build(spec))
     try:
         model = config.build(spec)
         if not isinstance(model, Model):
             name = configs.kind("model", config.model)
             raise InputError(f"model: {name}.build returned {_kind(model)}; return a vae_jax.model.Model")
-        _trial(model, spec, ", ".join(own))
+        _trial(_heeding(model), spec, ", ".join(own))
     except InputError:
         raise
     except (Exception, SystemExit) as error:  # a part that exits would pass for a finished training
@@ -50,6 +50,13 @@ def built(config: configs.Config, spec: DataSpec) -> Model:
         raise InputError(
             f"{', '.join(own)}: {parts} cannot be used ({text}{_line(error, own)}); correct the file"
         ) from error
+    return model
+
+
+def _heeding(model: Model) -> Model:
+    """Returns the model; raises InputError where its data have missing values, and it would score these as well."""
+    if not model.about.takes_mask:
+        model.about.spec.refuse_mask()
     return model
 
 

@@ -29,6 +29,7 @@ from vae_jax.model import (
     State,
     Training,
 )
+from vae_jax.models import observed
 from vae_jax.models.importance import importance_bound, repeat, samples_at_once
 from vae_jax.models.per_example import batch_mean
 from vae_jax.models.single import parts as vae
@@ -73,7 +74,7 @@ class VAE(Components):
             terms=partial(terms, parts),
             encode=partial(encode, parts),
             decode=partial(decode, parts),
-            about=About(spec, parts.space, c.likelihood, c.prior.unit()),
+            about=About(spec, parts.space, c.likelihood, c.prior.unit(), vae.takes_mask(c, spec)),
             training=Training(c.objective.hyper(), c.objective.gates()),
             prior=prior,
             density=density if c.likelihood.normalized and (density.bound or density.joint) else None,
@@ -119,11 +120,12 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     c = parts.config
     # One sample, no training noise, exact codes: running states stay as they are.
     t = forward(parts, params, state, key, batch, ctx._replace(train=False), 1).terms
+    x, mask = observed.data(batch)
     # The reconstruction error is that of the mean code: what `reconstruct` shows. An autoregressive decoder would need
     # one pass per pixel for that; its error is the one-step one, with the true pixels before.
     decoded = vae.decode(parts, params, state, t.posterior.mode(), c.condition.features(batch, parts.spec))
     mean = (decoded.given(t.x) if c.network.autoregressive else decoded).mean()
-    out = {"distortion": t.distortion, "mse": jnp.mean(jnp.square(mean - t.x), axis=tuple(range(1, t.x.ndim)))}
+    out = {"distortion": t.distortion, "mse": observed.mean_error(mean, x, mask)}
     if not c.posterior.deterministic:
         out |= {"elbo": -(t.distortion + t.rate), "rate": t.rate}
     return out if t.kl_per_dim is None else out | {"kl_per_dim": t.kl_per_dim}
@@ -134,7 +136,8 @@ def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, b
     del state
     features = parts.config.condition.features(batch, parts.spec)
     # Schedules apply in training only, so step 0 suffices.
-    q = vae.infer(parts, params, batch["x"], features, jnp.zeros((), jnp.int32), False)
+    x, mask = observed.data(batch)
+    q = vae.infer(parts, params, x, features, jnp.zeros((), jnp.int32), False, mask)
     z = q.mode() if keys is None else q.sample(keys)
     return Encoding(parts.space.shaped(z), None if parts.config.posterior.deterministic else q)
 
@@ -164,8 +167,8 @@ def sample(
 def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context, k: int) -> jax.Array:
     """Returns the importance-weighted bound on log p(x) in nats [B]; see `importance.importance_bound`."""
     c = parts.config
-    x, features = batch["x"], c.condition.features(batch, parts.spec)
-    q = vae.infer(parts, params, x, features, ctx.step, False)
+    (x, mask), features = observed.data(batch), c.condition.features(batch, parts.spec)
+    q = vae.infer(parts, params, x, features, ctx.step, False, mask)
     links = vae.links(parts, params, ctx.step, features)
     # q and p do not depend on the sample: they are computed once, outside the loop.
     p = c.prior.distribution(vae.own(parts, params, "prior"), state.get("prior", {}), links)
@@ -174,13 +177,14 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     b, steps = x.shape[0], -(-k // min(k, samples_at_once(x.shape)))
     width = -(-k // steps)
     tiled, cond = repeat(x, width), None if features is None else repeat(features, width)
+    seen = None if mask is None else repeat(mask, width)
 
     def log_weights(number: jax.Array) -> jax.Array:
         # z [width, B, n] and log q [width, B]; a sample's noise depends on its number alone.
         z, log_q = jax.vmap(q.sample_and_log_prob)(prng.sample_keys(keys, number))
         p_x = vae.decode(parts, params, state, z.reshape(width * b, -1), cond)
         # log p(x|z) + log p(z) - log q(z|x) in nats, [width, B].
-        return p_x.log_prob(tiled).reshape(width, b) + vae.log_prior(p, z) - log_q
+        return observed.log_prob(p_x, tiled, seen).reshape(width, b) + vae.log_prior(p, z) - log_q
 
     return importance_bound(log_weights, b, k, width)
 
@@ -188,7 +192,7 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
 def joint(parts: Parts, params: Params, state: State, batch: Batch) -> Joint:
     """Returns log p(z) and log p(x|z) of the examples of a batch, as functions of z [B, n]."""
     c = parts.config
-    x, features = batch["x"], c.condition.features(batch, parts.spec)
+    (x, mask), features = observed.data(batch), c.condition.features(batch, parts.spec)
     mine, running = vae.own(parts, params, "prior"), state.get("prior", {})
 
     # The prior may depend on the condition, of the whole batch or of one example.
@@ -201,7 +205,7 @@ def joint(parts: Parts, params: Params, state: State, batch: Batch) -> Joint:
 
     return Joint(
         c.prior.distribution(mine, running, around(features)),
-        lambda z: vae.decode(parts, params, state, z, features).log_prob(x),
+        lambda z: observed.log_prob(vae.decode(parts, params, state, z, features), x, mask),
         lambda keys: jax.vmap(drawn, (0, None if features is None else 0))(keys, features),
         lambda keys, z: {"x": vae.decode(parts, params, state, z, features).sample(keys)},
     )

@@ -44,6 +44,8 @@ class Components:
     """Estimator of the gradient through the posterior sample."""
     condition: Condition = field(default_factory=Condition)
     """What the model is conditioned on besides the image."""
+    mask_input: bool = False
+    """Of data with missing values: the encoder also sees which entries are observed; those that are not are 0."""
 
     def check(self) -> None:
         """Raises InputError for components that cannot work together."""

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vae_jax import distributions as dist
 from vae_jax import objectives, prng
 from vae_jax.model import Batch, Context, Params, State
+from vae_jax.models import observed
 from vae_jax.models.importance import repeat
 from vae_jax.models.per_example import per_example
 from vae_jax.models.single import parts as vae
@@ -75,13 +76,13 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
       the terms that objectives read, and the new state of the parts that keep one.
     """
     c = parts.config
-    x, features = batch["x"], c.condition.features(batch, parts.spec)
+    (x, mask), features = observed.data(batch), c.condition.features(batch, parts.spec)
     # Outside training values count and gradients do not: the plain estimator gives the same values.
     estimator = c.gradient if ctx.train else objectives.Pathwise()
 
     # 1. Infer q(z|x) and set p(z) beside it. A score-function estimator draws exact codes: a relaxation is for pathwise
     #    gradients only.
-    q = vae.infer(parts, params, x, features, ctx.step, ctx.train and not c.gradient.score)
+    q = vae.infer(parts, params, x, features, ctx.step, ctx.train and not c.gradient.score, mask)
     prior = _prior(parts, params, state, prng.site_key(key, "prior"), x, features, ctx)
     p = prior.distribution
     plan = _plan(parts, estimator, q, p)
@@ -94,7 +95,7 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
     drops = prng.example_keys(prng.site_key(key, "dropout"), ctx.index) if ctx.train and c.network.noisy else None
 
     def score(params: Params, z: jax.Array) -> Scored:
-        return _score(parts, params, state, z, x, features, drops, ctx)
+        return _score(parts, params, state, z, x, mask, features, drops, ctx)
 
     # 3. Reweigh the path of each sample (doubly reparameterized gradients).
     z, log_q = estimator.reweigh(z, log_q, q, c.objective, lambda z: score(params, z).log_p_x + vae.log_prior(p, z))
@@ -135,6 +136,7 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
         decode=lambda z: _decoded(parts, params, state, z, x, features),
         sample_prior=partial(vae.sample_prior, parts, params, state, prior.links, ctx),
         spec=parts.spec,
+        mask=mask,
     )
     new = {"likelihood": scored.state, "prior": prior.state, "gradient": estimates}
     return Pass(terms, {name: value for name, value in new.items() if value}, z.reshape(k * x.shape[0], z.shape[-1]))
@@ -174,6 +176,7 @@ def _score(
     state: State,
     z: jax.Array,
     x: jax.Array,
+    mask: jax.Array | None,
     features: jax.Array | None,
     drops: jax.Array | None,
     ctx: Context,
@@ -186,6 +189,7 @@ def _score(
       state: of the model.
       z: samples [K, B, n].
       x: data [B, *x.shape].
+      mask: of what is observed, of the shape of x; None for all of it.
       features: of the condition [B, F], or None.
       drops: keys [B] of dropout: all samples of an example drop the same units; None drops none.
       ctx: of the step.
@@ -197,12 +201,15 @@ def _score(
     cond = None if features is None else repeat(features, k)
     out = vae.outputs(parts, params, z.reshape(k * b, -1), cond, tiled, each)
     mine, old = vae.own(parts, params, "likelihood"), state.get("likelihood", {})
+    seen = None if mask is None else repeat(mask, k)
     if ctx.train:
-        p_x, new = parts.config.likelihood.fit(out, tiled, mine, old, ctx.axis_name)
+        # Only a likelihood that takes one is given a mask.
+        more = {} if seen is None else {"mask": seen}
+        p_x, new = parts.config.likelihood.fit(out, tiled, mine, old, ctx.axis_name, **more)
     else:
         p_x, new = parts.config.likelihood.build(out, mine, old), old
     # Summed over the axes of x, in nats, and back to [K, B].
-    log_p_x = per_example(p_x.log_prob(tiled), (k * b,), "model.likelihood", p_x)
+    log_p_x = per_example(observed.log_prob(p_x, tiled, seen), (k * b,), "model.likelihood", p_x)
     return Scored(p_x, new, log_p_x.reshape(k, b))
 
 

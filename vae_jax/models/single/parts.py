@@ -14,7 +14,9 @@ import jax.numpy as jnp
 
 from vae_jax import collectives, likelihoods, priors, prng
 from vae_jax.errors import InputError, option
+from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.model import Batch, Context, Params, State
+from vae_jax.models import observed
 from vae_jax.models.per_example import per_example
 from vae_jax.models.single.config import Components
 from vae_jax.spaces import Space
@@ -52,7 +54,7 @@ def bind(config: Components, spec: DataSpec) -> Parts:
     c.network.check(spec.x)
     c.condition.check(spec)
     c.objective.check(spec)
-    spec.refuse_mask()
+    check_mask(c, spec)
     if spec.x.kind not in c.prior.kinds:
         raise InputError(
             f"model.prior: {type(c.prior).__name__} makes data of kind {' or '.join(c.prior.kinds)}, but these are of "
@@ -63,6 +65,23 @@ def bind(config: Components, spec: DataSpec) -> Parts:
     encoder = c.network.encoder(c.posterior.outputs(c.latent_dim), dtype)
     decoder = c.network.decoder((*shape[:-1], c.likelihood.outputs(shape[-1])), dtype)
     return Parts(c, spec, c.posterior.latents(c.latent_dim), encoder, decoder)
+
+
+def check_mask(config: Components, spec: DataSpec) -> None:
+    """Raises InputError for components that cannot leave out what is missing, where the data have a mask."""
+    c = config
+    name = next((n for n, cls in LIKELIHOODS.items() if cls is type(c.likelihood)), type(c.likelihood).__name__)
+    observed.check(spec, c.likelihood, name, c.mask_input)
+    if c.network.autoregressive:
+        # Every entry is predicted from those before it, which may be missing.
+        spec.refuse_mask("an autoregressive decoder", f"choose {option('model.network', 'mlp')}")
+    if c.prior.keeps_data:
+        spec.refuse_mask("a prior that keeps training examples", f"choose {option('model.prior', 'mog')}")
+
+
+def takes_mask(config: Components, spec: DataSpec) -> bool:
+    """Says whether the model reads `batch["mask"]`, whether or not the training data have one."""
+    return observed.takes(spec, config.likelihood) and not config.network.autoregressive
 
 
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
@@ -81,7 +100,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     around = priors.Links(parts.space.size, spec.x.shape, lambda x: None, None, first, c.posterior.blocks(c.latent_dim))
     # A site per part: another part, or another choice of one, leaves the initial values of the others as they were.
     group = {
-        "encoder": parts.encoder.init(prng.site_key(key, "encoder"), c.condition.join_x(x, first))["params"],
+        "encoder": parts.encoder.init(prng.site_key(key, "encoder"), encoder_input(c, x, None, first))["params"],
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), c.condition.join_code(z, first), *extra)["params"],
         "posterior": c.posterior.init(prng.site_key(key, "flow"), c.latent_dim),
         "prior": c.prior.init(prng.site_key(key, "prior"), around),
@@ -107,7 +126,31 @@ def own(parts: Parts, params: Params, name: str) -> Any:
     return params["vae"].get(name, {})
 
 
-def infer(parts: Parts, params: Params, x: jax.Array, features: jax.Array | None, step: jax.Array, train: bool) -> Any:
+def encoder_input(config: Components, x: jax.Array, mask: jax.Array | None, features: jax.Array | None) -> jax.Array:
+    """Returns what the encoder sees, on its last axis: x, its mask if it may, and the features.
+
+    Args:
+      config: of the model.
+      x: data [B, *x.shape], 0 where they are missing.
+      mask: of what is observed, of the shape of x; None for all of it.
+      features: of the condition [B, F], or None.
+
+    Returns:
+      x with more numbers on its last axis.
+    """
+    # x and its mask side by side; the features come last, as constant channels.
+    return config.condition.join_x(observed.with_mask(x, mask) if config.mask_input else x, features)
+
+
+def infer(
+    parts: Parts,
+    params: Params,
+    x: jax.Array,
+    features: jax.Array | None,
+    step: jax.Array,
+    train: bool,
+    mask: jax.Array | None = None,
+) -> Any:
     """Returns q(z|x) over vectors [B, n].
 
     Args:
@@ -117,12 +160,13 @@ def infer(parts: Parts, params: Params, x: jax.Array, features: jax.Array | None
       features: of the condition [B, F], or None.
       step: int32 scalar, for the schedules of relaxations.
       train: relaxed samples are for training only.
+      mask: of what is observed [B, *x.shape], where x is 0 elsewhere; None for all of it.
 
     Returns:
       float32 whatever precision the network computes in.
     """
     # The network may compute in bfloat16; densities, and the KL above all, need float32.
-    joined = parts.config.condition.join_x(x, features)
+    joined = encoder_input(parts.config, x, mask, features)
     out = parts.encoder.apply({"params": own(parts, params, "encoder")}, joined)
     return parts.config.posterior.build(own(parts, params, "posterior"), jnp.asarray(out, jnp.float32), step, train)
 

@@ -1,0 +1,78 @@
+"""`impute`: missing values filled in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import tyro
+
+from vae_jax.cli.output import counting, destination
+from vae_jax.errors import InputError
+from vae_jax.options.ranges import SAMPLES, SEED, AtLeast
+
+
+@dataclass(frozen=True)
+class Impute:
+    """Missing values filled in by importance sampling: E[x_mis | x_obs], or draws of x_mis."""
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    input: Path
+    """.npy or .npz with images [N, H, W(, C)]: NaN where a value is missing, or an array mask, True where observed."""
+    out: Path
+    """File to write, of the input's kind and form: the same arrays, with images filled in."""
+    k: Annotated[int, SAMPLES] = 1000
+    """Importance samples per image."""
+    samples: Annotated[int, AtLeast(0)] = 0
+    """Multiple imputations: as many copies with draws; array `samples` of an .npz, all that a .npy holds."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of all noise."""
+    batch_size: Annotated[int, AtLeast(1)] = 250
+    """Images at a time."""
+    step: int | None = None
+    """Checkpoint (default: the newest)."""
+
+    def __call__(self) -> None:
+        suffix = self.input.suffix.lower()
+        out = destination(self.out, self.out, (suffix,) if suffix in (".npy", ".npz") else (".npy", ".npz"))
+        from vae_jax.runs.run import Run
+        from vae_jax.tasks.imputing import impute
+
+        run = Run.load(self.run)
+        with counting("imputing") as report:
+            found = impute(
+                run,
+                self.input,
+                k=self.k,
+                samples=self.samples,
+                seed=self.seed,
+                batch_size=self.batch_size,
+                step=self.step,
+                report=report,
+            )
+        more = {"samples": found.samples} if self.samples else {}
+        if suffix == ".npy":
+            _save(out, np.save, found.samples if self.samples else found.x)
+        else:
+            _save(out, np.savez_compressed, **{"images": found.x, **found.arrays, **more})
+        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per image")
+
+
+def _save(path: Path, save: Any, *arrays: np.ndarray, **named: np.ndarray) -> None:
+    """Writes arrays whole or not at all, and says what.
+
+    Raises:
+      InputError: the file cannot be written.
+    """
+    from vae_jax.files.atomic import replacing
+
+    try:
+        with replacing(path) as temporary:
+            save(temporary, *arrays, **named)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
+    held = named or {"array": arrays[0]}
+    print(f"{path}: {', '.join(f'{name} {list(value.shape)}' for name, value in held.items())}")

@@ -1,0 +1,158 @@
+"""Missing values of the user's examples, filled in by a run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from vae_jax.data import SPLITS, memory
+from vae_jax.errors import InputError, option
+from vae_jax.evaluation.imputation import impute_all
+from vae_jax.files import bounded
+from vae_jax.options.ranges import SAMPLES
+from vae_jax.options.typed import conform
+from vae_jax.runs.inputs import user_batches
+from vae_jax.runs.run import Run
+from vae_jax.tasks import given
+from vae_jax.train import TrainState
+
+IMAGES = "images"
+
+
+class Imputed(NamedTuple):
+    """Examples with their missing values filled in.
+
+    Attributes:
+      x: the examples as they were given, of their shape and type, with E[x_mis | x_obs] where they were missing.
+      samples: [S, *x.shape], the same with a draw of p(x_mis | x_obs) in each of S copies.
+      bound: log 1/K sum_k p(x_obs, z_k) / q(z_k|x_obs) of each example, at most log p(x_obs) on average, nats [N].
+      arrays: what the examples came with (`labels`, `mask`, ...), by name.
+    """
+
+    x: np.ndarray
+    samples: np.ndarray
+    bound: np.ndarray
+    arrays: dict[str, np.ndarray]
+
+
+def impute(
+    run: Run | Path | str,
+    x: Any,
+    mask: Any = None,
+    *,
+    k: int = 1000,
+    samples: int = 0,
+    seed: int = 0,
+    batch_size: int = 250,
+    step: int | None = None,
+    state: TrainState | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Imputed:
+    """Fills in missing values with a run: E[x_mis | x_obs] by importance sampling (arXiv:1812.02633, eq. 11).
+
+    Args:
+      run: a run, or the path of its folder. It may have been trained on complete data.
+      x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; a dict of
+        arrays (`images`, `mask`, and what a conditional model needs); or the path of an .npy or .npz.
+      mask: bool, of the shape of x or [N, H, W] of whole pixels, True where x is observed; None where NaN says it.
+      k: importance samples per example, K: the larger, the closer to the model's own mean.
+      samples: copies with draws in place of the mean, S: multiple imputation by sampling importance resampling.
+      seed: of all noise.
+      batch_size: examples at a time; no number depends on it.
+      step: of the checkpoint; None for the newest.
+      state: looks at this state instead of a checkpoint.
+      report: called with (examples done, examples in all).
+
+    Returns:
+      the examples in the form in which they were given. What was observed is unchanged, bit for bit.
+
+    Raises:
+      InputError: nothing is missing, or examples that cannot be read or that this model cannot take; an argument out of
+        range.
+    """
+    run, seed, batch_size = given.opened(run), given.seed(seed), given.at_least("batch_size", batch_size)
+    samples, k = given.at_least("samples", samples, 0), conform(k, int, "k", 100)
+    if not SAMPLES.holds(k):
+        raise InputError(f"{option('k')}: {k} is out of range; it must be {SAMPLES.words}")
+    held = _arrays(x, mask)
+    batches, source = user_batches(run, held, "train", batch_size)
+    if not source.info.mask:
+        raise InputError(
+            f"{_word()}: has no missing values, so there is nothing to fill in; save NaN in their place, or a bool "
+            "array mask that is True where a value is observed"
+        )
+    seen: list[np.ndarray] = []
+
+    def noted() -> Iterator[Mapping[str, Any]]:
+        for batch in batches:
+            seen.append(np.asarray(batch["mask"]))
+            yield batch
+
+    state = given.restored(run, step, state)
+    key = jax.random.key(seed)
+    done = functools.partial(_tell, report, source.size)
+    found = impute_all(run.model, state, noted(), key=key, k=k, draws=samples, report=done)
+    images, is_observed = held[IMAGES], np.concatenate(seen)
+    dequantized = run.config.data.dequantize
+
+    def filled(estimate: np.ndarray) -> np.ndarray:
+        return _filled(images, is_observed, estimate, dequantized)
+
+    copies = [filled(draw) for draw in found.draws]
+    drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
+    rest = {name: value for name, value in held.items() if name != IMAGES}
+    return Imputed(filled(found.mean), drawn, found.bound, rest)
+
+
+def _tell(report: Callable[[int, int], None], total: int, done: int) -> None:
+    report(done, total)
+
+
+def _word() -> str:
+    return option("x", flag="input")
+
+
+def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
+    """Returns the arrays of the examples by name, `images` among them, exactly as they were given."""
+    if memory.is_arrays(x):
+        held = memory.named(x, "x")
+    else:
+        path = Path(x).expanduser()
+        if not path.is_file() or path.suffix.lower() not in (".npy", ".npz"):
+            raise InputError(
+                f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save images with NaN"
+            )
+        held = {name or IMAGES: value for name, value in bounded.arrays(path, option=_word()).items()}
+    if parts := [name for name in held if name.removesuffix(f"_{IMAGES}") in SPLITS]:
+        raise InputError(
+            f"{_word()}: holds splits ({', '.join(parts)}), of which one is filled in at a time; save numpy.savez("
+            f"'part.npz', images=stored[{parts[0]!r}])"
+        )
+    if mask is not None:
+        if "mask" in held:
+            raise InputError("mask: the examples come with an array mask already; leave one of them out")
+        held["mask"] = np.asarray(mask)
+    return held
+
+
+def _filled(images: np.ndarray, seen: np.ndarray, estimate: np.ndarray, dequantized: bool) -> np.ndarray:
+    """Returns images with the estimates (in the units of the model) where nothing was observed.
+
+    Args:
+      images: as they were given, of any type that is read.
+      seen: what is observed, bool [N, H, W, C].
+      estimate: [N, H, W, C], in [0, 1] for images.
+      dequantized: whether the model sees gray levels v as (v + u) / 256, not as v / 255.
+    """
+    values = estimate.reshape(images.shape)
+    if images.dtype == np.bool_:
+        values = values >= 0.5
+    elif images.dtype.kind in "iu":
+        levels = values * 256.0 - 0.5 if dequantized else values * 255.0
+        values = np.clip(np.rint(levels), 0, 255)
+    return np.where(seen.reshape(images.shape), images, values.astype(images.dtype))
