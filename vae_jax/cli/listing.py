@@ -157,7 +157,7 @@ class Prepare:
     image_size: int | tuple[int, int] | None = None
     """Side in pixels, or height and width, for data sets that have no fixed size."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
-    """Folders of images: grey or rgb converts all; auto = as they are stored."""
+    """Folders of images: what all of them are converted to; auto = as they are stored."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """Folders of images, with --image-size: crop the center, pad to the whole image, or stretch."""
     background: Literal["white", "black", "grey"] | tuple[int, int, int] = "white"

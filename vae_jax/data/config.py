@@ -45,7 +45,7 @@ class DataConfig:
     image_size: Annotated[int | tuple[int, int] | None, Each(AtLeast(1), "one side, or H W, of 1 pixel or more")] = None
     """Side in pixels, or height and width: sprites 32 (default) or 64; images of a folder are resized as `fit` says."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
-    """image_folder: grey or rgb converts all images; auto = as they are stored, and a mixture is refused."""
+    """image_folder: what all images are converted to; auto = as they are stored, and a mixture is refused."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """image_folder, with `image_size`: crop = the center; pad = the whole image on the background; stretch."""
     background: Annotated[Literal["white", "black", "grey"] | tuple[int, int, int], Color()] = "white"

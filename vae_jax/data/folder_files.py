@@ -171,6 +171,9 @@ def image_shape(
       config: `image_size`, `fit`, `channels` and `background` are read.
       group: as for `describe`.
 
+    Returns:
+      the shape, and a line about each thing that is done to some of the images.
+
     Raises:
       InputError: an image that cannot be read, or two that differ; both are named.
     """

@@ -68,6 +68,9 @@ def convert(
       channels: 1 or 3, of the result.
       background: RGB that shows through alpha.
       again: opens the same file once more; 16 bits take two passes.
+
+    Returns:
+      the image, 8 bits a sample, of the stored size.
     """
     mode = "L" if channels == 1 else "RGB"
     if _deep(image) is not None:
