@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import shlex
 import shutil
 import struct
@@ -17,6 +18,7 @@ from PIL import Image
 from vae_jax import data
 from vae_jax.data import classes, folder, layout, limit, pictures
 from vae_jax.data.config import DataConfig
+from vae_jax.data.pictures import Fit
 from vae_jax.data.source import Info, from_arrays
 from vae_jax.errors import InputError, on_command_line
 
@@ -159,17 +161,17 @@ def test_classes_of_the_other_splits_are_matched_by_name(tmp_path):
 
 def test_files_of_other_kinds_are_counted_in_one_line(tmp_path):
     root = _tree(tmp_path, "a", count=4)
-    for name in ("x.tif", "y.tif", "z.GIF", "a/b.HEIC", "movie.mp4", "README", ".hidden.tif"):
+    for name in ("x.psd", "y.psd", "z.GIF", "a/b.HEIC", "movie.mp4", "README", ".hidden.psd"):
         (root / name).write_bytes(b"x")
     (note,) = _load(root).info.notes
     assert note == (
-        f"{root}: 6 files are not read (2 .tif, 1 .gif, 1 .heic, 1 .mp4, 1 no extension); "
-        "only .png, .jpg, .jpeg, .bmp, .webp are images here"
+        f"{root}: 6 files are not read (2 .psd, 1 .gif, 1 .heic, 1 .mp4, 1 no extension); "
+        "only .png, .jpg, .jpeg, .bmp, .webp, .tif, .tiff are images here"
     )
     only = tmp_path / "scans"
     only.mkdir()
-    (only / "a.tif").write_bytes(b"x")
-    _refused(only, r"holds no images \(.png, .*\), only .tif files; name another folder")
+    (only / "a.psd").write_bytes(b"x")
+    _refused(only, r"holds no images \(.png, .*\), only .psd files; name another folder")
 
 
 def test_files_beside_the_split_folders_are_counted_in_one_line(tmp_path):
@@ -241,7 +243,7 @@ def test_damaged_files_are_named(tmp_path):
     root = _tree(tmp_path, ".", count=2)
     whole = _save(root / "c.png", (64, 64)).read_bytes()
     for content, words in (
-        (b"", r"c.png: not a readable image \(no PNG, JPEG, BMP or WEBP file\); remove or replace it"),
+        (b"", r"c.png: not a readable image \(no PNG, JPEG, BMP, WEBP or TIFF file\); remove or replace it"),
         (whole[:20], r"c.png: not a readable image"),
         (whole[:2000], r"c.png: the image is damaged or cut off"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n", r"c.png: not a readable image \(no PNG"),
@@ -256,8 +258,8 @@ def test_damaged_files_are_named(tmp_path):
 def test_an_image_that_changes_between_header_and_decoding(tmp_path):
     path = _save(tmp_path / "a.png", (6, 4))
     with pytest.raises(InputError, match=r"a.png: changed while it was read; start again"):
-        pictures.decode(path, (4, 4, 1), resize=False)
-    assert pictures.decode(path, (4, 6, 1), resize=False).shape == (4, 6, 1)
+        pictures.decode(path, (4, 4, 1), Fit())
+    assert pictures.decode(path, (4, 6, 1), Fit()).shape == (4, 6, 1)
 
 
 # Pictures
@@ -284,7 +286,7 @@ def test_bombs_are_refused_by_their_headers(tmp_path, width, height, monkeypatch
         for size in (None, 4):
             _refused(root, r"bomb.png: more than 100 megapixels; shrink it or remove it", image_size=size)
     with pytest.raises(InputError, match="megapixels"):  # a file that was exchanged after its header was read
-        pictures.decode(root / "bomb.png", (4, 4, 1), resize=True)
+        pictures.decode(root / "bomb.png", (4, 4, 1), Fit("crop"))
     (root / "bomb.png").unlink()
     assert _load(root).size == 1
 
@@ -353,25 +355,6 @@ def test_a_gray_palette_is_gray(tmp_path, suffix):
     assert _load(tmp_path / "colored", protocol="full").info.shape == (4, 4, 3)
 
 
-def test_transparency_and_16_bits_are_refused_in_every_form(tmp_path):
-    _palette(tmp_path / "p.png", [(0, 0, 0), (199, 199, 199)])
-    image = Image.open(tmp_path / "p.png")
-    image.save(tmp_path / "p.png", transparency=0)
-    _refused(tmp_path, r"p.png: images of mode P with transparency .* save as 8-bit RGB or gray", protocol="full")
-    image.save(tmp_path / "p.png", transparency=bytes([255, 255]))  # a table of opaque colors hides nothing
-    assert _load(tmp_path, protocol="full").info.shape == (4, 4, 1)
-    Image.fromarray(np.full((4, 4), 999, np.uint16)).save(tmp_path / "p.png")
-    _refused(tmp_path, r"p.png: images of mode I;16 of 16 bits \(alpha or more than 8 bits\)", protocol="full")
-    rows = zlib.compress(b"".join(b"\0" + bytes(24) for _ in range(4)))
-    deep = bytearray(_png(4, 4, rows))
-    deep[24:26] = b"\x10\x02"  # 16 bits, RGB
-    deep[29:33] = struct.pack(">I", zlib.crc32(bytes(deep[12:29])))
-    (tmp_path / "p.png").write_bytes(deep)
-    _refused(tmp_path, r"p.png: images of mode RGB of 16 bits", protocol="full")
-    _save(tmp_path / "p.png", mode="RGB")
-    assert _load(tmp_path, protocol="full").info.shape == (4, 4, 3)
-
-
 def test_frames_after_the_first_are_said(tmp_path):
     frames = [Image.fromarray(RNG.integers(0, 256, (4, 4), dtype=np.uint8)) for _ in range(3)]
     frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:])
@@ -394,9 +377,16 @@ def test_mixed_sizes_offer_a_number_that_works(tmp_path, sizes, side):
 def test_mixed_channels_name_one_of_each(tmp_path):
     _save(tmp_path / "a.png")
     path = _save(tmp_path / "b.png", mode="RGB")
-    _refused(tmp_path, r"mixed channels, a.png has 1 and b.png has 3; convert all to gray or all to RGB")
-    Image.open(path).convert("L").save(path)
-    assert _load(tmp_path, protocol="full").size == 2
+    line = _refused(
+        tmp_path,
+        r"mixed channels, a.png has 1 and b.png has 3; use --data.channels grey or rgb to convert them$",
+    )
+    gray, color = np.asarray(Image.open(tmp_path / "a.png")), np.asarray(Image.open(path).convert("L"))
+    for channels in re.search(r"--data.channels (\w+) or (\w+)", line).groups():
+        found = _load(tmp_path, protocol="full", channels=channels).arrays["image"]
+        assert found.shape == (2, 4, 4, 1 if channels == "grey" else 3)
+        assert np.array_equal(found[0], np.broadcast_to(gray[..., None], found[0].shape))
+        assert np.array_equal(found[1], color[..., None] if channels == "grey" else np.asarray(Image.open(path)))
 
 
 @pytest.mark.parametrize("tall", [False, True])

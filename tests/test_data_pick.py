@@ -203,13 +203,13 @@ def test_data_prepare_says_what_it_does_not_read(here, tmp_path, capsys):
             path = tmp_path / "scans" / split / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(IMAGES[i, ..., 0]).save(path)
-    (tmp_path / "scans/test/x.tif").write_bytes(b"x")
+    (tmp_path / "scans/test/x.gif").write_bytes(b"x")
     words = ["--from", str(tmp_path / "scans"), "--data-dir", str(tmp_path / "out")]
     assert main.run(["data", "prepare", "image_folder", *words]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  note: ")]
     assert [note.partition("scans")[2] or note for note in notes] == [
         "  note: split folders are recognized by name: Train as train",
-        "/test: 1 file is not read (1 .tif); only .png, .jpg, .jpeg, .bmp, .webp are images here",
+        "/test: 1 file is not read (1 .gif); only .png, .jpg, .jpeg, .bmp, .webp, .tif, .tiff are images here",
     ]
 
 
@@ -234,7 +234,8 @@ def test_paths_that_are_not_data(inside, capsys, monkeypatch):
     (inside / "idx/train-labels-idx1-ubyte").write_bytes(b"x")
     assert "is one IDX file; name the folder of all four: --data idx" in refused("idx/train-labels-idx1-ubyte")
     (inside / "empty").mkdir()
-    assert "holds no images (.png, .jpg, .jpeg, .bmp, .webp); name one of: a folder of images" in refused("empty")
+    said = "holds no images (.png, .jpg, .jpeg, .bmp, .webp, .tif, .tiff); name one of: a folder of images"
+    assert said in refused("empty")
     (inside / "arrays").mkdir()
     np.savez("arrays/a.npz", images=IMAGES)
     line = refused("arrays")
@@ -315,11 +316,11 @@ def test_input_folders_are_numbered_by_the_names_of_the_run(trained, inside, cap
     for i in range(3):
         (one / "class_1").mkdir(parents=True, exist_ok=True)
         Image.fromarray(IMAGES[i, ..., 0]).save(one / f"class_1/{i}.png")
-    (one / "b.tif").write_bytes(b"x")
+    (one / "b.gif").write_bytes(b"x")
     words = ["encode", str(path), "--input", str(one), "--out", str(tmp_path / "codes.npz")]
     assert main.run(words) == 0
     assert "note: " in (err := capsys.readouterr().err)
-    assert "1 file is not read (1 .tif)" in err
+    assert "1 file is not read (1 .gif)" in err
     with np.load(tmp_path / "codes.npz") as stored:
         assert stored["labels"].tolist() == [1, 1, 1]
     (one / "class_1").rename(one / "zebra")
@@ -345,21 +346,20 @@ def test_a_run_whose_folder_lost_a_class_is_numbered_as_before(trained, inside, 
         dataclasses.replace(run, config=config).source("test")
 
 
-def test_input_images_of_another_size_are_resized_as_the_message_says(trained, inside, capsys, tmp_path):
+def test_input_images_of_another_size_are_brought_to_that_of_the_run(trained, inside, capsys, tmp_path):
     path, _ = trained
-    for i, side in enumerate((9, 12)):
+    for i, side in enumerate((8, 9, 12)):
         (tmp_path / "big").mkdir(exist_ok=True)
-        Image.fromarray(np.full((side, side), 9 * i, np.uint8)).save(tmp_path / f"big/{i}.png")
+        Image.fromarray(np.full((side, side), 90 * i + 30, np.uint8)).save(tmp_path / f"big/{i}.png")
     words = ["encode", str(path), "--input", str(tmp_path / "big"), "--out", str(tmp_path / "codes.npz")]
-    line = _refused(capsys, *words)
-    assert "the images are not of one size, but" in line
-    assert line.endswith("was trained on 8x8; resize them to 8x8\n")
-    (tmp_path / "big/1.png").unlink()
-    assert "images are 9x9 with 1 channel, but" in (line := _refused(capsys, *words))
-    assert "resize them to 8x8" in line
-    image = Image.open(tmp_path / "big/0.png").resize((8, 8))
-    image.save(tmp_path / "big/0.png")
     assert main.run(words) == 0
+    assert "2 images are resized and cropped to 8x8" in capsys.readouterr().err
+    with np.load(tmp_path / "codes.npz") as stored:
+        resized = stored["mean"]
+    np.save(tmp_path / "flat.npy", np.full((3, 8, 8), 1, np.uint8) * np.array([30, 120, 210], np.uint8)[:, None, None])
+    assert main.run(["encode", str(path), "--input", str(tmp_path / "flat.npy"), *words[4:]]) == 0
+    with np.load(tmp_path / "codes.npz") as stored:
+        np.testing.assert_array_equal(resized, stored["mean"])
 
 
 def test_a_sweep_reads_data_as_well(inside, capsys):
@@ -398,13 +398,13 @@ def test_eval_limit_of_a_class_folder_measures_every_class_and_says_so(trained, 
     [
         ("nope", r"no such file, folder or data set; known: digits, fashion_mnist, mnist, sprites"),
         ("/dev/zero", r"is neither a file nor a folder; name a folder of images"),
-        ("scans", r"holds \.gif, \.tif files, which are not read; convert them to \.png"),
+        ("scans", r"holds \.gif, \.heic files, which are not read; convert them to \.png"),
     ],
 )
 def test_what_leads_nowhere_is_not_offered(given, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "scans" / "deep").mkdir(parents=True)
-    for name in ("a.tif", "deep/b.gif", "notes.txt"):
+    for name in ("a.heic", "deep/b.gif", "notes.txt"):
         (tmp_path / "scans" / name).write_bytes(b"II*")
     monkeypatch.setattr("vae_jax.data.pick.KINDS", "a folder of images")
     with pytest.raises(InputError, match=said):

@@ -344,7 +344,7 @@ def test_prepared_sizes_are_limited_and_the_advice_works(folder):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("image_shape", [8, 8]), ("image_shape", [8, 8, "1"]), ("image_shape", [8, 8, 0]), ("image_shape", [8, 8, 12]),
+        ("image_shape", [8, 8]), ("image_shape", [8, 8, "1"]), ("image_shape", [8, 8, 0]),
         ("sizes", {}), ("sizes", {"train": -1}), ("sizes", 3), ("num_classes", "3"), ("num_classes", 0),
         ("label_names", "abc"), ("factor_names", [1]), ("factor_sizes", [2.5]), ("cond_size", None),
         ("values", "object"), ("where", None), ("checksums", ["a"]), ("checksums", {"a": "b"}), ("files", {"a": 1}),

@@ -58,7 +58,7 @@ def test_limit_keeps_the_hash_of_what_is_left(tmp_path):
 
 def test_memory_stream_and_prepared_folder_agree(tmp_path):
     np.savez(tmp_path / "a.npz", train_images=IMAGES, train_labels=LABELS, test_images=IMAGES, test_labels=LABELS)
-    folder, _ = builders.prepare("npz", str(tmp_path / "a.npz"), tmp_path / "tfds", None)
+    folder, *_ = builders.prepare(DataConfig("npz", str(tmp_path / "a.npz")), tmp_path / "tfds")
     found = set()
     for source in (tmp_path / "a.npz", folder):
         for pipeline in ("device", "grain"):

@@ -52,6 +52,36 @@ def test_name_and_image_size():
     np.testing.assert_allclose(sums[0] * 4, sums[1], rtol=0.15)
 
 
+@covers("train", "data.channels", "data.fit", "data.background", "data.skip-broken")
+def test_pictures_of_a_folder_are_brought_to_one_form(tmp_path):
+    from PIL import Image
+
+    pixels = np.full((8, 4, 4), 200, np.uint8)
+    pixels[:, :, 3] = 255 * (np.arange(8) < 4)[:, None]  # the lower half is transparent
+    for i in range(8):
+        Image.fromarray(pixels).convert("RGBA").save(tmp_path / f"{i}.png")
+    (tmp_path / "x.png").write_bytes(b"no picture")
+    words = ["--data", tmp_path, "--data.protocol", "full", "--data.image-size", 8]
+    words += [
+        "--data.channels",
+        "grey",
+        "--data.fit",
+        "pad",
+        "--data.background",
+        0,
+        51,
+        0,
+        "--data.skip-broken",
+        "True",
+    ]
+    found = np.rint(255 * np.asarray(batch_of(*words)["x"]))[0, ..., 0]
+    green = (51 * 38470 + 0x8000) >> 16  # its luminance
+    assert found.shape == (8, 8)
+    np.testing.assert_array_equal(found[:, [0, 1, 6, 7]], green)
+    np.testing.assert_array_equal(found[:4, 2:6], 200)
+    np.testing.assert_array_equal(found[4:, 2:6], green)
+
+
 @covers("train", "data.source")
 def test_source_is_where_the_arrays_lie(tmp_path):
     for value in (51, 204):

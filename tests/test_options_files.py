@@ -132,7 +132,7 @@ def test_data_list_says_where_each_set_is(capsys):
     assert out.count("where: embedded") == 2
 
 
-@covers("data prepare", "from", "data-dir", "image-size", "max-bytes")
+@covers("data prepare", "from", "data-dir", "image-size", "max-bytes", "channels", "fit", "background", "skip-broken")
 def test_prepared_images_come_from_there_and_have_this_size(tmp_path, capsys, monkeypatch):
     (tmp_path / "mine").mkdir()
     for i in range(12):
@@ -149,6 +149,14 @@ def test_prepared_images_come_from_there_and_have_this_size(tmp_path, capsys, mo
     held = [prepared.read(folder, split)["image"] for split in ("train", "test")]
     assert {x.shape[1:] for x in held} == {(6, 6, 1)}
     assert sorted(int(v) for x in held for v in x[:, 3, 3, 0]) == [20 * i for i in range(12)]
+    (tmp_path / "mine" / "x.png").write_bytes(b"no picture")
+    words += ["--channels", "rgb", "--fit", "pad", "--background", "black", "--skip-broken", "True"]
+    done(*words, "--data-dir", tmp_path / "padded")
+    folder = next((tmp_path / "padded").rglob("dataset_info.json")).parent
+    held = np.concatenate([prepared.read(folder, split)["image"] for split in ("train", "test")])
+    assert held.shape == (12, 6, 6, 3)
+    assert not held[:, [0, 5]].any()  # 4 rows of 10, in the middle of 6
+    assert sorted(int(v) for v in held[:, 3, 3, 0]) == [20 * i for i in range(12)]
     # Without --data-dir: where TFDS_DATA_DIR says.
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "usual"))
     np.savez(tmp_path / "few.npz", images=np.arange(192, dtype=np.uint8).reshape(12, 4, 4, 1))

@@ -53,13 +53,13 @@ def test_what_is_trusted_is_said_both_ways():
 # and tests/test_inception.py.
 
 
-@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PPM", "PDF", "EPS"])
+@pytest.mark.parametrize("kind", ["GIF", "TGA", "PPM", "PDF", "EPS"])
 def test_a_picture_is_opened_by_the_named_decoders_only(tmp_path, kind):
     """PIL would read each of these under this name, EPS through another program."""
     picture = Image.fromarray(np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8))
     picture.save(tmp_path / "0.png", format=kind)
     config = DataConfig("image_folder", source=str(tmp_path), batch_size=1, protocol="full")
-    with pytest.raises(InputError, match=r"0\.png: not a readable image \(no PNG, JPEG, BMP or WEBP file\)"):
+    with pytest.raises(InputError, match=r"0\.png: not a readable image \(no PNG, JPEG, BMP, WEBP or TIFF file\)"):
         data.load(config)
     picture.save(tmp_path / "0.png")
     assert data.load(config).info.shape == (8, 8, 1)

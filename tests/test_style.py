@@ -49,6 +49,7 @@ BRITISH = re.compile(
 STORED = re.compile(
     r"amortisation_gap|[\"']amortised[\"']|mean optimised ELBO"  # metric, key of a measure's work, protocol
     r"|labelled_(weight|accuracy)|[\"']labelled[\"']|grey_levels_digits|[\"']grey[\"']"  # option, site, name, kind
+    r"|black, grey or|channels grey or rgb|did you mean 'grey'"  # values of options, in messages
     r"|[\"']normaliser[\"']|labelledby"  # state of a prior, attribute of HTML
     r"|neighbours(?=: int|: of the estimator|=0| 0| < 1| \{|\}|, seed|:$)|info_mec: neighbours"  # argument of info_mec
     r"|binarisation\)|dequantised, \(v \+ u\) / 256|256 grey levels, (v / 255|one scale)"  # from here on protocols

@@ -7,7 +7,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import tyro
 
@@ -118,7 +118,8 @@ def data(argv: list[str]) -> int:
     """Runs `vae-jax data list` or `vae-jax data prepare NAME` and returns the exit code."""
     if not argv or argv[0] in ("-h", "--help"):
         print("usage: vae-jax data list")
-        print("       vae-jax data prepare NAME [--from DIR] [--data-dir DIR] [--image-size N] [--max-bytes N]")
+        print("       vae-jax data prepare NAME [--from DIR] [--data-dir DIR] [--image-size N|H W] [--max-bytes N]")
+        print("                         [--channels KIND] [--fit HOW] [--background COLOR] [--skip-broken True]")
         return 0 if argv else 2
     verbs: dict[str, Any] = {"list": DataList, "prepare": Prepare}
     if argv[0] not in verbs:
@@ -153,8 +154,16 @@ class Prepare:
     """--from DIR: folder or file with the raw data (default: where training would look)."""
     data_dir: str | None = None
     """Folder to write under (default: $TFDS_DATA_DIR)."""
-    image_size: int | None = None
-    """Side in pixels, for data sets that have no fixed size."""
+    image_size: int | tuple[int, int] | None = None
+    """Side in pixels, or height and width, for data sets that have no fixed size."""
+    channels: Literal["auto", "grey", "rgb"] = "auto"
+    """Folders of images: what all of them are converted to; auto = as they are stored."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """Folders of images, with --image-size: crop the center, pad to the whole image, or stretch."""
+    background: Literal["white", "black", "grey"] | tuple[int, int, int] = "white"
+    """Folders of images: color behind transparent pixels and beside padded images, also as R G B."""
+    skip_broken: bool = False
+    """Folders of images: pass over files that cannot be read, and count them."""
     max_bytes: int = DEFAULT_BYTES
     """Most bytes that one file of arrays may take in memory; a file that claims more is refused."""
 
@@ -162,7 +171,15 @@ class Prepare:
         from vae_jax import data as data_lib
 
         report = data_lib.prepare(
-            self.name, self.source, self.data_dir, image_size=self.image_size, max_bytes=self.max_bytes
+            self.name,
+            self.source,
+            self.data_dir,
+            image_size=self.image_size,
+            channels=self.channels,
+            fit=self.fit,
+            background=self.background,
+            skip_broken=self.skip_broken,
+            max_bytes=self.max_bytes,
         )
         print(f"{report.name}: {'already prepared' if report.existed else 'prepared'} in {report.folder}")
         print(f"  found: {report.where}")

@@ -229,6 +229,10 @@ def _one_line(text: str) -> str:
     message = re.sub(
         r"Could not find valid parse for arguments: \[(.*)\]$", r"\1 cannot be read as this option's type", message
     )
+    if union := re.match(r"(--\S+): no type matching (.*) could be instantiated from \[(.*)\]$", message):
+        option, forms, given = union.groups()
+        words = " or ".join(form.strip("{}").replace(",", ", ") for form in forms.split("|"))
+        return f"{option}: {given.replace(',', '')} cannot be read; give {words}"
     if choice := re.match(r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*)\)$", message):
         given, option, known = choice.groups()
         values = re.findall("'(.*?)'", known)

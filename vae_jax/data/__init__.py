@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from vae_jax.data import augment, catalog, classes, digits, folder, labels, limit, mnist, npz, pick, prepared, sprites
 from vae_jax.data import config as config_lib
@@ -135,6 +136,8 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise no_validation(config.shown, config.protocol, row.validated)
     if config.image_size is not None and not row.resizable:
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
+    if row.cls is None and config.name != "image_folder":
+        _refuse_picture_options(config, f"{config.shown!r} is not one")
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     augment.check(config.augment, source.info)
@@ -154,8 +157,8 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
 def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
-    Options that mean something for one data set only (`source`, `protocol`, `image_size`) are those of the old data
-    set: they return to their defaults when the data set changes. All others are kept.
+    Options that mean something for one data set only (`source`, `protocol`, `config.OF_PICTURES`) are those of the old
+    data set: they return to their defaults when the data set changes. All others are kept.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -172,7 +175,14 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         )
     if name == config.name:
         return dataclasses.replace(config, source=source)
-    return dataclasses.replace(config, name=name, source=source, protocol="standard", image_size=None)
+    return dataclasses.replace(config, name=name, source=source, protocol="standard", **config_lib.OF_PICTURES)
+
+
+def _refuse_picture_options(config: DataConfig, because: str, group: str = "data.") -> None:
+    """Raises for an option that only a folder of images reads."""
+    for name, default in config_lib.OF_PICTURES.items():
+        if name != "image_size" and getattr(config, name) != default:
+            raise InputError(f"{group}{name}: is read for folders of images alone, and {because}; leave it out")
 
 
 def _check_source(config: DataConfig, row: Entry) -> None:
@@ -219,7 +229,11 @@ def prepare(
     from_dir: str | None = None,
     data_dir: str | None = None,
     *,
-    image_size: int | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    channels: Literal["auto", "grey", "rgb"] = "auto",
+    fit: Literal["crop", "pad", "stretch"] = "crop",
+    background: Literal["white", "black", "grey"] | tuple[int, int, int] = "white",
+    skip_broken: bool = False,
     max_bytes: int = DEFAULT_BYTES,
 ) -> Report:
     """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`.
@@ -228,7 +242,11 @@ def prepare(
       name: of the data set, as in `--data.name`.
       from_dir: file or folder with the raw data; None looks where `load` looks.
       data_dir: root of the TFDS folders; None is $TFDS_DATA_DIR.
-      image_size: side in pixels to which the short side of a folder's images is resized; None keeps their size.
+      image_size: side in pixels, or height and width, of a folder's images; None keeps their size.
+      channels: as in `DataConfig`, and so are the next three.
+      fit: how images become one of `image_size`.
+      background: behind transparent pixels and beside padded images.
+      skip_broken: whether files that cannot be read are passed over.
       max_bytes: most bytes that the arrays of a file may take, uncompressed.
 
     Returns:
@@ -246,10 +264,12 @@ def prepare(
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")
     if image_size is not None and not row.resizable:
         raise InputError(f"data prepare: the images of {name!r} have a fixed size; leave out --image-size")
-    report = catalog.prepare(name, from_dir, data_dir, image_size, max_bytes)
-    if name != "image_folder" or from_dir is None:
-        return report
-    return dataclasses.replace(report, notes=tuple(folder.unread(Path(from_dir).expanduser())))
+    config = DataConfig(name, from_dir, image_size=image_size, channels=channels, fit=fit, background=background)
+    config = dataclasses.replace(config, skip_broken=skip_broken, max_bytes=max_bytes)
+    config_lib.check(config)
+    if name != "image_folder":
+        _refuse_picture_options(config, f"{name!r} is not one", "")
+    return catalog.prepare(config, data_dir)
 
 
 def entry(name: str) -> Entry:

@@ -31,7 +31,6 @@ from vae_jax.data.config import DataConfig
 from vae_jax.data.source import ArrayRecords, Info, Records, Source
 from vae_jax.errors import InputError
 from vae_jax.files.atomic import temporary_folder
-from vae_jax.files.bounded import DEFAULT_BYTES
 
 _CHUNK = 4096  # examples in memory at a time
 _SHARD_BYTES = 256 << 20  # of pixels, before compression
@@ -185,22 +184,19 @@ BUILDERS: dict[str, type[Builder]] = {
 }
 
 
-def content(name: str, source: str | None, image_size: int | None, max_bytes: int = DEFAULT_BYTES) -> Content:
+def content(config: DataConfig) -> Content:
     """Returns what is to be written, read from its raw form and checked.
 
     The embedded and the original files are written whole (protocols split them when they are loaded); the user's own
     data are split by protocol "standard" now.
 
     Args:
-      name: of the data set.
-      source: file or folder with the raw data; None looks where `load` looks.
-      image_size: side in pixels to which the short side of a folder's images is resized; None keeps their size.
-      max_bytes: most bytes that the arrays of a file may take, uncompressed.
+      config: the data set, where its raw data are, and what is done to images; `max_bytes` limits a file's arrays.
 
     Returns:
       the facts about the data, and the records of each split.
     """
-    config = DataConfig(name, source, image_size=image_size)
+    name, source = config.name, config.source
     whole = dataclasses.replace(config, protocol="full")
     if name in mnist.EDITIONS:
         raw = {file: mnist.read_raw(name, file, source) for file in ("train", "test")}
@@ -214,13 +210,15 @@ def content(name: str, source: str | None, image_size: int | None, max_bytes: in
         return Content(grid.info, {"train": _Computed(grid)})
     if name == "npz":
         path = npz.find(source)
-        parts = npz.read(path, "standard", max_bytes, way="if it is yours, use --max-bytes {bytes}")
+        parts = npz.read(path, "standard", config.max_bytes, way="if it is yours, use --max-bytes {bytes}")
         info = npz.describe(name, parts, "standard", str(path))
         return Content(info, {split: ArrayRecords(value) for split, value in parts.items()})
-    files, info = folder.describe(config)
-    folder.check_scale(config, files, info)
-    resize = image_size is not None
-    return Content(info, {split: folder.FolderRecords(f, info.shape, resize) for split, f in files.items()})
+    files, info = folder.describe(config, group="")
+    folder.check_scale(config, files, info, group="")
+    records: dict[str, Records] = {
+        split: folder.FolderRecords(f, info.shape, folder.fit(config), "") for split, f in files.items()
+    }
+    return Content(info, records)
 
 
 @contextlib.contextmanager
@@ -236,22 +234,17 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def prepare(
-    name: str, source: str | None, data_dir: Path, image_size: int | None, max_bytes: int = DEFAULT_BYTES
-) -> tuple[Path, bool]:
-    """Writes a data set under `data_dir` unless it is there; returns its folder and whether it was there.
+def prepare(config: DataConfig, data_dir: Path) -> tuple[Path, bool, tuple[str, ...]]:
+    """Writes a data set under `data_dir` unless it is there.
 
     Args:
-      name: of the data set.
-      source: file or folder with the raw data; None looks where `load` looks.
+      config: as for `content`.
       data_dir: root of the TFDS folders.
-      image_size: side in pixels to which the short side of a folder's images is resized; None keeps their size.
-      max_bytes: most bytes that the arrays of a file may take, uncompressed.
 
     Returns:
-      the folder of this version, and True where it was there before.
+      the folder of this version, True where it was there before, and what the user should know about the data.
     """
-    data = content(name, source, image_size, max_bytes)
+    name, data = config.name, content(config)
     options: dict[str, Any] = {}
     if name in ("npz", "image_folder"):  # several of these may lie side by side
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", Path(data.info.where).resolve().stem)
@@ -265,14 +258,14 @@ def prepare(
             stored = prepared.metadata(target)["checksums"]
             if stored != data.checksums:
                 raise InputError(f"data prepare: {target} holds other data; remove it, or choose another --data-dir")
-            return target, True
+            return target, True, data.info.notes
         data_dir.mkdir(parents=True, exist_ok=True)
         with temporary_folder(data_dir, ".incomplete-") as partial:
             builder = make(data_dir=str(partial))
             _write(builder, data)
             target.parent.mkdir(parents=True, exist_ok=True)
             Path(builder.data_path).rename(target)  # it appears only when it is whole
-    return target, False
+    return target, False, data.info.notes
 
 
 def _write(builder: Builder, data: Content) -> None:

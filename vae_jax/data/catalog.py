@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vae_jax.data import idx, mnist, prepared
+from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
-from vae_jax.files import bounded
 
 
 @dataclass(frozen=True)
@@ -51,21 +51,12 @@ def where(name: str) -> str:
     return f"not here ({missing} of {len(found)} files missing): set VAE_JAX_DATA, or it is downloaded when first used"
 
 
-def prepare(
-    name: str,
-    source: str | None,
-    data_dir: str | Path | None,
-    image_size: int | None,
-    max_bytes: int = bounded.DEFAULT_BYTES,
-) -> Report:
+def prepare(config: DataConfig, data_dir: str | Path | None) -> Report:
     """Writes the TFDS folder of a data set in array_record form, reads its checksums back, and reports.
 
     Args:
-      name: registry name, known.
-      source: file or folder with the raw data; None looks where `load` looks.
+      config: of a known data set; `source` None looks where `load` looks.
       data_dir: TFDS root; None is $TFDS_DATA_DIR.
-      image_size: as in `DataConfig`.
-      max_bytes: as in `DataConfig`.
 
     Returns:
       what was found and written.
@@ -83,11 +74,12 @@ def prepare(
 
     from vae_jax.data import builders  # loads tensorflow_datasets
 
-    folder, existed = builders.prepare(name, source, root, image_size, max_bytes)
+    name = config.name
+    folder, existed, notes = builders.prepare(config, root)
     facts = prepared.metadata(folder)
     checksums = facts["checksums"]
     if name in mnist.EDITIONS:  # read back and compared with the pinned sums
         for file in ("train", "test"):
             mnist.read_prepared(name, folder, file)
         checksums = mnist.EDITIONS[name].sha256
-    return Report(name, str(folder), facts["where"], facts["sizes"], checksums, existed)
+    return Report(name, str(folder), facts["where"], facts["sizes"], checksums, existed, notes)

@@ -8,8 +8,22 @@ from typing import Annotated, Literal
 from vae_jax.data.augment import Augment
 from vae_jax.errors import InputError
 from vae_jax.files.bounded import DEFAULT_BYTES
-from vae_jax.options.ranges import AtLeast
+from vae_jax.options.ranges import AtLeast, Each
 from vae_jax.options.registry import external
+
+_COLORS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
+# Options that mean something for one data set, the user's folder of images (`image_size` also for sprites).
+OF_PICTURES = {"image_size": None, "channels": "auto", "fit": "crop", "background": "white", "skip_broken": False}
+
+
+@dataclass(frozen=True)
+class Color:
+    """The range of a color: one of the names, or red, green and blue from 0 to 255."""
+
+    words: str = f"{', '.join(_COLORS)}, or three numbers R G B from 0 to 255"
+
+    def holds(self, value: str | tuple[int, int, int]) -> bool:
+        return value in _COLORS if isinstance(value, str) else all(0 <= level <= 255 for level in value)
 
 
 @dataclass(frozen=True)
@@ -31,8 +45,16 @@ class DataConfig:
     """Add uniform noise of one gray level, x = (v + u) / 256: for densities over real pixels."""
     augment: Augment = field(default_factory=Augment)
     """Random changes of training images."""
-    image_size: int | None = None
-    """Side in pixels: sprites 32 (default) or 64; image_folder resizes the short side and crops the center."""
+    image_size: Annotated[int | tuple[int, int] | None, Each(AtLeast(1), "one side, or H W, of 1 pixel or more")] = None
+    """Side in pixels, or height and width: sprites 32 (default) or 64; images of a folder are resized as `fit` says."""
+    channels: Literal["auto", "grey", "rgb"] = "auto"
+    """image_folder: what all images are converted to; auto = as they are stored, and a mixture is refused."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """image_folder, with `image_size`: crop = the center; pad = the whole image on the background; stretch."""
+    background: Annotated[Literal["white", "black", "grey"] | tuple[int, int, int], Color()] = "white"
+    """image_folder: color behind transparent pixels and beside padded images."""
+    skip_broken: bool = False
+    """image_folder: pass over files that are damaged or not readable, and count them; all are decoded once more."""
     limit: int | None = None
     """Keep only N training examples: the first, or evenly spread ones of folders and sorted arrays; None keeps all."""
     labels: int | None = None
@@ -51,6 +73,16 @@ class DataConfig:
         """The name as messages and results have it: `experiment:Class` for a class of an experiment file."""
         return external(self.name)
 
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """`image_size` as height and width."""
+        return (self.image_size, self.image_size) if isinstance(self.image_size, int) else self.image_size
+
+    @property
+    def color(self) -> tuple[int, int, int]:
+        """The background as red, green and blue."""
+        return _COLORS[self.background] if isinstance(self.background, str) else self.background
+
 
 def check(config: DataConfig) -> None:
     """Raises `InputError` for values that are wrong whatever the data set."""
@@ -66,11 +98,16 @@ def check(config: DataConfig) -> None:
         raise InputError(f"data.max_bytes: {config.max_bytes} is not positive; use a number of bytes, 1 or more")
     if config.workers < 0:
         raise InputError(f"data.workers: {config.workers} is negative; use 0 (threads of this process) or more")
-    if config.image_size is not None and config.image_size < 1:
-        raise InputError(f"data.image_size: {config.image_size} is not positive; use the side in pixels")
+    if config.size is not None and min(config.size) < 1:
+        shown = config.image_size if isinstance(config.image_size, int) else " ".join(map(str, config.size))
+        raise InputError(f"data.image_size: {shown} is not positive; use the side in pixels, or height and width")
+    if not Color().holds(config.background):
+        raise InputError(f"data.background: {config.background} is unknown; it must be {Color().words}")
     for name, known in (
         ("binarize", ("none", "dynamic", "static", "threshold")),
         ("pipeline", ("auto", "device", "grain")),
+        ("channels", ("auto", "grey", "rgb")),
+        ("fit", ("crop", "pad", "stretch")),
     ):
         if getattr(config, name) not in known:  # a config built in Python is not checked by tyro
             raise InputError(f"data.{name}: {getattr(config, name)!r} is unknown; use one of {', '.join(known)}")

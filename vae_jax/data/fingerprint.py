@@ -22,6 +22,7 @@ import numpy as np
 
 from vae_jax.data.folder import FolderRecords
 from vae_jax.data.limit import Rows
+from vae_jax.data.pictures import Fit
 from vae_jax.data.prepared import PreparedRecords, metadata
 from vae_jax.data.source import ArrayRecords, Arrays, Records, Source
 from vae_jax.errors import InputError
@@ -90,7 +91,10 @@ def _of_files(records: FolderRecords, chosen: np.ndarray) -> str:
     paths = tuple(records.files.paths[i] for i in chosen)
     labels = [records.files.labels[i] for i in chosen]
     root = _common(paths)
-    total = hashlib.sha256(f"{records.image_shape} {records.resize}\n".encode())
+    fit = records.fit
+    # Hashes of before these options existed stay what they were.
+    other = "" if fit in (Fit(None), Fit("crop")) else f" {fit.how} {fit.background}"
+    total = hashlib.sha256(f"{records.image_shape} {fit.how is not None}{other}\n".encode())
     for path, label in zip(paths, labels, strict=True):
         try:
             with path.open("rb") as file:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vae_jax.data.pictures import SUFFIXES, check_regular
+from vae_jax.data.pictures import SUFFIXES, Broken, check_regular
 from vae_jax.errors import InputError, quoted, shown
 
 # A folder of one of these names, in any case, holds that split.
@@ -28,8 +28,12 @@ class Found:
     unread: Counter[str] = field(default_factory=Counter)
 
 
-def search(folder: Path) -> Found:
+def search(folder: Path, broken: list[Path] | None = None) -> Found:
     """Returns what is below `folder`; names that begin with a dot are left out, links are followed.
+
+    Args:
+      folder: where to look.
+      broken: takes an image's name for something that is not a file; None refuses it.
 
     Raises:
       InputError: a folder that cannot be listed, a link that leads back to a folder above it, or an image's name for
@@ -39,8 +43,14 @@ def search(folder: Path) -> Found:
     for path in _walk(folder, ()):
         if path.suffix.lower() in SUFFIXES:
             # Before anything opens it: a pipe would be waited for, a device read for ever.
-            check_regular(path)
-            found.images.append(path)
+            try:
+                check_regular(path)
+            except Broken:
+                if broken is None:
+                    raise
+                broken.append(path)
+            else:
+                found.images.append(path)
         else:
             found.unread[_kind(path)] += 1
     return found

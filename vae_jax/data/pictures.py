@@ -1,33 +1,42 @@
-"""Image files: what a header says, checked before anything is decoded, and decoding to uint8."""
+"""Image files: what a header says, checked before anything is decoded, and decoding to uint8 of one size."""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import struct
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from vae_jax.data import modes
 from vae_jax.errors import InputError, shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 # Pictures of kinds that are not read, but that every converter knows.
-CONVERTIBLE = frozenset((".tif", ".tiff", ".gif", ".heic", ".avif", ".ppm", ".pgm", ".pbm", ".jp2", ".svg", ".ico"))
+CONVERTIBLE = frozenset((".gif", ".heic", ".avif", ".ppm", ".pgm", ".pbm", ".jp2", ".svg", ".ico"))
 MAX_PIXELS = 100_000_000  # of one picture: at most 300 MB are decoded at a time
 # A file is opened as one of these whatever its name says: PIL reads dozens of formats, some through other programs.
-_FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-_CHANNELS = {"1": 1, "L": 1, "RGB": 3, "CMYK": 3, "YCbCr": 3}  # PIL's mode -> channels after conversion
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF")
 _ORIENTATION, _SHORT = 0x0112, 3  # EXIF tag and type
+_WIDTH, _HEIGHT = 256, 257  # TIFF tags
+# What PIL raises for files that are not what they say; a missing tag of a TIFF is a KeyError.
+_FAULTS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, struct.error, ArithmeticError)
 # PIL warns of large pictures (our own check refuses them) and of damaged EXIF. Python's way to silence warnings is not
-# safe in threads, and grain reads in several.
-_quiet = threading.Lock()
+# safe in threads, and grain reads in several. A picture of 16 bits is opened again while it is open.
+_quiet = threading.RLock()
+
+
+class Broken(InputError):
+    """A file that cannot be read, is damaged, or of a kind that is not read: `data.skip_broken` passes over these."""
 
 
 class Header(NamedTuple):
@@ -37,61 +46,113 @@ class Header(NamedTuple):
       height, width: in pixels, as the picture is seen (turned as its EXIF orientation says).
       channels: 1 (gray) or 3, after conversion.
       turned: whether the EXIF orientation turns or mirrors the stored pixels.
-      frames: number of pictures in the file; only the first is read.
+      several: whether the file holds several pictures; only the first is read.
+      alpha: whether a background shows through.
+      deep: whether its samples have 16 bits.
     """
 
     height: int
     width: int
     channels: int
     turned: bool = False
-    frames: int = 1
+    several: bool = False
+    alpha: bool = False
+    deep: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a picture becomes one of a given size, and what is behind it.
+
+    Attributes:
+      how: None keeps its size. "crop" cuts the center out of what is too long, "pad" puts the whole picture on the
+        background, "stretch" gives up its ratio of sides.
+      background: RGB that shows through alpha and beside padded pictures.
+    """
+
+    how: Literal["crop", "pad", "stretch"] | None = None
+    background: modes.Color = (255, 255, 255)
 
 
 def header(path: Path) -> Header:
     """Returns the header of an image file.
 
     Raises:
-      InputError: no image of a kind that is read, alpha, more than 8 bits, or more than `MAX_PIXELS`.
+      Broken: no image of a kind that is read, or more than `MAX_PIXELS`.
     """
     with _open(path) as image:
-        channels, turn = _channels(path, image), _turn(image)
-        width, height = image.size[::-1] if turn is not None and turn.name in _SIDEWAYS else image.size
-        return Header(height, width, channels, turn is not None, getattr(image, "n_frames", 1))
+        kind, turn = modes.kind(image), _turn(image)
+        if kind is None:
+            raise Broken(
+                f"{shown(path)}: images of mode {modes.name(image)} are not read; save as 8-bit RGB or gray, or remove "
+                "it"
+            )
+        width, height = _stored_size(image)
+        if turn is not None and turn.name in _SIDEWAYS:
+            width, height = height, width
+        several = getattr(image, "is_animated", False)
+        return Header(height, width, kind.channels, turn is not None, several, kind.alpha, kind.deep)
 
 
-def decode(path: Path, shape: tuple[int, ...], resize: bool) -> np.ndarray:
-    """Returns uint8 [H, W, C]; with `resize`, the short side becomes H and the center is cropped.
+def decode(path: Path, shape: tuple[int, ...], fit: Fit) -> np.ndarray:
+    """Returns uint8 [H, W, C], a picture in the given shape; resizing is bicubic with anti-aliasing.
 
     Raises:
       InputError: the file is damaged, cut off, or not what its header said before.
     """
-    from PIL import Image
-
     with _open(path) as opened:
-        turn = _turn(opened)
-        opened.info.pop("transparency", None)  # opaque, as its header was checked; PIL would warn of it
-        image = opened.convert("L" if shape[2] == 1 else "RGB")
+        turn = None if opened.format == "TIFF" else _turn(opened)  # PIL turns these itself, when it decodes them
+        image = modes.convert(opened, shape[2], fit.background, lambda: _open(path))
         image = image if turn is None else image.transpose(turn)
-        if resize:
-            side = min(image.size)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            box = (left, top, left + side, top + side)
-            image = image.resize((shape[1], shape[0]), Image.Resampling.BICUBIC, box=box)
+        if fit.how is not None:
+            image = _fitted(image, shape[0], shape[1], fit)
         pixels = np.asarray(image, np.uint8)
-    if pixels.size != np.prod(shape):
+    if pixels.shape[:2] != tuple(shape[:2]):
         raise InputError(f"{shown(path)}: changed while it was read; start again")
     return pixels.reshape(shape)
+
+
+def check(path: Path) -> None:
+    """Checks that a file can be read to its end; this decodes it.
+
+    Raises:
+      Broken: it cannot.
+    """
+    head = header(path)
+    decode(path, (head.height, head.width, head.channels), Fit())
+
+
+def _fitted(image: Image, height: int, width: int, fit: Fit) -> Image:
+    """Returns an image of the given size: the center that has its ratio of sides, all of it on a background, or all."""
+    from PIL import Image as images
+
+    bicubic = images.Resampling.BICUBIC
+    if fit.how == "stretch":
+        return image.resize((width, height), bicubic)
+    # Whether the picture is the wider one, without rounding.
+    is_wide = image.width * height > image.height * width
+    if fit.how == "crop":
+        across = image.height * width / height if is_wide else image.width
+        down = image.height if is_wide else image.width * height / width
+        left, top = (image.width - across) / 2, (image.height - down) / 2
+        return image.resize((width, height), bicubic, box=(left, top, left + across, top + down))
+    inner = width if is_wide else max(1, round(image.width * height / image.height))
+    tall = max(1, round(image.height * width / image.width)) if is_wide else height
+    color = images.new("RGB", (1, 1), fit.background).convert(image.mode).getpixel((0, 0))
+    whole = images.new(image.mode, (width, height), color)
+    whole.paste(image.resize((inner, tall), bicubic), ((width - inner) // 2, (height - tall) // 2))
+    return whole
 
 
 def check_regular(path: Path) -> None:
     """Checks that a path is a file, which can be read to an end.
 
     Raises:
-      InputError: it is a link to nothing, a pipe or a device.
+      Broken: it is a link to nothing, a pipe or a device.
     """
     if not path.is_file():
         what = "a link to nothing" if path.is_symlink() else "not a regular file"
-        raise InputError(f"{shown(path)}: {what}; remove it")
+        raise Broken(f"{shown(path)}: {what}; remove it")
 
 
 @contextlib.contextmanager
@@ -101,24 +162,36 @@ def _open(path: Path) -> Iterator[Image]:
 
     check_regular(path)
     try:
-        with _quiet, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silent():
             image = Image.open(path, formats=_FORMATS)
     except Image.DecompressionBombError:
         raise _bomb(path) from None
-    except (OSError, ValueError, SyntaxError) as error:
-        raise InputError(f"{shown(path)}: not a readable image ({_reason(error)}); remove or replace it") from None
+    except _FAULTS as error:
+        raise Broken(f"{shown(path)}: not a readable image ({_reason(error)}); remove or replace it") from None
     with image:
         if image.width * image.height > MAX_PIXELS:
             raise _bomb(path)
         try:
-            yield image
-        except (OSError, ValueError, SyntaxError) as error:
+            # PIL warns of TIFF's tags when it decodes as well.
+            with _silent() if image.format == "TIFF" else contextlib.nullcontext():
+                yield image
+        except _FAULTS as error:
             if isinstance(error, InputError):  # which is a ValueError itself
                 raise
-            raise InputError(
-                f"{shown(path)}: the image is damaged or cut off ({error}); remove or replace it"
-            ) from None
+            raise Broken(f"{shown(path)}: the image is damaged or cut off ({error}); remove or replace it") from None
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Silences PIL until the block ends, in one thread at a time."""
+    log = logging.getLogger("PIL.TiffImagePlugin")
+    with _quiet, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        level, _ = log.level, log.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
 
 
 def _reason(error: Exception) -> str:
@@ -126,48 +199,17 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or f"no {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file"
 
 
-def _bomb(path: Path) -> InputError:
-    return InputError(f"{shown(path)}: more than {MAX_PIXELS // 10**6} megapixels; shrink it or remove it")
-
-
-def _channels(path: Path, image: Image) -> int:
-    """Returns 1 or 3, or raises what cannot be converted without loss."""
-    mode = image.mode
-    # PIL opens a 16-bit RGB file as 8-bit RGB: only the decoder's raw mode ("RGB;16B") still tells.
-    deep = any(";16" in str(tile[-1]) for tile in getattr(image, "tile", ()))
-    if deep or mode not in (*_CHANNELS, "P") or ("transparency" in image.info and _see_through(image)):
-        what = f"{mode} with transparency" if "transparency" in image.info else f"{mode}{' of 16 bits' if deep else ''}"
-        raise InputError(
-            f"{shown(path)}: images of mode {what} (alpha or more than 8 bits) are not read; save as 8-bit RGB or gray"
-        )
-    if mode == "P":
-        return 1 if _gray_palette(image) else 3
-    return _CHANNELS[mode]
-
-
-def _see_through(image: Image) -> bool:
-    """Says whether a color that the file names as transparent is in use; a table of opaque colors is harmless."""
-    named = image.info["transparency"]
-    if image.mode == "P":
-        used = np.unique(np.asarray(image))
-        alphas = (
-            [named[i] if i < len(named) else 255 for i in used] if isinstance(named, bytes) else 255 * (used != named)
-        )
-        return bool(np.min(alphas) < 255)
-    return bool(np.min(np.asarray(image.convert("RGBA").getchannel("A"))) < 255)
-
-
-def _gray_palette(image: Image) -> bool:
-    """Says whether every color of the palette is gray, so that the picture is one channel and not three."""
-    if image.palette is None:
-        return False
-    rawmode, table = image.palette.getdata()  # in the file's order: RGB, BGR or BGRX
-    colors = np.frombuffer(bytes(table), np.uint8)
-    colors = colors[: len(colors) // len(rawmode) * len(rawmode)].reshape(-1, len(rawmode))[:, :3]
-    return bool((colors == colors[:, :1]).all())
+def _bomb(path: Path) -> Broken:
+    return Broken(f"{shown(path)}: more than {MAX_PIXELS // 10**6} megapixels; shrink it or remove it")
 
 
 _SIDEWAYS = ("ROTATE_90", "ROTATE_270", "TRANSPOSE", "TRANSVERSE")  # these exchange height and width
+
+
+def _stored_size(image: Image) -> tuple[int, int]:
+    """Returns the width and height of the stored pixels; PIL's size of a TIFF is that of the turned ones or not."""
+    tags = getattr(image, "tag_v2", None)
+    return image.size if tags is None else (int(tags[_WIDTH]), int(tags[_HEIGHT]))
 
 
 def _turn(image: Image):
@@ -187,7 +229,9 @@ def _turn(image: Image):
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    return turns.get(orientation(image.info.get("exif", b"")))
+    tags = getattr(image, "tag_v2", None)
+    found = orientation(image.info.get("exif", b"")) if tags is None else tags.get(_ORIENTATION)
+    return turns.get(found)
 
 
 def orientation(exif: bytes) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 
 from vae_jax.data import record_files, values
 from vae_jax.data import split as split_lib
-from vae_jax.data.config import DataConfig
+from vae_jax.data.config import OF_PICTURES, DataConfig
 from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError, option
 from vae_jax.files import bounded
@@ -96,6 +96,9 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
         )
     if config.image_size is not None:
         raise InputError(f"{folder}: its image size was fixed when it was prepared; leave data.image_size unset")
+    for name, default in OF_PICTURES.items():
+        if getattr(config, name) != default:
+            raise InputError(f"{folder}: its images were converted when it was prepared; leave out data.{name}")
     sizes = facts["sizes"]
     if split not in sizes:
         if split == "validation":
@@ -212,7 +215,7 @@ def metadata(folder: Path) -> dict[str, Any]:
         return isinstance(value, dict) and all(type(entry) is kind for entry in value.values())
 
     right = {
-        "image_shape": counts(facts.get("image_shape"), 1, 3) and facts["image_shape"][2] <= values.MOST_CHANNELS,
+        "image_shape": counts(facts.get("image_shape"), 1, 3),
         "sizes": table(facts.get("sizes"), int)
         and "train" in facts["sizes"]
         and all(split in SPLITS and n >= 1 for split, n in facts["sizes"].items()),

@@ -160,8 +160,9 @@ class _Records:
 def load(config: DataConfig, split: str) -> Source:
     """Returns a split of the sprites; nothing is stored, `fetch` renders on the device."""
     image_size = config.image_size or 32
-    if image_size not in (32, 64):
-        raise InputError(f"data.image_size: 'sprites' cannot be rendered at {image_size}; use 32 or 64")
+    if not isinstance(image_size, int) or image_size not in (32, 64):
+        shown = image_size if isinstance(image_size, int) else "x".join(map(str, image_size))
+        raise InputError(f"data.image_size: 'sprites' cannot be rendered at {shown}; use 32 or 64")
     sizes = {"train": SIZE - 2 * HELD_OUT, "validation": HELD_OUT, "test": HELD_OUT}
     first: int | None = {"train": 0, "validation": SIZE - 2 * HELD_OUT, "test": SIZE - HELD_OUT}[split]
     if config.protocol == "full":

@@ -16,7 +16,7 @@ import numpy as np
 from vae_jax.errors import InputError
 
 Named = Mapping[str, np.ndarray]
-MOST_CHANNELS = 4
+_USUAL_CHANNELS = 4  # up to as many, the last axis of five or the second of four is doubted to be what it should be
 # Below half of 255 no pixel of a whole data set is bright: rather the numbers count another scale (4 bits, percent).
 DARK = 128
 # Images for a trained model may be few and dark, so there only the scales of 5 bits and fewer are doubted.
@@ -121,7 +121,7 @@ def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> n
     shape = value.shape
     if value.ndim == 2 and 0 not in shape:
         raise table(shape, path, name, strict=strict)
-    if value.ndim == 5 and 0 not in shape and shape[-1] <= MOST_CHANNELS:
+    if value.ndim == 5 and 0 not in shape and shape[-1] <= _USUAL_CHANNELS:
         raise InputError(
             f"{path}: {name} has 5 axes {shape}, as videos have; save their frames: "
             f"{name}.reshape(-1, *{name}.shape[2:])"
@@ -132,20 +132,16 @@ def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> n
         )
     if value.ndim == 3:
         if shape[1] != shape[2]:
-            one = f", or {name}[None] for one picture of {shape[2]} channels" if shape[2] <= MOST_CHANNELS else ""
+            one = f", or {name}[None] for one picture of {shape[2]} channels" if shape[2] <= _USUAL_CHANNELS else ""
             raise InputError(
                 f"{path}: {name} {shape} may be {shape[1]}x{shape[2]} pictures or series of {shape[2]} numbers at "
                 f"{shape[1]} times, and only pictures are read; for pictures save {name}[..., None]{one}"
             )
         return value[..., None]
-    if shape[-1] > MOST_CHANNELS:
-        if shape[1] <= MOST_CHANNELS:
-            raise InputError(
-                f"{path}: {name} {shape} has its {shape[1]} channels first; save numpy.moveaxis({name}, 1, -1)"
-            )
+    # Few rows of many columns and channels: no picture is as flat as that.
+    if shape[1] <= _USUAL_CHANNELS < min(shape[2:]):
         raise InputError(
-            f"{path}: {name} {shape} has {shape[-1]} channels, and 1 to {MOST_CHANNELS} are read; save some of them, "
-            f"{name}[..., :3], or the slices of a volume as gray pictures, {name}.reshape(-1, *{name}.shape[2:], 1)"
+            f"{path}: {name} {shape} has its {shape[1]} channels first; save numpy.moveaxis({name}, 1, -1)"
         )
     return value
 

@@ -22,17 +22,21 @@ _LETTER, _LINE = 6.2, 15  # pixels of one letter and of one line at 8 points
 def pixels(images: np.ndarray) -> np.ndarray:
     """Returns uint8 [..., H, W, 3] for images in [0, 1], [..., H, W, C].
 
-    Values outside are cut for display only, NaN is magenta; one channel is gray, three are RGB, any other number is
-    shown as its mean.
+    Values outside are cut for display only, NaN is magenta; one channel is gray, of two the first is, and of more than
+    three the first three are RGB (`channels_shown` says so).
     """
     images = np.asarray(images, np.float32)
-    if images.shape[-1] not in (1, 3):
-        images = images.mean(-1, keepdims=True)
+    images = images[..., : 3 if images.shape[-1] > 2 else 1]
     broken = np.isnan(images).any(-1)
     out = np.round(255 * np.clip(np.nan_to_num(images), 0, 1)).astype(np.uint8)
     out = np.broadcast_to(out, (*out.shape[:-1], 3)).copy()
     out[broken] = (255, 0, 255)
     return out
+
+
+def channels_shown(channels: int) -> str:
+    """Returns what a title adds where a picture cannot show all channels, or ""."""
+    return "" if channels in (1, 3) else f"channel 1 of {channels}" if channels == 2 else f"channels 1-3 of {channels}"
 
 
 def mosaic(images: np.ndarray, *, group: int = 1, tile: int = TILE) -> np.ndarray:
@@ -94,6 +98,8 @@ def grid(
       a matplotlib figure, not yet written.
     """
     picture = mosaic(images, group=group)
+    if part := channels_shown(images.shape[-1]):
+        title = f"{title} ({part})" if title else part
     height, width = picture.shape[:2]
     left = 12 + int(_LETTER * max(map(len, rows), default=0)) + (22 if ylabel else 0)
     bottom = 12 + (_LINE if columns else 0) + (_LINE + 4 if xlabel else 0)

@@ -11,10 +11,14 @@ from typing import Any
 
 from vae_jax import data
 from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared
-from vae_jax.data.folder import MixedSizes
+from vae_jax.data.config import OF_PICTURES
+from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
+from vae_jax.data.pictures import SUFFIXES
 from vae_jax.errors import InputError, choice, nearest, option
 from vae_jax.runs.run import Run
+
+_ARRAYS = (".npy", ".npz")
 
 
 def user_batches(
@@ -31,7 +35,8 @@ def user_batches(
 
     Args:
       run: the model's run; its pixels' treatment (binarization) is applied to the examples as well.
-      given: arrays in memory (`data.memory.named`), .npy, .npz, a folder of images, or a data set name.
+      given: arrays in memory (`data.memory.named`), .npy, .npz, an image or a folder of them, or a data set name.
+        Images are brought to the run's size as its own `data.fit` says.
       split: which split of a data set, or of what holds splits itself; others are taken whole.
       batch_size: examples at a time.
       name: of the argument that they were given by, "x" or "outliers", for messages.
@@ -55,7 +60,7 @@ def user_batches(
         print(f"note: {note}", file=sys.stderr)
     seen, wanted = tuple(source.info.shape), run.spec.x.shape
     if seen != wanted:
-        arrays = memory.is_arrays(given) or Path(given).expanduser().is_file()
+        arrays = memory.is_arrays(given) or Path(given).suffix.lower() in _ARRAYS
         raise InputError(
             f"{what}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
             f"{_fix(seen, wanted, arrays)}"
@@ -96,10 +101,12 @@ def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -
     try:
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
         return config, data.load(config, part) if load is None else load(config, part, strict=False)
-    except MixedSizes:
-        size = "x".join(map(str, run.spec.x.shape[:2]))
+    except Mixed as error:
+        shape = run.spec.x.shape
+        kind = "gray" if shape[2:] == (1,) else "RGB"
         raise InputError(
-            f"{what}: the images are not of one size, but {run.path} was trained on {size}; resize them to {size}"
+            f"{what}: {error.wrong.partition(': ')[2]}, but {run.path} was trained on {describe(shape)}; convert all "
+            f"to {kind}"
         ) from None
 
 
@@ -126,7 +133,7 @@ def _whole(run: Run) -> DataConfig:
     """
     own = run.config.data
     return dataclasses.replace(
-        own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0, image_size=None
+        own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0, **OF_PICTURES
     )
 
 
@@ -185,14 +192,15 @@ def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig
     path, own = Path(given).expanduser(), run.config.data
     whole = _whole(run)
     if path.is_file():
-        if path.suffix.lower() not in (".npy", ".npz"):
-            raise InputError(f"{what}: neither .npy nor .npz, nor a folder of images; convert it")
+        if path.suffix.lower() in SUFFIXES:
+            return _pictures(run, path, whole), ()
+        if path.suffix.lower() not in _ARRAYS:
+            raise InputError(f"{what}: neither .npy nor .npz, nor an image or a folder of images; convert it")
         config, parts = dataclasses.replace(whole, name="npz", source=str(path)), _parts(path)
     elif path.is_dir() and prepared.is_prepared(path):
         config, parts = _prepared(whole, path, what, name)
     elif path.is_dir():
-        size = own.image_size if own.name == "image_folder" else None
-        config = dataclasses.replace(whole, name="image_folder", source=str(path), image_size=size)
+        config = _pictures(run, path, whole)
         parts = tuple(split_folders(path)[0])
     else:
         named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.shown}
@@ -203,6 +211,13 @@ def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig
         size, parts = run.spec.x.shape[0] if DATASETS[given].resizable else None, SPLITS
         config = dataclasses.replace(whole, name=given, source=None, image_size=size)
     return (dataclasses.replace(config, protocol="standard") if parts else config), parts
+
+
+def _pictures(run: Run, path: Path, whole: DataConfig) -> DataConfig:
+    """Returns how to load images: converted as the run's own were, and always to the size of those."""
+    own = {name: getattr(run.config.data, name) for name in OF_PICTURES}
+    own["image_size"] = run.spec.x.shape[:2] if run.spec.x.kind == "image" else None
+    return dataclasses.replace(whole, name="image_folder", source=str(path), **own)
 
 
 def _prepared(whole: DataConfig, path: Path, what: str, argument: str) -> tuple[DataConfig, tuple[str, ...]]:

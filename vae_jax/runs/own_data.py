@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vae_jax.data.config import OF_PICTURES
 from vae_jax.errors import InputError
 from vae_jax.files.atomic import replacing
 from vae_jax.runs.config import Config
@@ -27,7 +28,7 @@ def within(config: Config, folder: Path, arrays: Mapping[str, np.ndarray]) -> Co
     protocol = config.data.protocol if config.data.name == "npz" else "standard"
     # Headers and names take some bytes more than the arrays.
     size = sum(value.nbytes for value in arrays.values()) + (1 << 20)
-    options = {"name": "npz", "source": str(folder / FILE), "protocol": protocol, "image_size": None}
+    options = {"name": "npz", "source": str(folder / FILE), "protocol": protocol, **OF_PICTURES}
     options["max_bytes"] = max(config.data.max_bytes, size)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **options))
 
