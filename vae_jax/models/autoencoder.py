@@ -92,7 +92,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     group = {
         "encoder": parts.encoder.init(prng.site_key(key, "encoder"), batch["x"][:1])["params"],
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), z)["params"],
-        "likelihood": parts.config.likelihood.init_params(),
+        "likelihood": parts.config.likelihood.params_for(batch["x"].shape[1:]),
     }
     # Empty entries are left out, so that checkpoints hold no empty trees.
     return {"vae": {k: v for k, v in group.items() if v}}, {"likelihood": parts.config.likelihood.init_state()}
@@ -101,7 +101,8 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
 def code(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
     """Returns z = f(x), float32 [B, D]."""
     # The networks may compute in bfloat16; what follows sums over all pixels and needs float32.
-    return jnp.asarray(parts.encoder.apply({"params": params["vae"]["encoder"]}, x), jnp.float32)
+    seen = parts.config.likelihood.seen(x)
+    return jnp.asarray(parts.encoder.apply({"params": params["vae"]["encoder"]}, seen), jnp.float32)
 
 
 def outputs(parts: Parts, params: Params, z: jax.Array) -> jax.Array:
@@ -152,7 +153,7 @@ def loss(
         p_x, like_state = decode(parts, params, state, z), state["likelihood"]
     # 2. The target is the clean x. Nats per example, summed over pixels; only here is the batch mean taken.
     value = jnp.mean(-p_x.log_prob(x))
-    metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(p_x.mean() - x))}
+    metrics = {"loss": value, "distortion": value, "mse": jnp.mean(jnp.square(likelihood.matched(p_x.mean(), x) - x))}
     return value, Aux({"likelihood": like_state}, metrics, {"z": z, "likelihood": p_x})
 
 
@@ -162,7 +163,8 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     # The clean input in any context; both results are per example, [B].
     x = batch["x"]
     p_x = decode(parts, params, state, code(parts, params, x))
-    error = jnp.mean(jnp.square(p_x.mean() - x), axis=tuple(range(1, x.ndim)))
+    mean = parts.config.likelihood.matched(p_x.mean(), x)
+    error = jnp.mean(jnp.square(mean - x), axis=tuple(range(1, x.ndim)))
     return {"distortion": -p_x.log_prob(x), "mse": error}
 
 

@@ -85,7 +85,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), c.condition.join_code(z, first), *extra)["params"],
         "posterior": c.posterior.init(prng.site_key(key, "flow"), c.latent_dim),
         "prior": c.prior.init(prng.site_key(key, "prior"), around),
-        "likelihood": c.likelihood.init_params(),
+        "likelihood": c.likelihood.params_for(spec.x.shape),
     }
     params: Params = {"vae": {name: value for name, value in group.items() if value}}
     # Whatever makes q(z|x) moves to a group of its own, with its own optimizer state and gate.
@@ -122,7 +122,7 @@ def infer(parts: Parts, params: Params, x: jax.Array, features: jax.Array | None
       float32 whatever precision the network computes in.
     """
     # The network may compute in bfloat16; densities, and the KL above all, need float32.
-    joined = parts.config.condition.join_x(x, features)
+    joined = parts.config.condition.join_x(parts.config.likelihood.seen(x), features)
     out = parts.encoder.apply({"params": own(parts, params, "encoder")}, joined)
     return parts.config.posterior.build(own(parts, params, "posterior"), jnp.asarray(out, jnp.float32), step, train)
 
