@@ -22,15 +22,14 @@ def check(source: Source, likelihood: str) -> None:
       InputError: they are pictures, not whole, negative, or too large.
     """
     needs = f"the {likelihood} likelihood takes counts 0, 1, 2, ..."
-    if "image" in source.arrays or source.info.values in ("grey", "binary"):
-        raise InputError(
-            f"data: {source.info.name!r} holds brightness from 0 to 1, but {needs}; use "
-            f"{option('model.likelihood', 'bernoulli')}"
-        )
     for start in range(0, len(source.records), _ROWS):
         rows = source.records.rows(np.arange(start, min(start + _ROWS, len(source.records))))
-        x = rows.get("x", next(iter(rows.values())))
-        _check(np.asarray(x).reshape(len(x), -1), start, source, needs)
+        if "image" in rows:  # stored pixels, which models see between 0 and 1
+            raise InputError(
+                f"data: {source.info.name!r} holds brightness from 0 to 1, but {needs}; use "
+                f"{option('model.likelihood', 'bernoulli')}"
+            )
+        _check(np.asarray(rows["x"]).reshape(len(rows["x"]), -1), start, source, needs)
 
 
 def _check(x: np.ndarray, first: int, source: Source, needs: str) -> None:
