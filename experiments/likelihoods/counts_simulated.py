@@ -1,7 +1,10 @@
 """Negative binomial VAE on simulated cells x features counts, whose dispersions are known.
 
 Command:    make train EXP=counts_simulated
-Expect:     TODO
+            The others on the same data: --model.likelihood poisson, zero-inflated-nb or multinomial.
+Expect:     ELBO -580.8 +- 0.5, IW-100 -578.4, rate 7.7 nats (of counts given their total; 200 test cells, 3 seeds);
+            poisson -1293. Log dispersions correlate with the true ones at 0.99, median ratio 0.96. 1 minute on 2 busy
+            CPU cores.
 Reference:  Lopez et al. 2018, Deep generative modeling for single-cell transcriptomics (scVI).
 """
 
