@@ -35,6 +35,7 @@ def stirling_error(x: jax.Array) -> jax.Array:
     near = jnp.where(small, x, 1.0)
     # S(x) - S(x + 1) = (x + 1/2) log((x + 1) / x) - 1: small x move up to where the series holds.
     climbed = sum((near + i + 0.5) * jnp.log1p(1.0 / (near + i)) - 1.0 for i in range(SHIFT))
+    # In powers of 1 / x^2 by Horner's rule, highest first.
     inverse = 1.0 / jnp.where(small, x + SHIFT, x)
     square, series = jnp.square(inverse), jnp.zeros_like(x)
     for coefficient in reversed(STIRLING):
@@ -108,6 +109,7 @@ def zero_inflated(x: jax.Array, log_mass: jax.Array, gate: jax.Array) -> jax.Arr
       log_mass: log p(x).
       gate: logits of pi, the probability of an added zero.
     """
+    # Logs of pi and 1 - pi, neither of which underflows.
     log_pi, log_rest = -jax.nn.softplus(-gate), -jax.nn.softplus(gate)
     # 1 - p(0), by expm1: where zeros are nearly sure the log of their mass is small, and keeps its digits.
     at_zero = jnp.where(x > 0, -1.0, log_mass)

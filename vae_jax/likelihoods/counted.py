@@ -65,7 +65,7 @@ def _sum(terms: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def _poisson(keys: jax.Array, rate: jax.Array) -> jax.Array:
-    # Beyond 2^24 a draw would be no whole number in float32.
+    # Larger draws than that would not be exact in float32.
     draw = jax.vmap(lambda key, mean: jax.random.poisson(key, mean))
     return draw(keys, jnp.minimum(rate, float(MOST))).astype(jnp.float32)
 
@@ -149,6 +149,7 @@ class ZeroInflatedCounts(NamedTuple):
 
     def mode(self) -> jax.Array:
         """Returns the most probable count [B, *shape]: 0, or the mode of the negative binomial."""
+        # Added zeros lower all other masses alike, so that no third count can be the most probable.
         mean, theta = self.counts.expected.typical(), jnp.exp(self.counts.log_theta)
         other = self.counts.mode()
         heights = (
@@ -159,6 +160,7 @@ class ZeroInflatedCounts(NamedTuple):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns counts [B, *shape], from one key per example."""
+        # Sites 0 and 1 of each key are those of the counts.
         counts = self.counts.sample(keys)
         u = prng.uniform(prng.numbered_keys(keys, 2), self.gate.shape[1:])
         return jnp.where(u < jax.nn.sigmoid(self.gate), 0.0, counts)
@@ -187,6 +189,7 @@ class MultinomialCounts(NamedTuple):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns counts [B, *shape] of the typical total, rounded, from one key per example."""
+        # Shares are means of a total of 1.
         share = self.expected._replace(total=jnp.ones(())).typical().value
         flat = share.reshape(len(share), -1)
         return jax.vmap(_draws, (0, None, 0))(keys, self._total(), flat).reshape(share.shape)

@@ -116,6 +116,7 @@ class NegativeBinomial(Sized):
         return channels if self.dispersion == "feature" else 2 * channels
 
     def params_for(self, shape: tuple[int, ...]) -> dict[str, jax.Array]:
+        # theta = 1 at the start: far more variance than Poisson, which a gradient lowers easily.
         return {"log_theta": jnp.zeros(shape)} if self.dispersion == "feature" else {}
 
     def build(self, out, params, state) -> NegativeBinomialCounts:
@@ -141,6 +142,7 @@ class ZeroInflatedNB(NegativeBinomial):
         return super().outputs(channels) + channels
 
     def build(self, out, params, state) -> ZeroInflatedCounts:
+        # Whether a zero was added depends on the code, as dropout of a measurement does.
         # out: [B, ..., 2C] or [B, ..., 3C], the logits of added zeros last.
         channels = out.shape[-1] // (2 if self.dispersion == "feature" else 3)
         rest, gate = jnp.split(out, [out.shape[-1] - channels], axis=-1)
