@@ -75,8 +75,10 @@ MUTANTS = [
     Mutant("vae_jax/tasks/measuring.py", '"last" if state.ema is None else', '"last" if True else', AVERAGE),
     # Two players: neither may reach the other's parameters.
     Mutant(ADVERSARIAL, "jax.lax.stop_gradient(params)", "params", GAMES),
-    Mutant(ADVERSARIAL, "outputs=jax.lax.stop_gradient(dict(aux.outputs))", "outputs=dict(aux.outputs)", GAMES),
-    Mutant(ADVERSARIAL, "value + loss - jax.lax.stop_gradient(loss)", "value", GAMES),
+    Mutant(ADVERSARIAL, "jax.lax.stop_gradient(dict(aux.outputs))", "dict(aux.outputs)", GAMES),
+    Mutant(
+        ADVERSARIAL, "jnp.zeros_like(primals[0]), tangents[0]", "jnp.zeros_like(primals[0]), 0 * tangents[0]", GAMES
+    ),
     # Training: state, options, groups.
     Mutant(
         "vae_jax/runs/run.py",
@@ -84,17 +86,10 @@ MUTANTS = [
         '"optimizer" if group in adversaries',
         WIRING,
     ),
-    Mutant("vae_jax/runs/run.py", "self.config.steps, self.model.training.gates)", "self.config.steps)", WIRING),
-    Mutant(
-        "vae_jax/runs/run.py",
-        "train.make_optimizer(self.optimizers, self.config.steps",
-        "train.make_optimizer(self.optimizers, 1",
-        WIRING,
-    ),
-    Mutant("vae_jax/tasks/training.py", "accumulate=c.accumulate)", "accumulate=1)", WIRING),
-    Mutant(
-        "vae_jax/tasks/training.py", "ema_decay=c.ema_decay or None", "ema_decay=0.5 if c.ema_decay else None", WIRING
-    ),
+    Mutant("vae_jax/runs/builds.py", "steps, model.training.gates)", "steps)", WIRING),
+    Mutant("vae_jax/runs/run.py", "self.optimizers, self.config.steps)", "self.optimizers, 1)", WIRING),
+    Mutant("vae_jax/runs/run.py", "c.accumulate)", "1)", WIRING),
+    Mutant("vae_jax/runs/run.py", "c.ema_decay or None", "0.5 if c.ema_decay else None", WIRING),
     Mutant("vae_jax/tasks/training.py", 'held_out = "validation" if', 'held_out = "test" if', WIRING),
     Mutant(
         "vae_jax/tasks/training.py",
@@ -286,8 +281,8 @@ MUTANTS = [
     ),
     Mutant(
         "vae_jax/figures/write.py",
-        "decode_all(model, state, walk.codes, cond=middle), walk,",
-        "decode_all(model, state, walk.codes * 0, cond=middle), walk,",
+        "made = decode_all(model, state, walk.codes, cond=middle)",
+        "made = decode_all(model, state, walk.codes * 0, cond=middle)",
         "tests/test_figures.py",
     ),
 ]
