@@ -107,7 +107,9 @@ class Built:
     def __init__(self, config, shape):
         self.config, self.shape = config, shape
         self.model = config.build(support.spec(shape))
-        self.batch = support.images(B, shape)
+        # Of likelihoods of counts, on counts.
+        self.counts = getattr(getattr(config, "likelihood", None), "counts", False)
+        self.batch = support.images(B, shape, counts=self.counts)
         self.stochastic = getattr(config, "corruption", "any") != "none"
         if isinstance(config, VAE):
             # Draws of the prior, a permutation or a probe are noise even beside a deterministic code.
@@ -282,7 +284,7 @@ def test_steps_keep_the_structure_and_trace_once(name):
     case = built(name)
     state = case.start
     for i in range(3):
-        state, metrics = case.step(state, support.images(B, case.shape, seed=i))
+        state, metrics = case.step(state, support.images(B, case.shape, seed=i, counts=case.counts))
         chex.assert_tree_all_finite(metrics)
     assert case.traces == 1
     chex.assert_trees_all_equal_shapes_and_dtypes(state, case.start)

@@ -75,16 +75,18 @@ def fitting(latent_dim: int, network, **parts) -> VAE:
     raise error
 
 
-def images(n: int, shape: tuple[int, int, int], seed: int = 0) -> dict[str, jax.Array]:
+def images(n: int, shape: tuple[int, int, int], seed: int = 0, counts: bool = False) -> dict[str, jax.Array]:
     """Returns a batch of n smooth images in (0, 1), inside the support of every likelihood, with all that may be told.
 
-    These are labels, factors, condition vectors, and labeled examples beside them.
+    These are labels, factors, condition vectors, and labeled examples beside them. With `counts`, for likelihoods that
+    take only these, the pixels are 0, 1 and 2: as small as the images, so that flows stay well conditioned.
     """
     rng = np.random.default_rng(seed)
 
     def smooth() -> jax.Array:
         low = rng.uniform(size=(n, 1, 1, shape[-1]))
-        return jnp.asarray(0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low, jnp.float32)
+        found = 0.7 * rng.uniform(size=(n, *shape)) + 0.3 * low
+        return jnp.asarray(np.floor(3 * found) if counts else found, jnp.float32)
 
     return {
         "x": smooth(),

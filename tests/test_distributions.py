@@ -173,7 +173,7 @@ def test_likelihoods_stay_finite_at_extreme_outputs(name):
         out = jnp.full((2, 3, 3, config.outputs(1)), value)
 
         def loss(out, fit):
-            params, state = config.init_params(), config.init_state()
+            params, state = config.params_for((3, 3, 1)), config.init_state()
             p_x = config.fit(out, x, params, state, None)[0] if fit else config.build(out, params, state)
             return jnp.sum(p_x.log_prob(x)), p_x.mean()
 

@@ -110,7 +110,7 @@ def test_draws_stay_finite_at_any_scale(name):
         return p.sample(keys), p.mean(), p.log_prob(jnp.full((2, 3, 3, 1), 0.25))
 
     for scale in (100.0, 1e4, -1e4):
-        params = jax.tree.map(lambda leaf, s=scale: jnp.full_like(leaf, s), likelihood.init_params())
+        params = jax.tree.map(lambda leaf, s=scale: jnp.full_like(leaf, s), likelihood.params_for((3, 3, 1)))
         for out in (scale, 0.3):
             found = looks(jnp.full((2, 3, 3, likelihood.outputs(1)), out), params)
             assert all(np.all(np.isfinite(leaf)) for leaf in found), (scale, out)

@@ -518,14 +518,15 @@ def test_ends_of_the_range_stay_finite(name):
     @jax.jit
     def looks(out, params):
         def loss(out, params):
-            return likelihood.build(out, params, {}).log_prob(x)[0]
+            return likelihood.build(out, params, likelihood.init_state()).log_prob(x)[0]
 
-        p = likelihood.build(out, params, {})
+        p = likelihood.build(out, params, likelihood.init_state())
         found = p.mean(), p.mode(), p.sample(jax.random.split(KEY, 1))
         return jax.value_and_grad(loss, (0, 1))(out, params), found
 
+    params = likelihood.params_for((2, 2, 1))
     for value in (1e4, -1e4, 0.0):
-        for leaf in jax.tree.leaves(looks(jnp.full((1, 2, 2, likelihood.outputs(1)), value), likelihood.init_params())):
+        for leaf in jax.tree.leaves(looks(jnp.full((1, 2, 2, likelihood.outputs(1)), value), params)):
             assert np.all(np.isfinite(leaf)), value
 
 

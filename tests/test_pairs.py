@@ -109,7 +109,7 @@ def covering() -> tuple[tuple[Choice, ...], frozenset]:
 def steps_of(choice: Choice) -> tuple:
     """Returns the state before a step, and (state, metrics) after it on one device and on eight."""
     model = config(choice).build(support.spec(SHAPE))
-    batch = support.images(B, SHAPE)
+    batch = support.images(B, SHAPE, counts=LIKELIHOODS[choice[3]].counts)
     shapes = jax.eval_shape(model.init, jax.random.key(0), batch)[0]
     tx = support.optimizer(shapes, train.Optimizer("sgd", lr=1e-3))
     step, start = train.make_train_step(model, tx), jax.jit(train.make_init(model, tx))(jax.random.key(1), batch)
@@ -126,7 +126,7 @@ def steps_of(choice: Choice) -> tuple:
 def gradients_of(choice: Choice):
     """Returns (gradients by group, metrics) of one training batch."""
     model = config(choice).build(support.spec(SHAPE))
-    batch, ctx = support.images(B, SHAPE), support.context(model, B)
+    batch, ctx = support.images(B, SHAPE, counts=LIKELIHOODS[choice[3]].counts), support.context(model, B)
 
     @jax.jit
     def run(key, batch):
@@ -199,7 +199,7 @@ def component_cases() -> list[Choice]:
     return sorted(chosen)
 
 
-IN_SUITE = 12  # models, two seconds each, besides those of `component_cases`
+IN_SUITE = 17  # models, two seconds each, besides those of `component_cases`
 
 
 def richest() -> list[Choice]:

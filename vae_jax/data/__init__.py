@@ -11,7 +11,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from vae_jax.data import augment, catalog, classes, digits, folder, labels, limit, mnist, npz, pick, prepared, sprites
+from vae_jax.data import (
+    augment,
+    catalog,
+    classes,
+    digits,
+    folder,
+    labels,
+    limit,
+    mnist,
+    npz,
+    pick,
+    prepared,
+    simulated_counts,
+    sprites,
+)
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
 from vae_jax.data.catalog import Report
@@ -80,6 +94,15 @@ DATASETS: dict[str, Entry] = {
         digits.load,
         ("standard",),
         made="embedded",
+    ),
+    "counts": Entry(
+        "2,000 simulated cells x 200 counts: negative binomial, from known factors and dispersions (computed)",
+        "own; after the model of Lopez et al. 2018, scVI, doi 10.1038/s41592-018-0229-2",
+        simulated_counts.PROTOCOLS,
+        simulated_counts.load,
+        ("standard",),
+        made="computed",
+        kind="vector",
     ),
     "mnist": Entry(
         "70,000 handwritten digits, 28x28 gray",
@@ -259,6 +282,11 @@ def prepare(
     if row.cls is not None:
         raise InputError(
             f"data prepare: {name} is loaded by its own class, which nothing prepares; train with --data.name {name}"
+        )
+    if row.kind != "image":
+        raise InputError(
+            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; it is {row.made}, so train with "
+            f"--data.name {name}"
         )
     if from_dir is not None and row.made:
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")

@@ -51,6 +51,7 @@ class Entry:
       resizable: whether `image_size` means something.
       made: why there is no `source` to read ("computed"), or "".
       cls: the class of a data set that is not of this package.
+      kind: of the examples, as `Info.kind`; only images can be prepared.
     """
 
     summary: str
@@ -61,6 +62,7 @@ class Entry:
     resizable: bool = False
     made: str = ""
     cls: type[DataSet] | None = None
+    kind: str = "image"
 
 
 def entry_of(cls: type[DataSet], name: str) -> Entry:

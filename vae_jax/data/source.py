@@ -34,7 +34,8 @@ class Info:
       factor_names: names of the generative factors, or ().
       factor_sizes: number of values of each factor, or ().
       cond_size: length of each example's condition vector, 0 without any.
-      values: "grey" (uint8, v / 255), "binary" (uint8, only 0 and 255) or "float" (float32 in [0, 1]).
+      values: "grey" (uint8, v / 255), "binary" (uint8, only 0 and 255), "float" (float32 in [0, 1]) or "count" (0, 1,
+        2, ...).
       where: where the data came from.
       checksums: SHA-256 by file name, of the uncompressed bytes.
       notes: what the user should know about how the data were read; training prints them.
@@ -53,7 +54,7 @@ class Info:
     factor_names: tuple[str, ...] = ()
     factor_sizes: tuple[int, ...] = ()
     cond_size: int = 0
-    values: Literal["grey", "binary", "float"] = "grey"
+    values: Literal["grey", "binary", "float", "count"] = "grey"
     where: str = "embedded"
     checksums: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -142,12 +143,14 @@ def from_arrays(info: Info, split: str, arrays: Mapping[str, np.ndarray], pipeli
     Args:
       info: facts about the data.
       split: "train", "validation" or "test".
-      arrays: by name, [N, ...] each.
+      arrays: by name, [N, ...] each. `x` of integers becomes float32, as models take it; tokens stay integers.
       pipeline: "device" (whole split on the device), "grain" (read by the host) or "auto".
 
     Returns:
       a source whose `pipeline` is the one chosen.
     """
+    if "x" in arrays and info.kind != "tokens" and arrays["x"].dtype.kind in "iub":
+        arrays = {**arrays, "x": arrays["x"].astype(np.float32)}
     stored = arrays[main(arrays)]
     size, on_device = len(stored), pipeline == "device" or (pipeline == "auto" and stored.nbytes <= DEVICE_BYTES)
     records = ArrayRecords(arrays)

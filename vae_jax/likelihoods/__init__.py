@@ -1,6 +1,7 @@
 """Likelihoods: how decoder outputs become p(x|z)."""
 
 from vae_jax.likelihoods.continuous import BetaDensity, ContinuousBernoulli, Laplace, LogCosh, StudentT
+from vae_jax.likelihoods.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNB
 from vae_jax.likelihoods.decoded import AutoregressivePixels, BernoulliPixels, GaussianPixels
 from vae_jax.likelihoods.discretized import Categorical256, Logistic256, LogisticMixture
 from vae_jax.likelihoods.losses import MsSsim
@@ -13,7 +14,7 @@ from vae_jax.likelihoods.pixels import (
     PixelLikelihood,
 )
 
-# Name of the option -> config: Bernoulli, Gaussian, further densities, masses of gray levels, and a loss.
+# Name of the option -> config: Bernoulli, Gaussian, further densities, masses of gray levels, a loss, and counts.
 LIKELIHOODS = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
@@ -29,6 +30,10 @@ LIKELIHOODS = {
     "logistic-mixture": LogisticMixture,
     "categorical-256": Categorical256,
     "ms-ssim": MsSsim,
+    "poisson": Poisson,
+    "negative-binomial": NegativeBinomial,
+    "zero-inflated-nb": ZeroInflatedNB,
+    "multinomial": Multinomial,
 }
 
 __all__ = [
@@ -41,5 +46,9 @@ __all__ = [
     "GaussianOptimal",
     "GaussianPixels",
     "GaussianPixelwise",
+    "Multinomial",
+    "NegativeBinomial",
     "PixelLikelihood",
+    "Poisson",
+    "ZeroInflatedNB",
 ]

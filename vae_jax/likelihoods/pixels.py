@@ -27,9 +27,11 @@ class PixelLikelihood:
       closed: whether the ends of `support` belong to it.
       levels: number of values of x, evenly spaced over [0, 1], that have a mass; None for a density.
       normalized: whether it is a density (or mass function) of x; False for losses such as MS-SSIM.
+      counts: whether x are counts: whole numbers, checked once against the data before training.
     """
 
     normalized: ClassVar[bool] = True
+    counts: ClassVar[bool] = False
     closed: ClassVar[bool] = True
     levels: ClassVar[int | None] = None
 
@@ -74,19 +76,33 @@ class PixelLikelihood:
         return channels
 
     def init_params(self) -> dict[str, jax.Array]:
-        """Returns the trained parameters."""
+        """Returns the trained parameters, where these do not depend on the shape of the data."""
         return {}
+
+    def params_for(self, shape: tuple[int, ...]) -> dict[str, jax.Array]:
+        """Returns the trained parameters for examples of this shape; define it where they have one number per entry."""
+        del shape
+        return self.init_params()
 
     def init_state(self) -> dict[str, jax.Array]:
         """Returns the running state."""
         return {}
+
+    def seen(self, x: jax.Array) -> jax.Array:
+        """Returns x [B, *shape] as the encoder sees it."""
+        return x
+
+    def matched(self, mean: Any, x: Any) -> Any:
+        """Returns a mean of p(x|z), [B, *shape], as it is compared with x: of the same total, if p is given that."""
+        del x
+        return mean
 
     def build(self, out: jax.Array, params: Any, state: Any) -> Any:
         """Returns p(x|z) outside training.
 
         Args:
           out: decoder outputs [B, H, W, outputs(channels)], float32.
-          params: trained parameters, as of `init_params`.
+          params: trained parameters, as of `params_for`.
           state: running state, as of `init_state`.
         """
         raise TypeError(f"{type(self).__name__} must define build")

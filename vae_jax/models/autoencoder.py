@@ -101,7 +101,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     group = {
         "encoder": parts.encoder.init(prng.site_key(key, "encoder"), x)["params"],
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), z)["params"],
-        "likelihood": parts.config.likelihood.init_params(),
+        "likelihood": parts.config.likelihood.params_for(batch["x"].shape[1:]),
     }
     # Empty entries are left out, so that checkpoints hold no empty trees.
     return {"vae": {k: v for k, v in group.items() if v}}, {"likelihood": parts.config.likelihood.init_state()}
@@ -109,7 +109,8 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
 
 def encoder_input(parts: Parts, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns what the encoder sees: x with 0 where it is missing, and beside it the mask if it may."""
-    return observed.with_mask(x, mask) if parts.config.mask_input else x
+    seen = parts.config.likelihood.seen(x)
+    return observed.with_mask(seen, mask) if parts.config.mask_input else seen
 
 
 def code(parts: Parts, params: Params, x: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -182,7 +183,7 @@ def loss(
     # 2. The target is the clean x. Nats per example, summed over pixels; only here is the batch mean taken.
     value = jnp.mean(-observed.log_prob(p_x, x, mask))
     # Of all that is observed in the batch; see `observed.mean_error` for the factor.
-    error = jnp.square(p_x.mean() - x)
+    error = jnp.square(likelihood.matched(p_x.mean(), x) - x)
     if mask is None:
         error = jnp.mean(error)
     else:
@@ -198,7 +199,8 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     # The clean input in any context; both results are per example, [B].
     x, mask = observed.data(batch)
     p_x = decode(parts, params, state, code(parts, params, x, mask))
-    return {"distortion": -observed.log_prob(p_x, x, mask), "mse": observed.mean_error(p_x.mean(), x, mask)}
+    mean = parts.config.likelihood.matched(p_x.mean(), x)
+    return {"distortion": -observed.log_prob(p_x, x, mask), "mse": observed.mean_error(mean, x, mask)}
 
 
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:

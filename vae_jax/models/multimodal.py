@@ -170,7 +170,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), z)["params"],
         "label_encoder": dense.init(prng.site_key(key, "label_encoder"), (classes, c.width, 2 * c.latent_dim)),
         "label_decoder": dense.init(prng.site_key(key, "label_decoder"), (c.latent_dim, c.width, classes)),
-        "likelihood": c.likelihood.init_params(),
+        "likelihood": c.likelihood.params_for(batch["x"].shape[1:]),
     }
     # Empty entries are left out, so that checkpoints hold no empty trees.
     return {"vae": {k: v for k, v in group.items() if v}}, {}
@@ -178,7 +178,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
 
 def of_x(parts: Parts, params: Params, x: jax.Array) -> dist.DiagGaussian:
     """Returns the expert of the data."""
-    return _gaussian(encoded(parts.encoder, params, "encoder", x))
+    return _gaussian(encoded(parts.encoder, params, "encoder", parts.config.likelihood.seen(x)))
 
 
 def of_label(params: Params, y: jax.Array) -> dist.DiagGaussian:

@@ -171,7 +171,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
         "encoder": parts.encoder.init(prng.site_key(key, "encoder"), x)["params"],
         "join": dense.init(prng.site_key(key, "join"), widths),
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), joined)["params"],
-        "likelihood": c.likelihood.init_params(),
+        "likelihood": c.likelihood.params_for(batch["x"].shape[1:]),
     }
     return {"vae": {k: v for k, v in group.items() if v}}, {}
 
@@ -179,12 +179,12 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
 def log_q_y(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
     """Returns log q(y|x) of every class, [B, K]."""
     # Logarithms: a class of probability 0 in float32 still has a gradient.
-    return jax.nn.log_softmax(encoded(parts.classifier, params, "classifier", x))
+    return jax.nn.log_softmax(encoded(parts.classifier, params, "classifier", parts.config.likelihood.seen(x)))
 
 
 def seen(parts: Parts, params: Params, x: jax.Array) -> jax.Array:
     """Returns the features of x that q(z|x, y) joins with y, [B, width]."""
-    return encoded(parts.encoder, params, "encoder", x)
+    return encoded(parts.encoder, params, "encoder", parts.config.likelihood.seen(x))
 
 
 def infer(params: Params, h: jax.Array, y: jax.Array) -> dist.DiagGaussian:

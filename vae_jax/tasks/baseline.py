@@ -90,6 +90,10 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
         o.data, o.source, batch_size=1, protocol=o.protocol, dequantize=o.dequantize, limit=o.limit
     )
     train, held = data_lib.load(config, "train"), data_lib.load(config, o.split)
+    if train.info.kind != "image":
+        raise InputError(
+            f"baseline: {o.data} holds {train.info.kind}s, and its density is one of images; use images such as digits"
+        )
     _check(o, train.info.values)
 
     def rows(source: data_lib.Source, key: jax.Array | None) -> np.ndarray:

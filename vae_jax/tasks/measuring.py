@@ -350,7 +350,7 @@ def _protocol(
     x = run.spec.x
     images = x.kind == "image"
     numbers = "in [0, 1]" if images else "real numbers" if x.dtype == "float32" else "whole numbers"
-    pixels = "binary" if info.values == "binary" else numbers
+    pixels = {"binary": "binary", "count": "counts"}.get(info.values, numbers)
     if data.binarize != "none":
         pixels = f"binary ({data.binarize} binarisation)"
     elif data.dequantize:

@@ -135,5 +135,6 @@ def made(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], titl
     codes = encode_all(run.model, state, kept())
     again = decode_all(run.model, state, codes.mean, cond=codes.cond)
     x = np.concatenate(seen)
+    again = run.model.about.likelihood.matched(again, x)
     mse = np.square(x - again).mean(tuple(range(1, x.ndim)))
     return Reconstructions(codes.index, x, again, mse, title)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from vae_jax import data, prng, train
-from vae_jax.data import Source, npz
+from vae_jax.data import Source, npz, whole
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError, either, option
 from vae_jax.files.lock import locked
@@ -130,11 +130,19 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
     """Checks that the likelihood of a model can score these data.
 
     Raises:
-      InputError: values outside its support, on an open end of it, or between the levels that have a mass.
+      InputError: values outside its support, on an open end of it, or between those that have a mass.
     """
     likelihood, c = model.about.likelihood, config.data
     name = configs.kind("model.likelihood", likelihood)
+    if likelihood.counts:
+        whole.check(source, name)
+        return
     (low, high), seen = likelihood.support, data_range(source)
+    if seen[1] > high and source.info.values == "count":
+        raise InputError(
+            f"data: they are counts up to {seen[1]:.0f}, but the {name} likelihood takes [{low:g}, {high:g}]; use "
+            f"{option('model.likelihood', 'negative-binomial')}"
+        )
     if seen[0] < low or seen[1] > high:
         raise InputError(
             f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "

@@ -124,7 +124,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     # The reconstruction error is that of the mean code: what `reconstruct` shows. An autoregressive decoder would need
     # one pass per pixel for that; its error is the one-step one, with the true pixels before.
     decoded = vae.decode(parts, params, state, t.posterior.mode(), c.condition.features(batch, parts.spec))
-    mean = (decoded.given(t.x) if c.network.autoregressive else decoded).mean()
+    mean = c.likelihood.matched((decoded.given(t.x) if c.network.autoregressive else decoded).mean(), t.x)
     out = {"distortion": t.distortion, "mse": observed.mean_error(mean, x, mask)}
     if not c.posterior.deterministic:
         out |= {"elbo": -(t.distortion + t.rate), "rate": t.rate}

@@ -104,7 +104,7 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
         "decoder": parts.decoder.init(prng.site_key(key, "decoder"), c.condition.join_code(z, first), *extra)["params"],
         "posterior": c.posterior.init(prng.site_key(key, "flow"), c.latent_dim),
         "prior": c.prior.init(prng.site_key(key, "prior"), around),
-        "likelihood": c.likelihood.init_params(),
+        "likelihood": c.likelihood.params_for(spec.x.shape),
     }
     params: Params = {"vae": {name: value for name, value in group.items() if value}}
     # Whatever makes q(z|x) moves to a group of its own, with its own optimizer state and gate.
@@ -139,7 +139,8 @@ def encoder_input(config: Components, x: jax.Array, mask: jax.Array | None, feat
       x with more numbers on its last axis.
     """
     # x and its mask side by side; the features come last, as constant channels.
-    return config.condition.join_x(observed.with_mask(x, mask) if config.mask_input else x, features)
+    seen = config.likelihood.seen(x)
+    return config.condition.join_x(observed.with_mask(seen, mask) if config.mask_input else seen, features)
 
 
 def infer(
