@@ -61,7 +61,8 @@ class Counts(PixelLikelihood):
         """Returns what the outputs [B, *shape] say of the means; before the first step 1 stands for the total."""
         return Expected(out, jnp.where(state["steps"] > 0, state["total"], 1.0) if self.of_total else None)
 
-    def fit(self, out, x, params, state, axis_name):
+    def fit(self, out, x, params, state, axis_name, mask=None):
+        del mask  # refused before (`takes_mask`): the total of what is observed is not that of x
         if not self.of_total:
             return self.build(out, params, state), state
         # The mean over all steps, of the global batch: exact, and no decay to choose.
