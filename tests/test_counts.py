@@ -436,7 +436,7 @@ def test_only_images_have_baselines_and_are_prepared(tmp_path, capsys):
 def test_the_whole_experiment_recovers_dispersions_and_beats_poisson(tmp_path):
     elbo = {}
     for name in ("negative-binomial", "poisson"):
-        options = {"model.likelihood": name, "evaluation.k": ()}
+        options = {"model.likelihood": name, "evaluation.k": (), "data.batch_size": 96}
         made = vj.train_run(vj.experiment("counts_simulated", **options), workdir=tmp_path / name)
         elbo[name] = measured(made)["elbo"].value
         if name == "negative-binomial":

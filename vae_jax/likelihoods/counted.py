@@ -50,7 +50,7 @@ class Expected(NamedTuple):
         # Shares of what is observed: entries that are not take no part in the softmax.
         out = self.out if mask is None else jnp.where(mask, self.out, HIDDEN)
         log_share = jax.nn.log_softmax(out, axis=tuple(range(1, out.ndim)))
-        # A row without any count has means of 0, hence log p = 0; the log must stay finite for the gradient.
+        # A row without any count has means of 0, hence log p = 0; its logs stay finite all the same.
         return Means(total * jnp.exp(log_share), jnp.log(jnp.where(total > 0, total, 1.0)) + log_share)
 
 
