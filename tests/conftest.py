@@ -1,6 +1,7 @@
 """Settings of the whole suite. They must be made before jax starts: its device count is fixed at the first call."""
 
 import contextlib
+import ctypes
 import gc
 import os
 import signal
@@ -43,8 +44,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["XLA_FLAGS"] = _fast_compile
 
 
-_MANY_MAPS, _MUCH = 15_000, 1.5e9  # memory maps of a process, and bytes it grew by, from which on programs are freed
-_RESIDENT = [0]  # bytes of this process after programs were last freed: not all of them go back to the system
+_MANY_MAPS, _FULL = 15_000, 1.5e9  # memory maps and bytes of a process from which on its programs are freed
 
 
 # Files of few tests that take long. Two workers share the files: one of these at the end would keep one worker waiting.
@@ -71,11 +71,12 @@ def free_programs():
     """
     maps = Path("/proc/self/maps")
     many = maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS
-    if many or psutil.Process().memory_info().rss > _RESIDENT[0] + _MUCH:
+    if many or psutil.Process().memory_info().rss > _FULL:
         jax.clear_caches()
         gc.unfreeze()
         gc.collect()
-        _RESIDENT[0] = psutil.Process().memory_info().rss
+        with contextlib.suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").malloc_trim(0)  # which keeps what was freed, some GB of it, for itself
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """`load`, training batches, evaluation batches and grain: one order, nothing dropped, exact resume."""
 
+import dataclasses
 import json
 
 import jax
@@ -215,3 +216,16 @@ def test_every_protocol_is_described():
         assert rows[name]["where"]
         assert rows[name]["summary"]
         assert rows[name]["reference"]
+
+
+def test_batches_are_shared_unless_the_user_fetches_them():
+    """What a user's function calls may be defined anew between two runs, which may share no program then."""
+    config = DataConfig("digits", batch_size=8)
+    first, second = (data.load(config, "train") for _ in range(2))
+    assert data.make_batch_fn(first, config) is data.make_batch_fn(second, config)
+
+    def fetch(arrays, index):
+        return first.fetch(arrays, index)
+
+    theirs = dataclasses.replace(first, fetch=fetch)
+    assert data.make_batch_fn(theirs, config) is not data.make_batch_fn(theirs, config)

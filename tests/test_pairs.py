@@ -180,7 +180,9 @@ def test_refusals_are_one_line_with_a_fix_that_helps():
         assert fix, words
         part, name = fix.groups()
         after[choice] = tuple(name if table == part else old for table, old in zip(TABLES, choice, strict=True))
-    # Where several pairs do not fit, the next refusal names another one; whoever follows on arrives at a model.
+        # Where several pairs do not fit, another one may be named next, but never the same again.
+        assert found.get(after[choice]) != words
+    # Whoever follows on arrives at a model.
     for choice in found:
         steps = 0
         while choice in after:
@@ -202,7 +204,7 @@ def component_cases() -> list[Choice]:
     return sorted(chosen)
 
 
-IN_SUITE = 17  # models, two seconds each, besides those of `component_cases`
+IN_SUITE = 24  # models, a second each, besides those of `component_cases`
 
 
 def richest() -> list[Choice]:
@@ -222,12 +224,12 @@ def test_richest_models_give_finite_gradients(choice):
 
 
 def test_the_suite_holds_a_share_of_every_kind_of_pair():
-    """A share of all allowed pairs, and of those of any two tables; `make test-slow` holds all."""
+    """A quarter of all allowed pairs, and a seventh of those of any two tables; `make test-slow` holds all."""
     made = set().union(*map(pairs_of, [*component_cases(), *richest()]))
     for tables in itertools.combinations(range(len(TABLES)), 2):
         wanted = {pair for pair in covering()[1] if tuple(i for i, _ in pair) == tables}
-        assert len(wanted & made) > len(wanted) / 10, tables
-    assert len(covering()[1] & made) > len(covering()[1]) / 6
+        assert len(wanted & made) > len(wanted) / 7, tables
+    assert len(covering()[1] & made) > len(covering()[1]) / 4
 
 
 @pytest.mark.parametrize("choice", component_cases(), ids="+".join)

@@ -1,6 +1,7 @@
 """The run: folder contents, bit-exact resume, signals, NaN, broken and missing checkpoints, a full disk."""
 
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -157,6 +159,39 @@ def test_a_second_run_of_equal_options_compiles_nothing(tmp_path, caplog, more):
         caplog.clear()
         training.train_run(put(config, model=put(model, latent_dim=4)), "third", tmp_path / "third")
     assert [r.message for r in caplog.records if "Compiling jit(run)" in r.getMessage()]
+
+
+base = functools.cache(SMALL.model.build)
+
+
+def weigh(loss):
+    return loss
+
+
+def own_loss(params, state, key, batch, ctx):
+    loss, aux = base(OwnModel.spec).loss(params, state, key, batch, ctx)
+    return weigh(loss), aux
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnModel:
+    """A user's model whose functions are the same objects in every build, as those of a notebook are."""
+
+    spec: ClassVar[Any] = None
+
+    def build(self, spec):
+        type(self).spec = spec
+        return base(spec)._replace(loss=own_loss)
+
+
+def test_what_a_users_model_calls_may_be_defined_anew(tmp_path, monkeypatch):
+    config = put(SMALL, steps=3, model=OwnModel())
+    first = training.train_run(config, "first", tmp_path / "first")
+    start = jax.tree.leaves(first.init().params)
+    assert all(np.any(a != b) for a, b in zip(start, jax.tree.leaves(first.restore().params), strict=True))
+    monkeypatch.setattr(sys.modules[__name__], "weigh", lambda loss: 0 * loss)
+    second = training.train_run(config, "second", tmp_path / "second").restore()
+    assert_same(start, jax.tree.leaves(second.params))
 
 
 def test_resume_drops_lines_of_steps_that_are_made_again(tmp_path):

@@ -72,11 +72,13 @@ def make_batch_fn(
       the labeled ones, which follow each other in epochs of their own.
     """
     labeled = None if source.labeled is None else tuple(source.labeled.tolist())
-    return _batch_fn(source.fetch, source.size, source.split, labeled, config, train)
+    # The same function for equal data and options: jax keeps compiled programs by the functions in them. What a user's
+    # `fetch` calls may have been defined anew since.
+    own = getattr(source.fetch, "__module__", "").startswith("vae_jax.")
+    make = _shared_batch_fn if own else _batch_fn
+    return make(source.fetch, source.size, source.split, labeled, config, train)
 
 
-# The same function for equal data and options: jax keeps compiled programs by the functions in them.
-@functools.lru_cache(maxsize=16)
 def _batch_fn(
     fetch: Callable, size: int, split: str, labeled: tuple[int, ...] | None, config: DataConfig, train: bool
 ) -> Callable[[Arrays, jax.Array, jax.Array], Batch]:
@@ -94,6 +96,9 @@ def _batch_fn(
         return apply(key, batch)
 
     return batch_fn
+
+
+_shared_batch_fn = functools.lru_cache(maxsize=16)(_batch_fn)
 
 
 def eval_batches(

@@ -81,7 +81,7 @@ def check(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, t
     Raises:
       InputError: the first need that is not met, with what to choose instead.
     """
-    if (found := _unmet(components)) is None:
+    if (found := next(_unmet(components), None)) is None:
         return
     kind, need = found
     mine, other = (_name(components[k], registries.get(k, {})) for k in (kind, need.of))
@@ -93,12 +93,7 @@ def check(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, t
     )
 
 
-def _unmet(components: Mapping[str, Any]) -> tuple[str, Need] | None:
-    """Returns (kind, need) of the first need that is not met."""
-    return next(_all_unmet(components), None)
-
-
-def _all_unmet(components: Mapping[str, Any]) -> Iterator[tuple[str, Need]]:
+def _unmet(components: Mapping[str, Any]) -> Iterator[tuple[str, Need]]:
     """Yields (kind, need) of each need that is not met."""
     for kind, component in components.items():
         for need in needs(component):
@@ -113,11 +108,11 @@ def _fix(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, ty
         return f"set {option(*typed[0])}"
     places = (kind, need.of) if need.change_self else (need.of, kind)
     # Where no exchange of one component suffices, one that leaves less unmet: followed again and again, it ends.
-    best, left = "", sum(1 for _ in _all_unmet(components))
+    best, left = "", sum(1 for _ in _unmet(components))
     for place in dict.fromkeys((*places, *registries)):
         left_by: dict[int, list[str]] = {}
         for name, cls in registries.get(place, {}).items():
-            left_by.setdefault(sum(1 for _ in _all_unmet({**components, place: cls()})), []).append(name)
+            left_by.setdefault(sum(1 for _ in _unmet({**components, place: cls()})), []).append(name)
         if (least := min(left_by, default=left)) < left:
             best, left = f"choose {choice(f'model.{place}', left_by[least][:MOST])}", least
         if best and (left == 0 or place == places[-1]):

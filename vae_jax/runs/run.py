@@ -155,7 +155,7 @@ class Run:
         return builds.optimizer(self.model, self.optimizers, self.config.steps)
 
     @property
-    def step(self) -> TrainStep:
+    def train_step(self) -> TrainStep:
         """The train step of the run, pure."""
         c = self.config
         return builds.train_step(self.model, self.optimizer, c.ema_decay or None, c.accumulate)

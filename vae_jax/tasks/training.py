@@ -173,11 +173,11 @@ def make_feed(run: Run, source: Source, state: TrainState) -> Feed:
     """Returns the device feed for data in memory, the stream feed for data on disk."""
     c = run.config
     if source.pipeline == "device":
-        return DeviceFeed(run.step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
+        return DeviceFeed(run.train_step, make_batch_fn(source, c.data), dict(source.arrays), state, run.mesh)
     from vae_jax.data.stream import GrainStream
 
     stream = GrainStream(source, c.data, prng.site_key(state.key, "data"))
-    return StreamFeed(run.step, make_transform(source, c.data), stream, state, run.mesh)
+    return StreamFeed(run.train_step, make_transform(source, c.data), stream, state, run.mesh)
 
 
 def train_run(
