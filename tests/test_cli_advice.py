@@ -88,22 +88,6 @@ def test_an_option_of_an_absent_part_is_not_offered(capsys):
     assert "--model.posterior" not in line
 
 
-@pytest.mark.parametrize("typed", [["--epochs", "5"], ["--epochs=5"], ["--num_epochs", "5"], ["--max-epochs", "5"]])
-def test_epochs_are_steps_of_this_data_set(capsys, typed):
-    line = _refused(capsys, "train", "vae_digits", *typed, "--data.batch-size", "100")
-    assert "training counts steps; 5 epochs of 1,437 images in batches of 100 are --steps 72" in line
-    assert parse_config(index.load(index.find("vae_digits")), ["--steps", "72"], "train").steps == 72
-
-
-def test_epochs_without_a_usable_number(capsys):
-    for words in (["--epochs"], ["--epochs", "many"], ["--epochs", "inf"]):
-        line = _refused(capsys, "train", "vae_digits", *words)
-        assert "training counts steps; set --steps to epochs x training images / 64" in line
-    assert "0.001 epochs of 1,437 images are none; use --steps 1" in _refused(
-        capsys, "train", "vae_digits", "--epochs", "0.001"
-    )
-
-
 @pytest.mark.parametrize(
     ("typed", "meant"), [("--dataset", "--data"), ("--data-dir", "--data"), ("--output-dir", "--workdir")]
 )
@@ -323,6 +307,6 @@ def test_data_that_are_not_there_name_no_unrelated_file(empty, capsys):
     for name in ("q.py", "runs", "scans"):
         (empty / name).mkdir()
     line = _refused(capsys, "train", "vae_digits", "--data", "nope/")
-    assert line.endswith("no such file, folder or data set; known: digits, fashion_mnist, mnist, sprites\n")
+    assert line.endswith("no such file, folder or data set; known: counts, digits, fashion_mnist, mnist, sprites\n")
     assert "did you mean 'scans'?" in _refused(capsys, "train", "vae_digits", "--data", "scan")
     assert parse_config(Config(), ["--data", "digits"], "train").data.name == "digits"

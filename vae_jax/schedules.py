@@ -8,7 +8,7 @@ from typing import Annotated
 import jax
 import jax.numpy as jnp
 
-from vae_jax.options.ranges import AtLeast, Between, NotNegative
+from vae_jax.options.ranges import AtLeast, Between, NotNegative, Steps
 
 
 @dataclass(frozen=True)
@@ -31,15 +31,19 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """From `start` to 1 in `steps` steps, then 1 (KL warm-up, arXiv:1511.06349)."""
+    """`start` for `hold` steps, from there to 1 in `steps` steps, then 1 (KL warm-up, arXiv:1511.06349)."""
 
-    steps: Annotated[int, AtLeast(1)] = 10_000
+    steps: Annotated[int, Steps(1)] = 10_000
     """Length of the warm-up, in steps."""
     start: Annotated[float, NotNegative()] = 0.0
     """Factor at step 0. A start above 1 anneals downwards."""
+    hold: Annotated[int, Steps(0)] = 0
+    """Steps at `start` before the factor moves."""
 
     def __call__(self, step: jax.Array) -> jax.Array:
-        """Returns start + (1 - start) * min(step / steps, 1)."""
+        """Returns start + (1 - start) * clip((step - hold) / steps, 0, 1)."""
+        if self.hold:
+            step = step - self.hold
         return self.start + (1.0 - self.start) * jnp.clip(step / self.steps, 0.0, 1.0)
 
 
@@ -47,7 +51,7 @@ class Linear(Schedule):
 class Cyclical(Schedule):
     """`cycles` ramps from 0 to 1 over `steps` steps, each rising for `ratio` of its period (arXiv:1903.10145)."""
 
-    steps: Annotated[int, AtLeast(1)] = 40_000
+    steps: Annotated[int, Steps(1)] = 40_000
     """Length of all cycles together, in steps; afterwards the factor stays 1."""
     cycles: Annotated[int, AtLeast(1)] = 4
     """Number of cycles (M)."""

@@ -1,4 +1,4 @@
-"""Words for command lines that cannot be read: epochs, what is missing, metrics without commas."""
+"""Words for command lines that cannot be read: what is missing, metrics without commas."""
 
 from __future__ import annotations
 
@@ -6,47 +6,14 @@ import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vae_jax.errors import InputError, quoted
-
-if TYPE_CHECKING:
-    from vae_jax.runs.config import Config
+from vae_jax.errors import quoted
 
 # Command -> field -> a value to show where the field is missing; "" is any command.
 _EXAMPLES = {
     "": {"run": "runs/beta_vae", "data": "digits", "name": "mnist", "input": "images.npz", "out": "codes.npz"},
     "decode": {"input": "codes.npz", "out": "images.npz"},
 }
-_EPOCHS = ("epochs", "epoch", "num-epochs", "max-epochs", "n-epochs")
-
-
-def take_epochs(words: Sequence[str]) -> tuple[str, str, list[str]] | None:
-    """Returns (the option, its value or "", the other words) where epochs are requested, else None."""
-    for i, word in enumerate(words):
-        option, equals, value = word.partition("=")
-        if option.startswith("--") and option[2:].replace("_", "-") in _EPOCHS:
-            follows = not equals and i + 1 < len(words) and not words[i + 1].startswith("--")
-            return option, words[i + 1] if follows else value, [*words[:i], *words[i + 1 + follows :]]
-    return None
-
-
-def epochs(option: str, value: str, config: Config) -> str:
-    """Returns the line that says how many steps the epochs are, for the data and the batch size of this config."""
-    from vae_jax import data
-
-    size = config.data.batch_size
-    try:
-        wanted = float(value)
-        images = data.load(config.data, "train").size
-        steps = round(wanted * images / size)
-    except (InputError, ValueError, OverflowError):
-        return f"{option}: training counts steps; set --steps to epochs x training images / {size}"
-    if steps < 1:
-        return f"{option}: training counts steps, and {value} epochs of {images:,} images are none; use --steps 1"
-    return (
-        f"{option}: training counts steps; {value} epochs of {images:,} images in batches of {size} are --steps {steps}"
-    )
 
 
 def missing(text: str, target: type, argv: Sequence[str], prog: str) -> str | None:

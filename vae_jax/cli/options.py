@@ -14,9 +14,10 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vae_jax.cli import advice, ranged_help
+from vae_jax.cli import advice, epochs, ranged_help
 from vae_jax.errors import InputError, nearest
 from vae_jax.options import registry
+from vae_jax.options.ranges import in_steps
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -103,11 +104,10 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
     for option in sorted(chosen, key=lambda o: o.count(".")):
         config = configs.choose(config, option, chosen[option])
     if any(word in ("-h", "--help") for word in words):
-        description = f"{description}\n\n{_DATA_HELP}\n\n{_component_help(config)}"
-    elif (epochs := advice.take_epochs(words)) is not None:
-        option, value, others = epochs
-        config = configs.check(parse(configs.Config, others, prog, default=config))
-        raise InputError(advice.epochs(option, value, config))
+        description = f"{description}\n\n{_DATA_HELP}\n\n{epochs.HELP}\n\n{_component_help(config)}"
+    words, counted = epochs.take(epochs.typed(words), in_steps(config))
+    if counted:
+        words = epochs.resolve(words, counted, configs.check(parse(configs.Config, words, prog, default=config)))
     parsed = parse(configs.Config, words, prog, default=config, description=description)
     return configs.check(with_code(parsed, code_of(config)))
 
@@ -120,7 +120,8 @@ _DATA_HELP = (
 
 def given(words: Sequence[str]) -> list[str]:
     """Returns the options that a command line names, as they are called in Python."""
-    return [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
+    names = [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
+    return ["steps" if name == "epochs" else name for name in names]
 
 
 def _take_data(argv: list[str]) -> tuple[list[str], str | None]:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import jax
 
 from vae_jax.objectives.elbo import Elbo
-from vae_jax.options.ranges import AtLeast
+from vae_jax.options.ranges import AtLeast, Steps
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Aggressive(Elbo):
 
     inner: Annotated[int, AtLeast(1)] = 10
     """Encoder updates for each update of the decoder, in the first phase."""
-    steps: Annotated[int, AtLeast(1)] = 2_000
+    steps: Annotated[int, Steps(1)] = 2_000
     """Length of the first phase, in encoder updates."""
 
     # The decoder can only wait while the encoder learns if the two are optimizer groups of their own.

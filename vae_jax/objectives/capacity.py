@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
-from vae_jax.options.ranges import AtLeast, NotNegative
+from vae_jax.options.ranges import NotNegative, Steps
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Capacity(Objective):
     """Weight of the distance between the rate and the capacity."""
     capacity: Annotated[float, NotNegative()] = 25.0
     """Final capacity C, nats."""
-    capacity_steps: Annotated[int, AtLeast(1)] = 100_000
+    capacity_steps: Annotated[int, Steps(1)] = 100_000
     """Steps over which the capacity rises from 0, linearly."""
 
     couples: ClassVar[bool] = True

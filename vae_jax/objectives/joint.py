@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vae_jax import collectives
 from vae_jax.model import Context, Metrics
 from vae_jax.objectives.base import Objective, Terms
-from vae_jax.options.ranges import AtLeast, NotNegative
+from vae_jax.options.ranges import NotNegative, Steps
 from vae_jax.spaces import Mixed, Space
 
 
@@ -37,7 +37,7 @@ class JointCapacity(Objective):
     """Final capacity of the real variables together, nats."""
     discrete_capacity: Annotated[float, NotNegative()] = 5.0
     """Final capacity of the categorical variables together, nats; never more than they can hold, the sum of ln K."""
-    capacity_steps: Annotated[int, AtLeast(1)] = 25_000
+    capacity_steps: Annotated[int, Steps(1)] = 25_000
     """Steps over which both capacities rise from 0, linearly."""
 
     by_dimension: ClassVar[bool] = True

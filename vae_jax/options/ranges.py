@@ -48,6 +48,15 @@ class AtLeast:
 
 
 @dataclass(frozen=True)
+class Steps(AtLeast):
+    """Numbers of training steps, which the command line also takes in epochs (`vae_jax.cli.epochs`)."""
+
+    @property
+    def words(self) -> str:
+        return super().words if self.low else NotNegative().words
+
+
+@dataclass(frozen=True)
 class Above:
     """Numbers above a limit, without it."""
 
@@ -166,6 +175,12 @@ def _fields(config: Any, prefix: str) -> Iterator[tuple[str, Any, Range | None]]
             yield from _fields(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value, found
+
+
+def in_steps(config: Any) -> list[str]:
+    """Returns the options of a config, down to the last component, that count training steps."""
+    alone = ((name, found.range if isinstance(found, Each) else found) for name, _, found in _fields(config, ""))
+    return [name for name, found in alone if isinstance(found, Steps)]
 
 
 @functools.cache

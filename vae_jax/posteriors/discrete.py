@@ -9,7 +9,7 @@ import jax
 
 from vae_jax.distributions import concrete
 from vae_jax.distributions.categorical import IndependentBernoulli, OneHotCategorical
-from vae_jax.options.ranges import AtLeast, Each, Positive
+from vae_jax.options.ranges import AtLeast, Each, Positive, Steps
 from vae_jax.posteriors.base import Posterior
 from vae_jax.spaces import Bits, OneHot, Space
 
@@ -25,7 +25,7 @@ class Relaxed(Posterior):
     """Temperature of the relaxation at step 0."""
     final_temperature: Annotated[float, Positive()] = 0.5
     """Temperature from `anneal_steps` on; the way there is exponential."""
-    anneal_steps: Annotated[int, AtLeast(1)] = 10_000
+    anneal_steps: Annotated[int, Steps(1)] = 10_000
     """Length of the annealing, in steps."""
 
     @property

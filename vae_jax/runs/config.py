@@ -15,7 +15,7 @@ from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, option
 from vae_jax.model import Model, ModelConfig
 from vae_jax.models import VAE
-from vae_jax.options.ranges import SAMPLES, SEED, AtLeast, Each, NotNegative, Share, check_ranges
+from vae_jax.options.ranges import SAMPLES, SEED, AtLeast, Each, NotNegative, Share, Steps, check_ranges
 from vae_jax.options.tree import flatten, get, put
 from vae_jax.options.typed import conform, conform_fields
 from vae_jax.runs.kinds import KINDS, REGISTRIES, check_importable, choose, diff, kind, options
@@ -45,18 +45,20 @@ __all__ = [
 class Logging:
     """What a run writes, and how often."""
 
-    log_every: Annotated[int, AtLeast(1)] = 200
+    log_every: Annotated[int, Steps(1)] = 200
     """Steps between lines of metrics.jsonl (each is the mean over these steps)."""
-    checkpoint_every: Annotated[int, AtLeast(1)] = 2000
+    checkpoint_every: Annotated[int, Steps(1)] = 2000
     """Steps between checkpoints."""
     keep: Annotated[int, AtLeast(1)] = 3
     """Checkpoints kept on disk."""
-    eval_every: Annotated[int, NotNegative()] = 0
+    eval_every: Annotated[int, Steps(0)] = 0
     """Steps between evaluations on held-out data; 0 evaluates at the end only."""
     figures_minutes: Annotated[float, NotNegative()] = 2.0
     """Minutes between figures; 0 makes them at the end only."""
     tensorboard: bool = True
     """Also write TensorBoard event files."""
+    samples_at: Annotated[tuple[int, ...], Each(Steps(1), "a list of steps of 1 or more")] = ()
+    """Steps after which samples of the run are kept, all of the same codes: RUN/samples/step_00000100.png."""
     best: str | None = None
     """Metric of the evaluations of `eval_every` on the validation split (elbo, mse, ...) whose best checkpoint is kept
     in RUN/best, beside the newest ones."""
@@ -81,7 +83,7 @@ class Evaluation:
 class Config:
     """One experiment, complete."""
 
-    steps: Annotated[int, AtLeast(1)] = 10_000
+    steps: Annotated[int, Steps(1)] = 10_000
     """Updates to make."""
     seed: Annotated[int, SEED] = 0
     """Seed of everything random: initialization, data order, noise."""
@@ -119,7 +121,9 @@ class Config:
             self,
             steps=2,
             data=dataclasses.replace(self.data, batch_size=min(self.data.batch_size, 8)),
-            logging=dataclasses.replace(self.logging, log_every=1, checkpoint_every=2, eval_every=0, best=None),
+            logging=dataclasses.replace(
+                self.logging, log_every=1, checkpoint_every=2, eval_every=0, best=None, samples_at=()
+            ),
             patience=0,
             evaluation=dataclasses.replace(
                 self.evaluation, batch_size=8, limit=16, k=tuple(min(k, 2) for k in self.evaluation.k[:1])

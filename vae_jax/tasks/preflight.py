@@ -17,7 +17,7 @@ from vae_jax.errors import InputError, choice, either, option
 from vae_jax.evaluation import measures, needs
 from vae_jax.evaluation.needs import has_bound
 from vae_jax.model import Model
-from vae_jax.tasks import held_out
+from vae_jax.tasks import held_out, kept_samples
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -50,6 +50,7 @@ def check(config: Config, source: Source, model: Model, load: Load = data.load) 
     if e.split not in source.info.sizes:
         raise _no_split(config, source)
     held_out.check(config, source, model)
+    kept_samples.check(config, model)
     # The curve on held-out data is that of the validation split where there is one.
     curve = ["validation"] if config.logging.eval_every and "validation" in source.info.sizes else []
     return [load(config.data, split) for split in dict.fromkeys([e.split, *curve]) if split != source.split]

@@ -25,7 +25,7 @@ from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
-from vae_jax.tasks import preflight, rehearsal, resuming
+from vae_jax.tasks import kept_samples, preflight, rehearsal, resuming
 from vae_jax.tasks.held_out import HeldOut
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
@@ -307,7 +307,11 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
             writer=writer,
             checkpoints=checkpoints,
             checkpoint_every=c.logging.checkpoint_every,
-            events=[Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes), *held_out.event()],
+            events=[
+                Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes),
+                Event(lambda s, n: kept_samples.keep(run, s, n), at=c.logging.samples_at, final=False),
+                *held_out.event(),
+            ],
             report=watch,
             done=lambda: held_out.ended,
         )

@@ -31,10 +31,11 @@ class NonFinite(RuntimeError):
 
 @dataclass
 class Event:
-    """Something that happens every `every` steps, or every `minutes`, and at the end if `final`."""
+    """Something that happens every `every` steps, at the steps `at`, or every `minutes`, and at the end if `final`."""
 
     run: Callable[[TrainState, int], None]
     every: int = 0
+    at: tuple[int, ...] = ()
     minutes: float = 0.0
     final: bool = True
     _last: float = field(default_factory=lambda: time.monotonic())
@@ -42,7 +43,7 @@ class Event:
     def due(self, step: int, now: float) -> bool:
         """Returns whether it is time; `every` counts steps, `minutes` wall time since the last run."""
         # `now` is monotonic, so that setting the clock of the machine neither skips nor repeats an event.
-        by_step = self.every > 0 and step % self.every == 0
+        by_step = (self.every > 0 and step % self.every == 0) or step in self.at
         by_time = self.minutes > 0 and now - self._last >= 60 * self.minutes
         return by_step or by_time
 
@@ -98,7 +99,8 @@ def fit(
             # A chunk ends where the next event is due, so that each event sees the state of its own step, and lasts
             # about CHUNK_SECONDS at most, because signals are noticed between chunks only.
             every = [n for n in (log_every, checkpoint_every, *(event.every for event in events)) if n]
-            n = min(steps - step, max(1, int(rate * CHUNK_SECONDS)), *(k - step % k for k in every))
+            ahead = [at - step for event in events for at in event.at if at > step]
+            n = min(steps - step, max(1, int(rate * CHUNK_SECONDS)), *(k - step % k for k in every), *ahead)
             start = time.perf_counter()
             state, metrics, finite = feed.advance(state, n)
             # Waits for the device, so that the time taken below is that of the updates and not of their dispatch.

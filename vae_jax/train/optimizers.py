@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vae_jax.options.ranges import Each, NotNegative, Positive, Share
+from vae_jax.options.ranges import Each, NotNegative, Positive, Share, Steps
 
 Schedule = Literal["constant", "cosine", "warmup-cosine", "step"]
 
@@ -25,7 +25,7 @@ class LearningRate:
 
     kind: Schedule = "constant"
     """constant; cosine decay to `final`; linear warm-up, then cosine; or a factor at each milestone."""
-    warmup_steps: Annotated[int, NotNegative()] = 0
+    warmup_steps: Annotated[int, Steps(0)] = 0
     """Linear warm-up from 0, in steps (any kind)."""
     final: Annotated[float, NotNegative()] = 0.0
     """Learning rate at the end of a cosine, as a share of the peak."""

@@ -76,6 +76,11 @@ def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
         if config.logging.best is not None or config.patience:
             none = either("--logging.best None --patience 0", '**{"logging.best": None, "patience": 0}')
             raise InputError(f"logging.best: members of a sweep are not evaluated while they train; use {none}")
+        if config.logging.samples_at:
+            raise InputError(
+                "logging.samples_at: members of a sweep keep no samples while they train; leave it out, and draw them "
+                "from the members afterwards (`vae-jax sample`)"
+            )
         if config.data not in sources:
             sources[config.data] = data.load(config.data, "train")
         source = sources[config.data]
