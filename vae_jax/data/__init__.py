@@ -181,7 +181,8 @@ def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
     Options that mean something for one data set only (`source`, `protocol`, `config.OF_PICTURES`) are those of the old
-    data set: they return to their defaults when the data set changes. All others are kept.
+    data set: they return to their defaults when the data set changes. All others are kept, and so are those of pictures
+    for a folder in place of an experiment's own data set, which has them for this folder alone.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -198,7 +199,9 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         )
     if name == config.name:
         return dataclasses.replace(config, source=source)
-    return dataclasses.replace(config, name=name, source=source, protocol="standard", **config_lib.OF_PICTURES)
+    meant = name == "image_folder" and entry(config.name).cls is not None
+    pictures = {} if meant else config_lib.OF_PICTURES
+    return dataclasses.replace(config, name=name, source=source, protocol="standard", **pictures)
 
 
 def _refuse_picture_options(config: DataConfig, because: str, group: str = "data.") -> None:

@@ -1,0 +1,67 @@
+"""VAE of RGB photographs, to be trained on a folder of your own; without one, on crops of two bundled photographs.
+
+Command:    vae-jax train own_images --data photos/     (pictures of any size, brought to 64 x 64; class folders or flat)
+            make train EXP=own_images                   (no download: crops of the two photographs in scikit-learn)
+Expect:     TODO
+Reference:  Rybkin et al., arXiv:2006.13202 (the variance of the pixels is the optimal one, so no beta is tuned).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from vae_jax import data
+from vae_jax.config import Config, Logging
+from vae_jax.data import DataConfig, DataSet, Source
+from vae_jax.data.augment import Augment
+from vae_jax.likelihoods import GaussianOptimal
+from vae_jax.models import VAE
+from vae_jax.networks import Conv64
+from vae_jax.train import Optimizer
+
+SIDE, STRIDE = 64, 16
+# Left edges of the crops in pixels: no pixel is in two splits.
+COLUMNS = {"train": range(0, 353, STRIDE), "validation": range(416, 465, STRIDE), "test": range(528, 577, STRIDE)}
+
+
+class Crops(DataSet):
+    """Crops of two photographs (427 x 640) of a temple and a flower: train left, validation and test right."""
+
+    reference = "scikit-learn's sample images, CC BY 2.0"
+    protocols = {"standard": "64x64 crops, 16 pixels apart: train left, validation and test right, no pixel in two"}
+    resizable = True
+
+    def load(self, config: DataConfig, split: str) -> Source:
+        from sklearn.datasets import load_sample_images
+
+        found: Any = load_sample_images()
+        rows = range(0, found.images[0].shape[0] - SIDE + 1, STRIDE)
+        crops = {
+            name: np.stack([p[y : y + SIDE, x : x + SIDE] for p in found.images for y in rows for x in columns])
+            for name, columns in COLUMNS.items()
+        }
+        sizes = {name: len(value) for name, value in crops.items()}
+        info = data.Info(
+            config.shown, (SIDE, SIDE, 3), sizes, "standard", self.protocols["standard"], where="scikit-learn"
+        )
+        return data.from_arrays(info, split, {"image": crops[split]}, config.pipeline)
+
+
+def get_config() -> Config:
+    return Config(
+        steps=3_000,
+        data=DataConfig(
+            "experiment:Crops",
+            batch_size=32,
+            image_size=SIDE,
+            channels="rgb",
+            augment=Augment(flip="horizontal"),
+        ),
+        model=VAE(
+            latent_dim=64,
+            network=Conv64(channels=(32, 64, 128, 128), kernels=(4, 4, 4, 4), norm="group"),
+            likelihood=GaussianOptimal(),
+        ),
+        optimizer=Optimizer(lr=5e-4),
+        logging=Logging(eval_every=1_000, best="elbo", samples_at=(1_000, 2_000, 3_000)),
+    )
