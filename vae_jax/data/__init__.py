@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vae_jax.data import (
     augment,
@@ -161,6 +161,8 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
     if row.cls is None and config.name != "image_folder":
         _refuse_picture_options(config, f"{config.shown!r} is not one")
+    if row.protocols is not split_lib.PROTOCOLS:
+        _refuse_split_options(config)
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     augment.check(config.augment, source.info)
@@ -180,8 +182,9 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
 def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
-    Options that mean something for one data set only (`source`, `protocol`, `config.OF_PICTURES`) are those of the old
-    data set: they return to their defaults when the data set changes. All others are kept.
+    Options that mean something for one data set only (`source`, `protocol`, `splits`, `groups`, `config.OF_PICTURES`)
+    are those of the old data set: they return to their defaults when the data set changes. All others are kept. The
+    user's own files get a validation split (protocol "held-out") where they are named for the first time.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -196,9 +199,16 @@ def choose(config: DataConfig, given: str) -> DataConfig:
             f"{option('data')} {given}: {name!r} is {DATASETS[name].made} and read from no folder; use "
             f"{option('data', name)}"
         )
+    fresh = name != config.name or config.source is None
+    # A run that is continued keeps its protocol; splits of a prepared folder were fixed before.
+    own = source is not None and DATASETS[name].protocols is split_lib.PROTOCOLS
+    held_out = own and fresh and prepared.find(name, source) is None
     if name == config.name:
-        return dataclasses.replace(config, source=source)
-    return dataclasses.replace(config, name=name, source=source, protocol="standard", **config_lib.OF_PICTURES)
+        protocol = "held-out" if held_out and config.protocol == "standard" else config.protocol
+        return dataclasses.replace(config, source=source, protocol=protocol)
+    protocol = "held-out" if held_out else "standard"
+    others: dict[str, Any] = {"splits": None, "groups": None, **config_lib.OF_PICTURES}
+    return dataclasses.replace(config, name=name, source=source, protocol=protocol, **others)
 
 
 def _refuse_picture_options(config: DataConfig, because: str, group: str = "data.") -> None:
@@ -206,6 +216,16 @@ def _refuse_picture_options(config: DataConfig, because: str, group: str = "data
     for name, default in config_lib.OF_PICTURES.items():
         if name != "image_size" and getattr(config, name) != default:
             raise InputError(f"{group}{name}: is read for folders of images alone, and {because}; leave it out")
+
+
+def _refuse_split_options(config: DataConfig) -> None:
+    """Raises for an option that only the user's own examples read, which come without splits."""
+    for name, default in (("splits", None), ("groups", None), ("stratify", False)):
+        if getattr(config, name) != default:
+            raise InputError(
+                f"data.{name}: is read for your own files alone, and {config.shown!r} has splits of its own; leave it "
+                "out"
+            )
 
 
 def _check_source(config: DataConfig, row: Entry) -> None:

@@ -38,7 +38,15 @@ class DataConfig:
     batch_size: Annotated[int, AtLeast(1)] = 64
     """Examples a training step, over all devices."""
     protocol: str = "standard"
-    """Named train/validation/test split of the data set; see `vae-jax data list`."""
+    """Named train/validation/test split of the data set; see `vae-jax data list`. `--data` of your own files chooses
+    held-out, which has a validation split."""
+    splits: str | None = None
+    """Your own files: .npz or .json with lists train, validation and test, or .csv path,split; row numbers or names."""
+    groups: str | None = None
+    """image_folder: .csv path,group, or `folder` for the folder below the class folder; a group is in one split. An
+    .npz has an array groups."""
+    stratify: bool = False
+    """Your own files: hold out a tenth of each class, not of all examples."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
     """Gray to binary: none; dynamic = a fresh draw each visit; static = one draw per image; threshold = above 0.5."""
     dequantize: bool = False

@@ -94,6 +94,11 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
         raise InputError(
             f"{folder}: its splits were fixed when it was prepared; use {option('data.protocol', 'standard')}"
         )
+    if config.splits or config.groups or config.stratify:
+        raise InputError(
+            f"{folder}: its splits were fixed when it was prepared; leave out data.splits, data.groups and "
+            "data.stratify"
+        )
     if config.image_size is not None:
         raise InputError(f"{folder}: its image size was fixed when it was prepared; leave data.image_size unset")
     for name, default in OF_PICTURES.items():

@@ -89,6 +89,7 @@ class Source:
       records: the same examples by random access on the host.
       pipeline: "device" or "grain", resolved from the config.
       labeled: rows int32 [M] of the labeled examples of a training split (`data.labels`); None: all labels are known.
+      division: how examples that came without splits were divided (`split.Division`); None of all other data.
     """
 
     info: Info
@@ -99,6 +100,7 @@ class Source:
     records: Records
     pipeline: Literal["device", "grain"] = "device"
     labeled: np.ndarray | None = None
+    division: Any = None
 
 
 def main(arrays: Mapping[str, Any]) -> str:

@@ -312,6 +312,19 @@ def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]
     return {name: value.astype(np.int32) for name, value in given.items()}
 
 
+def groups(given: np.ndarray, path: Path | str) -> np.ndarray:
+    """Returns the groups str [N] that examples belong to, given as integers or as text.
+
+    Raises:
+      InputError: other shapes or types.
+    """
+    if given.ndim != 1 or given.dtype.kind not in "iuSU":
+        fix = "groups.astype(int)" if given.dtype.kind == "f" and given.ndim == 1 else "groups.astype(str)"
+        fix = f"{fix}" if given.ndim == 1 else "one number or name per image"
+        raise InputError(f"{path}: groups must be integers or text [N], is {given.dtype} {given.shape}; save {fix}")
+    return given.astype(str)
+
+
 def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> None:
     if value.ndim == rank and (rank == 1 or value.shape[1]):
         return

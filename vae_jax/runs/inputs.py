@@ -132,8 +132,9 @@ def _whole(run: Run) -> DataConfig:
     examples without any.
     """
     own = run.config.data
+    undivided: dict[str, Any] = {"protocol": "full", "splits": None, "groups": None, "stratify": False}
     return dataclasses.replace(
-        own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0, **OF_PICTURES
+        own, batch_size=1, limit=None, labels=None, pipeline="auto", workers=0, **undivided, **OF_PICTURES
     )
 
 

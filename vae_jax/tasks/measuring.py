@@ -13,6 +13,7 @@ import jax
 
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.limit import text as rows_text
+from vae_jax.data.split import BY_FILE
 from vae_jax.errors import InputError, command, nearest, option
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation import eval_file as evaluations
@@ -365,7 +366,7 @@ def _protocol(
     if not likelihood.normalized:
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
-        "data_protocol": data.protocol,
+        "data_protocol": data.protocol if data.splits is None else BY_FILE,
         # Of the measured split: its images may be replaced by as many others while the training split stays.
         "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,
