@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import layout, pictures, split_file
+from vae_jax.data import layout, pictures, split_file, unlabeled
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pictures import Broken
@@ -64,6 +64,8 @@ def describe(config: DataConfig, group: str | None = "data.") -> tuple[dict[str,
         # A picture may belong to two splits (protocol "full"); its header is read once.
         paths = sorted({path for files in parts.values() for path in files.paths})
         shape, found = image_shape(paths, root, config, group)
+    held = split_lib.apart(parts).values()
+    labels = np.array([label for files in held for label in files.labels if label is not None], np.int32)
     return parts, Info(
         "image_folder",
         shape,
@@ -72,7 +74,8 @@ def describe(config: DataConfig, group: str | None = "data.") -> tuple[dict[str,
         num_classes=len(names) or None,
         label_names=names,
         where=str(root),
-        notes=(*notes, *found, *split_lib.notes(parts)),
+        notes=(*notes, *found, *split_lib.notes(parts), *unlabeled.note(labels, shown(root))),
+        unlabeled=unlabeled.some(labels),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.data import split as split_lib
-from vae_jax.data import values
+from vae_jax.data import unlabeled, values
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
 from vae_jax.errors import InputError, either, nearest, option
@@ -229,7 +229,8 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
     """
     first = parts["train"] if "train" in parts else next(iter(parts.values()))
     height, width, channels = first["image"].shape[1:]
-    labels = [arrays["label"] for arrays in parts.values() if "label" in arrays]
+    labels = [arrays["label"] for arrays in split_lib.apart(parts).values() if "label" in arrays]
+    joined = np.concatenate(labels) if labels else np.zeros(0, np.int32)
     factors = [arrays["factors"] for arrays in parts.values() if "factors" in arrays]
     factor_sizes = tuple(int(n) + 1 for n in np.concatenate(factors).max(0)) if factors else ()
     return Info(
@@ -237,14 +238,15 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
         (height, width, channels),
         {part: len(arrays["image"]) for part, arrays in parts.items()},
         *split_lib.words(parts, protocol),
-        num_classes=int(np.concatenate(labels).max()) + 1 if labels else None,
+        num_classes=int(joined.max()) + 1 if len(joined) else None,
         factor_names=tuple(f"factor_{i}" for i in range(len(factor_sizes))),
         factor_sizes=factor_sizes,
         cond_size=first["cond"].shape[1] if "cond" in first else 0,
         values="float" if first["image"].dtype == np.float32 else "grey",
         where=where,
-        notes=split_lib.notes(parts),
+        notes=(*split_lib.notes(parts), *unlabeled.note(joined, where)),
         mask="mask" in first,
+        unlabeled=unlabeled.some(joined),
     )
 
 
@@ -263,6 +265,9 @@ def _check(
         "factors": values.integers(named["factors"], 2, path) if named["factors"] else {},
         "cond": values.vectors(named["cond"], path) if named["cond"] else {},
     }
+    # Labels that are all unknown are none.
+    if not any((value >= 0).any() for value in found["label"].values()):
+        found["label"] = {}
     # By the names of the images: a mask may come from NaN in them, and have no array of its own.
     seen = {name.removesuffix("images"): mask for name, mask in masks.items()}
     out: dict[str, dict[str, np.ndarray]] = {}

@@ -15,7 +15,7 @@ from vae_jax.data import limit as part
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pixels import transform
 from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
-from vae_jax.data.source import Arrays, Batch, Source, pair
+from vae_jax.data.source import Arrays, Batch, Source, pair, without_label
 
 __all__ = [
     "eval_batches",
@@ -89,7 +89,9 @@ def _batch_fn(
         index = permute(prng.site_key(key, "shuffle"), position, size, epoch) if train else position
         visit = epoch * np.uint32(size) + position.astype(jnp.uint32)
         batch = fetch(arrays, index) | {"visit": visit}
-        if train and labeled is not None:
+        if train and labeled is not None and not labeled:
+            batch = without_label(batch)
+        elif train and labeled is not None:
             epoch, position = epoch_and_position(step, batch_size, len(labeled))
             row = permute(prng.site_key(key, "labels"), position, len(labeled), epoch)
             batch = pair(batch, fetch(arrays, jnp.asarray(labeled, jnp.int32)[row]))

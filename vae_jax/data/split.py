@@ -143,6 +143,12 @@ def notes(parts: object) -> tuple[str, ...]:
     return () if division is None else division.notes
 
 
+def apart(parts: Parts | dict) -> dict:
+    """Returns the parts without those whose examples are in another one too, as under protocol "full"."""
+    division = of(parts)
+    return {"train": parts["train"]} if division is not None and division.protocol == "full" else parts
+
+
 def validated(parts: object) -> tuple[str, ...]:
     """Returns the protocols under which these data would have a validation split that they do not have now."""
     division = of(parts)

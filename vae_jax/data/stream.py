@@ -12,7 +12,7 @@ import numpy as np
 from vae_jax import prng
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import key_words, permute_host
-from vae_jax.data.source import Batch, Records, Source, pair
+from vae_jax.data.source import Batch, Records, Source, pair, without_label
 
 _STEPS = 2**31 - 1  # length of the endless data set, in batches
 
@@ -39,6 +39,8 @@ class _Batches:
         batch = self._read(rows) | {"visit": visit.astype(np.uint32)}
         if self.labeled is None or self.words is None:
             return batch
+        if not len(self.labeled):
+            return without_label(batch)
         epoch, position = visit // len(self.labeled), visit % len(self.labeled)
         words = np.array(self.label_words, np.uint32)
         return pair(batch, self._read(self.labeled[permute_host(words, position, len(self.labeled), epoch)]))

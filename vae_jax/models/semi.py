@@ -327,7 +327,7 @@ def _supervised(
 
 
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
-    """Returns the terms of -U(x) of each example, and `accuracy` where the batch has labels."""
+    """Returns the terms of -U(x) of each example, and `accuracy` where the batch has labels: NaN for one of -1."""
     x = batch["x"]
     shown, log_q = unlabeled(parts, params, prng.example_keys(prng.site_key(key, "posterior"), ctx.index), x)
     # The reconstruction shown: mean code and likeliest class.
@@ -340,7 +340,9 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
         "mse": jnp.mean(jnp.square(mean - x), axis=tuple(range(1, x.ndim))),
     }
     if "label" in batch:
-        out["accuracy"] = jnp.asarray(best == batch["label"], jnp.float32)
+        right = jnp.asarray(best == batch["label"], jnp.float32)
+        # Nothing is right or wrong of a label that is unknown (-1); evaluation leaves these examples out.
+        out["accuracy"] = jnp.where(batch["label"] < 0, jnp.nan, right)
     return out
 
 

@@ -114,7 +114,7 @@ def evaluate_run(
     if refused and not names:  # nothing to write: what is there stays as it is
         raise refusal(refused)
     result.metrics.update(found)
-    about = _protocol(run, call, wanted.ks, result.n, state, changed) | subject.protocol
+    about = _protocol(run, call, wanted.ks, result.n, state, changed) | _labels(result) | subject.protocol
     values = _values(run, call, state, result, names, about, refused)
     return values | _filed(run, values, call.metrics, file if write else None)
 
@@ -340,6 +340,14 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
             )
             absent[name] = f"{run.path} has no {name} ({why}); it has {', '.join(found)}"
     return [name for name in dict.fromkeys(wanted) if name not in absent], absent
+
+
+def _labels(result: Evaluation) -> dict[str, str]:
+    """Returns the entry of the protocol that counts examples of unknown label, or {}."""
+    if not result.unlabeled:
+        return {}
+    text = f"{result.unlabeled:,} of {result.n:,} examples have no known label; metrics that read it leave them out"
+    return {"labels": text}
 
 
 def _protocol(

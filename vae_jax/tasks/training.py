@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from vae_jax import data, prng, train
-from vae_jax.data import Source, npz, whole
+from vae_jax.data import Source, npz, unlabeled, whole
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError, either, option
 from vae_jax.files.lock import locked
@@ -107,8 +107,24 @@ def check_fit(config: Config, source: Source) -> Model:
       InputError: they do not.
     """
     model = rehearsal.built(config, spec_of(source))
+    check_labels(source, model)
     check_pixels(config, source, model)
     return model
+
+
+def check_labels(source: Source, model: Model) -> None:
+    """Checks that a model can do without the labels that are unknown.
+
+    Raises:
+      InputError: it is conditioned on them, or learns from them and none is known.
+    """
+    on = model.condition
+    if on is None or on.on != "label":
+        return
+    if on.is_required:
+        fix = f"remove these examples, or use {option('model', 'm2')}"
+        unlabeled.refuse(source.info, "model.condition.on: label reads the label of every example", fix)
+    unlabeled.refuse_none_known(source.labeled, source.info)
 
 
 def check_later(config: Config, source: Source, model: Model, load: preflight.Load = data.load) -> None:
