@@ -74,6 +74,23 @@ def test_splits_groups_and_shares_decide_what_trains(tmp_path):
     assert sum(map(len, sides)) == 10
 
 
+@covers("train", "data.balance", "data.class-weights")
+def test_classes_of_unequal_size_are_drawn_or_weighed(tmp_path):
+    images, labels = digits()
+    rows = np.flatnonzero((labels == 0) | ((labels == 1) & (np.arange(len(labels)) < 300)))
+    np.savez(tmp_path / "mine.npz", images=images[rows].astype("uint8"), labels=labels[rows])
+    words = ["--data", tmp_path / "mine.npz", "--data.protocol", "full"]
+    config, source = source_of(*words, "--data.balance", "draws")
+    make = jax.jit(make_batch_fn(source, config.data))
+    counts = np.bincount(labels[rows])
+    steps = range(2 * counts[0] // 8)
+    seen = np.concatenate([np.asarray(make(dict(source.arrays), KEY, step)["label"]) for step in steps])
+    assert counts[0] > 5 * counts[1]
+    assert abs(np.bincount(seen)[0] - np.bincount(seen)[1]) <= 8
+    batch = batch_of(*words, "--data.class-weights", 1, 3)
+    np.testing.assert_allclose(batch["weight"] / np.array([1, 3])[batch["label"]], batch["weight"].min(), rtol=1e-6)
+
+
 @covers("train", "data.channels", "data.fit", "data.background", "data.skip-broken")
 def test_pictures_of_a_folder_are_brought_to_one_form(tmp_path):
     from PIL import Image

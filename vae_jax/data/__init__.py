@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from vae_jax.data import (
     augment,
+    balance,
     catalog,
     classes,
     digits,
@@ -165,6 +166,7 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         _refuse_split_options(config)
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
+    source = balance.attach(source, config)
     augment.check(config.augment, source.info)
     training = source.info.sizes["train"]
     if config.batch_size > training:

@@ -92,6 +92,8 @@ class Source:
       pipeline: "device" or "grain", resolved from the config.
       labeled: rows int32 [M] of the labeled examples of a training split (`data.labels`, or those whose label is not
         -1); None: all labels are known.
+      draws: order in which a training split is drawn (`balance.Draws`); None: every example once an epoch.
+      weights: of the training loss, by class (`data.class_weights`); None weighs all alike.
       division: how examples that came without splits were divided (`split.Division`); None of all other data.
     """
 
@@ -104,6 +106,13 @@ class Source:
     pipeline: Literal["device", "grain"] = "device"
     labeled: np.ndarray | None = None
     division: Any = None
+    draws: Any = None
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Examples that training visits in one epoch."""
+        return self.size if self.draws is None else self.draws.size
 
 
 def main(arrays: Mapping[str, Any]) -> str:

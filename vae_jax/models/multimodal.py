@@ -36,6 +36,7 @@ from vae_jax.model import (
 )
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound
+from vae_jax.models.per_example import weighted_mean
 from vae_jax.models.several import Several, check_several, decoded, encoded
 from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
@@ -99,7 +100,7 @@ class Multimodal(Several):
             terms=partial(terms, parts),
             encode=partial(encode, parts),
             decode=partial(decode, parts),
-            about=About(spec, Real((self.latent_dim,)), self.likelihood),
+            about=About(spec, Real((self.latent_dim,)), self.likelihood, takes_weight=True),
             training=Training({"beta": self.beta}),
             prior=PriorFns(partial(sample, parts)),
             density=DensityFns(partial(bound, parts), partial(joint, parts)),
@@ -308,7 +309,7 @@ def loss(
     if y is not None and c.fusion == "poe":
         per_example -= bounded("label", None, y)[0]
     # 3. The only batch mean, and what is logged: moments of the code, from which active units are counted.
-    loss = jnp.mean(per_example)
+    loss = weighted_mean(per_example, batch.get("weight"))
     code = alone(parts, of_x(parts, params, x)).mean
     metrics = {name: jnp.mean(v, 0) for name, v in measures(whole).items()}
     moments = {"code_mean": jnp.mean(code, 0), "code_square": jnp.mean(jnp.square(code), 0)}

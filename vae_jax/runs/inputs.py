@@ -133,6 +133,7 @@ def _whole(run: Run) -> DataConfig:
     """
     own = run.config.data
     undivided: dict[str, Any] = {"protocol": "full", "splits": None, "groups": None, "stratify": False}
+    undivided |= {"balance": "none", "class_weights": "none"}
     return dataclasses.replace(
         own, batch_size=1, limit=None, labels=None, pipeline="auto", workers=0, **undivided, **OF_PICTURES
     )

@@ -108,6 +108,11 @@ def check_fit(config: Config, source: Source) -> Model:
     """
     model = rehearsal.built(config, spec_of(source))
     check_labels(source, model)
+    if source.weights is not None and not model.about.takes_weight:
+        raise InputError(
+            "data.class_weights: the loss of this model is no mean of losses of single examples, which alone can be "
+            f"weighed; use {option('data.class_weights', 'none')}, or with it {option('data.balance', 'draws')}"
+        )
     check_pixels(config, source, model)
     return model
 
