@@ -1,4 +1,4 @@
-"""Labels that are not known: -1 in arrays, a folder `unlabelled`; nothing reads them as a class."""
+"""Labels that are not known: -1 in arrays, a folder `unlabeled`; nothing reads them as a class."""
 
 import dataclasses
 import json
@@ -124,9 +124,9 @@ def test_training_is_that_of_data_labels_with_the_same_examples(tmp_path, pipe):
             np.testing.assert_array_equal(a[name], b[name])
 
 
-def test_a_folder_of_unlabelled_pictures_beside_class_folders(tmp_path):
+def test_a_folder_of_unlabeled_pictures_beside_class_folders(tmp_path):
     for i in range(40):
-        path = tmp_path / (["3", "five", "Unlabelled", "unlabeled"][i % 4]) / f"{i}.png"
+        path = tmp_path / (["3", "five", "Unlabeled", "unlabelled"][i % 4]) / f"{i}.png"
         path.parent.mkdir(exist_ok=True)
         Image.fromarray(IMAGES[i]).save(path)
     config = DataConfig("image_folder", source=str(tmp_path), protocol="full", batch_size=4)
@@ -138,12 +138,12 @@ def test_a_folder_of_unlabelled_pictures_beside_class_folders(tmp_path):
         assert len(source.labeled) == 20
     assert "the labels of 20 of 40 examples are unknown" in " ".join(source.info.notes)
     # Alone it is a folder like any other, as it has always been.
-    for name in ("3", "five", "Unlabelled"):
+    for name in ("3", "five", "Unlabeled"):
         (tmp_path / name).rename(tmp_path / f".{name}")
-    assert data.load(config, "train").info.label_names == ("unlabeled",)
+    assert data.load(config, "train").info.label_names == ("unlabelled",)
 
 
-def test_folders_with_splits_and_unlabelled_pictures(tmp_path):
+def test_folders_with_splits_and_unlabeled_pictures(tmp_path):
     for i in range(24):
         path = tmp_path / ("train" if i < 16 else "test") / (["a", "b", "unlabelled"][i % 3]) / f"{i}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,7 +200,7 @@ def test_models_that_need_every_label_refuse_and_m2_takes_the_data(tmp_path, mon
     ]
     assert command([*words, "--model.condition.on", "label", "--workdir", "run"]) == 2
     said = capsys.readouterr().err
-    assert "some labels of 'npz' are unknown (-1, or a folder unlabelled)" in said
+    assert "some labels of 'npz' are unknown (-1, or a folder unlabeled)" in said
     assert "use --model m2" in said
     assert not (tmp_path / "run").exists()
     assert command([*words, "--model", "m2", "--workdir", "run"]) == 0
@@ -256,7 +256,7 @@ def test_bounds_on_image_and_label_are_those_of_labeled_rows(partly):
         assert found[name]["value"] == pytest.approx(alone[name].value, rel=1e-5)
 
 
-def test_a_diverged_model_is_not_passed_off_as_unlabelled(partly):
+def test_a_diverged_model_is_not_passed_off_as_unlabeled(partly):
     _, runs = partly
     run = runs["m2"]
     from vae_jax.evaluation import evaluate

@@ -159,7 +159,7 @@ def _rename(root: Path, name: str) -> str:
 def classes(paths: Sequence[Path], folder: Path, known: tuple[str, ...] | None = None):
     """Returns (label or None of each path, class names): the folders right below `folder` are the classes.
 
-    What is in a folder `unlabelled` or `unlabeled` beside them has the label -1.
+    What is in a folder `unlabeled` (or in the other spelling) beside them has the label -1.
 
     Args:
       paths: images below `folder`, in name order.

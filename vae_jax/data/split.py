@@ -87,6 +87,9 @@ def divided(
       labels: int [N], -1 where unknown; None without labels.
       names: of the examples, where these are files.
 
+    Returns:
+      rows, words and notes.
+
     Raises:
       InputError: a file of splits that does not fit, options that cannot go together, or too few examples or groups.
     """

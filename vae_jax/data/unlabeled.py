@@ -1,4 +1,4 @@
-"""Examples whose label is not known: -1 in arrays, or pictures in a folder `unlabelled` beside class folders."""
+"""Examples whose label is not known: -1 in arrays, or pictures in a folder `unlabeled` beside class folders."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refuse(info: Info, what: str, fix: str) -> None:
       fix: what to do instead.
     """
     if info.unlabeled:
-        raise InputError(f"{what}, but some labels of {info.name!r} are unknown (-1, or a folder unlabelled); {fix}")
+        raise InputError(f"{what}, but some labels of {info.name!r} are unknown (-1, or a folder unlabeled); {fix}")
 
 
 def refuse_none_known(labeled: Sequence[int] | np.ndarray | None, info: Info) -> None:

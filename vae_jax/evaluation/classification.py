@@ -35,6 +35,7 @@ def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
     # The classifier learns from training labels alone; the labels of the split only score it.
     known = subject.labeled
     subject.protocol[name] = f"learned from the mean codes of {len(known.mean):,} labelled training examples"
+    # Nothing is right or wrong of an example whose label is unknown.
     unlabeled.counted(scored, lambda text: subject.add(name, text))
     guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean[scored])
     return {name: Estimate.of(guess == label)}

@@ -221,6 +221,7 @@ class _Totals:
         if pending is None:
             return
         out, label = pending
+        # Of data without labels none is unknown: no number of theirs reads one.
         unknown = np.zeros(len(out["mse"]), bool) if label is None else np.asarray(label) < 0
         self._unknown.append(unknown)
         for name, value in out.items():
@@ -228,6 +229,7 @@ class _Totals:
             rows = np.asarray(value, np.float64)
             if name == "kl_per_dim":
                 # [B, D] numbers are merged into moments at once; of scalars per example all N are kept.
+                # Moments take no row of which nothing is known.
                 if len(rows := rows[~_without(rows, unknown)]):
                     self._kl.add(rows)
             elif name == "code":
@@ -276,4 +278,5 @@ class _Totals:
 
 def _without(rows: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Returns bool [B], which numbers [B] or [B, D] are NaN because the label is unknown; any other NaN is one."""
+    # A model that diverged gives NaN of other examples too, and these stay in the mean.
     return unknown & np.isnan(rows).reshape(len(rows), -1).all(-1)

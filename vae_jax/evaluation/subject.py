@@ -182,6 +182,7 @@ class Subject:
           InputError: the data have none.
         """
         require(metric, ("labels",), self.run.model, self.source.info)
+        # A label of -1 is unknown: as a number it would be one more cluster, or the last class.
         label = self.codes.extra["label"]
         if not (known := label >= 0).any():
             raise InputError(f"{metric}: no example of the {self.split} split has a known label; leave it out")

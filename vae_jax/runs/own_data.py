@@ -34,6 +34,9 @@ def within(config: Config, folder: Path, arrays: Mapping[str, np.ndarray], proto
       arrays: its data, by name.
       protocol: of a run that is continued; None takes that of a config for arrays, and else "held-out", as `--data` of
         a file does.
+
+    Returns:
+      the config, whose source is `folder / FILE`.
     """
     protocol = protocol or (config.data.protocol if config.data.name == "npz" else "held-out")
     # Headers and names take some bytes more than the arrays.
