@@ -334,7 +334,7 @@ def test_files_of_other_kinds(tmp_path, monkeypatch):
     exec(str(error.value).split("save it with ")[1], {"numpy": numpy, "images": GRAY})
     assert data.load(DataConfig("npz", source="data.npz", batch_size=2)).info.shape == (8, 8, 1)
     # An array under a name that is not read may be the one that was meant.
-    assert "unknown array 'notes'; known: cond, factors, images, labels, mask Remove or rename it" in refused(
+    assert "unknown array 'notes'; known: cond, factors, groups, images, labels, mask Remove or rename it" in refused(
         tmp_path, {"images": GRAY, "notes": LABELS}
     )
     with zipfile.ZipFile("mine.npz", "w") as file:

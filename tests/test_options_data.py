@@ -52,6 +52,45 @@ def test_name_and_image_size():
     np.testing.assert_allclose(sums[0] * 4, sums[1], rtol=0.15)
 
 
+@covers("train", "data.splits", "data.groups", "data.stratify")
+def test_splits_groups_and_shares_decide_what_trains(tmp_path):
+    images, labels = digits()
+    np.savez(tmp_path / "mine.npz", images=images.astype("uint8"), labels=labels)
+    words = ["--data", tmp_path / "mine.npz"]
+    (tmp_path / "splits.json").write_text('{"train": [3, 5, 6, 7, 8, 9, 10, 11], "test": [4]}')
+    _, source = source_of(*words, "--data.splits", tmp_path / "splits.json")
+    np.testing.assert_array_equal(source.arrays["label"], labels[[3, 5, 6, 7, 8, 9, 10, 11]])
+    _, source = source_of(*words, "--data.stratify", "True", split="test")
+    np.testing.assert_array_equal(np.bincount(source.arrays["label"]), np.rint(np.bincount(labels) / 10))
+    from PIL import Image
+
+    for i in range(40):
+        (tmp_path / "p" / f"{i % 10}").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i].astype("uint8")).save(tmp_path / "p" / f"{i % 10}" / f"{i}.png")
+    (tmp_path / "groups.csv").write_text("path,group\n" + "".join(f"{i % 10}/{i}.png,{i // 4}\n" for i in range(40)))
+    _, source = source_of("--data", tmp_path / "p", "--data.groups", tmp_path / "groups.csv")
+    of = {f"{i % 10}/{i}.png": i // 4 for i in range(40)}
+    sides = [{of[source.division.names[row]] for row in rows} for rows in source.division.rows.values()]
+    assert sum(map(len, sides)) == 10
+
+
+@covers("train", "data.balance", "data.class-weights")
+def test_classes_of_unequal_size_are_drawn_or_weighed(tmp_path):
+    images, labels = digits()
+    rows = np.flatnonzero((labels == 0) | ((labels == 1) & (np.arange(len(labels)) < 300)))
+    np.savez(tmp_path / "mine.npz", images=images[rows].astype("uint8"), labels=labels[rows])
+    words = ["--data", tmp_path / "mine.npz", "--data.protocol", "full"]
+    config, source = source_of(*words, "--data.balance", "draws")
+    make = jax.jit(make_batch_fn(source, config.data))
+    counts = np.bincount(labels[rows])
+    steps = range(2 * counts[0] // 8)
+    seen = np.concatenate([np.asarray(make(dict(source.arrays), KEY, step)["label"]) for step in steps])
+    assert counts[0] > 5 * counts[1]
+    assert abs(np.bincount(seen)[0] - np.bincount(seen)[1]) <= 8
+    batch = batch_of(*words, "--data.class-weights", 1, 3)
+    np.testing.assert_allclose(batch["weight"] / np.array([1, 3])[batch["label"]], batch["weight"].min(), rtol=1e-6)
+
+
 @covers("train", "data.channels", "data.fit", "data.background", "data.skip-broken")
 def test_pictures_of_a_folder_are_brought_to_one_form(tmp_path):
     from PIL import Image

@@ -56,6 +56,7 @@ STORED = re.compile(
     r"|(\}|57|30|1,000) labelled|are labelled(, as many of each class|\")|binarised afresh"
     r"|labelled examples alone|bound of unlabelled images|grey as three channels|grey levels count as shares"
     r"|(3|5) neighbours\"|\"10 neighbours, \{|normalised root mean squared|bilinear between centres of pixels"
+    r"|[\"']unlabelled[\"']|m2_unlabelled"  # name of a folder of the user's, experiment
 )
 SOURCES = [
     file for folder in ("vae_jax", "experiments", "benchmarks") for file in sorted((ROOT / folder).rglob("*.py"))

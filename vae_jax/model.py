@@ -322,6 +322,8 @@ class About(NamedTuple):
         there is no such unit.
       takes_mask: whether the model reads `batch["mask"]` and leaves out what is missing; data with a mask are refused
         by one that does not.
+      takes_weight: whether the loss is a mean of losses per example, each times `batch["weight"]` where there is one;
+        class weights are refused by a model whose is not.
     """
 
     spec: DataSpec
@@ -329,6 +331,7 @@ class About(NamedTuple):
     likelihood: Any
     unit: tuple[float, float] | None = None
     takes_mask: bool = False
+    takes_weight: bool = False
 
 
 class Training(NamedTuple):

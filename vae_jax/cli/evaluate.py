@@ -106,6 +106,8 @@ def print_result(result: dict[str, Any]) -> None:
     note += f", {p['data_protocol']} protocol, seed {p['seed']}"
     note += f", k {', '.join(map(str, p['importance_samples']))}" if p["importance_samples"] else ""
     console.print(note, style="dim", soft_wrap=True)
+    if "labels" in p:
+        console.print(f"labels: {p['labels']}", style="dim", soft_wrap=True)
     if "data_now" in p:
         console.print(f"data: {p['data_now']}", style="dim", soft_wrap=True)
     for name in [n for n in MEASURES if n in p]:

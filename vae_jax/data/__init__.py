@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vae_jax.data import (
     augment,
+    balance,
     catalog,
     classes,
     digits,
@@ -161,8 +162,11 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
     if row.cls is None and config.name != "image_folder":
         _refuse_picture_options(config, f"{config.shown!r} is not one")
+    if row.protocols is not split_lib.PROTOCOLS:
+        _refuse_split_options(config)
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
+    source = balance.attach(source, config)
     augment.check(config.augment, source.info)
     training = source.info.sizes["train"]
     if config.batch_size > training:
@@ -180,9 +184,10 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
 def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
-    Options that mean something for one data set only (`source`, `protocol`, `config.OF_PICTURES`) are those of the old
-    data set: they return to their defaults when the data set changes. All others are kept, and so are those of pictures
-    for a folder in place of an experiment's own data set, which has them for this folder alone.
+    Options that mean something for one data set only (`source`, `protocol`, `splits`, `groups`, `config.OF_PICTURES`)
+    are those of the old data set: they return to their defaults when the data set changes. All others are kept, and so
+    are those of pictures for a folder in place of an experiment's own data set, which has them for this folder alone.
+    The user's own files get a validation split (protocol "held-out") where they are named for the first time.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -197,11 +202,17 @@ def choose(config: DataConfig, given: str) -> DataConfig:
             f"{option('data')} {given}: {name!r} is {DATASETS[name].made} and read from no folder; use "
             f"{option('data', name)}"
         )
+    fresh = name != config.name or config.source is None
+    # A run that is continued keeps its protocol; splits of a prepared folder were fixed before.
+    own = source is not None and DATASETS[name].protocols is split_lib.PROTOCOLS
+    held_out = own and fresh and prepared.find(name, source) is None
     if name == config.name:
-        return dataclasses.replace(config, source=source)
+        protocol = "held-out" if held_out and config.protocol == "standard" else config.protocol
+        return dataclasses.replace(config, source=source, protocol=protocol)
+    protocol = "held-out" if held_out else "standard"
     meant = name == "image_folder" and entry(config.name).cls is not None
-    pictures = {} if meant else config_lib.OF_PICTURES
-    return dataclasses.replace(config, name=name, source=source, protocol="standard", **pictures)
+    others: dict[str, Any] = {"splits": None, "groups": None, **({} if meant else config_lib.OF_PICTURES)}
+    return dataclasses.replace(config, name=name, source=source, protocol=protocol, **others)
 
 
 def _refuse_picture_options(config: DataConfig, because: str, group: str = "data.") -> None:
@@ -209,6 +220,16 @@ def _refuse_picture_options(config: DataConfig, because: str, group: str = "data
     for name, default in config_lib.OF_PICTURES.items():
         if name != "image_size" and getattr(config, name) != default:
             raise InputError(f"{group}{name}: is read for folders of images alone, and {because}; leave it out")
+
+
+def _refuse_split_options(config: DataConfig) -> None:
+    """Raises for an option that only the user's own examples read, which come without splits."""
+    for name, default in (("splits", None), ("groups", None), ("stratify", False)):
+        if getattr(config, name) != default:
+            raise InputError(
+                f"data.{name}: is read for your own files alone, and {config.shown!r} has splits of its own; leave it "
+                "out"
+            )
 
 
 def _check_source(config: DataConfig, row: Entry) -> None:

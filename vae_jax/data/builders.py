@@ -113,6 +113,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 values=info.values,
                 where=info.where,
                 checksums=self._content.checksums,
+                unlabeled=info.unlabeled,
             ),
             disable_shuffling=True,  # the order is part of the split protocols and of the checksums
         )

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.data import unlabeled
 from vae_jax.data.layout import some
 from vae_jax.data.source import Arrays, Batch, Records, Source
 from vae_jax.errors import InputError
@@ -26,7 +27,7 @@ class _Renumbered:
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
         rows = self.records.rows(index)
-        return rows | {"label": self.number[rows["label"]]}
+        return rows | {"label": unlabeled.renumbered(self.number, rows["label"])}
 
 
 def match(source: Source, names: tuple[str, ...], where: str) -> Source:
@@ -51,7 +52,9 @@ def match(source: Source, names: tuple[str, ...], where: str) -> Source:
             "folders or move them away"
         )
     number = np.array([names.index(name) for name in own], np.int32)
-    arrays = {name: number[value] if name == "label" else value for name, value in source.arrays.items()}
+    arrays = {
+        name: unlabeled.renumbered(number, value) if name == "label" else value for name, value in source.arrays.items()
+    }
     info = replace(source.info, label_names=names, num_classes=len(names))
     return replace(
         source, info=info, arrays=arrays, records=_Renumbered(source.records, number), fetch=_fetch(source, number)
@@ -64,6 +67,7 @@ def _fetch(source: Source, number: np.ndarray) -> Callable[[Arrays, jax.Array], 
 
     def fetch(arrays: Arrays, index: jax.Array) -> Batch:
         batch = source.fetch(arrays, index)
-        return batch | {"label": jnp.asarray(number)[batch["label"]]}
+        label = batch["label"]
+        return batch | {"label": jnp.where(label < 0, label, jnp.asarray(number)[label])}
 
     return fetch

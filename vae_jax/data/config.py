@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from vae_jax.data.augment import Augment
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 from vae_jax.files.bounded import DEFAULT_BYTES
 from vae_jax.options.ranges import AtLeast, Each
 from vae_jax.options.registry import external
@@ -27,6 +28,18 @@ class Color:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """The range of class weights: one of the names, or numbers that are not negative."""
+
+    words: str = "none, balanced, or a number of 0 or more for each class"
+
+    def holds(self, value: str | tuple[float, ...]) -> bool:
+        if isinstance(value, str):
+            return value in ("none", "balanced")
+        return bool(value) and all(0 <= weight < math.inf for weight in value)
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which data, which split protocol, and what is done to a pixel before the model sees it."""
 
@@ -38,7 +51,15 @@ class DataConfig:
     batch_size: Annotated[int, AtLeast(1)] = 64
     """Examples a training step, over all devices."""
     protocol: str = "standard"
-    """Named train/validation/test split of the data set; see `vae-jax data list`."""
+    """Named train/validation/test split of the data set; see `vae-jax data list`. `--data` of your own files chooses
+    held-out, which has a validation split."""
+    splits: str | None = None
+    """Your own files: .npz or .json with lists train, validation and test, or .csv path,split; row numbers or names."""
+    groups: str | None = None
+    """image_folder: .csv path,group, or `folder` for the folder below the class folder; a group is in one split. An
+    .npz has an array groups."""
+    stratify: bool = False
+    """Your own files: hold out a tenth of each class, not of all examples."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
     """Gray to binary: none; dynamic = a fresh draw each visit; static = one draw per image; threshold = above 0.5."""
     dequantize: bool = False
@@ -61,6 +82,10 @@ class DataConfig:
     """Labeled training examples, as many of each class: semi-supervised training; None: every label is known."""
     label_seed: int = 0
     """Seed that chooses the labeled examples; `seed` does not change them."""
+    balance: Literal["none", "draws"] = "none"
+    """draws = training draws each class equally often; evaluation does not."""
+    class_weights: Annotated[Literal["none", "balanced"] | tuple[float, ...], Weights()] = "none"
+    """Weights of training losses by class, of mean 1: balanced = 1 / examples of the class; or a number per class."""
     pipeline: Literal["auto", "device", "grain"] = "auto"
     """device = whole split in device memory; grain = read by the host with prefetch; auto = device up to 1 GiB."""
     workers: int = 0
@@ -106,11 +131,19 @@ def check(config: DataConfig) -> None:
     for name, known in (
         ("binarize", ("none", "dynamic", "static", "threshold")),
         ("pipeline", ("auto", "device", "grain")),
+        ("balance", ("none", "draws")),
         ("channels", ("auto", "grey", "rgb")),
         ("fit", ("crop", "pad", "stretch")),
     ):
         if getattr(config, name) not in known:  # a config built in Python is not checked by tyro
             raise InputError(f"data.{name}: {getattr(config, name)!r} is unknown; use one of {', '.join(known)}")
+    if not Weights().holds(config.class_weights):
+        raise InputError(f"data.class_weights: {config.class_weights} is out of range; it must be {Weights().words}")
+    if config.balance != "none" and config.class_weights != "none":
+        raise InputError(
+            "data.class_weights: data.balance makes classes count equally already; use "
+            f"{option('data.class_weights', 'none')}, or {option('data.balance', 'none')}"
+        )
     if config.dequantize and config.binarize != "none":
         raise InputError(
             f"data.dequantize: it adds noise to gray levels, but data.binarize is {config.binarize!r}; use one of them"

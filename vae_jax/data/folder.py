@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from vae_jax.data import pictures, values
+from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.folder_files import Files, describe, offering
 from vae_jax.data.pictures import Fit
@@ -73,7 +75,7 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     parts, info = describe(config, group)
     if split not in parts:
         if split == "validation":
-            raise no_validation("image_folder", config.protocol, ())
+            raise no_validation("image_folder", config.protocol, split_lib.validated(parts))
         raise InputError(f"{shown(info.where)}: has no folder {split}; add it")
     records = FolderRecords(parts[split], info.shape, fit(config), group)
     in_memory = config.pipeline == "device" or (
@@ -83,9 +85,10 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
         _check_memory(config, len(records) * int(np.prod(info.shape)), info.where)
         arrays = records.rows(np.arange(len(records)))
         check_scale(config, parts, info, [arrays["image"]], strict, group)
-        return from_arrays(info, split, arrays, "device")
+        return dataclasses.replace(from_arrays(info, split, arrays, "device"), division=split_lib.of(parts))
     check_scale(config, {split: parts[split], **parts}, info, (), strict, group)
-    return Source(info, split, len(records), {}, not_in_memory, records, "grain")
+    source = Source(info, split, len(records), {}, not_in_memory, records, "grain")
+    return dataclasses.replace(source, division=split_lib.of(parts))
 
 
 def fit(config: DataConfig) -> Fit:

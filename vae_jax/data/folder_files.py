@@ -6,12 +6,14 @@ import contextlib
 import functools
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_jax.data import layout, pictures
+import numpy as np
+
+from vae_jax.data import layout, pictures, split_file, unlabeled
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pictures import Broken
@@ -62,16 +64,18 @@ def describe(config: DataConfig, group: str | None = "data.") -> tuple[dict[str,
         # A picture may belong to two splits (protocol "full"); its header is read once.
         paths = sorted({path for files in parts.values() for path in files.paths})
         shape, found = image_shape(paths, root, config, group)
+    held = split_lib.apart(parts).values()
+    labels = np.array([label for files in held for label in files.labels if label is not None], np.int32)
     return parts, Info(
         "image_folder",
         shape,
         {part: len(files.paths) for part, files in parts.items()},
-        config.protocol,
-        split_lib.PROTOCOLS[config.protocol],
+        *split_lib.words(parts, config.protocol),
         num_classes=len(names) or None,
         label_names=names,
         where=str(root),
-        notes=(*notes, *found),
+        notes=(*notes, *found, *split_lib.notes(parts), *unlabeled.note(labels, shown(root))),
+        unlabeled=unlabeled.some(labels),
     )
 
 
@@ -82,7 +86,7 @@ def scan(config: DataConfig, *, alone: bool = False) -> tuple[dict[str, Files], 
       config: `source`, `protocol` and `skip_broken` are read.
       alone: whether `source` may be one image.
     """
-    source, protocol = config.source, config.protocol
+    source = config.source
     if source is None:
         raise InputError(f"data.source: 'image_folder' needs a folder; name it with {option('data')}")
     root = Path(source).expanduser()
@@ -94,15 +98,8 @@ def scan(config: DataConfig, *, alone: bool = False) -> tuple[dict[str, Files], 
     broken: list[Path] | None = [] if config.skip_broken else None
     if not found:
         files, names, unread = _scan_classes(root, broken=broken)
-        rows = split_lib.rows(len(files.paths), protocol, str(root), lambda: split_lib.file_hashes(files.paths))
-        return {
-            part: Files(tuple(files.paths[i] for i in chosen), tuple(files.labels[i] for i in chosen))
-            for part, chosen in rows.items()
-        }, names, root, unread + _broken_note(root, broken)  # fmt: skip
-    if protocol == "full":
-        raise InputError(
-            f"{shown(root)}: has its own {found['train'].name} folder; use {option('data.protocol', 'standard')}"
-        )
+        return _divided(files, config, root), names, root, unread + _broken_note(root, broken)
+    split_lib.refuse_own(config, f"{shown(root)}: has its own {found['train'].name} folder")
     train, names, unread = _scan_classes(found["train"], broken=broken)
     parts, notes = {"train": train}, notes + unread
     for part in SPLITS[1:]:
@@ -110,6 +107,43 @@ def scan(config: DataConfig, *, alone: bool = False) -> tuple[dict[str, Files], 
             parts[part], _, unread = _scan_classes(found[part], names, broken)
             notes += unread
     return parts, names, root, notes + _broken_note(root, broken)
+
+
+def _divided(files: Files, config: DataConfig, root: Path) -> split_lib.Parts:
+    """Returns the files of each split of a folder without split folders."""
+    names = tuple(path.relative_to(root).as_posix() for path in files.paths)
+    division = split_lib.divided(
+        config,
+        shown(root),
+        lambda: split_lib.file_hashes(files.paths),
+        len(files.paths),
+        groups=None if config.groups is None else _groups(config.groups, names, root, None not in files.labels),
+        labels=None if None in files.labels else np.array(files.labels, np.int32),
+        names=names,
+    )
+    parts = split_lib.Parts(
+        {
+            part: Files(tuple(files.paths[i] for i in chosen), tuple(files.labels[i] for i in chosen))
+            for part, chosen in division.rows.items()
+        }
+    )
+    parts.division = division
+    return parts
+
+
+def _groups(given: str, names: Sequence[str], root: Path, classes: bool) -> np.ndarray:
+    """Returns the group of each file: of a table, or the folder below its class folder."""
+    if given != "folder":
+        return split_file.groups(given, names)
+    # The same patient may be in two classes: the class folder is not part of the group's name.
+    found = ["/".join(name.split("/")[1 if classes else 0 : -1]) for name in names]
+    if "" in found:
+        loose = names[found.index("")]
+        raise InputError(
+            f"data.groups: folder, but {shown(loose)} of {shown(root)} is in no folder of a group; sort the images "
+            "into CLASS/GROUP/, or name a .csv with the columns path,group"
+        )
+    return np.array(found)
 
 
 def _scan_classes(

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.data import unlabeled
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Source
 from vae_jax.errors import InputError
@@ -16,13 +17,15 @@ _CHUNK = 8192  # labels read at a time, where they come with images from disk
 
 
 def attach(source: Source, config: DataConfig) -> Source:
-    """Returns a training split with `labeled` set as `config.labels` asks; other splits, and None, as they are.
+    """Returns a training split with `labeled` set as `config.labels` asks, else to those whose label is known.
+
+    Other splits, and one whose labels are all known, are returned as they are.
 
     Raises:
       InputError: no labels in the data, or not enough of a class.
     """
     if config.labels is None:
-        return source
+        return _known(source) if source.info.unlabeled else source
     if not source.info.num_classes:
         raise InputError(f"data.labels: {source.info.name!r} has no labels; leave data.labels unset, or use other data")
     text = (
@@ -32,9 +35,23 @@ def attach(source: Source, config: DataConfig) -> Source:
     info = replace(source.info, protocol_text=text)
     if source.split != "train":
         return replace(source, info=info)
-    label = source.arrays["label"] if "label" in source.arrays else _read(source)
-    rows = choose(np.asarray(label), config.labels, source.info.num_classes, config.label_seed)
+    rows = choose(of(source), config.labels, source.info.num_classes, config.label_seed)
     return replace(source, info=info, labeled=rows)
+
+
+def _known(source: Source) -> Source:
+    """Returns the source with `labeled` set to the examples whose label is known."""
+    text = f"{source.info.protocol_text}; examples of unknown label (-1) train without it, and no number reads it"
+    info = replace(source.info, protocol_text=text)
+    label = of(source) if source.split == "train" else np.zeros(0, np.int32)
+    if not unlabeled.some(label):
+        return replace(source, info=info)
+    return replace(source, info=info, labeled=np.flatnonzero(label >= 0).astype(np.int32))
+
+
+def of(source: Source) -> np.ndarray:
+    """Returns the labels int [N] of a split that has labels, -1 where they are unknown."""
+    return np.asarray(source.arrays["label"] if "label" in source.arrays else _read(source))
 
 
 def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray:
@@ -43,7 +60,7 @@ def choose(label: np.ndarray, count: int, classes: int, seed: int) -> np.ndarray
     Where `classes` does not divide `count`, the first count % classes classes have one example more.
 
     Args:
-      label: [N], in [0, classes).
+      label: [N], in [0, classes), or -1: never chosen.
       count: examples to choose.
       classes: number of labels.
       seed: of numpy's RandomState, whose streams never change.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vae_jax.data.pictures import SUFFIXES, Broken, check_regular
+from vae_jax.data.unlabeled import FOLDERS
+from vae_jax.data.values import UNKNOWN
 from vae_jax.errors import InputError, quoted, shown
 
 # A folder of one of these names, in any case, holds that split.
@@ -157,6 +159,8 @@ def _rename(root: Path, name: str) -> str:
 def classes(paths: Sequence[Path], folder: Path, known: tuple[str, ...] | None = None):
     """Returns (label or None of each path, class names): the folders right below `folder` are the classes.
 
+    What is in a folder `unlabeled` (or in the other spelling) beside them has the label -1.
+
     Args:
       paths: images below `folder`, in name order.
       folder: where the class folders are.
@@ -166,14 +170,18 @@ def classes(paths: Sequence[Path], folder: Path, known: tuple[str, ...] | None =
       InputError: images both in and beside class folders, or a class that is not among `known`.
     """
     owners = [path.relative_to(folder).parts[0] if path.parent != folder else None for path in paths]
-    names = tuple(sorted({name for name in owners if name is not None}))
+    # The folder beside classes is none of them; alone it is a folder like any other.
+    beside = {name for name in owners if name is not None and name.lower() in FOLDERS}
+    names = tuple(sorted({name for name in owners if name is not None} - beside))
+    if not names and not known:
+        names, beside = tuple(sorted(beside)), set()
     if names and None in owners:
         stray = paths[owners.index(None)]
         raise InputError(
             f"{shown(folder)}: holds class folders and also loose images ({shown(stray.name)}); sort them into classes"
         )
     if known is not None:
-        if bool(names) != bool(known):
+        if bool(names or beside) != bool(known):
             having, lacking = (folder.name, "train") if names else ("train", folder.name)
             raise InputError(
                 f"{shown(folder.parent)}: {having} has class folders and {lacking} does not; sort both in the same way"
@@ -185,6 +193,7 @@ def classes(paths: Sequence[Path], folder: Path, known: tuple[str, ...] | None =
             )
         names = known
     number = {name: i for i, name in enumerate(names)}
+    number |= dict.fromkeys(beside, UNKNOWN)
     return tuple(None if name is None else number[name] for name in owners), names
 
 

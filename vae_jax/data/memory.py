@@ -24,7 +24,8 @@ def named(given: Any, name: str) -> dict[str, np.ndarray]:
 
     Args:
       given: an array [N, H, W] or [N, H, W, C], also as lists, or a mapping with `images` and, where there are any,
-        `labels` [N], `factors` [N, F], `cond` [N, F], or with splits of its own (`train_images`, `test_images`, ...).
+        `labels` [N], `factors` [N, F], `cond` [N, F], `groups` [N], or with splits of its own (`train_images`,
+        `test_images`, ...).
       name: of the argument, for messages.
 
     Raises:
@@ -39,7 +40,7 @@ def named(given: Any, name: str) -> dict[str, np.ndarray]:
     held = dict(given) if isinstance(given, Mapping) else {"images": given}
     found = {str(key): _array(value, name, str(key)) for key, value in held.items()}
     for key, value in found.items():
-        if value.dtype.kind not in "biuf":
+        if value.dtype.kind not in ("biufU" if key == "groups" else "biuf"):
             raise InputError(f"{name}: {key} is an array of {value.dtype}; give an array of numbers")
     return found
 

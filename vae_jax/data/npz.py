@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from vae_jax.data import split as split_lib
-from vae_jax.data import values
+from vae_jax.data import unlabeled, values
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
 from vae_jax.errors import InputError, either, nearest, option
@@ -53,7 +54,7 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     path = find(config.source)
     larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
     way = f"if it is yours, use {larger}" if strict else "give it in parts"
-    held = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
+    held = read(path, config.protocol, config.max_bytes, way=way, strict=strict, config=config)
     return source(held, config, split, str(path))
 
 
@@ -74,9 +75,10 @@ def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: st
     """
     if split not in held:
         if split == "validation":
-            raise no_validation("npz", config.protocol, ())
+            raise no_validation("npz", config.protocol, split_lib.validated(held))
         raise InputError(f"{where}: holds no array {split}_images; add it")
-    return from_arrays(describe("npz", held, config.protocol, where), split, held[split], config.pipeline)
+    found = from_arrays(describe("npz", held, config.protocol, where), split, held[split], config.pipeline)
+    return dataclasses.replace(found, division=split_lib.of(held))
 
 
 def find(source: str | None) -> Path:
@@ -94,7 +96,13 @@ def find(source: str | None) -> Path:
 
 
 def read(
-    path: Path, protocol: str, limit: int = bounded.DEFAULT_BYTES, *, way: str = "", strict: bool = True
+    path: Path,
+    protocol: str,
+    limit: int = bounded.DEFAULT_BYTES,
+    *,
+    way: str = "",
+    strict: bool = True,
+    config: DataConfig | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`.
 
@@ -104,6 +112,7 @@ def read(
       limit: most bytes of all arrays together, uncompressed.
       way: what to do about a file that is larger, for the message.
       strict: as in `load`.
+      config: with further options of splits, as in `parts`.
 
     Returns:
       arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
@@ -113,11 +122,17 @@ def read(
       InputError: as `bounded.arrays` and `parts`.
     """
     stored = bounded.arrays(path, limit, fix=way)
-    return parts({name or "images": value for name, value in stored.items()}, path, protocol, strict=strict)
+    named = {name or "images": value for name, value in stored.items()}
+    return parts(named, path, protocol, strict=strict, config=config)
 
 
 def parts(
-    stored: dict[str, np.ndarray], path: Path | str, protocol: str, *, strict: bool = True
+    stored: dict[str, np.ndarray],
+    path: Path | str,
+    protocol: str,
+    *,
+    strict: bool = True,
+    config: DataConfig | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Returns the checked arrays of each split, as `read` does of a file.
 
@@ -126,6 +141,7 @@ def parts(
       path: where they come from, for messages.
       protocol: how they are split, where they are not split already.
       strict: as in `load`.
+      config: with further options of how they are split (`splits`, `groups`, `stratify`); None has none of them.
 
     Returns:
       arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
@@ -135,7 +151,7 @@ def parts(
       InputError: arrays that cannot be read in one way only.
     """
     own = any(f"{part}_images" in stored for part in SPLITS)
-    known = [f"{part}_{key}" for part in SPLITS for key in _KEYS] if own else list(_KEYS)
+    known = [f"{part}_{key}" for part in SPLITS for key in _KEYS] if own else [*_KEYS, "groups"]
     needed = "train_images" if own else "images"
     # A trained model may look at a test set alone.
     if needed not in stored and (strict or not own):
@@ -145,14 +161,37 @@ def parts(
             usual = _USUAL.get(name.lower())
             meant = f"did you mean {usual!r}?" if usual in known and usual not in stored else nearest(name, known)
             raise InputError(f"{path}: unknown array {name!r}; {meant} Remove or rename it")
-    if own and protocol == "full":
-        raise InputError(f"{path}: has its own splits; use {option('data.protocol', 'standard')}")
+    rules = dataclasses.replace(config or DataConfig("npz"), protocol=protocol)
+    if own:
+        split_lib.refuse_own(rules, f"{path}: has its own splits")
+    if rules.groups is not None:
+        raise InputError(
+            f"data.groups: {rules.groups} is read for folders of images; save an array groups [N] in {path}, or leave "
+            "it out"
+        )
+    groups = values.groups(stored["groups"], path) if "groups" in stored else None
+    stored = {name: value for name, value in stored.items() if name != "groups"}
     whole = _check(stored, path, [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""], strict)
     if own:
-        return {prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}
+        return split_lib.Parts({prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()})
     arrays = whole[""]
-    rows = split_lib.rows(len(arrays["image"]), protocol, str(path), lambda: split_lib.pixel_hashes(arrays["image"]))
-    return {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in rows.items()}
+    count = len(arrays["image"])
+    if groups is not None and len(groups) != count:
+        raise InputError(f"{path}: {len(groups)} groups for {count} images; make them equal")
+    division = split_lib.divided(
+        rules,
+        str(path),
+        lambda: split_lib.pixel_hashes(arrays["image"]),
+        count,
+        groups=groups,
+        labels=arrays.get("label"),
+    )
+    rows = division.rows
+    found = split_lib.Parts(
+        {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in rows.items()}
+    )
+    found.division = division
+    return found
 
 
 def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: bool) -> InputError:
@@ -190,22 +229,24 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
     """
     first = parts["train"] if "train" in parts else next(iter(parts.values()))
     height, width, channels = first["image"].shape[1:]
-    labels = [arrays["label"] for arrays in parts.values() if "label" in arrays]
+    labels = [arrays["label"] for arrays in split_lib.apart(parts).values() if "label" in arrays]
+    joined = np.concatenate(labels) if labels else np.zeros(0, np.int32)
     factors = [arrays["factors"] for arrays in parts.values() if "factors" in arrays]
     factor_sizes = tuple(int(n) + 1 for n in np.concatenate(factors).max(0)) if factors else ()
     return Info(
         name,
         (height, width, channels),
         {part: len(arrays["image"]) for part, arrays in parts.items()},
-        protocol,
-        split_lib.PROTOCOLS[protocol],
-        num_classes=int(np.concatenate(labels).max()) + 1 if labels else None,
+        *split_lib.words(parts, protocol),
+        num_classes=int(joined.max()) + 1 if len(joined) else None,
         factor_names=tuple(f"factor_{i}" for i in range(len(factor_sizes))),
         factor_sizes=factor_sizes,
         cond_size=first["cond"].shape[1] if "cond" in first else 0,
         values="float" if first["image"].dtype == np.float32 else "grey",
         where=where,
+        notes=(*split_lib.notes(parts), *unlabeled.note(joined, where)),
         mask="mask" in first,
+        unlabeled=unlabeled.some(joined),
     )
 
 
@@ -224,6 +265,9 @@ def _check(
         "factors": values.integers(named["factors"], 2, path) if named["factors"] else {},
         "cond": values.vectors(named["cond"], path) if named["cond"] else {},
     }
+    # Labels that are all unknown are none.
+    if not any((value >= 0).any() for value in found["label"].values()):
+        found["label"] = {}
     # By the names of the images: a mask may come from NaN in them, and have no array of its own.
     seen = {name.removesuffix("images"): mask for name, mask in masks.items()}
     out: dict[str, dict[str, np.ndarray]] = {}

@@ -12,10 +12,11 @@ import numpy as np
 
 from vae_jax import prng
 from vae_jax.data import limit as part
+from vae_jax.data.balance import Draws
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pixels import transform
 from vae_jax.data.shuffle import epoch_and_position, permute, train_indices
-from vae_jax.data.source import Arrays, Batch, Source, pair
+from vae_jax.data.source import Arrays, Batch, Source, pair, without_label
 
 __all__ = [
     "eval_batches",
@@ -37,15 +38,20 @@ def make_transform(source: Source, config: DataConfig, train: bool = True) -> Ca
 
     With the same `key` (the run's data key) it draws the same noise as `make_batch_fn` does.
     """
-    return _transform(source.split, config, train)
+    return _transform(source.split, config, train, source.weights)
 
 
-def _transform(split: str, config: DataConfig, train: bool) -> Callable[[jax.Array, Arrays], Batch]:
+def _transform(
+    split: str, config: DataConfig, train: bool, weights: tuple[float, ...] | None = None
+) -> Callable[[jax.Array, Arrays], Batch]:
     one = transform(config, train=train, split=split)
 
     def apply(key: jax.Array, batch: Arrays) -> Batch:
         paired = {name.removeprefix("paired_"): v for name, v in batch.items() if name.startswith("paired_")}
         rest = one(prng.site_key(key, "transform"), {k: v for k, v in batch.items() if not k.startswith("paired_")})
+        if train and weights is not None:
+            # Models weigh the loss of each example by this, and nothing else.
+            rest["weight"] = jnp.asarray(weights, jnp.float32)[rest["label"]]
         if not paired:
             return rest
         made = one(prng.site_key(key, "transform/paired"), paired | {"visit": batch["visit"]})
@@ -69,27 +75,40 @@ def make_batch_fn(
       are `source.arrays` (put them on the device once), `key` is the run's data key, the same at every step, and
       `visit` is the example's number in the run (its low 32 bits). Where only some examples are labeled
       (`source.labeled`), training has no `label`, but `paired_x` and `paired_label`: beside each example one of
-      the labeled ones, which follow each other in epochs of their own.
+      the labeled ones, which follow each other in epochs of their own. With class weights there is `weight` [B].
     """
     labeled = None if source.labeled is None else tuple(source.labeled.tolist())
     # The same function for equal data and options: jax keeps compiled programs by the functions in them. What a user's
     # `fetch` calls may have been defined anew since.
     own = getattr(source.fetch, "__module__", "").startswith("vae_jax.")
     make = _shared_batch_fn if own else _batch_fn
-    return make(source.fetch, source.size, source.split, labeled, config, train)
+    return make(source.fetch, source.size, source.split, labeled, config, train, source.draws, source.weights)
 
 
 def _batch_fn(
-    fetch: Callable, size: int, split: str, labeled: tuple[int, ...] | None, config: DataConfig, train: bool
+    fetch: Callable,
+    size: int,
+    split: str,
+    labeled: tuple[int, ...] | None,
+    config: DataConfig,
+    train: bool,
+    draws: Draws | None = None,
+    weights: tuple[float, ...] | None = None,
 ) -> Callable[[Arrays, jax.Array, jax.Array], Batch]:
-    apply, batch_size = _transform(split, config, train), config.batch_size
+    apply, batch_size = _transform(split, config, train, weights), config.batch_size
+    size = draws.size if train and draws is not None else size
 
     def batch_fn(arrays: Arrays, key: jax.Array, step: jax.Array) -> Batch:
         epoch, position = epoch_and_position(step, batch_size, size)
-        index = permute(prng.site_key(key, "shuffle"), position, size, epoch) if train else position
+        if train and draws is not None:
+            index = draws.rows(prng.site_key(key, "shuffle"), position, epoch)
+        else:
+            index = permute(prng.site_key(key, "shuffle"), position, size, epoch) if train else position
         visit = epoch * np.uint32(size) + position.astype(jnp.uint32)
         batch = fetch(arrays, index) | {"visit": visit}
-        if train and labeled is not None:
+        if train and labeled is not None and not labeled:
+            batch = without_label(batch)
+        elif train and labeled is not None:
             epoch, position = epoch_and_position(step, batch_size, len(labeled))
             row = permute(prng.site_key(key, "labels"), position, len(labeled), epoch)
             batch = pair(batch, fetch(arrays, jnp.asarray(labeled, jnp.int32)[row]))

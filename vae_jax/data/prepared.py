@@ -94,6 +94,11 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
         raise InputError(
             f"{folder}: its splits were fixed when it was prepared; use {option('data.protocol', 'standard')}"
         )
+    if config.splits or config.groups or config.stratify:
+        raise InputError(
+            f"{folder}: its splits were fixed when it was prepared; leave out data.splits, data.groups and "
+            "data.stratify"
+        )
     if config.image_size is not None:
         raise InputError(f"{folder}: its image size was fixed when it was prepared; leave data.image_size unset")
     for name, default in OF_PICTURES.items():
@@ -134,6 +139,7 @@ def _info(config: DataConfig, facts: dict[str, Any], folder: Path) -> Info:
         values=facts["values"],
         where=str(folder),
         mask=any(key.endswith("/mask") for key in facts["checksums"]),
+        unlabeled=facts.get("unlabeled", False),
         checksums=facts["checksums"],
     )
 
@@ -199,7 +205,7 @@ def metadata(folder: Path) -> dict[str, Any]:
     """Returns the facts that `builders` stored, their types checked.
 
     These are sizes, image_shape, num_classes, label_names, factor_names, factor_sizes, cond_size, values, where and
-    checksums, and in newer folders protocol, protocol_text and files.
+    checksums, and in newer folders protocol, protocol_text, files and unlabeled.
     """
     facts: dict[str, Any] = {"cond_size": 0, **_json(folder, "metadata.json")}
 
@@ -229,6 +235,7 @@ def metadata(folder: Path) -> dict[str, Any]:
         "checksums": table(facts.get("checksums"), str) and all("/" in key for key in facts["checksums"]),
         "protocol_text": isinstance(facts.get("protocol_text", ""), str),
         "files": table(facts.get("files", {}), str),
+        "unlabeled": isinstance(facts.get("unlabeled", False), bool),
     }
     for name, good in right.items():
         if not good:
@@ -329,7 +336,9 @@ class PreparedRecords:
         if "mask" in rows and rows["mask"].max(initial=0) > 1:
             raise ValueError(f"mask has values up to {rows['mask'].max()}, not 0 and 1")
         if "label" in rows:
-            _in_range("label", rows["label"], facts["num_classes"] or 0)
+            label = rows["label"]
+            known = label[label != values.UNKNOWN] if facts.get("unlabeled", False) else label
+            _in_range("label", known, facts["num_classes"] or 0)
         for column, size in enumerate(facts["factor_sizes"] if "factors" in rows else ()):
             _in_range(f"factor {column}", rows["factors"][:, column], size)
 

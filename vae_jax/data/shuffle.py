@@ -52,7 +52,7 @@ def _scramble(x: Words, seeds: tuple[Words, Words], rows: int, columns: int, xp:
     return left * np.uint32(columns) + right  # type: ignore[return-value]
 
 
-def _seeds(words: Words, epoch: Words) -> tuple[Words, Words]:
+def seeds(words: Words, epoch: Words) -> tuple[Words, Words]:
     """Returns two uint32 seeds an element, from all key words and the element's epoch."""
     low, high = mix(epoch + np.uint32(0x9E3779B9)), mix(epoch ^ np.uint32(0x7F4A7C15))
     for i in range(words.shape[-1]):
@@ -88,13 +88,13 @@ def permute(key: jax.Array, position: jax.Array, size: int, epoch: jax.Array | i
     position = jnp.asarray(position).astype(jnp.uint32)
     epoch = jnp.broadcast_to(jnp.asarray(epoch).astype(jnp.uint32), position.shape)
     flat = position.reshape(-1)
-    seeds = _seeds(key_words(key), epoch.reshape(-1))
-    out = _scramble(flat, seeds, rows, columns, jnp)
+    own = seeds(key_words(key), epoch.reshape(-1))
+    out = _scramble(flat, own, rows, columns, jnp)
     if rows * columns > size:  # the walk: rare, at most 1/sqrt(size) of the positions
         bound = np.uint32(size)
         out = jax.lax.while_loop(
             lambda x: jnp.any(x >= bound),
-            lambda x: jnp.where(x >= bound, _scramble(x, seeds, rows, columns, jnp), x),
+            lambda x: jnp.where(x >= bound, _scramble(x, own, rows, columns, jnp), x),
             out,
         )
     return out.astype(jnp.int32).reshape(position.shape)
@@ -114,10 +114,10 @@ def permute_host(words: np.ndarray, position: np.ndarray, size: int, epoch: np.n
     """
     rows, columns = _grid(size)
     words = np.asarray(words, np.uint32)
-    seeds = _seeds(words, np.asarray(epoch).astype(np.uint32))
-    out = _scramble(np.asarray(position).astype(np.uint32), seeds, rows, columns, np)
+    own = seeds(words, np.asarray(epoch).astype(np.uint32))
+    out = _scramble(np.asarray(position).astype(np.uint32), own, rows, columns, np)
     while (outside := out >= size).any():
-        out = np.where(outside, _scramble(out, seeds, rows, columns, np), out)
+        out = np.where(outside, _scramble(out, own, rows, columns, np), out)
     return out.astype(np.int32)
 
 

@@ -42,6 +42,7 @@ class Info:
       unlimited: training examples that the protocol has, before `limit`; None where no limit was set.
       kind: of the data, as `spec.ArraySpec` has it.
       mask: whether examples come with a `mask`, True where they are observed.
+      unlabeled: whether the label of some examples, in any split, is -1: not known.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Info:
     unlimited: int | None = None
     kind: Literal["image", "vector", "sequence", "tokens"] = "image"
     mask: bool = False
+    unlabeled: bool = False
 
 
 class Records(Protocol):
@@ -88,7 +90,11 @@ class Source:
         that it runs inside the scanned train step. Raises for a split that is not in memory.
       records: the same examples by random access on the host.
       pipeline: "device" or "grain", resolved from the config.
-      labeled: rows int32 [M] of the labeled examples of a training split (`data.labels`); None: all labels are known.
+      labeled: rows int32 [M] of the labeled examples of a training split (`data.labels`, or those whose label is not
+        -1); None: all labels are known.
+      draws: order in which a training split is drawn (`balance.Draws`); None: every example once an epoch.
+      weights: of the training loss, by class (`data.class_weights`); None weighs all alike.
+      division: how examples that came without splits were divided (`split.Division`); None of all other data.
     """
 
     info: Info
@@ -99,6 +105,14 @@ class Source:
     records: Records
     pipeline: Literal["device", "grain"] = "device"
     labeled: np.ndarray | None = None
+    division: Any = None
+    draws: Any = None
+    weights: tuple[float, ...] | None = None
+
+    @property
+    def epoch(self) -> int:
+        """Examples that training visits in one epoch."""
+        return self.size if self.draws is None else self.draws.size
 
 
 def main(arrays: Mapping[str, Any]) -> str:
@@ -115,8 +129,12 @@ def take(arrays: Arrays, index: jax.Array) -> Batch:
 
 def pair(batch: Batch, labeled: Arrays) -> Batch:
     """Returns a training batch without its labels, which are not known, and with a labeled example beside each."""
-    rest = {name: value for name, value in batch.items() if name != "label"}
-    return rest | {f"paired_{name}": labeled[name] for name in (main(labeled), "label", "index")}
+    return without_label(batch) | {f"paired_{name}": labeled[name] for name in (main(labeled), "label", "index")}
+
+
+def without_label(batch: Batch) -> Batch:
+    """Returns a batch without its labels, which are not known."""
+    return {name: value for name, value in batch.items() if name != "label"}
 
 
 def not_in_memory(arrays: Arrays, index: jax.Array) -> Batch:

@@ -1,7 +1,8 @@
 """Splits for data that come without any: the test split is the tenth of the examples with the lowest content hash.
 
 Which side an example falls on depends on its own pixels alone, so adding or removing others never moves it, and no
-example that a model was trained on is in the test split of the grown data. Copies of one picture stay together.
+example that a model was trained on is in the test split of the grown data. Copies of one picture stay together. Where
+examples belong to groups (patients, say), the hash of the group decides in place of that of the pixels.
 """
 
 from __future__ import annotations
@@ -9,23 +10,237 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vae_jax.errors import InputError, option
+from vae_jax.data import split_file
+from vae_jax.data.config import DataConfig
+from vae_jax.errors import InputError, choice, option
 
 _OWN = "the file's or folder's own train/validation/test parts where it has them; else "
 PROTOCOLS = {
     "standard": f"{_OWN}the examples whose content hash (SHA-256 of the pixels, or of the image file) lies in the "
     "lowest tenth of its range are the test split, the rest is for training, no validation split; adding or removing "
     "examples moves no other",
+    "held-out": f"{_OWN}the examples whose content hash (SHA-256 of the pixels, or of the image file) lies in the "
+    "lowest tenth of its range are the test split, those of the next tenth the validation split, the rest is for "
+    "training; adding or removing examples moves no other",
     "random-tenth": f"{_OWN}a tenth of the examples, drawn with numpy RandomState(0) over their row numbers, is the "
     "test split, the rest is for training, no validation split; the rule of earlier versions",
     "full": "all examples for training, and the same examples as the test split (no validation split)",
 }
 HELD_OUT = (2**64 - 1) // 10  # hashes below this are the test split
 _FILE_BYTES = 1 << 20  # of an image file, read at a time
+_MANY = 50  # examples from which on a tenth of them is hardly ever empty: 0.9^50 is 0.005
+# Groups and stratification say how a tenth is held out; of the other two protocols one has no tenth, one its own.
+_HASHED = ("standard", "held-out")
+BY_FILE = "data.splits"  # what stands for the protocol where a file says which examples each split has
+
+
+@dataclass(frozen=True, eq=False)
+class Division:
+    """How examples that came without splits were divided.
+
+    Attributes:
+      rows: of each split, int64 ascending.
+      protocol: its name, `BY_FILE` where the user's file divides.
+      text: one sentence that says what the splits are.
+      notes: what the user should know.
+      moves: why another number or order of examples would move some of them to other splits, or "".
+      names: of all examples, where these are files: relative to their folder.
+    """
+
+    rows: dict[str, np.ndarray]
+    protocol: str
+    text: str
+    notes: tuple[str, ...] = ()
+    moves: str = ""
+    names: tuple[str, ...] = ()
+
+
+class Parts(dict):
+    """What belongs to each split, by its name, and how it was divided: None of data with splits of their own."""
+
+    division: Division | None = None
+
+
+def divided(
+    config: DataConfig,
+    where: str,
+    hashes: Callable[[], np.ndarray],
+    count: int,
+    *,
+    groups: np.ndarray | None = None,
+    labels: np.ndarray | None = None,
+    names: tuple[str, ...] = (),
+) -> Division:
+    """Returns which examples belong to each split.
+
+    Args:
+      config: `protocol`, `splits`, `groups` and `stratify` are read.
+      where: file or folder, for messages.
+      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called where it decides.
+      count: number of examples N.
+      groups: str [N], what each example belongs to; no group is on two sides. None: each is its own.
+      labels: int [N], -1 where unknown; None without labels.
+      names: of the examples, where these are files.
+
+    Returns:
+      rows, words and notes.
+
+    Raises:
+      InputError: a file of splits that does not fit, options that cannot go together, or too few examples or groups.
+    """
+    if config.splits is not None:
+        return _by_file(config, where, count, groups, names)
+    protocol, options = config.protocol, {"data.groups": config.groups is not None, "data.stratify": config.stratify}
+    for name, given in options.items():
+        if given and protocol not in _HASHED:
+            raise InputError(
+                f"{name}: it says what is held out by content hash, which protocol {protocol!r} does not do; leave it "
+                f"out, or use {choice('data.protocol', _HASHED)}"
+            )
+    if groups is not None and protocol == "random-tenth":
+        raise InputError(
+            f"{where}: has groups, but protocol random-tenth draws row by row and would divide them; use "
+            f"{choice('data.protocol', _HASHED)}"
+        )
+    if config.stratify and groups is not None:
+        raise InputError(
+            f"data.stratify: the groups of {where} decide the sides, so that shares of classes cannot; use "
+            f"{option('data.stratify', False)}"
+        )
+    if groups is not None and protocol in _HASHED:
+        found, text = _by_group(groups, protocol, where), f"{PROTOCOLS[protocol]}; the hash is that of the group"
+        sizes = ", ".join(f"{part} {len(np.unique(groups[rows])):,}" for part, rows in found.items())
+        return Division(found, protocol, text, (f"{where}: no group is in two splits; groups: {sizes}",), "", names)
+    if config.stratify:
+        if labels is None:
+            raise InputError(f"data.stratify: {where} has no labels; use {option('data.stratify', False)}")
+        found = _by_class(labels, hashes(), protocol, where)
+        text = f"{PROTOCOLS[protocol]}; tenths are those of each class, in the order of the hash"
+        text = text.replace("; adding or removing examples moves no other", "")
+        why = "data.stratify holds out a tenth of each class, in whatever number it comes"
+        return Division(found, protocol, text, (), why, names)
+    found = rows(count, protocol, where, hashes)
+    why = "protocol random-tenth splits them by row number" if protocol == "random-tenth" else ""
+    return Division(found, protocol, PROTOCOLS[protocol], _few(found, protocol, where), why, names)
+
+
+def of(parts: object) -> Division | None:
+    """Returns how parts, or a source, were divided; None of data with splits of their own."""
+    return getattr(parts, "division", None)
+
+
+def words(parts: object, protocol: str) -> tuple[str, str]:
+    """Returns the protocol of parts, and one sentence that says what the splits are."""
+    division = of(parts)
+    return (protocol, PROTOCOLS[protocol]) if division is None else (division.protocol, division.text)
+
+
+def notes(parts: object) -> tuple[str, ...]:
+    """Returns what the user should know of how parts were divided."""
+    division = of(parts)
+    return () if division is None else division.notes
+
+
+def apart(parts: Parts | dict) -> dict:
+    """Returns the parts without those whose examples are in another one too, as under protocol "full"."""
+    division = of(parts)
+    return {"train": parts["train"]} if division is not None and division.protocol == "full" else parts
+
+
+def validated(parts: object) -> tuple[str, ...]:
+    """Returns the protocols under which these data would have a validation split that they do not have now."""
+    division = of(parts)
+    return () if division is None or division.protocol in ("held-out", BY_FILE) else ("held-out",)
+
+
+def refuse_own(config: DataConfig, has: str) -> None:
+    """Raises InputError for options that divide what is divided already; `has` begins the message."""
+    if config.protocol == "full":
+        raise InputError(f"{has}; use {option('data.protocol', 'standard')}")
+    for name, value in (("data.splits", config.splits), ("data.groups", config.groups)):
+        if value is not None:
+            raise InputError(f"{has}, so that {name} {value} is not read; leave it out")
+    if config.stratify:
+        raise InputError(f"{has}, so that data.stratify has nothing to hold out; use {option('data.stratify', False)}")
+
+
+def _by_file(config: DataConfig, where: str, count: int, groups: np.ndarray | None, names: tuple[str, ...]) -> Division:
+    """Returns the division that the user's file makes, checked against the groups."""
+    file = str(config.splits)
+    if config.stratify or config.protocol == "full":
+        name, value = ("data.stratify", False) if config.stratify else ("data.protocol", "standard")
+        raise InputError(
+            f"{name}: {file} says what each split has ({option('data.splits')}); use {option(name, value)}"
+        )
+    found = split_file.read(file, count, names)
+    if groups is not None:
+        seen: dict[str, str] = {}
+        for part, rows in found.items():
+            for group in np.unique(groups[rows]).tolist():
+                if group in seen:
+                    raise InputError(
+                        f"data.splits: group {group!r} is in {seen[group]} and {part} of {file}; give all of its "
+                        f"examples to one of them, or leave the groups of {where} out"
+                    )
+                seen[group] = part
+    left = count - sum(map(len, found.values()))
+    notes = (f"{where}: {left:,} of {count:,} examples are in no split of {file}, and are not used",) if left else ()
+    text = "the rows" if not names else "the files"
+    text = f"{text} of each split are those of the user's file (data.splits), kept in splits.npz of the run"
+    why = "" if names else "data.splits names the examples by row number"
+    return Division(found, BY_FILE, text, notes, why, names)
+
+
+def _by_group(groups: np.ndarray, protocol: str, where: str) -> dict[str, np.ndarray]:
+    """Returns the rows of each split; every group is whole in one of them."""
+    unique, number = np.unique(groups, return_inverse=True)
+    needed = 3 if protocol == "held-out" else 2
+    if len(unique) < needed:
+        fix = "remove the groups to split by example"
+        if protocol == "held-out" and len(unique) == 2:
+            fix = f"use {option('data.protocol', 'standard')} for train and test alone, or {fix}"
+        raise InputError(
+            f"{where}: {len(unique)} group{'s' * (len(unique) != 1)} cannot be on {needed} sides; {fix}, or "
+            f"{option('data.protocol', 'full')} to train on all"
+        )
+    hashed = np.array([_number(hashlib.sha256(str(group).encode()).digest()) for group in unique], np.uint64)
+    sides = rows(len(unique), protocol, where, lambda: hashed)
+    return {part: np.flatnonzero(np.isin(number.reshape(-1), chosen)) for part, chosen in sides.items()}
+
+
+def _by_class(labels: np.ndarray, hashes: np.ndarray, protocol: str, where: str) -> dict[str, np.ndarray]:
+    """Returns the rows of each split: of each class the lowest tenth by hash, the next tenth, and the rest."""
+    sides = 3 if protocol == "held-out" else 2
+    side = np.full(len(labels), 2)
+    for value in np.unique(labels):
+        mine = np.flatnonzero(labels == value)
+        # Copies share a hash, and so a rank: they stay together.
+        unique, rank = np.unique(hashes[mine], return_inverse=True)
+        tenth = max(1, round(len(unique) / 10))
+        ends = [tenth if len(unique) >= 2 else 0, 2 * tenth if sides == 3 and len(unique) >= 3 else 0]
+        side[mine] = np.where(rank.reshape(-1) < ends[0], 0, np.where(rank.reshape(-1) < ends[1], 1, 2))
+    found = {part: np.flatnonzero(side == i) for i, part in ((2, "train"), (1, "validation"), (0, "test"))}
+    if not len(found["test"]):
+        raise InputError(
+            f"data.stratify: no class of {where} has two different examples, so none can be held out of each; use "
+            f"{option('data.stratify', False)}"
+        )
+    return {part: rows for part, rows in found.items() if len(rows)}
+
+
+def _few(found: dict[str, np.ndarray], protocol: str, where: str) -> tuple[str, ...]:
+    """Returns the line about examples that are too few for three sides, or ()."""
+    total = sum(map(len, found.values()))
+    if protocol != "held-out" or total >= _MANY:
+        return ()
+    sizes = ", ".join(f"{part} {len(rows):,}" for part, rows in found.items())
+    lacking = "" if "validation" in found else "; they are too few for a validation split"
+    return (f"{where}: {total:,} examples are few for three splits ({sizes}){lacking}",)
 
 
 def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
@@ -33,13 +248,14 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
 
     Args:
       count: number of examples N.
-      protocol: "standard" splits by content hash; "random-tenth" draws floor(N / 10) test rows, at least one; "full"
-        gives all rows to both splits.
+      protocol: "standard" splits by content hash, and so does "held-out", into three; "random-tenth" draws
+        floor(N / 10) test rows, at least one; "full" gives all rows to both splits.
       where: file or folder, for the message.
-      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called by "standard" only.
+      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called where it decides.
 
     Returns:
-      {"train": ..., "test": ...}; disjoint but under "full".
+      {"train": ..., "test": ...}, and "validation" under "held-out" if there are three different examples or more;
+      disjoint but under "full".
 
     Raises:
       InputError: fewer than two different examples, which have no two sides.
@@ -53,8 +269,19 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
         order = np.random.RandomState(0).permutation(count)  # numpy guarantees this stream for ever
         drawn = max(1, count // 10)
         return {"train": np.sort(order[drawn:]), "test": np.sort(order[:drawn])}
-    held_out = by_hash(hashes(), where)
-    return {"train": everything[~held_out], "test": everything[held_out]}
+    found = hashes()
+    test = by_hash(found, where)
+    if protocol == "standard" or len(np.unique(found[~test])) < 2:
+        return {"train": everything[~test], "test": everything[test]}
+    # Of the others the lowest tenth of the whole range, which is the next one; again neither side is empty.
+    rest = found[~test]
+    validation = ~test
+    validation[~test] = ((rest < 2 * HELD_OUT) | (rest == rest.min())) & (rest != rest.max())
+    return {
+        "train": everything[~test & ~validation],
+        "validation": everything[validation],
+        "test": everything[test],
+    }
 
 
 def by_hash(hashes: np.ndarray, where: str) -> np.ndarray:

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from vae_jax import prng
+from vae_jax.data.balance import Draws
 from vae_jax.data.config import DataConfig
 from vae_jax.data.shuffle import key_words, permute_host
-from vae_jax.data.source import Batch, Records, Source, pair
+from vae_jax.data.source import Batch, Records, Source, pair, without_label
 
 _STEPS = 2**31 - 1  # length of the endless data set, in batches
 
@@ -26,19 +27,25 @@ class _Batches:
     words: tuple[int, ...] | None  # of the shuffle key; None keeps the split's order
     labeled: np.ndarray | None = None  # rows of the labeled examples, where these are few
     label_words: tuple[int, ...] = ()  # of the key that shuffles them
+    draws: Draws | None = None  # that take the place of a shuffled epoch
 
     def __len__(self) -> int:
         return _STEPS
 
     def __getitem__(self, index: int) -> Batch:
-        size = len(self.records)
+        draws = None if self.words is None else self.draws
+        size = len(self.records) if draws is None else draws.size
         visit = np.arange(index * self.batch_size, (index + 1) * self.batch_size, dtype=np.int64)
         epoch, rows = visit // size, visit % size
-        if self.words is not None:
+        if draws is not None:
+            rows = draws.rows_host(np.array(self.words, np.uint32), rows, epoch)
+        elif self.words is not None:
             rows = permute_host(np.array(self.words, np.uint32), rows, size, epoch)
         batch = self._read(rows) | {"visit": visit.astype(np.uint32)}
         if self.labeled is None or self.words is None:
             return batch
+        if not len(self.labeled):
+            return without_label(batch)
         epoch, position = visit // len(self.labeled), visit % len(self.labeled)
         words = np.array(self.label_words, np.uint32)
         return pair(batch, self._read(self.labeled[permute_host(words, position, len(self.labeled), epoch)]))
@@ -69,7 +76,7 @@ class GrainStream(Iterator[Batch]):
     def __init__(self, source: Source, config: DataConfig, key: jax.Array, *, step: int = 0, shuffle: bool = True):
         words = _frozen(prng.site_key(key, "shuffle")) if shuffle else None
         labels = _frozen(prng.site_key(key, "labels"))
-        self._batches = _Batches(source.records, config.batch_size, words, source.labeled, labels)
+        self._batches = _Batches(source.records, config.batch_size, words, source.labeled, labels, source.draws)
         self._workers = config.workers
         self._step = step
         self._iterator: Iterator[Batch] | None = None

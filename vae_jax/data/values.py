@@ -16,6 +16,7 @@ import numpy as np
 from vae_jax.errors import InputError
 
 Named = Mapping[str, np.ndarray]
+UNKNOWN = -1  # label of an example whose class is not known
 _USUAL_CHANNELS = 4  # up to as many, the last axis of five or the second of four is doubted to be what it should be
 # Below half of 255 no pixel of a whole data set is bright: rather the numbers count another scale (4 bits, percent).
 DARK = 128
@@ -282,10 +283,13 @@ def _number(value) -> str:
 def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]:
     """Returns labels [N] (rank 1) or factors [N, F] (rank 2) as int32, checked before they are cast.
 
+    A label of -1 is unknown.
+
     Raises:
       InputError: other shapes or types, negative numbers, or numbers so far apart that most classes never occur.
     """
-    fix = _renumber(list(given), rank)
+    unknown = rank == 1 and any(value.dtype.kind == "i" and (value == UNKNOWN).any() for value in given.values())
+    fix = _renumber(list(given), rank, unknown and all((value >= UNKNOWN).all() for value in given.values()))
     for name, value in given.items():
         _check_shape(value, rank, path, name)
         if value.dtype.kind == "f":
@@ -293,10 +297,11 @@ def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]
         if value.dtype.kind not in "iub":
             wanted = "[N]" if rank == 1 else "[N, F]"
             raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; save {fix}")
-        if value.size and int(value.min()) < 0:
+        if value.size and int(value.min()) < (UNKNOWN if rank == 1 else 0):
+            unknown = f"; if they are unknown, save numpy.maximum({name}, -1)" if rank == 1 else "; remove their rows"
             raise InputError(
-                f"{path}: {name} has negative values (least {value.min()}), which are no classes, nor do they mean "
-                f"unlabeled; remove their rows, or count from 0: {fix}"
+                f"{path}: {name} has negative values (least {value.min()}), which are no classes{unknown}, or count "
+                f"from 0: {fix}"
             )
     for column in range(next(iter(given.values())).shape[1] if rank == 2 else 1):
         # In Python's integers, for 2^32 + 1 would be 1 as int32, and 2^63 negative as int64.
@@ -312,6 +317,19 @@ def integers(given: Named, rank: int, path: Path | str) -> dict[str, np.ndarray]
     return {name: value.astype(np.int32) for name, value in given.items()}
 
 
+def groups(given: np.ndarray, path: Path | str) -> np.ndarray:
+    """Returns the groups str [N] that examples belong to, given as integers or as text.
+
+    Raises:
+      InputError: other shapes or types.
+    """
+    if given.ndim != 1 or given.dtype.kind not in "iuSU":
+        fix = "groups.astype(int)" if given.dtype.kind == "f" and given.ndim == 1 else "groups.astype(str)"
+        fix = f"{fix}" if given.ndim == 1 else "one number or name per image"
+        raise InputError(f"{path}: groups must be integers or text [N], is {given.dtype} {given.shape}; save {fix}")
+    return given.astype(str)
+
+
 def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> None:
     if value.ndim == rank and (rank == 1 or value.shape[1]):
         return
@@ -324,10 +342,13 @@ def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> N
     raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; {fix}")
 
 
-def _renumber(names: list[str], rank: int) -> str:
-    """Returns the line that gives the values that occur the numbers 0, 1, 2, ..., the same in all splits."""
+def _renumber(names: list[str], rank: int, unknown: bool = False) -> str:
+    """Returns the line that gives the values that occur the numbers 0, 1, 2, ..., the same in all splits.
+
+    With `unknown` the least of them is -1, and stays what it is.
+    """
     joined = names[0] if len(names) == 1 else f"numpy.concatenate([{', '.join(names)}])"
-    line = f"numpy.unique({joined}, return_inverse=True)[1]"
+    line = f"numpy.unique({joined}, return_inverse=True)[1]{' - 1' if unknown else ''}"
     if rank == 2:
         line = f"numpy.stack([numpy.unique(f, return_inverse=True)[1] for f in {joined}.T], 1)"
     if len(names) > 1:

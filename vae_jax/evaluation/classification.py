@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vae_jax.data import unlabeled
 from vae_jax.evaluation.subject import Subject
 from vae_jax.metrics.classifiers import fit
 from vae_jax.metrics.estimate import Estimate
@@ -30,9 +31,11 @@ def _measure(subject: Subject, name: str) -> dict[str, Estimate]:
     Raises:
       InputError: there are no labels, fewer than two classes, or a code that is not finite.
     """
-    label = subject.labels(name)
+    label, scored = subject.labels(name)
     # The classifier learns from training labels alone; the labels of the split only score it.
     known = subject.labeled
     subject.protocol[name] = f"learned from the mean codes of {len(known.mean):,} labelled training examples"
-    guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean)
+    # Nothing is right or wrong of an example whose label is unknown.
+    unlabeled.counted(scored, lambda text: subject.add(name, text))
+    guess = fit(name, known.mean, known.extra["label"])(subject.codes.mean[scored])
     return {name: Estimate.of(guess == label)}

@@ -62,12 +62,14 @@ class Evaluation:
       n: examples evaluated.
       kl_per_dim: mean KL of each latent dimension, nats [D]; None without a posterior.
       mean_variance: Var_x(E[z|x]) of each latent dimension [D]; None without a posterior.
+      unlabeled: examples whose label is unknown (-1); metrics that read it are means over the others.
     """
 
     metrics: dict[str, Estimate]
     n: int
     kl_per_dim: tuple[float, ...] | None = None
     mean_variance: tuple[float, ...] | None = None
+    unlabeled: int = 0
 
     @property
     def order(self) -> tuple[int, ...]:
@@ -126,7 +128,7 @@ def evaluate(
         # The noise of an example belongs to its index, or without one to its place in the stream.
         index = jnp.asarray(batch.get("index", np.arange(seen, seen + n)), jnp.int32)
         dims = math.prod(batch["x"].shape[1:])
-        totals.add(program(state, key, model_inputs(batch), index))
+        totals.add(program(state, key, model_inputs(batch), index), batch.get("label"))
         seen += n
         report(seen)
     if seen == 0:
@@ -205,22 +207,31 @@ class _Totals:
     """Per-example numbers on the host, in float64; one batch behind the device, so that neither waits."""
 
     def __init__(self) -> None:
-        self._pending: dict[str, jax.Array] | None = None
+        self._pending: tuple[dict[str, jax.Array], np.ndarray | None] | None = None
         self._values: dict[str, list[np.ndarray]] = {}
+        self._unknown: list[np.ndarray] = []
         self._kl, self._code = Moments(), Moments()
 
-    def add(self, out: dict[str, jax.Array]) -> None:
+    def add(self, out: dict[str, jax.Array], label: Any) -> None:
         # The new batch is under way on the device; meanwhile the one before is copied and counted.
         self._take(self._pending)
-        self._pending = out
+        self._pending = (out, label)
 
-    def _take(self, out: dict[str, jax.Array] | None) -> None:
-        for name, value in (out or {}).items():
+    def _take(self, pending: tuple[dict[str, jax.Array], Any] | None) -> None:
+        if pending is None:
+            return
+        out, label = pending
+        # Of data without labels none is unknown: no number of theirs reads one.
+        unknown = np.zeros(len(out["mse"]), bool) if label is None else np.asarray(label) < 0
+        self._unknown.append(unknown)
+        for name, value in out.items():
             # The copy to the host, which waits for the device.
             rows = np.asarray(value, np.float64)
             if name == "kl_per_dim":
                 # [B, D] numbers are merged into moments at once; of scalars per example all N are kept.
-                self._kl.add(rows)
+                # Moments take no row of which nothing is known.
+                if len(rows := rows[~_without(rows, unknown)]):
+                    self._kl.add(rows)
             elif name == "code":
                 self._code.add(rows)
             else:
@@ -249,6 +260,11 @@ class _Totals:
             # An example of which nothing is observed has no error and no bits; its terms in nats count.
             by_entry = [name for name in values if name in ("mse", "psnr") or name.endswith("bits_per_dim")]
             values |= {name: values[name][observed > 0] for name in by_entry}
+        unknown = np.concatenate(self._unknown)
+        if unknown.any():
+            # A metric that reads the label has no value where this is unknown; one that reads none of it keeps all.
+            values = {name: rows[~_without(rows, unknown)] if len(rows) == n else rows for name, rows in values.items()}
+            values = {name: rows for name, rows in values.items() if len(rows)}
         metrics = {name: Estimate.of(values[name]) for name in sorted(values, key=rank.__getitem__)}
         kl = tuple(self._kl.mean.tolist()) if self._kl.count else None
         variance = None
@@ -257,4 +273,10 @@ class _Totals:
             spread = self._code.variance
             variance = tuple(spread.reshape(len(spread), -1).sum(-1).tolist())
             metrics["active_units"] = Estimate(float(sum(v > ACTIVE_VARIANCE for v in variance)), None, n)
-        return Evaluation(metrics, n, kl, variance)
+        return Evaluation(metrics, n, kl, variance, int(unknown.sum()))
+
+
+def _without(rows: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Returns bool [B], which numbers [B] or [B, D] are NaN because the label is unknown; any other NaN is one."""
+    # A model that diverged gives NaN of other examples too, and these stay in the mean.
+    return unknown & np.isnan(rows).reshape(len(rows), -1).all(-1)

@@ -171,14 +171,22 @@ class Subject:
             raise InputError(f"{name}: only `vae-jax eval` reads other data sets")
         return self.foreign(name, self.size)
 
-    def labels(self, metric: str) -> np.ndarray:
-        """Returns the labels int [N].
+    def add(self, metric: str, text: str) -> None:
+        """Adds to what a metric, whose protocol is a sentence, has written beside its numbers."""
+        self.protocol[metric] = f"{self.protocol[metric]}; {text}"
+
+    def labels(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the labels int [M] that are known, and which of the N examples that are measured have one, bool [N].
 
         Raises:
           InputError: the data have none.
         """
         require(metric, ("labels",), self.run.model, self.source.info)
-        return self.codes.extra["label"]
+        # A label of -1 is unknown: as a number it would be one more cluster, or the last class.
+        label = self.codes.extra["label"]
+        if not (known := label >= 0).any():
+            raise InputError(f"{metric}: no example of the {self.split} split has a known label; leave it out")
+        return label[known], known
 
     def factors(self, metric: str) -> np.ndarray:
         """Returns the generative factors int [N, F].

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from vae_jax import likelihoods, networks, prng
 from vae_jax.model import About, Aux, Batch, Context, Encoding, Metrics, Model, Params, State
 from vae_jax.models import observed
+from vae_jax.models.per_example import weighted_mean
 from vae_jax.options import needs
 from vae_jax.options.needs import Need
 from vae_jax.options.ranges import AtLeast, NotNegative
@@ -81,6 +82,7 @@ class Autoencoder:
                 Real((self.latent_dim,)),
                 self.likelihood,
                 takes_mask=observed.takes(spec, self.likelihood),
+                takes_weight=True,
             ),
         )
 
@@ -181,7 +183,8 @@ def loss(
     else:
         p_x, like_state = decode(parts, params, state, z), state["likelihood"]
     # 2. The target is the clean x. Nats per example, summed over pixels; only here is the batch mean taken.
-    value = jnp.mean(-observed.log_prob(p_x, x, mask))
+    cost, weight = -observed.log_prob(p_x, x, mask), batch.get("weight")
+    value = weighted_mean(cost, weight)
     # Of all that is observed in the batch; see `observed.mean_error` for the factor.
     error = jnp.square(likelihood.matched(p_x.mean(), x) - x)
     if mask is None:
@@ -189,7 +192,7 @@ def loss(
     else:
         share = mask.size / jnp.maximum(jnp.sum(mask, dtype=jnp.float32), 1.0)
         error = jnp.mean(jnp.where(mask, error, 0.0)) * share
-    metrics = {"loss": value, "distortion": value, "mse": error}
+    metrics = {"loss": value, "distortion": value if weight is None else jnp.mean(cost), "mse": error}
     return value, Aux({"likelihood": like_state}, metrics, {"z": z, "likelihood": p_x})
 
 

@@ -36,6 +36,7 @@ from vae_jax.model import (
 )
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound
+from vae_jax.models.per_example import weighted_mean
 from vae_jax.models.several import Several, check_several, decoded, encoded
 from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
@@ -99,7 +100,7 @@ class Multimodal(Several):
             terms=partial(terms, parts),
             encode=partial(encode, parts),
             decode=partial(decode, parts),
-            about=About(spec, Real((self.latent_dim,)), self.likelihood),
+            about=About(spec, Real((self.latent_dim,)), self.likelihood, takes_weight=True),
             training=Training({"beta": self.beta}),
             prior=PriorFns(partial(sample, parts)),
             density=DensityFns(partial(bound, parts), partial(joint, parts)),
@@ -308,7 +309,7 @@ def loss(
     if y is not None and c.fusion == "poe":
         per_example -= bounded("label", None, y)[0]
     # 3. The only batch mean, and what is logged: moments of the code, from which active units are counted.
-    loss = jnp.mean(per_example)
+    loss = weighted_mean(per_example, batch.get("weight"))
     code = alone(parts, of_x(parts, params, x)).mean
     metrics = {name: jnp.mean(v, 0) for name, v in measures(whole).items()}
     moments = {"code_mean": jnp.mean(code, 0), "code_square": jnp.mean(jnp.square(code), 0)}
@@ -318,7 +319,10 @@ def loss(
 
 
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
-    """Returns the terms of each example; of x and label where the batch has labels, with what crosses between them."""
+    """Returns the terms of each example; of x and label where the batch has labels, with what crosses between them.
+
+    Where a label is -1, terms of x and label are NaN.
+    """
     x, label = batch["x"], batch.get("label")
     # 1. The bound, and its terms per example.
     keys = _site(key, "posterior", ctx.index)
@@ -328,7 +332,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     code = alone(parts, of_x(parts, params, x)).mean
     error = jnp.square(decode(parts, params, state, code).mean() - x)
     out = measures(whole) | {"mse": jnp.mean(error, axis=tuple(range(1, x.ndim)))}
-    if y is None:
+    if label is None or y is None:
         return out
     # x to label; and label to x, then back by the own expert of x.
     out["distortion_label"] = -jnp.mean(whole.log_y, (0, 1))
@@ -337,7 +341,14 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     inferred = alone(parts, of_label(params, y)).sample(_site(key, "coherence", ctx.index))
     made = decode(parts, params, state, inferred).mean()
     found = jnp.argmax(log_labels(params, alone(parts, of_x(parts, params, made)).mean), -1)
-    return out | {"coherence": jnp.asarray(found == label, jnp.float32)}
+    out["coherence"] = jnp.asarray(found == label, jnp.float32)
+    # Of an unknown label (-1) nothing but the error of x has a value: a bound on log p(x) is none on log p(x, y).
+    return {name: v if name == "mse" else _where_known(label, v) for name, v in out.items()}
+
+
+def _where_known(label: jax.Array, value: jax.Array) -> jax.Array:
+    """Returns values [B, ...], NaN where the label [B] is unknown."""
+    return jnp.where((label < 0).reshape(-1, *(1,) * (value.ndim - 1)), jnp.nan, value)
 
 
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
@@ -389,7 +400,8 @@ def bound(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
         log_w = e.log_x + e.log_y - e.ratio
         return (jax.nn.logsumexp(log_w, (0, 1)) - jnp.log(log_w.shape[0]))[None]
 
-    return importance_bound(log_weights, batch["x"].shape[0], k)
+    found = importance_bound(log_weights, batch["x"].shape[0], k)
+    return found if label is None else _where_known(label, found)
 
 
 def joint(parts: Parts, params: Params, state: State, batch: Batch) -> Joint:

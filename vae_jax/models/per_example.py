@@ -10,7 +10,16 @@ import jax.numpy as jnp
 from vae_jax.errors import InputError
 
 
-def batch_mean(losses: jax.Array, size: int, what: str) -> jax.Array:
+def weighted_mean(losses: jax.Array, weight: jax.Array | None) -> jax.Array:
+    """Returns the mean of losses [B], each times its weight [B]; None weighs all alike.
+
+    Weights have mean 1 over the training split, not over a batch: what is divided by is B, so that the gradient of a
+    batch is an unbiased estimate of that of the whole weighted loss.
+    """
+    return jnp.mean(losses if weight is None else losses * weight)
+
+
+def batch_mean(losses: jax.Array, size: int, what: str, weight: jax.Array | None = None) -> jax.Array:
     """Returns the mean of the losses of a batch, after a check that there is one per example.
 
     A scalar, or an axis of length 1, would be broadcast over the batch by whatever it is added to, in silence.
@@ -19,6 +28,7 @@ def batch_mean(losses: jax.Array, size: int, what: str) -> jax.Array:
       losses: [B] in nats.
       size: examples of the batch, B.
       what: names the function that returned the losses.
+      weight: of each example, [B]; None weighs all alike.
 
     Returns:
       a scalar in nats.
@@ -30,7 +40,7 @@ def batch_mean(losses: jax.Array, size: int, what: str) -> jax.Array:
         raise InputError(
             f"{what} returned the shape {jnp.shape(losses)} for {size} examples; return one loss per example, ({size},)"
         )
-    return jnp.mean(losses)
+    return weighted_mean(losses, weight)
 
 
 def per_example(log_prob: jax.Array, shape: tuple[int, ...], part: str, density: Any) -> jax.Array:

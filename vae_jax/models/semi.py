@@ -38,6 +38,7 @@ from vae_jax.model import (
 )
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound, repeat
+from vae_jax.models.per_example import weighted_mean
 from vae_jax.models.several import Several, check_several, decoded, encoded
 from vae_jax.options.ranges import AtLeast, NotNegative
 from vae_jax.spaces import Real
@@ -94,7 +95,7 @@ class M2(Several):
             terms=partial(terms, parts),
             encode=partial(encode, parts),
             decode=partial(decode, parts),
-            about=About(spec, Real((self.latent_dim,)), self.likelihood),
+            about=About(spec, Real((self.latent_dim,)), self.likelihood, takes_weight=True),
             # Traced scalars; `labelled_weight` is compiled in.
             training=Training({"beta": self.beta, "alpha": self.alpha}),
             prior=PriorFns(partial(sample, parts)),
@@ -295,7 +296,7 @@ def loss(
         shown = given if shown is None else shown
     assert shown is not None
     # 3. The only batch mean. Logged terms are not weighted.
-    total = jnp.mean(value)
+    total = weighted_mean(value, batch.get("weight"))
     metrics |= {
         "loss": total,
         "elbo": -jnp.mean(shown.distortion + shown.rate),
@@ -327,7 +328,7 @@ def _supervised(
 
 
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:
-    """Returns the terms of -U(x) of each example, and `accuracy` where the batch has labels."""
+    """Returns the terms of -U(x) of each example, and `accuracy` where the batch has labels: NaN for one of -1."""
     x = batch["x"]
     shown, log_q = unlabeled(parts, params, prng.example_keys(prng.site_key(key, "posterior"), ctx.index), x)
     # The reconstruction shown: mean code and likeliest class.
@@ -340,7 +341,9 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
         "mse": jnp.mean(jnp.square(mean - x), axis=tuple(range(1, x.ndim))),
     }
     if "label" in batch:
-        out["accuracy"] = jnp.asarray(best == batch["label"], jnp.float32)
+        right = jnp.asarray(best == batch["label"], jnp.float32)
+        # Nothing is right or wrong of a label that is unknown (-1); evaluation leaves these examples out.
+        out["accuracy"] = jnp.where(batch["label"] < 0, jnp.nan, right)
     return out
 
 

@@ -167,7 +167,7 @@ def _colored(plane: Plane, name: str, run: str) -> dict[str, object]:
     seen = np.unique(values)
     label = f"Latent map of {run} colored by {name}"
     if len(seen) <= MOST_CLASSES:
-        groups = [(str(names[v]) if v < len(names) else str(v), values == v) for v in seen]
+        groups = [(_called(v, names, name), values == v) for v in seen]
     else:
         # Too many to tell apart: ten steps from the lowest to the highest value.
         edges = np.linspace(seen[0], seen[-1], MOST_CLASSES + 1)
@@ -180,6 +180,13 @@ def _colored(plane: Plane, name: str, run: str) -> dict[str, object]:
     ]
     chart = charts.cloud(series, label, ramp=ramp, names=not ramp)
     return {"by": name, "chart": chart, "legend": [(s.label, s.color) for s in series], "ramp": ramp}
+
+
+def _called(value: int, names: Sequence[str], by: str) -> str:
+    """Returns what a value of the label or factor `by` is called; a label of -1 is unknown, and no last class."""
+    if value < 0:
+        return "unknown" if by == "label" else str(value)
+    return str(names[value]) if value < len(names) else str(value)
 
 
 def _no_pictures(entry: Entry) -> dict[str, object] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax import data
-from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared
+from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared, unlabeled
 from vae_jax.data.config import OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
@@ -132,8 +132,10 @@ def _whole(run: Run) -> DataConfig:
     examples without any.
     """
     own = run.config.data
+    undivided: dict[str, Any] = {"protocol": "full", "splits": None, "groups": None, "stratify": False}
+    undivided |= {"balance": "none", "class_weights": "none"}
     return dataclasses.replace(
-        own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0, **OF_PICTURES
+        own, batch_size=1, limit=None, labels=None, pipeline="auto", workers=0, **undivided, **OF_PICTURES
     )
 
 
@@ -147,6 +149,9 @@ def _check_known(run: Run, source: Source, what: str) -> None:
             f"{what}: labels go up to {(info.num_classes or 0) - 1}, but {run.path} was trained on classes 0 to "
             f"{spec.classes - 1}; number the classes as in its training data"
         )
+    if on == "label" and run.model.condition.is_required:
+        fix = "give the examples whose label is known"
+        unlabeled.refuse(info, f"{what}: {run.path} is conditioned on the label of every example", fix)
     if on == "factors" and any(a > b for a, b in zip(info.factor_sizes, spec.factors)):
         raise InputError(
             f"{what}: factors have {info.factor_sizes} values, but {run.path} was trained on {spec.factors}; number "

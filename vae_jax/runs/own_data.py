@@ -10,12 +10,14 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vae_jax.data.config import OF_PICTURES
 from vae_jax.errors import InputError
 from vae_jax.files.atomic import replacing
+from vae_jax.runs import splits
 from vae_jax.runs.config import Config
 
 FILE, SUM = "data.npz", "data.sha256"
@@ -23,28 +25,39 @@ FILE, SUM = "data.npz", "data.sha256"
 PORTABLE = f"RUN/{FILE}"
 
 
-def within(config: Config, folder: Path, arrays: Mapping[str, np.ndarray]) -> Config:
-    """Returns the config of a run in `folder` that is trained on arrays of its own."""
-    protocol = config.data.protocol if config.data.name == "npz" else "standard"
+def within(config: Config, folder: Path, arrays: Mapping[str, np.ndarray], protocol: str | None = None) -> Config:
+    """Returns the config of a run in `folder` that is trained on arrays of its own.
+
+    Args:
+      config: what to train.
+      folder: of the run.
+      arrays: its data, by name.
+      protocol: of a run that is continued; None takes that of a config for arrays, and else "held-out", as `--data` of
+        a file does.
+
+    Returns:
+      the config, whose source is `folder / FILE`.
+    """
+    protocol = protocol or (config.data.protocol if config.data.name == "npz" else "held-out")
     # Headers and names take some bytes more than the arrays.
     size = sum(value.nbytes for value in arrays.values()) + (1 << 20)
-    options = {"name": "npz", "source": str(folder / FILE), "protocol": protocol, **OF_PICTURES}
+    options: dict[str, Any] = {"name": "npz", "source": str(folder / FILE), "protocol": protocol, **OF_PICTURES}
     options["max_bytes"] = max(config.data.max_bytes, size)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **options))
 
 
 def portable(config: Config, folder: Path) -> Config:
-    """Returns the config as config.json holds it: the folder's own data are named without the folder."""
-    if not is_own(config, folder):
-        return config
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, source=PORTABLE))
+    """Returns the config as config.json holds it: the folder's own data and splits are named without the folder."""
+    own = {"source": PORTABLE} if is_own(config, folder) else {}
+    own |= {"splits": splits.PORTABLE} if config.data.splits == str(folder / splits.FILE) else {}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **own)) if own else config
 
 
 def located(config: Config, folder: Path) -> Config:
     """Returns the config of a config.json in `folder`, with the place where the folder is now."""
-    if config.data.source != PORTABLE:
-        return config
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, source=str(folder / FILE)))
+    own = {"source": str(folder / FILE)} if config.data.source == PORTABLE else {}
+    own |= {"splits": str(folder / splits.FILE)} if config.data.splits == splits.PORTABLE else {}
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **own)) if own else config
 
 
 def is_own(config: Config, folder: Path) -> bool:

@@ -291,15 +291,20 @@ class Run:
             yield self.examples(split, rows[start : start + batch_size])
 
     def labeled(self, batch_size: int) -> Iterator[dict[str, Any]]:
-        """Yields the labeled training examples (`data.labels`); where all are, 1,000 of them, as many of each class.
+        """Yields the labeled training examples (`data.labels`); of more than 1,000 known ones, as many of each class.
 
         Raises:
           InputError: the data have no labels.
         """
         source, config = self.source("train"), self.config.data
         rows = source.labeled
-        if rows is None and source.size > 1000:
+        known = source.size if rows is None else len(rows)
+        if config.labels is None and known > 1000:
             rows = labels.attach(source, dataclasses.replace(config, labels=1000)).labeled
+        if rows is not None and not len(rows):
+            raise InputError(
+                f"{self.path}: no training example has a known label, which this learns from; leave it out"
+            )
         rows = np.arange(source.size) if rows is None else rows
         return (examples(source, config, rows[i : i + batch_size]) for i in range(0, len(rows), batch_size))
 

@@ -128,8 +128,8 @@ def change(trained: TrainedOn, source: Source) -> str | None:
 def check_held_out(where: Path, changed: str | None, source: Source) -> None:
     """Checks that changed data have no training examples in a split that is held out.
 
-    Protocol `random-tenth` splits by row number. With another number or order of rows, examples that the run was
-    trained on are in the test split. By content hash none ever moves there.
+    Protocol `random-tenth` splits by row number, and so may a file of splits. With another number or order of rows,
+    examples that the run was trained on are in the test split. By content hash none ever moves there.
 
     Args:
       where: the run folder, for messages.
@@ -140,7 +140,15 @@ def check_held_out(where: Path, changed: str | None, source: Source) -> None:
       InputError: it is held out, its data changed, and it was drawn by row number.
     """
     info = source.info
-    if changed is None or source.split == "train" or info.protocol != "random-tenth":
+    if changed is None or source.split == "train":
+        return
+    if source.division is not None and source.division.moves and info.protocol != "random-tenth":
+        raise InputError(
+            f"{where}: its data ({info.where}) changed since training ({changed}), and {source.division.moves}, so "
+            f"that training examples may now be in the {source.split} split; restore those data, or train again on "
+            "these"
+        )
+    if info.protocol != "random-tenth":
         return
     # Data with splits of their own carry the name of the protocol, but are not drawn by it.
     test = info.sizes.get("test", 0)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 
 from vae_jax import data
-from vae_jax.data import Source
+from vae_jax.data import Source, split
 from vae_jax.errors import InputError, choice, command, option
 from vae_jax.evaluation import METRICS, evaluate
 from vae_jax.evaluation.likelihood import term_names
@@ -77,7 +77,7 @@ def decisive(source: Source, model: Model) -> list[str]:
 
 def _with_validation(config: Config, source: Source) -> str:
     """Returns how data get a validation split, or that they cannot."""
-    validated = data.entry(config.data.name).validated
+    validated = data.entry(config.data.name).validated or split.validated(source)
     if validated:
         return f"use {choice('data.protocol', validated)}"
     return f"give the data one, or leave {option('logging.best')} out"

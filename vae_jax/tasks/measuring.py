@@ -13,6 +13,7 @@ import jax
 
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.limit import text as rows_text
+from vae_jax.data.split import BY_FILE
 from vae_jax.errors import InputError, command, nearest, option
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation import eval_file as evaluations
@@ -113,7 +114,7 @@ def evaluate_run(
     if refused and not names:  # nothing to write: what is there stays as it is
         raise refusal(refused)
     result.metrics.update(found)
-    about = _protocol(run, call, wanted.ks, result.n, state, changed) | subject.protocol
+    about = _protocol(run, call, wanted.ks, result.n, state, changed) | _labels(result) | subject.protocol
     values = _values(run, call, state, result, names, about, refused)
     return values | _filed(run, values, call.metrics, file if write else None)
 
@@ -341,6 +342,14 @@ def keep(metrics: tuple[str, ...], found: list[str], ks: tuple[int, ...], run: R
     return [name for name in dict.fromkeys(wanted) if name not in absent], absent
 
 
+def _labels(result: Evaluation) -> dict[str, str]:
+    """Returns the entry of the protocol that counts examples of unknown label, or {}."""
+    if not result.unlabeled:
+        return {}
+    text = f"{result.unlabeled:,} of {result.n:,} examples have no known label; metrics that read it leave them out"
+    return {"labels": text}
+
+
 def _protocol(
     run: Run, call: _Call, ks: tuple[int, ...], n: int, state: TrainState, changed: str | None
 ) -> dict[str, Any]:
@@ -365,7 +374,7 @@ def _protocol(
     if not likelihood.normalized:
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
-        "data_protocol": data.protocol,
+        "data_protocol": data.protocol if data.splits is None else BY_FILE,
         # Of the measured split: its images may be replaced by as many others while the training split stays.
         "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,

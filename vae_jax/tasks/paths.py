@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Path_ = Literal["linear", "spherical"]
 
+_UNKNOWN = np.iinfo(np.int64).min  # stands for a label that is not known
+
 
 class Interpolations(NamedTuple):
     """P paths of S codes between pairs of examples.
@@ -216,7 +218,7 @@ def _rows(run: Run, split: str, factor: str | None, value: int, n: int) -> list[
 
 def _absent(name: str, value: int, values: np.ndarray, size: int) -> InputError:
     """Returns the error for a value that none of the examples `values` [N] has, of a training split of `size`."""
-    there = ", ".join(map(str, np.unique(values)))
+    there = ", ".join(str(value) for value in np.unique(values) if value != _UNKNOWN)
     if len(values) < size:
         return InputError(
             f"{_named(name)}: {value}: none of the {len(values):,} training examples that were read has it; choose of "
@@ -227,6 +229,11 @@ def _absent(name: str, value: int, values: np.ndarray, size: int) -> InputError:
 
 def _named(name: str) -> str:
     return option(name, flag=name.rstrip("_"))
+
+
+def _known(label: np.ndarray) -> np.ndarray:
+    """Returns labels int64 [N] of which no number names those that are unknown (-1)."""
+    return np.where(label < 0, _UNKNOWN, label.astype(np.int64))
 
 
 def _values(run: Run, batch: Mapping[str, Any], factor: str | None, from_: int) -> np.ndarray:
@@ -243,7 +250,7 @@ def _values(run: Run, batch: Mapping[str, Any], factor: str | None, from_: int) 
                 f"{_named('from_')}: {from_}: the data set {info.name!r} has no labels"
                 + (f"; {fix}" if info.factor_names else " and no factors")
             )
-        return np.asarray(batch["label"])
+        return _known(np.asarray(batch["label"]))
     if factor not in info.factor_names:
         raise InputError(
             f"{option('factor')}: {factor}: the data set {info.name!r} has "

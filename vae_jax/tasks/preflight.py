@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vae_jax import data
 from vae_jax.data import DataConfig, Source
+from vae_jax.data import split as split_lib
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError, choice, either, option
 from vae_jax.evaluation import measures, needs
@@ -62,8 +63,8 @@ def _no_split(config: Config, source: Source) -> InputError:
     there = [name for name in reversed(SPLITS) if name in info.sizes]  # held-out ones first
     fix = f"use {choice('evaluation.split', there)}"
     entry = data.entry(config.data.name)
-    if entry.validated and split == "validation":
-        fix += f", or {choice('data.protocol', entry.validated)}"
+    if split == "validation" and (validated := entry.validated or split_lib.validated(source)):
+        fix += f", or {choice('data.protocol', validated)}"
     return InputError(
         f"evaluation.split: {config.data.shown!r} has no {split} split under protocol {info.protocol!r}; {fix}"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -13,13 +14,13 @@ import jax
 import numpy as np
 
 from vae_jax import data, prng, train
-from vae_jax.data import Source, npz, whole
+from vae_jax.data import Source, npz, unlabeled, whole
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError, either, option
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
-from vae_jax.runs import own_data
+from vae_jax.runs import own_data, splits
 from vae_jax.runs.config import Config
 from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
@@ -106,8 +107,29 @@ def check_fit(config: Config, source: Source) -> Model:
       InputError: they do not.
     """
     model = rehearsal.built(config, spec_of(source))
+    check_labels(source, model)
+    if source.weights is not None and not model.about.takes_weight:
+        raise InputError(
+            "data.class_weights: the loss of this model is no mean of losses of single examples, which alone can be "
+            f"weighed; use {option('data.class_weights', 'none')}, or with it {option('data.balance', 'draws')}"
+        )
     check_pixels(config, source, model)
     return model
+
+
+def check_labels(source: Source, model: Model) -> None:
+    """Checks that a model can do without the labels that are unknown.
+
+    Raises:
+      InputError: it is conditioned on them, or learns from them and none is known.
+    """
+    on = model.condition
+    if on is None or on.on != "label":
+        return
+    if on.is_required:
+        fix = f"remove these examples, or use {option('model', 'm2')}"
+        unlabeled.refuse(source.info, "model.condition.on: label reads the label of every example", fix)
+    unlabeled.refuse_none_known(source.labeled, source.info)
 
 
 def check_later(config: Config, source: Source, model: Model, load: preflight.Load = data.load) -> None:
@@ -216,7 +238,9 @@ def train_run(
     config = configs.check(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
     if arrays is not None:
-        config = configs.keep_targets(own_data.within(config, path, arrays), config)
+        # A run that is continued was divided before: its protocol stays.
+        old = Run.load(path).config.data.protocol if resume and (path / "config.json").is_file() else None
+        config = configs.keep_targets(own_data.within(config, path, arrays, old), config)
     elif own_data.is_own(config, path):
         own_data.check(path)
     loaded: dict[str, Source] = {}
@@ -227,7 +251,7 @@ def train_run(
     if resume:
         start = resuming.reopen(path, config, source, retune=retune)
     else:
-        start = resuming.begin(path, experiment, config, source, init_from)
+        start = resuming.begin(path, experiment, splits.within(config, path), source, init_from)
     # All that can be refused was refused: from here on the folder is written. One process does it where there are more.
     with locked(path) if jax.process_index() == 0 else contextlib.nullcontext():
         if resume:  # again: until now another process may have trained here
@@ -236,6 +260,7 @@ def train_run(
         start.run.loaded.update(loaded)  # the run that trains, and is returned
         if arrays is not None:
             own_data.store(run.path, arrays)
+        splits.store(run.path, source)
         with log_to(run.path / "log.txt"):
             checkpoints = run.checkpoints(create=True)
             try:
@@ -253,12 +278,13 @@ def train_run(
 
 def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) -> preflight.Load:
     """Returns `data.load`, which remembers in `loaded` what it read; of arrays in memory where there are some."""
-    parts: dict[str, Any] = {}
+
+    @functools.lru_cache(maxsize=1)  # all splits are read with the same options
+    def parts(options: data.DataConfig) -> dict[str, Any]:
+        return npz.parts(dict(arrays or {}), "data", options.protocol, config=options)
 
     def in_memory(options: data.DataConfig, split: str) -> Source:
-        if not parts:
-            parts.update(npz.parts(dict(arrays or {}), "data", options.protocol))
-        return npz.source(parts, options, split, str(options.source))
+        return npz.source(parts(options), options, split, str(options.source))
 
     def load(options: data.DataConfig, split: str) -> Source:
         loaded[split] = data.load(options, split) if arrays is None else data.load(options, split, in_memory)

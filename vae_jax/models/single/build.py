@@ -74,7 +74,10 @@ class VAE(Components):
             terms=partial(terms, parts),
             encode=partial(encode, parts),
             decode=partial(decode, parts),
-            about=About(spec, parts.space, c.likelihood, c.prior.unit(), vae.takes_mask(c, spec)),
+            # An objective that couples examples has terms of the whole batch, which no weight of one belongs to.
+            about=About(
+                spec, parts.space, c.likelihood, c.prior.unit(), vae.takes_mask(c, spec), not c.objective.couples
+            ),
             training=Training(c.objective.hyper(), c.objective.gates()),
             prior=prior,
             density=density if c.likelihood.normalized and (density.bound or density.joint) else None,
@@ -96,7 +99,8 @@ def loss(
     if objective_state:
         new_state["objective"] = objective_state
     # 3. The only batch mean, and what is logged: unweighted terms in nats.
-    value = batch_mean(per_example, len(t.x), f"model.objective: {type(c.objective).__name__}")
+    what = f"model.objective: {type(c.objective).__name__}"
+    value = batch_mean(per_example, len(t.x), what, batch.get("weight"))
     code = expected_code(t.posterior)
     metrics = {
         "loss": value,

@@ -17,7 +17,7 @@ from vae_jax.data import Source
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn
 from vae_jax.runs import config as configs
-from vae_jax.runs import config_json
+from vae_jax.runs import config_json, splits
 from vae_jax.runs.run import Run
 from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks.resuming import check_data, set_aside_lost
@@ -84,7 +84,8 @@ def open_member(path: Path, experiment: str, config: configs.Config, source: Sou
     if (path / "config.json").is_file():
         check_data(Run.load(path), source)
     else:
-        Run.create(path, experiment, config, spec, data_sha256=sha256)
+        Run.create(path, experiment, splits.within(config, path), spec, data_sha256=sha256)
+        splits.store(path, source)
     return Run(path, experiment, config, spec, lead, data_sha256=sha256)
 
 
