@@ -161,6 +161,10 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
     if row.cls is None and config.name != "image_folder":
         _refuse_picture_options(config, f"{config.shown!r} is not one")
+    if row.cls is None and config.name != "npz" and config.range != "auto":
+        raise InputError(
+            f"data.range: is read for arrays of images alone, and {config.shown!r} has a range of its own; leave it out"
+        )
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     augment.check(config.augment, source.info)
@@ -180,8 +184,8 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
 def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
-    Options that mean something for one data set only (`source`, `protocol`, `config.OF_PICTURES`) are those of the old
-    data set: they return to their defaults when the data set changes. All others are kept.
+    Options that mean something for one data set only (`source`, `protocol`, `config.OF_PICTURES`, `config.OF_ARRAYS`)
+    are those of the old data set: they return to their defaults when the data set changes. All others are kept.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -198,7 +202,8 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         )
     if name == config.name:
         return dataclasses.replace(config, source=source)
-    return dataclasses.replace(config, name=name, source=source, protocol="standard", **config_lib.OF_PICTURES)
+    others = {**config_lib.OF_PICTURES, **config_lib.OF_ARRAYS}
+    return dataclasses.replace(config, name=name, source=source, protocol="standard", **others)
 
 
 def _refuse_picture_options(config: DataConfig, because: str, group: str = "data.") -> None:

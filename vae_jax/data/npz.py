@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from vae_jax.data import ranges, values
 from vae_jax.data import split as split_lib
-from vae_jax.data import values
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
 from vae_jax.errors import InputError, either, nearest, option
 from vae_jax.files import bounded
+from vae_jax.spec import Units
 
 _KEYS = ("images", "labels", "factors", "cond", "mask")
 # Names under which other programs save what is read here.
@@ -33,14 +36,29 @@ _USUAL = {
 }
 
 
+class Held(NamedTuple):
+    """The checked arrays of a file.
+
+    Attributes:
+      splits: arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors`
+        [N, F] and `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0
+        there).
+      units: what the numbers of the images were in the file; None where they are the same.
+    """
+
+    splits: dict[str, dict[str, np.ndarray]]
+    units: Units | None = None
+
+
 def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """Returns a split of the arrays in `config.source`.
 
     `images` [N, H, W, C], or [N, H, H] for square gray ones: bool, integers 0..255, or floats in [0, 1] (kept as
-    float32), NaN where a value is missing. `mask` bool, of the shape of the images or [N, H, W] for whole pixels: True
-    where they are observed; it is made of NaN where it is not given. `labels` integers [N]; `factors` integers [N, F];
-    `cond` floats [N, F], what a conditional model is given. A file may hold its own splits: `train_images`,
-    `test_images`, `validation_images` and `train_labels` and so on; otherwise `protocol` says how it is split.
+    float32) or on another range, which `data.range` maps to it; NaN where a value is missing. `mask` bool, of the shape
+    of the images or [N, H, W] for whole pixels: True where they are observed; it is made of NaN where it is not given.
+    `labels` integers [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given. A file
+    may hold its own splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on; otherwise
+    `protocol` says how it is split.
 
     Args:
       config: `source` names the file, `max_bytes` limits what is read.
@@ -53,11 +71,11 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     path = find(config.source)
     larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
     way = f"if it is yours, use {larger}" if strict else "give it in parts"
-    held = read(path, config.protocol, config.max_bytes, way=way, strict=strict)
-    return source(held, config, split, str(path))
+    held = read(path, config.protocol, config.max_bytes, way=way, strict=strict, wanted=config.range)
+    return source(held, config, split, str(path), strict=strict)
 
 
-def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: str, where: str) -> Source:
+def source(held: Held, config: DataConfig, split: str, where: str, *, strict: bool = True) -> Source:
     """Returns one split of the checked arrays that `parts` returned; `where` they come from is noted with them.
 
     Args:
@@ -65,6 +83,7 @@ def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: st
       config: of the data; `protocol` and `pipeline` are read.
       split: "train", "validation" or "test".
       where: file that the arrays come from, for messages and the run's record.
+      strict: as in `load`; a trained model's range is no news.
 
     Returns:
       a source over the arrays, on the device or on the host as `pipeline` says.
@@ -72,11 +91,14 @@ def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: st
     Raises:
       InputError: there is no such split.
     """
-    if split not in held:
+    if split not in held.splits:
         if split == "validation":
             raise no_validation("npz", config.protocol, ())
         raise InputError(f"{where}: holds no array {split}_images; add it")
-    return from_arrays(describe("npz", held, config.protocol, where), split, held[split], config.pipeline)
+    info = describe("npz", held, config.protocol, where)
+    if not strict:
+        info = dataclasses.replace(info, notes=())
+    return from_arrays(info, split, held.splits[split], config.pipeline)
 
 
 def find(source: str | None) -> Path:
@@ -94,8 +116,14 @@ def find(source: str | None) -> Path:
 
 
 def read(
-    path: Path, protocol: str, limit: int = bounded.DEFAULT_BYTES, *, way: str = "", strict: bool = True
-) -> dict[str, dict[str, np.ndarray]]:
+    path: Path,
+    protocol: str,
+    limit: int = bounded.DEFAULT_BYTES,
+    *,
+    way: str = "",
+    strict: bool = True,
+    wanted: ranges.Wanted = "auto",
+) -> Held:
     """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`.
 
     Args:
@@ -104,21 +132,24 @@ def read(
       limit: most bytes of all arrays together, uncompressed.
       way: what to do about a file that is larger, for the message.
       strict: as in `load`.
-
-    Returns:
-      arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
-      `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0 there).
+      wanted: `data.range`.
 
     Raises:
       InputError: as `bounded.arrays` and `parts`.
     """
     stored = bounded.arrays(path, limit, fix=way)
-    return parts({name or "images": value for name, value in stored.items()}, path, protocol, strict=strict)
+    named = {name or "images": value for name, value in stored.items()}
+    return parts(named, path, protocol, strict=strict, wanted=wanted)
 
 
 def parts(
-    stored: dict[str, np.ndarray], path: Path | str, protocol: str, *, strict: bool = True
-) -> dict[str, dict[str, np.ndarray]]:
+    stored: dict[str, np.ndarray],
+    path: Path | str,
+    protocol: str,
+    *,
+    strict: bool = True,
+    wanted: ranges.Wanted = "auto",
+) -> Held:
     """Returns the checked arrays of each split, as `read` does of a file.
 
     Args:
@@ -126,10 +157,7 @@ def parts(
       path: where they come from, for messages.
       protocol: how they are split, where they are not split already.
       strict: as in `load`.
-
-    Returns:
-      arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
-      `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0 there).
+      wanted: `data.range`.
 
     Raises:
       InputError: arrays that cannot be read in one way only.
@@ -147,12 +175,13 @@ def parts(
             raise InputError(f"{path}: unknown array {name!r}; {meant} Remove or rename it")
     if own and protocol == "full":
         raise InputError(f"{path}: has its own splits; use {option('data.protocol', 'standard')}")
-    whole = _check(stored, path, [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""], strict)
+    prefixes = [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""]
+    whole, units = _check(stored, path, prefixes, strict, wanted)
     if own:
-        return {prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}
+        return Held({prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}, units)
     arrays = whole[""]
     rows = split_lib.rows(len(arrays["image"]), protocol, str(path), lambda: split_lib.pixel_hashes(arrays["image"]))
-    return {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in rows.items()}
+    return Held({part: {key: v[chosen] for key, v in arrays.items()} for part, chosen in rows.items()}, units)
 
 
 def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: bool) -> InputError:
@@ -176,18 +205,19 @@ def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: 
     )
 
 
-def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, where: str) -> Info:
+def describe(name: str, held: Held, protocol: str, where: str) -> Info:
     """Returns the facts about checked arrays.
 
     Args:
       name: of the data set.
-      parts: arrays by split, as of `parts`.
+      held: arrays by split, as of `parts`.
       protocol: how they were split.
       where: file that they come from.
 
     Returns:
       facts of all splits together: classes and values of a factor are counted up to the largest one found in any split.
     """
+    parts = held.splits
     first = parts["train"] if "train" in parts else next(iter(parts.values()))
     height, width, channels = first["image"].shape[1:]
     labels = [arrays["label"] for arrays in parts.values() if "label" in arrays]
@@ -206,18 +236,20 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
         values="float" if first["image"].dtype == np.float32 else "grey",
         where=where,
         mask="mask" in first,
+        units=held.units,
+        notes=() if held.units is None else (ranges.note(where, held.units),),
     )
 
 
 def _check(
-    stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool
-) -> dict[str, dict[str, np.ndarray]]:
+    stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool, wanted: ranges.Wanted
+) -> tuple[dict[str, dict[str, np.ndarray]], Units | None]:
     """Returns `image` [N, H, W, C], `label`, `factors`, `cond`, `mask` by prefix, checked together and converted."""
     held = {key: {p: stored[f"{p}{key}"] for p in prefixes if f"{p}{key}" in stored} for key in _KEYS}
     if any(len(group) not in (0, len(prefixes)) for group in held.values()):
         raise InputError(f"{path}: some splits have labels, factors, cond or mask and others do not; give all or none")
     named = {key: {f"{p}{key}": value for p, value in group.items()} for key, group in held.items()}
-    pictures, masks = values.images(named["images"], named["mask"], path, strict)
+    pictures, masks, units = _pictures(named["images"], named["mask"], path, strict, wanted)
     found = {
         "image": pictures,
         "label": values.integers(named["labels"], 1, path) if named["labels"] else {},
@@ -243,4 +275,19 @@ def _check(
     shapes = {p.removesuffix("_"): arrays["image"].shape[1:] for p, arrays in out.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"{path}: the splits have images of different shapes {shapes}; make them equal")
-    return out
+    return out, units
+
+
+def _pictures(
+    given: values.Named, masks: values.Named, path: Path | str, strict: bool, wanted: ranges.Wanted
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Units | None]:
+    """Returns images as they are kept, 0 where they are missing, what is observed of them, and the user's units."""
+    numbers = values.images(given, masks, path, strict)
+    units = ranges.units(numbers.known, path, strict, wanted)
+    if units is None:
+        return {name: values.stored(value) for name, value in numbers.images.items()}, numbers.seen, None
+    made = {name: ranges.within(value, units) for name, value in numbers.images.items()}
+    # What is missing is 0 to the model, whatever number 0 is in the user's units.
+    for name, seen in numbers.seen.items():
+        made[name][~seen] = 0
+    return made, numbers.seen, units

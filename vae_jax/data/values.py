@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,10 +27,22 @@ _SMALL = 100  # as many classes cost nothing, whether they occur or not
 MOST_COND = 1e4  # inputs beyond this give the first layer's output squared no room in float32
 
 
-def images(
-    given: Named, masks: Named, path: Path | str, strict: bool = True
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns images [N, H, W, C], uint8 or float32, 0 where they are missing, and what is observed of them, bool.
+class Numbers(NamedTuple):
+    """Images as the user has them, of a shape and type that can be read.
+
+    Attributes:
+      images: [N, H, W, C] by name, 0 where they are missing.
+      seen: what is observed of them, bool, by the same names; {} where nothing is missing.
+      known: the observed numbers by name, by which their range is judged.
+    """
+
+    images: dict[str, np.ndarray]
+    seen: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+
+
+def images(given: Named, masks: Named, path: Path | str, strict: bool = True) -> Numbers:
+    """Returns images [N, H, W, C] whose shapes and types can be read; their range is judged by `ranges.units`.
 
     Args:
       given: arrays by name; several are the splits of one file. NaN is a missing value.
@@ -38,11 +51,8 @@ def images(
       path: of the file, for messages.
       strict: whether they are a data set to train on; else images for a trained model, of which a few may be dark.
 
-    Returns:
-      images and masks of the same shapes, both by the names of the images; no masks where nothing is missing.
-
     Raises:
-      InputError: shape, type or values that can be read in more than one way, or not at all.
+      InputError: shape or type that can be read in more than one way, or not at all; infinite values.
     """
     shaped = {name: _pictures(value, path, name, strict) for name, value in given.items()}
     for name, value in shaped.items():
@@ -66,11 +76,11 @@ def images(
         shaped = {name: np.where(seen[name], value, value.dtype.type(0)) for name, value in shaped.items()}
     else:
         seen = {}
-    check_scale({name: value for name, value in known.items() if value.dtype != np.bool_}, path, strict)
-    return {name: _stored(value) for name, value in shaped.items()}, seen
+    return Numbers(shaped, seen, known)
 
 
-def _stored(value: np.ndarray) -> np.ndarray:
+def stored(value: np.ndarray) -> np.ndarray:
+    """Returns images that the model takes as they are, as they are kept: uint8, or float32."""
     if value.dtype == np.bool_:
         return value.astype(np.uint8) * np.uint8(255)
     # Native byte order, C order and memory of one's own, whatever the file had.
@@ -213,7 +223,7 @@ def check_scale(given: Named, path: Path | str, strict: bool = True, then: str =
         if strict:
             raise InputError(f"{subject}: every pixel is 0, so there is nothing to learn; save other images{then}")
         return
-    span = f"has {'values' if is_float else 'integers'} in [{_number(low)}, {_number(high)}]"
+    span = f"has {'values' if is_float else 'integers'} in [{number(low)}, {number(high)}]"
     if is_float:
         if most <= _TWICE:
             factor = "* 255" if float(high) * 255 <= 1 and float(high) > 0.5 / 255 else f"/ {float(high)!r}"
@@ -253,7 +263,7 @@ def span(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 def _refuse_range(given: Named, subject: str, low, high, top: int, then: str) -> None:
     kind = "values" if top == 1 else "integers"
-    message = f"{subject} has {kind} in [{_number(low)}, {_number(high)}], not in [0, {top}]"
+    message = f"{subject} has {kind} in [{number(low)}, {number(high)}], not in [0, {top}]"
     if low == high:
         raise InputError(f"{message}, and all are the same, so there is nothing to learn; save other images{then}")
     bounds = (float(low), float(high)) if top == 1 else (int(low), int(high))
@@ -273,7 +283,7 @@ def _each(names: Iterable[str], form: str) -> str:
     return ", ".join(form.replace("{x}", name) for name in names)
 
 
-def _number(value) -> str:
+def number(value) -> str:
     """Returns a number in few digits where they say it exactly, else in all of them."""
     short = f"{float(value):g}"
     return short if float(short) == value else repr(value.item())

@@ -11,7 +11,7 @@ from typing import Any
 
 from vae_jax import data
 from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared
-from vae_jax.data.config import OF_PICTURES
+from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
@@ -121,8 +121,9 @@ def _in_memory(run: Run, given: Any, split: str, name: str, asked: bool) -> tupl
     if asked and not parts:
         raise InputError(f"{option('split', split)}: is not used, for {name} holds no splits; leave it out")
     part = _part(parts, split, name, name, asked) if parts else "train"
-    config = dataclasses.replace(_whole(run), name="npz", source=None, protocol="standard" if parts else "full")
-    return config, npz.source(npz.parts(held, name, config.protocol, strict=False), config, part, name)
+    config = dataclasses.replace(_arrays(run), source=None, protocol="standard" if parts else "full")
+    found = npz.parts(held, name, config.protocol, strict=False, wanted=config.range)
+    return config, npz.source(found, config, part, name, strict=False)
 
 
 def _whole(run: Run) -> DataConfig:
@@ -131,10 +132,14 @@ def _whole(run: Run) -> DataConfig:
     One example is enough, so no training batch size applies; and a model that was trained with some labels looks at
     examples without any.
     """
-    own = run.config.data
-    return dataclasses.replace(
-        own, batch_size=1, limit=None, labels=None, protocol="full", pipeline="auto", workers=0, **OF_PICTURES
-    )
+    options = {"batch_size": 1, "limit": None, "labels": None, "protocol": "full", "pipeline": "auto", "workers": 0}
+    return dataclasses.replace(run.config.data, **options, **OF_PICTURES, **OF_ARRAYS)
+
+
+def _arrays(run: Run) -> DataConfig:
+    """Returns the options of examples in an array: numbers on the range of the run's own."""
+    units = run.spec.units
+    return dataclasses.replace(_whole(run), name="npz", range="auto" if units is None else units.range)
 
 
 def _check_known(run: Run, source: Source, what: str) -> None:
@@ -196,7 +201,7 @@ def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig
             return _pictures(run, path, whole), ()
         if path.suffix.lower() not in _ARRAYS:
             raise InputError(f"{what}: neither .npy nor .npz, nor an image or a folder of images; convert it")
-        config, parts = dataclasses.replace(whole, name="npz", source=str(path)), _parts(path)
+        config, parts = dataclasses.replace(_arrays(run), source=str(path)), _parts(path)
     elif path.is_dir() and prepared.is_prepared(path):
         config, parts = _prepared(whole, path, what, name)
     elif path.is_dir():

@@ -40,6 +40,7 @@ def spec_of(source: Source) -> DataSpec:
         mask=info.mask,
         cond=info.cond_size,
         label_names=tuple(info.label_names),
+        units=info.units,
     )
 
 
@@ -161,4 +162,7 @@ def _form(spec: DataSpec) -> str:
     parts += [f"conditions of {spec.cond} numbers"] if spec.cond else []
     parts += ["missing values"] if spec.mask else []
     plural = {"tokens": "rows of tokens"}.get(spec.x.kind, f"{spec.x.kind}s")
+    # The mean and deviation of a series change with each example; the ends of a range are what the numbers mean.
+    if spec.units is not None and spec.x.kind == "image":
+        plural += " on the range {:g} to {:g}".format(*spec.units.range)
     return f"{'x'.join(map(str, spec.x.shape))} {plural}" + (f" with {' and '.join(parts)}" if parts else "")

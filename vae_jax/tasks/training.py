@@ -253,12 +253,12 @@ def train_run(
 
 def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) -> preflight.Load:
     """Returns `data.load`, which remembers in `loaded` what it read; of arrays in memory where there are some."""
-    parts: dict[str, Any] = {}
+    held: list[npz.Held] = []
 
     def in_memory(options: data.DataConfig, split: str) -> Source:
-        if not parts:
-            parts.update(npz.parts(dict(arrays or {}), "data", options.protocol))
-        return npz.source(parts, options, split, str(options.source))
+        if not held:
+            held.append(npz.parts(dict(arrays or {}), "data", options.protocol, wanted=options.range))
+        return npz.source(held[0], options, split, str(options.source))
 
     def load(options: data.DataConfig, split: str) -> Source:
         loaded[split] = data.load(options, split) if arrays is None else data.load(options, split, in_memory)
