@@ -84,7 +84,8 @@ class DataConfig:
     workers: int = 0
     """Reader processes of the grain pipeline; 0 reads with threads of this process."""
     max_bytes: int = DEFAULT_BYTES
-    """Most bytes that one file or prepared split may take in memory; a file that claims more is refused."""
+    """Most bytes that one file or prepared split may take in memory; a file that claims more is refused, but not an
+    .npy of images, which is read row by row above 1 GiB."""
 
     @property
     def shown(self) -> str:

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.data import ranges, values
+from vae_jax.data import file_rows, ranges, values
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
-from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
+from vae_jax.data.limit import Rows
+from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError, either, nearest, option
 from vae_jax.files import bounded
 from vae_jax.spec import Units
@@ -60,8 +61,10 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     may hold its own splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on; otherwise
     `protocol` says how it is split.
 
+    An .npy of more than 1 GiB is not held in memory, whatever `max_bytes` says: its images are read row by row.
+
     Args:
-      config: `source` names the file, `max_bytes` limits what is read.
+      config: `source` names the file, `max_bytes` limits what is read into memory.
       split: "train", "validation" or "test".
       strict: False for images that a trained model looks at, which may be few and dark; see `values.images`.
 
@@ -69,10 +72,40 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
       InputError: no such file, or arrays that cannot be read in one way only.
     """
     path = find(config.source)
+    if (stored := file_rows.is_large(path, config.pipeline, DEVICE_BYTES)) is not None:
+        return _by_rows(config, split, path, stored, strict)
     larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
     way = f"if it is yours, use {larger}" if strict else "give it in parts"
     held = read(path, config.protocol, config.max_bytes, way=way, strict=strict, wanted=config.range)
     return source(held, config, split, str(path), strict=strict)
+
+
+def _by_rows(config: DataConfig, split: str, path: Path, stored: bounded.Stored, strict: bool) -> Source:
+    """Returns `load` of an .npy that is read from the file while training."""
+    looked = file_rows.look(path, stored, config.range, strict, config.protocol == "standard")
+    records = looked.records
+    rows = split_lib.rows(len(records), config.protocol, str(path), lambda: looked.hashes)
+    if split not in rows:
+        raise no_validation("npz", config.protocol, ())
+    notes = (*looked.notes, *(() if records.units is None or not strict else (ranges.note(path, records.units),)))
+    info = Info(
+        "npz",
+        records.shape,
+        {part: len(chosen) for part, chosen in rows.items()},
+        config.protocol,
+        split_lib.PROTOCOLS[config.protocol],
+        values="float" if _is_float(records) else "grey",
+        where=str(path),
+        mask=records.mask,
+        units=records.units,
+        notes=notes,
+    )
+    chosen = Rows(records, rows[split])
+    return Source(info, split, len(chosen), {}, not_in_memory, chosen, "grain")
+
+
+def _is_float(records: file_rows.FileRecords) -> bool:
+    return records.rows(np.arange(1))["image"].dtype == np.float32
 
 
 def source(held: Held, config: DataConfig, split: str, where: str, *, strict: bool = True) -> Source:

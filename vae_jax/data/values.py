@@ -54,10 +54,7 @@ def images(given: Named, masks: Named, path: Path | str, strict: bool = True) ->
     Raises:
       InputError: shape or type that can be read in more than one way, or not at all; infinite values.
     """
-    shaped = {name: _pictures(value, path, name, strict) for name, value in given.items()}
-    for name, value in shaped.items():
-        if value.dtype.kind not in "biuf":
-            raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")
+    shaped = {name: pictures(value, path, name, strict) for name, value in given.items()}
     seen = {name: _seen(value, path, name, masks) for name, value in shaped.items()}
     floats = [name for name, value in shaped.items() if value.dtype.kind == "f"]
     if floats and len(floats) < len(shaped):
@@ -72,7 +69,7 @@ def images(given: Named, masks: Named, path: Path | str, strict: bool = True) ->
         # Judged by what is observed, whatever the other places hold.
         known = {name: value[seen[name]] for name, value in shaped.items() if seen[name].any()}
         if not known:
-            raise InputError(f"{path}: {' and '.join(given)}: every value is missing; save images with observed values")
+            raise empty(" and ".join(given), path)
         shaped = {name: np.where(seen[name], value, value.dtype.type(0)) for name, value in shaped.items()}
     else:
         seen = {}
@@ -100,14 +97,23 @@ def _seen(value: np.ndarray, path: Path | str, name: str, masks: Named) -> np.nd
                 f"~numpy.isnan({name})"
             )
     if value.dtype.kind == "f":
-        endless = np.isinf(value) & seen
-        if endless.any():
-            first = int(np.flatnonzero(endless.reshape(len(value), -1).any(1))[0])
-            raise InputError(
-                f"{path}: {name} has {int(endless.sum())} infinite values, the first in row {first}; if they are "
-                f"missing, save numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
-            )
+        bad = np.isinf(value) & seen
+        if bad.any():
+            raise endless(int(bad.sum()), int(np.flatnonzero(bad.reshape(len(value), -1).any(1))[0]), path, name)
     return seen
+
+
+def endless(count: int, first: int, path: Path | str, name: str) -> InputError:
+    """Returns the error about infinite values, of which row `first` holds the first."""
+    return InputError(
+        f"{path}: {name} has {count} infinite values, the first in row {first}; if they are missing, save "
+        f"numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
+    )
+
+
+def empty(names: str, path: Path | str) -> InputError:
+    """Returns the error about images of which nothing is observed."""
+    return InputError(f"{path}: {names}: every value is missing; save images with observed values")
 
 
 def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str) -> np.ndarray:
@@ -126,8 +132,16 @@ def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str)
     return np.ascontiguousarray(np.broadcast_to(mask.reshape(*shape[:-1], -1), shape))
 
 
-def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
-    """Returns [N, H, W, C]; an array without channel axis is read only where it can hardly be anything but pictures."""
+def pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
+    """Returns numbers [N, H, W, C]; without channel axis they are read only where they can hardly be anything else."""
+    value = _four(value, path, name, strict)
+    if value.dtype.kind not in "biuf":
+        raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")
+    return value
+
+
+def _four(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
+    """Returns [N, H, W, C] of any type."""
     shape = value.shape
     if value.ndim == 2 and 0 not in shape:
         raise table(shape, path, name, strict=strict)
