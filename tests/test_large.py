@@ -1,5 +1,6 @@
 """More than memory: an .npy read by rows gives what the same arrays in memory give, and a second start is quick."""
 
+import contextlib
 import dataclasses
 import pickle
 import re
@@ -11,7 +12,7 @@ import pytest
 from options import cli
 
 from vae_jax import data
-from vae_jax.data import file_rows, idx, index_cache, npz
+from vae_jax.data import file_rows, folder_index, idx, index_cache, npz
 from vae_jax.data.config import DataConfig
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.pipeline import make_batch_fn, make_transform
@@ -283,3 +284,89 @@ def test_a_file_that_changes_while_it_is_read(tmp_path):
     path.unlink()
     with pytest.raises(InputError, match=r"cannot be read \(No such file or directory\); put it back"):
         records.rows(np.arange(3))
+
+
+# ---- folders
+
+
+def folder(tmp_path, n=24):
+    from PIL import Image
+
+    for i in range(n):
+        path = tmp_path / "photos" / "ab"[i % 2] / f"{i:02d} é\n.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def indexed(monkeypatch):
+    """Keeps the index of folders of any size, and forgets what this process knows of them."""
+    monkeypatch.setattr(folder_index, "KEEP", 1)
+    folder_index.forget()
+    yield
+    folder_index.forget()
+
+
+def pictures_of(root, **options):
+    return data.load(DataConfig("image_folder", str(root), batch_size=4, **options))
+
+
+def test_a_second_start_reads_no_header_and_no_file(tmp_path, indexed, monkeypatch, cache):
+    root = folder(tmp_path)
+    first = pictures_of(root)
+    folder_index.forget()
+    with monkeypatch.context() as patch:
+        for name in ("_hash", "pictures"):
+            patch.setattr(folder_index, name, type("", (), {"hushed": contextlib.nullcontext})())
+        again = pictures_of(root, pipeline="grain")
+    assert again.info == first.info
+    np.testing.assert_array_equal(again.records.rows(np.arange(9))["image"], first.arrays["image"][:9])
+    # A picture that changes is looked at again, alone.
+    changed = sorted(root.glob("a/*"))[0]
+    from PIL import Image
+
+    Image.fromarray(RNG.integers(0, 256, (9, 5, 3), dtype=np.uint8)).save(changed)
+    looked = []
+    header = folder_index.pictures.header
+    folder_index.forget()
+    monkeypatch.setattr(folder_index.pictures, "header", lambda path: (looked.append(path), header(path))[1])
+    with pytest.raises(InputError, match="mixed image sizes"):
+        pictures_of(root)
+    assert looked == [changed]
+
+
+@pytest.mark.parametrize("damage", [cut, empty, other])
+def test_a_damaged_index_of_a_folder_is_made_again(tmp_path, indexed, cache, damage, capsys):
+    root = folder(tmp_path)
+    first = pictures_of(root)
+    (file,) = cache.glob("*.npz")
+    whole = file.read_bytes()
+    damage(file)
+    folder_index.forget()
+    assert pictures_of(root).info == first.info
+    assert capsys.readouterr() == ("", "")
+    assert len(file.read_bytes()) == len(whole)
+
+
+def test_an_index_of_a_folder_that_cannot_be_kept_is_told(tmp_path, indexed, monkeypatch):
+    root = folder(tmp_path)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VAE_JAX_CACHE", str(tmp_path / "file"))
+    (note,) = pictures_of(root).info.notes
+    assert "cannot be kept in" in note
+    assert "\n" not in note
+    folder_index.forget()
+    monkeypatch.setenv("VAE_JAX_CACHE", str(tmp_path / "other"))
+    assert not pictures_of(root).info.notes
+
+
+def test_large_files_are_read_in_threads_to_the_same_end(tmp_path, indexed, monkeypatch):
+    root = folder(tmp_path)
+    one = pictures_of(root)
+    folder_index.forget()
+    monkeypatch.setattr(folder_index, "LARGE", 1)
+    monkeypatch.setenv("VAE_JAX_CACHE", str(tmp_path / "other"))
+    many = pictures_of(root)
+    np.testing.assert_array_equal(many.arrays["image"], one.arrays["image"])
+    assert many.info == one.info

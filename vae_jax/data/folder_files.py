@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_jax.data import layout, pictures
+from vae_jax.data import folder_index, layout, pictures
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pictures import Broken
@@ -60,8 +60,10 @@ def describe(config: DataConfig, group: str | None = "data.") -> tuple[dict[str,
     with offering(group):
         parts, names, root, notes = scan(config, alone=group is None)
         # A picture may belong to two splits (protocol "full"); its header is read once.
-        paths = sorted({path for files in parts.values() for path in files.paths})
+        paths = sorted({path for files in parts.values() for path in files.paths}, key=lambda path: path.parts)
         shape, found = image_shape(paths, root, config, group)
+    if kept := folder_index.of(root).keep():
+        found = [*found, kept]
     return parts, Info(
         "image_folder",
         shape,
@@ -94,7 +96,9 @@ def scan(config: DataConfig, *, alone: bool = False) -> tuple[dict[str, Files], 
     broken: list[Path] | None = [] if config.skip_broken else None
     if not found:
         files, names, unread = _scan_classes(root, broken=broken)
-        rows = split_lib.rows(len(files.paths), protocol, str(root), lambda: split_lib.file_hashes(files.paths))
+        rows = split_lib.rows(
+            len(files.paths), protocol, str(root), lambda: folder_index.of(root).of_hashes(files.paths)
+        )
         return {
             part: Files(tuple(files.paths[i] for i in chosen), tuple(files.labels[i] for i in chosen))
             for part, chosen in rows.items()
@@ -179,8 +183,7 @@ def image_shape(
     """
     first: dict[tuple[int, int] | int, Path] = {}
     count: Counter[object] = Counter()
-    for path in paths:
-        head = pictures.header(path)
+    for path, head in zip(paths, folder_index.of(root).of_headers(paths), strict=True):
         size = (head.height, head.width)
         first.setdefault(size, path)
         first.setdefault(head.channels, path)

@@ -6,10 +6,8 @@ example that a model was trained on is in the test split of the grown data. Copi
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 
@@ -25,7 +23,6 @@ PROTOCOLS = {
     "full": "all examples for training, and the same examples as the test split (no validation split)",
 }
 HELD_OUT = (2**64 - 1) // 10  # hashes below this are the test split
-_FILE_BYTES = 1 << 20  # of an image file, read at a time
 
 
 def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]) -> dict[str, np.ndarray]:
@@ -36,7 +33,7 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
       protocol: "standard" splits by content hash; "random-tenth" draws floor(N / 10) test rows, at least one; "full"
         gives all rows to both splits.
       where: file or folder, for the message.
-      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called by "standard" only.
+      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `folder_index`); called by "standard" only.
 
     Returns:
       {"train": ..., "test": ...}; disjoint but under "full".
@@ -92,29 +89,6 @@ def pixel_hashes(images: np.ndarray) -> np.ndarray:
             content = gray if same else (image + np.float32(0)).astype("<f4")  # -0.0 + 0.0 is 0.0
         out[i] = _number(hashlib.sha256(head + content.dtype.str[1:].encode() + content.tobytes()).digest())
     return out
-
-
-def file_hashes(paths: Iterable[Path]) -> np.ndarray:
-    """Returns uint64 [N], the first 8 bytes of the SHA-256 of each file: a new name changes nothing."""
-    found = []
-    for path in paths:
-        try:
-            stat = path.stat()
-            found.append(_file_hash(path, stat.st_size, stat.st_mtime_ns))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); remove or replace it") from None
-    return np.array(found, np.uint64)
-
-
-@functools.lru_cache(maxsize=1 << 17)
-def _file_hash(path: Path, size: int, modified: int) -> int:
-    """Returns the hash of a file; each split of a folder asks for all of them, so they are kept until it changes."""
-    del size, modified  # what the cache tells versions of a file apart by
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_FILE_BYTES):
-            digest.update(part)
-    return _number(digest.digest())
 
 
 def _number(digest: bytes) -> int:
