@@ -23,6 +23,7 @@ from vae_jax.data import (
     npz,
     pick,
     prepared,
+    series,
     simulated_counts,
     sprites,
 )
@@ -123,6 +124,13 @@ DATASETS: dict[str, Entry] = {
         "yours",
         split_lib.PROTOCOLS,
         _prepared_or(npz.load),
+    ),
+    "series": Entry(
+        "your own series: an .npy [N, T, C], or a .npz with series (and labels); name it with --data",
+        "yours",
+        split_lib.PROTOCOLS,
+        series.load,
+        kind="sequence",
     ),
     "image_folder": Entry(
         "your own folder of .png or .jpg images, class folders as labels; name it with --data",
@@ -234,7 +242,8 @@ def _check_source(config: DataConfig, row: Entry) -> None:
         raise InputError(
             f"data.source: {typed} is not read, because the images of {config.name!r} are {row.made}; {fix}"
         )
-    if reader not in (None, config.name):
+    # Whoever says series of an array that may be pictures, too, has chosen.
+    if reader not in (None, config.name) and (config.name, reader) != ("series", "npz"):
         raise InputError(f"data.source: {typed} is {reader!r} data, which {config.name!r} does not read; {fix}")
 
 
@@ -290,8 +299,8 @@ def prepare(
         )
     if row.kind != "image":
         raise InputError(
-            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; it is {row.made}, so train with "
-            f"--data.name {name}"
+            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; "
+            f"{f'it is {row.made}, so ' if row.made else ''}train with --data.name {name}"
         )
     if from_dir is not None and row.made:
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")

@@ -178,6 +178,8 @@ def look(path: Path, stored: Stored, wanted: ranges.Wanted, strict: bool, hashed
     if not len(found.ends):
         raise values.empty(NAME, path)
     units = ranges.units({NAME: found.ends}, path, strict, wanted)
+    if strict and wanted == "auto" and units is not None and units.offset[0] < 0:
+        values.refuse_series({NAME: blank}, path)
     looked = FileRecords(path, stored, stamp, shape, units, found.missing)
     if hashed and units != _expected(stored.dtype, wanted):
         # Only now it is known what models see, which is what is hashed.

@@ -317,6 +317,8 @@ def _pictures(
     """Returns images as they are kept, 0 where they are missing, what is observed of them, and the user's units."""
     numbers = values.images(given, masks, path, strict)
     units = ranges.units(numbers.known, path, strict, wanted)
+    if strict and wanted == "auto" and units is not None and units.offset[0] < 0:
+        values.refuse_series(given, path)
     if units is None:
         return {name: values.stored(value) for name, value in numbers.images.items()}, numbers.seen, None
     made = {name: ranges.within(value, units) for name, value in numbers.images.items()}

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 
 Named = Mapping[str, np.ndarray]
 _USUAL_CHANNELS = 4  # up to as many, the last axis of five or the second of four is doubted to be what it should be
@@ -157,9 +157,10 @@ def _four(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.nd
     if value.ndim == 3:
         if shape[1] != shape[2]:
             one = f", or {name}[None] for one picture of {shape[2]} channels" if shape[2] <= _USUAL_CHANNELS else ""
+            series = f"for series use {_as_series(path)}, " if strict else ""
             raise InputError(
                 f"{path}: {name} {shape} may be {shape[1]}x{shape[2]} pictures or series of {shape[2]} numbers at "
-                f"{shape[1]} times, and only pictures are read; for pictures save {name}[..., None]{one}"
+                f"{shape[1]} times; {series}for pictures save {name}[..., None]{one}"
             )
         return value[..., None]
     # Few rows of many columns and channels: no picture is as flat as that.
@@ -168,6 +169,21 @@ def _four(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.nd
             f"{path}: {name} {shape} has its {shape[1]} channels first; save numpy.moveaxis({name}, 1, -1)"
         )
     return value
+
+
+def refuse_series(given: Named, path: Path | str) -> None:
+    """Raises for square arrays [N, H, H] with negative numbers, which are no brightness: they may be series."""
+    for name, value in given.items():
+        if value.ndim == 3:
+            shape = value.shape
+            raise InputError(
+                f"{path}: {name} {shape} has negative numbers, so it may be series of {shape[2]} numbers at {shape[1]} "
+                f"times; for series use {_as_series(path)}, for pictures save {name}[..., None]"
+            )
+
+
+def _as_series(path: Path | str) -> str:
+    return f"{option('data.name', 'series')} {option('data.source', str(path))}"
 
 
 def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *, strict: bool = True) -> InputError:

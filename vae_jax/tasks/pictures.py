@@ -29,5 +29,9 @@ class Pictures(NamedTuple):
         """Returns a picture of them, about as wide as high."""
         from vae_jax.figures import fold, grid
 
+        if self.images.ndim == 3:  # series [N, T, C]
+            from vae_jax.figures.lines import lines
+
+            return lines(self.images, title=self.title)
         images = models(self.images, self.units)
         return grid(fold(images, max(8, round(len(self.images) ** 0.5))), title=self.title)

@@ -43,6 +43,10 @@ class Reconstructions(NamedTuple):
         """Returns a picture of the pairs."""
         from vae_jax.figures import pairs
 
+        if self.x.ndim == 3:  # series [N, T, C]
+            from vae_jax.figures.lines import lines
+
+            return lines(self.x, self.reconstructions, title=f"{self.title}; dashes: reconstructions")
         halves = (models(values, self.units) for values in (self.x, self.reconstructions))
         return pairs(*halves, title=self.title)
 

@@ -143,6 +143,11 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
             f"data: they are counts up to {seen[1]:.0f}, but the {name} likelihood takes [{low:g}, {high:g}]; use "
             f"{option('model.likelihood', 'negative-binomial')}"
         )
+    if (seen[0] < low or seen[1] > high) and source.info.kind == "sequence":
+        raise InputError(
+            f"data: standardized series go from {seen[0]:.4g} to {seen[1]:.4g}, but the {name} likelihood takes "
+            f"[{low:g}, {high:g}]; use {option('model.likelihood', 'gaussian-learned')}"
+        )
     if seen[0] < low or seen[1] > high:
         raise InputError(
             f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
