@@ -224,9 +224,7 @@ def test_pictures_are_lines(run, tmp_path):
     both = reconstruction.pairs(run, n=2)
     plot = both.figure().axes[1]
     np.testing.assert_allclose(plot.lines[3].get_ydata(), both.reconstructions[1, :, 1])
-    with pytest.raises(
-        InputError, match=r"65 series of 3 channels are too many for one picture.*; end --out with \.npy"
-    ):
+    with pytest.raises(InputError, match=r"65 series of 3 channels are too many for one pic.*; end --out with \.npy"):
         sampling.samples(run, 65).figure()
 
 

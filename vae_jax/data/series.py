@@ -81,9 +81,7 @@ def source(
         num_classes=None if labels is None else int(labels.max()) + 1,
         values="float",
         where=where,
-        notes=(
-            f"{where}: each channel is standardized by the training split, and has its own units in what is written",
-        ),
+        notes=notes,
         kind="sequence",
         mask="mask" in arrays,
         units=units,
