@@ -157,6 +157,9 @@ def look(path: Path, stored: Stored, wanted: ranges.Wanted, strict: bool, hashed
       strict: as in `npz.load`.
       hashed: whether the hashes are needed.
 
+    Returns:
+      records of all rows, with the range that their numbers are mapped from.
+
     Raises:
       InputError: as for arrays in memory, and for a file in Fortran order.
     """

@@ -52,6 +52,9 @@ def write(what: str, path: Path, made_of: str, arrays: Mapping[str, np.ndarray])
       path: of the data.
       made_of: as for `read`.
       arrays: the entry.
+
+    Returns:
+      None where it was written, else one line for the user.
     """
     file = _file(what, path)
     try:

@@ -167,6 +167,9 @@ def read(
       strict: as in `load`.
       wanted: `data.range`.
 
+    Returns:
+      the arrays of each split, and the user's units.
+
     Raises:
       InputError: as `bounded.arrays` and `parts`.
     """
@@ -191,6 +194,9 @@ def parts(
       protocol: how they are split, where they are not split already.
       strict: as in `load`.
       wanted: `data.range`.
+
+    Returns:
+      the arrays of each split, and the user's units.
 
     Raises:
       InputError: arrays that cannot be read in one way only.

@@ -59,6 +59,9 @@ def units(
         `wanted`, and nothing is guessed.
       wanted: `data.range`.
 
+    Returns:
+      the range as units, or None.
+
     Raises:
       InputError: they are outside of the range that is wanted, or of every range that is recognized.
     """

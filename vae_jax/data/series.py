@@ -36,6 +36,9 @@ def load(config: DataConfig, split: str, *, strict: bool = True, units: Units | 
       strict: False for series that a trained model looks at, of which there may be one.
       units: means and deviations of the channels; None takes those of the training split.
 
+    Returns:
+      a source of `x` [N, T, C], and `label` [N] and `mask` [N, T, C] where there are any.
+
     Raises:
       InputError: no such file, or an array that is no series.
     """
@@ -56,6 +59,9 @@ def source(
       split: "train", "validation" or "test".
       where: what the arrays come from, for messages and the run's record.
       units: as for `load`.
+
+    Returns:
+      the source.
 
     Raises:
       InputError: as `load`.

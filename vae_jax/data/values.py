@@ -51,6 +51,9 @@ def images(given: Named, masks: Named, path: Path | str, strict: bool = True) ->
       path: of the file, for messages.
       strict: whether they are a data set to train on; else images for a trained model, of which a few may be dark.
 
+    Returns:
+      the numbers as the user has them, what is observed, and what is judged.
+
     Raises:
       InputError: shape or type that can be read in more than one way, or not at all; infinite values.
     """
@@ -104,7 +107,17 @@ def _seen(value: np.ndarray, path: Path | str, name: str, masks: Named) -> np.nd
 
 
 def endless(count: int, first: int, path: Path | str, name: str) -> InputError:
-    """Returns the error about infinite values, of which row `first` holds the first."""
+    """Returns the error about infinite values.
+
+    Args:
+      count: of them.
+      first: the row that holds the first.
+      path: of the file.
+      name: of the array.
+
+    Returns:
+      the error, to be raised by the caller.
+    """
     return InputError(
         f"{path}: {name} has {count} infinite values, the first in row {first}; if they are missing, save "
         f"numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
@@ -133,7 +146,20 @@ def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str)
 
 
 def pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
-    """Returns numbers [N, H, W, C]; without channel axis they are read only where they can hardly be anything else."""
+    """Returns numbers [N, H, W, C]; without channel axis they are read only where they can hardly be anything else.
+
+    Args:
+      value: the array.
+      path: of the file, for messages.
+      name: of the array.
+      strict: as in `images`.
+
+    Returns:
+      a view of four axes.
+
+    Raises:
+      InputError: another shape or type.
+    """
     value = _four(value, path, name, strict)
     if value.dtype.kind not in "biuf":
         raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")

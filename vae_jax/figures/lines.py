@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from vae_jax.errors import InputError, either
 
-MOST_PLOTS, MOST_LINES = 64, 16  # more cannot be told apart
+MOST_PLOTS, MOST_LINES = 64, 16  # of more no eye follows one
 _INK = "#222222"
 
 
