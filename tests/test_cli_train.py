@@ -82,13 +82,12 @@ def test_unknown_experiment_and_command(capsys):
 
 
 def test_values_outside_the_likelihoods_range_name_the_range_and_the_fix(tmp_path, capsys):
-    images = np.linspace(-1, 1, 100 * 64, dtype=np.float32).reshape(100, 8, 8, 1)
+    images = np.linspace(-2, 2, 100 * 64, dtype=np.float32).reshape(100, 8, 8, 1)
     np.savez(tmp_path / "mine.npz", images=images)
     options = ["--data.name", "npz", "--data.source", str(tmp_path / "mine.npz"), "--workdir", str(tmp_path / "run")]
     line = refused(capsys, "train", "vae_digits", *options)
     assert line.endswith(
-        "mine.npz: images has values in [-1, 1], not in [0, 1]; rescale: save "
-        "numpy.interp(images, (-1.0, 1.0), (0, 1))\n"
+        "mine.npz: images has values in [-2, 2], not in [0, 1]; use --data.range -2 2, or the ends that they can have\n"
     )
     assert not (tmp_path / "run").exists()
 

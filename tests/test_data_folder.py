@@ -226,15 +226,15 @@ def test_links_are_followed_and_loops_refused(tmp_path):
 
 
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
-    root, listdir = _tree(tmp_path, "a", "b"), os.listdir
+    root, scandir = _tree(tmp_path, "a", "b"), os.scandir
 
     def deny(path):  # root may list anything, so the refusal is staged
         if Path(path).name == "b":
             raise PermissionError(13, "Permission denied")
-        return listdir(path)
+        return scandir(path)
 
     with monkeypatch.context() as patched:
-        patched.setattr(os, "listdir", deny)
+        patched.setattr(os, "scandir", deny)
         _refused(root, r"/b: cannot be listed \(Permission denied\); allow it \(chmod u\+rx\) or move it away")
     assert _load(root).info.label_names == ("a", "b")
 

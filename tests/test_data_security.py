@@ -445,7 +445,7 @@ def test_prepared_floats_are_checked_as_raw_ones_are(tmp_path, monkeypatch, name
 
     def forge(*args, **kwargs):
         parts = honest(*args, **kwargs)
-        parts["train"][name][3] = value
+        parts.splits["train"][name][3] = value
         return parts
 
     monkeypatch.setattr(npz, "read", forge)

@@ -33,7 +33,7 @@ STREETS = (
     {"__main__"},
 )
 # Data know no model: they are read by runs and by what lies above these.
-DATA_MAY_IMPORT = {"data", "options", "files", "errors", "prng"}
+DATA_MAY_IMPORT = {"data", "spec", "options", "files", "errors", "prng"}
 # Streets side by side that must not know each other.
 INDEPENDENT = ("posteriors", "priors", "networks", "likelihoods", "quantizers")
 SEPARATE = [(a, b) for a in INDEPENDENT for b in INDEPENDENT if a != b]

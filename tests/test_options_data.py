@@ -121,6 +121,19 @@ def test_pictures_of_a_folder_are_brought_to_one_form(tmp_path):
     np.testing.assert_array_equal(found[4:, 2:6], green)
 
 
+@covers("train", "data.range")
+def test_range_says_which_numbers_are_0_and_1(tmp_path):
+    images = np.linspace(-3, 4, 30 * 64).reshape(30, 8, 8, 1)
+    np.savez(tmp_path / "mine.npz", images=images)
+    words = ["--data", tmp_path / "mine.npz", "--data.protocol", "full"]
+    unit = (images.astype(np.float64) + 4) / 10
+    batch = batch_of(*words, "--data.range", -4, 6)
+    np.testing.assert_allclose(batch["x"], unit[np.asarray(batch["index"])], rtol=1e-6)
+    np.savez(tmp_path / "mine.npz", images=images / 4)
+    batch = batch_of(*words, "--data.range", "auto")
+    np.testing.assert_allclose(batch["x"], (images / 4 + 1)[np.asarray(batch["index"])] / 2, rtol=1e-6)
+
+
 @covers("train", "data.source")
 def test_source_is_where_the_arrays_lie(tmp_path):
     for value in (51, 204):

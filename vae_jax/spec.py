@@ -7,12 +7,61 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vae_jax.errors import InputError, option
 
 Kind = Literal["image", "vector", "sequence", "tokens"]
 # How many axes one example of each kind has: [H, W, C], [D], [T, C], [T].
 AXES: dict[str, int] = {"image": 3, "vector": 1, "sequence": 2, "tokens": 1}
+
+
+class Units(NamedTuple):
+    """What the user's numbers are to the model's: user = offset + scale * x, for each channel (the last axis) or all.
+
+    A density of the model is one of x: that of the user's numbers is `log_jacobian` nats lower for each of them.
+
+    Attributes:
+      offset: the user's number where x is 0: one for all channels, or one for each.
+      scale: how many of the user's units x = 1 is away from that; positive.
+    """
+
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def between(cls, low: float, high: float) -> Units:
+        """Returns the units of numbers from `low` to `high`, which are 0 to 1 to the model."""
+        return cls((float(low),), (float(high) - float(low),))
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The user's numbers at x = 0 and x = 1; of several channels, those of the first."""
+        # 0.1 + 0.2 is 0.3, as it was typed.
+        return self.offset[0], float(f"{self.offset[0] + self.scale[0]:.15g}")
+
+    @property
+    def log_jacobian(self) -> float:
+        """log |d user / d x| of one number in nats, the mean over channels."""
+        return float(np.mean(np.log(self.scale)))
+
+    def within(self, values: np.ndarray) -> np.ndarray:
+        """Returns the user's numbers [..., C] as the model sees them, float32."""
+        return ((np.asarray(values, np.float64) - self.offset) / self.scale).astype(np.float32)
+
+    def out(self, x: np.ndarray) -> np.ndarray:
+        """Returns what a model made, [..., C], as the user's numbers, float32."""
+        return (np.asarray(x, np.float64) * self.scale + self.offset).astype(np.float32)
+
+
+def users(x: np.ndarray, units: Units | None) -> np.ndarray:
+    """Returns the model's numbers as the user's; the same array where the two are one."""
+    return x if units is None else units.out(x)
+
+
+def models(values: np.ndarray, units: Units | None) -> np.ndarray:
+    """Returns the user's numbers as the model's; the same array where the two are one."""
+    return values if units is None else units.within(values)
 
 
 class ArraySpec(NamedTuple):
@@ -51,6 +100,7 @@ class DataSpec(NamedTuple):
       factors: number of values of each generative factor, `batch["factors"]`; () without factors.
       cond: length of each example's condition vector, `batch["cond"]`; 0 without one.
       label_names: one name per label, by which the classes of other folders are matched; () where they have none.
+      units: what the numbers of x were in the user's data; None where they were the same.
     """
 
     x: ArraySpec
@@ -60,6 +110,7 @@ class DataSpec(NamedTuple):
     factors: tuple[int, ...] = ()
     cond: int = 0
     label_names: tuple[str, ...] = ()
+    units: Units | None = None
 
     def refuse_mask(self, what: str = "this model", fix: str = "") -> None:
         """Raises InputError for data with a mask: called by models that would score what is not observed.

@@ -1,12 +1,12 @@
 """VAE of RGB photographs, to be trained on a folder of your own; without one, on crops of two bundled photographs.
 
-Command:    vae-jax train own_images --data photos/     (pictures of any size, brought to 64 x 64; class folders or flat)
+Command:    vae-jax train own_images --data photos/     (pictures of any size, brought to 64 x 64)
             make train EXP=own_images                   (no download: crops of the two photographs in scikit-learn)
 Expect:     TODO
 Reference:  Rybkin et al., arXiv:2006.13202 (the variance of the pixels is the optimal one, so no beta is tuned).
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,7 +28,9 @@ class Crops(DataSet):
     """Crops of two photographs (427 x 640) of a temple and a flower: train left, validation and test right."""
 
     reference = "scikit-learn's sample images, CC BY 2.0"
-    protocols = {"standard": "64x64 crops, 16 pixels apart: train left, validation and test right, no pixel in two"}
+    protocols: ClassVar = {
+        "standard": "64x64 crops, 16 pixels apart: train left, validation and test right, no pixel in two"
+    }
     resizable = True
 
     def load(self, config: DataConfig, split: str) -> Source:

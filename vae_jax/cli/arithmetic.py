@@ -25,7 +25,7 @@ class Arithmetic:
     factor: str | None = None
     """Factor that --from and --to are values of (default: the label)."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/arithmetic.png)."""
+    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/arithmetic.png)."""
     n: Annotated[int, AtLeast(1)] = 8
     """Images: the first n of the split with --from."""
     steps: Annotated[int, AtLeast(2)] = 6

@@ -66,7 +66,7 @@ class Decode:
     input: Path
     """.npz with `mean` or `z` [N, n], as `encode` writes it, or .npy; latents of another shape [N, *shape] too."""
     out: Path
-    """PNG grid, or arrays where it ends in .npz."""
+    """PNG grid, or arrays where it ends in .npz or .npy."""
     array: str | None = None
     """Array of the .npz to decode (default: `mean`, else `z`, else the only one)."""
     pixels: Literal["mean", "mode", "sample"] = "mean"

@@ -20,7 +20,7 @@ class Sample:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/samples.png)."""
+    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/samples.png)."""
     n: Annotated[int, AtLeast(1)] = 64
     """Images."""
     label: int | None = None
@@ -63,7 +63,7 @@ class Reconstruct:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/reconstructions.png)."""
+    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/reconstructions.png)."""
     n: Annotated[int, AtLeast(1)] = 32
     """Images: the first n of the split."""
     indices: tuple[int, ...] = ()
@@ -91,7 +91,7 @@ class Interpolate:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/interpolations.png)."""
+    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/interpolations.png)."""
     indices: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     """Images of the split: from the first to the second, from the third to the fourth, and so on."""
     steps: Annotated[int, AtLeast(2)] = 10
@@ -118,7 +118,7 @@ class Traverse:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/traversals.png)."""
+    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/traversals.png)."""
     dims: tuple[int, ...] = ()
     """Latent dimensions, in this order (default: the 12 of largest KL, largest first)."""
     steps: Annotated[int, AtLeast(1)] = 11

@@ -12,7 +12,7 @@ import numpy as np
 
 from vae_jax.errors import InputError
 
-PICTURES = (".png", ".npz")
+PICTURES = (".png", ".npz", ".npy")
 MOST = 4096  # images in one PNG
 
 
@@ -49,7 +49,7 @@ def check_count(path: Path, count: int) -> Path:
 
 
 def write(path: Path, arrays: Mapping[str, Any], figure: Any = None) -> None:
-    """Writes arrays to an .npz, or the figure (called only then) to a PNG, and says so.
+    """Writes arrays to an .npz, the examples made to an .npy, or the figure (called only then) to a PNG; says so.
 
     Raises:
       InputError: the file cannot be written.
@@ -64,6 +64,12 @@ def write(path: Path, arrays: Mapping[str, Any], figure: Any = None) -> None:
                 np.savez_compressed(temporary, **kept)
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in kept.items())
             print(f"{path}: {shapes}")
+        elif path.suffix.lower() == ".npy":
+            # One array: what the command makes.
+            name = next(name for name in ("reconstructions", "images") if name in arrays)
+            with replacing(path) as temporary:
+                np.save(temporary, arrays[name])
+            print(f"{path}: {name} {list(np.shape(arrays[name]))}")
         else:
             from vae_jax.figures import save
 

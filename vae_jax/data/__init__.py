@@ -24,6 +24,7 @@ from vae_jax.data import (
     npz,
     pick,
     prepared,
+    series,
     simulated_counts,
     sprites,
 )
@@ -125,6 +126,13 @@ DATASETS: dict[str, Entry] = {
         split_lib.PROTOCOLS,
         _prepared_or(npz.load),
     ),
+    "series": Entry(
+        "your own series: an .npy [N, T, C], or a .npz with series (and labels); name it with --data",
+        "yours",
+        split_lib.PROTOCOLS,
+        series.load,
+        kind="sequence",
+    ),
     "image_folder": Entry(
         "your own folder of .png or .jpg images, class folders as labels; name it with --data",
         "yours",
@@ -164,6 +172,10 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         _refuse_picture_options(config, f"{config.shown!r} is not one")
     if row.protocols is not split_lib.PROTOCOLS:
         _refuse_split_options(config)
+    if row.cls is None and config.name != "npz" and config.range != "auto":
+        raise InputError(
+            f"data.range: is read for arrays of images alone, and {config.shown!r} has a range of its own; leave it out"
+        )
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     source = balance.attach(source, config)
@@ -184,10 +196,11 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
 def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
-    Options that mean something for one data set only (`source`, `protocol`, `splits`, `groups`, `config.OF_PICTURES`)
-    are those of the old data set: they return to their defaults when the data set changes. All others are kept, and so
-    are those of pictures for a folder in place of an experiment's own data set, which has them for this folder alone.
-    The user's own files get a validation split (protocol "held-out") where they are named for the first time.
+    Options that mean something for one data set only (`source`, `protocol`, `splits`, `groups`, `config.OF_PICTURES`,
+    `config.OF_ARRAYS`) are those of the old data set: they return to their defaults when the data set changes. All
+    others are kept, and so are those of pictures for a folder in place of an experiment's own data set, which has them
+    for this folder alone. The user's own files get a validation split (protocol "held-out") where they are named for
+    the first time.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -211,7 +224,8 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         return dataclasses.replace(config, source=source, protocol=protocol)
     protocol = "held-out" if held_out else "standard"
     meant = name == "image_folder" and entry(config.name).cls is not None
-    others: dict[str, Any] = {"splits": None, "groups": None, **({} if meant else config_lib.OF_PICTURES)}
+    others: dict[str, Any] = {"splits": None, "groups": None, **config_lib.OF_ARRAYS}
+    others |= {} if meant else config_lib.OF_PICTURES
     return dataclasses.replace(config, name=name, source=source, protocol=protocol, **others)
 
 
@@ -253,7 +267,8 @@ def _check_source(config: DataConfig, row: Entry) -> None:
         raise InputError(
             f"data.source: {typed} is not read, because the images of {config.name!r} are {row.made}; {fix}"
         )
-    if reader not in (None, config.name):
+    # Whoever says series of an array that may be pictures, too, has chosen.
+    if reader not in (None, config.name) and (config.name, reader) != ("series", "npz"):
         raise InputError(f"data.source: {typed} is {reader!r} data, which {config.name!r} does not read; {fix}")
 
 
@@ -309,8 +324,8 @@ def prepare(
         )
     if row.kind != "image":
         raise InputError(
-            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; it is {row.made}, so train with "
-            f"--data.name {name}"
+            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; "
+            f"{f'it is {row.made}, so ' if row.made else ''}train with --data.name {name}"
         )
     if from_dir is not None and row.made:
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")

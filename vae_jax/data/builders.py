@@ -114,6 +114,7 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 where=info.where,
                 checksums=self._content.checksums,
                 unlabeled=info.unlabeled,
+                **({} if info.units is None else {"range": list(info.units.range)}),
             ),
             disable_shuffling=True,  # the order is part of the split protocols and of the checksums
         )
@@ -211,9 +212,9 @@ def content(config: DataConfig) -> Content:
         return Content(grid.info, {"train": _Computed(grid)})
     if name == "npz":
         path = npz.find(source)
-        parts = npz.read(path, "standard", config.max_bytes, way="if it is yours, use --max-bytes {bytes}")
-        info = npz.describe(name, parts, "standard", str(path))
-        return Content(info, {split: ArrayRecords(value) for split, value in parts.items()})
+        held = npz.read(path, "standard", config.max_bytes, way="if it is yours, use --max-bytes {bytes}")
+        info = npz.describe(name, held, "standard", str(path))
+        return Content(info, {split: ArrayRecords(value) for split, value in held.splits.items()})
     files, info = folder.describe(config, group="")
     folder.check_scale(config, files, info, group="")
     records: dict[str, Records] = {

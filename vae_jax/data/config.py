@@ -13,8 +13,10 @@ from vae_jax.options.ranges import AtLeast, Each
 from vae_jax.options.registry import external
 
 _COLORS = {"white": (255, 255, 255), "black": (0, 0, 0), "grey": (128, 128, 128)}
+MOST_RANGE, LEAST_RANGE = 1e38, 1e-30  # float32 ends at 3.4e38 and 1.2e-38
 # Options that mean something for one data set, the user's folder of images (`image_size` also for sprites).
 OF_PICTURES = {"image_size": None, "channels": "auto", "fit": "crop", "background": "white", "skip_broken": False}
+OF_ARRAYS = {"range": "auto"}  # the same of arrays of images
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,19 @@ class Weights:
         if isinstance(value, str):
             return value in ("none", "balanced")
         return bool(value) and all(0 <= weight < math.inf for weight in value)
+
+
+@dataclass(frozen=True)
+class Ends:
+    """The range of a range: two numbers, the lower one first, whose distance float32 holds."""
+
+    words: str = "auto, or two numbers LOW HIGH with LOW < HIGH, within 1e38 of 0"
+
+    def holds(self, value: str | tuple[float, float]) -> bool:
+        if isinstance(value, str):
+            return value == "auto"
+        low, high = value
+        return low < high and max(abs(low), abs(high)) <= MOST_RANGE and high - low > LEAST_RANGE
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,9 @@ class DataConfig:
     """image_folder: color behind transparent pixels and beside padded images."""
     skip_broken: bool = False
     """image_folder: pass over files that are damaged or not readable, and count them; all are decoded once more."""
+    range: Annotated[Literal["auto"] | tuple[float, float], Ends()] = "auto"
+    """npz: LOW HIGH of the numbers, which are 0 and 1 to the model, and LOW and HIGH again in what is written; auto =
+    integers 0 255; floats 0 1, or where they go beyond it -1 1 or 0 255."""
     limit: int | None = None
     """Keep only N training examples: the first, or evenly spread ones of folders and sorted arrays; None keeps all."""
     labels: int | None = None
@@ -91,7 +109,8 @@ class DataConfig:
     workers: int = 0
     """Reader processes of the grain pipeline; 0 reads with threads of this process."""
     max_bytes: int = DEFAULT_BYTES
-    """Most bytes that one file or prepared split may take in memory; a file that claims more is refused."""
+    """Most bytes that one file or prepared split may take in memory; a file that claims more is refused, but not an
+    .npy of images, which is read row by row above 1 GiB."""
 
     @property
     def shown(self) -> str:
@@ -128,6 +147,9 @@ def check(config: DataConfig) -> None:
         raise InputError(f"data.image_size: {shown} is not positive; use the side in pixels, or height and width")
     if not Color().holds(config.background):
         raise InputError(f"data.background: {config.background} is unknown; it must be {Color().words}")
+    if not Ends().holds(config.range):
+        given = config.range if isinstance(config.range, str) else " ".join(f"{end:g}" for end in config.range)
+        raise InputError(f"data.range: {given} is out of range; it must be {Ends().words}")
     for name, known in (
         ("binarize", ("none", "dynamic", "static", "threshold")),
         ("pipeline", ("auto", "device", "grain")),

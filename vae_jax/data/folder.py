@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import pictures, values
+from vae_jax.data import folder_index, pictures, values
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.folder_files import Files, describe, offering
@@ -19,6 +20,7 @@ from vae_jax.data.pictures import Fit
 from vae_jax.data.source import DEVICE_BYTES, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError, option, shown
 
+_LOOK = 64  # files whose size says whether threads are worth it
 _CHUNK = 64  # images decoded at a time to see whether they are bright
 
 
@@ -41,10 +43,16 @@ class FolderRecords:
     def __len__(self) -> int:
         return len(self.files.paths)
 
-    def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
+    def rows(self, index: np.ndarray, *, together: bool = False) -> dict[str, np.ndarray]:
+        """Returns the examples `index`; `together` decodes large files in threads."""
+        paths = [self.files.paths[i] for i in index]
+        size = max(path.stat().st_size for path in paths[:_LOOK]) if together else 0
+        pixels = np.empty((len(paths), *self.image_shape), np.uint8)
         with offering(self.group):
-            pixels = [pictures.decode(self.files.paths[i], self.image_shape, self.fit) for i in index]
-        out = {"image": np.stack(pixels)}
+            decode = functools.partial(pictures.decode, shape=self.image_shape, fit=self.fit)
+            for i, image in enumerate(folder_index.in_threads(decode, paths, size)):
+                pixels[i] = image
+        out = {"image": pixels}
         labels = [self.files.labels[i] for i in index]
         return out if None in labels else out | {"label": np.array(labels, np.int32)}
 
@@ -83,7 +91,8 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     )
     if in_memory:
         _check_memory(config, len(records) * int(np.prod(info.shape)), info.where)
-        arrays = records.rows(np.arange(len(records)))
+        with pictures.hushed():
+            arrays = records.rows(np.arange(len(records)), together=True)
         check_scale(config, parts, info, [arrays["image"]], strict, group)
         return dataclasses.replace(from_arrays(info, split, arrays, "device"), division=split_lib.of(parts))
     check_scale(config, {split: parts[split], **parts}, info, (), strict, group)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import layout, pictures, split_file, unlabeled
+from vae_jax.data import folder_index, layout, pictures, split_file, unlabeled
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.pictures import Broken
@@ -62,10 +62,12 @@ def describe(config: DataConfig, group: str | None = "data.") -> tuple[dict[str,
     with offering(group):
         parts, names, root, notes = scan(config, alone=group is None)
         # A picture may belong to two splits (protocol "full"); its header is read once.
-        paths = sorted({path for files in parts.values() for path in files.paths})
+        paths = sorted({path for files in parts.values() for path in files.paths}, key=lambda path: path.parts)
         shape, found = image_shape(paths, root, config, group)
     held = split_lib.apart(parts).values()
     labels = np.array([label for files in held for label in files.labels if label is not None], np.int32)
+    if kept := folder_index.of(root).keep():
+        found = [*found, kept]
     return parts, Info(
         "image_folder",
         shape,
@@ -115,7 +117,7 @@ def _divided(files: Files, config: DataConfig, root: Path) -> split_lib.Parts:
     division = split_lib.divided(
         config,
         shown(root),
-        lambda: split_lib.file_hashes(files.paths),
+        lambda: folder_index.of(root).of_hashes(files.paths),
         len(files.paths),
         groups=None if config.groups is None else _groups(config.groups, names, root, None not in files.labels),
         labels=None if None in files.labels else np.array(files.labels, np.int32),
@@ -213,8 +215,7 @@ def image_shape(
     """
     first: dict[tuple[int, int] | int, Path] = {}
     count: Counter[object] = Counter()
-    for path in paths:
-        head = pictures.header(path)
+    for path, head in zip(paths, folder_index.of(root).of_headers(paths), strict=True):
         size = (head.height, head.width)
         first.setdefault(size, path)
         first.setdefault(head.channels, path)

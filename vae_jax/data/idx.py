@@ -113,7 +113,12 @@ def find(folders: list[Path], stem: str) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Returns the user's cache folder, where downloads are kept when $VAE_JAX_DATA is unset or read-only."""
+    """Returns the user's cache folder, where downloads are kept when $VAE_JAX_DATA is unset or read-only.
+
+    $VAE_JAX_CACHE names another one.
+    """
+    if named := os.environ.get("VAE_JAX_CACHE"):
+        return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vae_jax"
 
 

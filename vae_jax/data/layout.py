@@ -77,8 +77,10 @@ def _walk(folder: Path, above: Sequence[Path]) -> Iterator[Path]:
 def _entries(folder: Path) -> list[tuple[Path, bool]]:
     """Returns (path, whether it is a folder) of what is right in `folder`, in name order, without hidden names."""
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-        return [(folder / name, (folder / name).is_dir()) for name in names]
+        with os.scandir(folder) as listed:
+            # The listing knows what a folder is: to ask for each file again takes longer than anything else here.
+            found = sorted((entry.name, entry.is_dir()) for entry in listed if not entry.name.startswith("."))
+        return [(folder / name, is_folder) for name, is_folder in found]
     except OSError as error:
         raise InputError(
             f"{shown(folder)}: cannot be listed ({error.strerror}); allow it (chmod u+rx) or move it away"
@@ -169,7 +171,8 @@ def classes(paths: Sequence[Path], folder: Path, known: tuple[str, ...] | None =
     Raises:
       InputError: images both in and beside class folders, or a class that is not among `known`.
     """
-    owners = [path.relative_to(folder).parts[0] if path.parent != folder else None for path in paths]
+    depth = len(folder.parts)
+    owners = [path.parts[depth] if len(path.parts) > depth + 1 else None for path in paths]
     # The folder beside classes is none of them; alone it is a folder like any other.
     beside = {name for name in owners if name is not None and name.lower() in FOLDERS}
     names = tuple(sorted({name for name in owners if name is not None} - beside))

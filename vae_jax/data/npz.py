@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from vae_jax.data import file_rows, ranges, unlabeled, values
 from vae_jax.data import split as split_lib
-from vae_jax.data import unlabeled, values
 from vae_jax.data.config import DataConfig
-from vae_jax.data.source import SPLITS, Info, Source, from_arrays, no_validation
+from vae_jax.data.limit import Rows
+from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError, either, nearest, option
 from vae_jax.files import bounded
+from vae_jax.spec import Units
 
 _KEYS = ("images", "labels", "factors", "cond", "mask")
 # Names under which other programs save what is read here.
@@ -34,17 +37,34 @@ _USUAL = {
 }
 
 
+class Held(NamedTuple):
+    """The checked arrays of a file.
+
+    Attributes:
+      splits: arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors`
+        [N, F] and `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0
+        there).
+      units: what the numbers of the images were in the file; None where they are the same.
+    """
+
+    splits: split_lib.Parts
+    units: Units | None = None
+
+
 def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     """Returns a split of the arrays in `config.source`.
 
     `images` [N, H, W, C], or [N, H, H] for square gray ones: bool, integers 0..255, or floats in [0, 1] (kept as
-    float32), NaN where a value is missing. `mask` bool, of the shape of the images or [N, H, W] for whole pixels: True
-    where they are observed; it is made of NaN where it is not given. `labels` integers [N]; `factors` integers [N, F];
-    `cond` floats [N, F], what a conditional model is given. A file may hold its own splits: `train_images`,
-    `test_images`, `validation_images` and `train_labels` and so on; otherwise `protocol` says how it is split.
+    float32) or on another range, which `data.range` maps to it; NaN where a value is missing. `mask` bool, of the shape
+    of the images or [N, H, W] for whole pixels: True where they are observed; it is made of NaN where it is not given.
+    `labels` integers [N]; `factors` integers [N, F]; `cond` floats [N, F], what a conditional model is given. A file
+    may hold its own splits: `train_images`, `test_images`, `validation_images` and `train_labels` and so on; otherwise
+    `protocol` says how it is split.
+
+    An .npy of more than 1 GiB is not held in memory, whatever `max_bytes` says: its images are read row by row.
 
     Args:
-      config: `source` names the file, `max_bytes` limits what is read.
+      config: `source` names the file, `max_bytes` limits what is read into memory.
       split: "train", "validation" or "test".
       strict: False for images that a trained model looks at, which may be few and dark; see `values.images`.
 
@@ -52,13 +72,47 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
       InputError: no such file, or arrays that cannot be read in one way only.
     """
     path = find(config.source)
+    if (stored := file_rows.is_large(path, config.pipeline, DEVICE_BYTES)) is not None:
+        return _by_rows(config, split, path, stored, strict)
     larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
     way = f"if it is yours, use {larger}" if strict else "give it in parts"
     held = read(path, config.protocol, config.max_bytes, way=way, strict=strict, config=config)
-    return source(held, config, split, str(path))
+    return source(held, config, split, str(path), strict=strict)
 
 
-def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: str, where: str) -> Source:
+def _by_rows(config: DataConfig, split: str, path: Path, stored: bounded.Stored, strict: bool) -> Source:
+    """Returns `load` of an .npy that is read from the file while training."""
+    hashed = config.protocol in split_lib.HASHED and config.splits is None
+    looked = file_rows.look(path, stored, config.range, strict, hashed)
+    records = looked.records
+    split_lib.refuse_group_file(config, path.with_suffix(".npz"))
+    division = split_lib.divided(config, str(path), lambda: looked.hashes, len(records))
+    parts = split_lib.Parts(division.rows)
+    parts.division = division
+    if split not in parts:
+        raise no_validation("npz", config.protocol, split_lib.validated(parts))
+    notes = (*looked.notes, *(() if records.units is None or not strict else (ranges.note(path, records.units),)))
+    info = Info(
+        "npz",
+        records.shape,
+        {part: len(chosen) for part, chosen in parts.items()},
+        *split_lib.words(parts, config.protocol),
+        values="float" if _is_float(records) else "grey",
+        where=str(path),
+        mask=records.mask,
+        units=records.units,
+        notes=(*notes, *division.notes),
+    )
+    chosen = Rows(records, parts[split])
+    found = Source(info, split, len(chosen), {}, not_in_memory, chosen, "grain")
+    return dataclasses.replace(found, division=division)
+
+
+def _is_float(records: file_rows.FileRecords) -> bool:
+    return records.rows(np.arange(1))["image"].dtype == np.float32
+
+
+def source(held: Held, config: DataConfig, split: str, where: str, *, strict: bool = True) -> Source:
     """Returns one split of the checked arrays that `parts` returned; `where` they come from is noted with them.
 
     Args:
@@ -66,6 +120,7 @@ def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: st
       config: of the data; `protocol` and `pipeline` are read.
       split: "train", "validation" or "test".
       where: file that the arrays come from, for messages and the run's record.
+      strict: as in `load`; a trained model's range is no news.
 
     Returns:
       a source over the arrays, on the device or on the host as `pipeline` says.
@@ -73,12 +128,15 @@ def source(held: dict[str, dict[str, np.ndarray]], config: DataConfig, split: st
     Raises:
       InputError: there is no such split.
     """
-    if split not in held:
+    if split not in held.splits:
         if split == "validation":
-            raise no_validation("npz", config.protocol, split_lib.validated(held))
+            raise no_validation("npz", config.protocol, split_lib.validated(held.splits))
         raise InputError(f"{where}: holds no array {split}_images; add it")
-    found = from_arrays(describe("npz", held, config.protocol, where), split, held[split], config.pipeline)
-    return dataclasses.replace(found, division=split_lib.of(held))
+    info = describe("npz", held, config.protocol, where)
+    if not strict:
+        info = dataclasses.replace(info, notes=())
+    found = from_arrays(info, split, held.splits[split], config.pipeline)
+    return dataclasses.replace(found, division=split_lib.of(held.splits))
 
 
 def find(source: str | None) -> Path:
@@ -103,7 +161,7 @@ def read(
     way: str = "",
     strict: bool = True,
     config: DataConfig | None = None,
-) -> dict[str, dict[str, np.ndarray]]:
+) -> Held:
     """Returns the checked arrays of each split; `limit` and `way` as in `bounded.arrays`, `strict` as in `load`.
 
     Args:
@@ -112,11 +170,10 @@ def read(
       limit: most bytes of all arrays together, uncompressed.
       way: what to do about a file that is larger, for the message.
       strict: as in `load`.
-      config: with further options of splits, as in `parts`.
+      config: with further options, as in `parts`.
 
     Returns:
-      arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
-      `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0 there).
+      the arrays of each split, and the user's units.
 
     Raises:
       InputError: as `bounded.arrays` and `parts`.
@@ -133,7 +190,7 @@ def parts(
     *,
     strict: bool = True,
     config: DataConfig | None = None,
-) -> dict[str, dict[str, np.ndarray]]:
+) -> Held:
     """Returns the checked arrays of each split, as `read` does of a file.
 
     Args:
@@ -141,11 +198,11 @@ def parts(
       path: where they come from, for messages.
       protocol: how they are split, where they are not split already.
       strict: as in `load`.
-      config: with further options of how they are split (`splits`, `groups`, `stratify`); None has none of them.
+      config: with further options: of how they are split (`splits`, `groups`, `stratify`), and `range`; None for the
+        defaults.
 
     Returns:
-      arrays by split and name: `image` [N, H, W, C], uint8 or float32 in [0, 1], and `label` [N], `factors` [N, F] and
-      `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0 there).
+      the arrays of each split, and the user's units.
 
     Raises:
       InputError: arrays that cannot be read in one way only.
@@ -164,31 +221,33 @@ def parts(
     rules = dataclasses.replace(config or DataConfig("npz"), protocol=protocol)
     if own:
         split_lib.refuse_own(rules, f"{path}: has its own splits")
-    if rules.groups is not None:
-        raise InputError(
-            f"data.groups: {rules.groups} is read for folders of images; save an array groups [N] in {path}, or leave "
-            "it out"
-        )
+    split_lib.refuse_group_file(rules, path)
     groups = values.groups(stored["groups"], path) if "groups" in stored else None
     stored = {name: value for name, value in stored.items() if name != "groups"}
-    whole = _check(stored, path, [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""], strict)
+    prefixes = [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""]
+    whole, units = _check(stored, path, prefixes, strict, rules.range)
     if own:
-        return split_lib.Parts({prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()})
-    arrays = whole[""]
+        return Held(split_lib.Parts({prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}), units)
+    return Held(_divided(whole[""], rules, path, groups), units)
+
+
+def _divided(
+    arrays: dict[str, np.ndarray], config: DataConfig, path: Path | str, groups: np.ndarray | None
+) -> split_lib.Parts:
+    """Returns the arrays of each split of a file without splits of its own."""
     count = len(arrays["image"])
     if groups is not None and len(groups) != count:
         raise InputError(f"{path}: {len(groups)} groups for {count} images; make them equal")
     division = split_lib.divided(
-        rules,
+        config,
         str(path),
         lambda: split_lib.pixel_hashes(arrays["image"]),
         count,
         groups=groups,
         labels=arrays.get("label"),
     )
-    rows = division.rows
     found = split_lib.Parts(
-        {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in rows.items()}
+        {part: {key: value[chosen] for key, value in arrays.items()} for part, chosen in division.rows.items()}
     )
     found.division = division
     return found
@@ -215,18 +274,19 @@ def _missing(path: Path | str, needed: str, stored: dict[str, np.ndarray], own: 
     )
 
 
-def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, where: str) -> Info:
+def describe(name: str, held: Held, protocol: str, where: str) -> Info:
     """Returns the facts about checked arrays.
 
     Args:
       name: of the data set.
-      parts: arrays by split, as of `parts`.
+      held: arrays by split, as of `parts`.
       protocol: how they were split.
       where: file that they come from.
 
     Returns:
       facts of all splits together: classes and values of a factor are counted up to the largest one found in any split.
     """
+    parts = held.splits
     first = parts["train"] if "train" in parts else next(iter(parts.values()))
     height, width, channels = first["image"].shape[1:]
     labels = [arrays["label"] for arrays in split_lib.apart(parts).values() if "label" in arrays]
@@ -244,21 +304,26 @@ def describe(name: str, parts: dict[str, dict[str, np.ndarray]], protocol: str, 
         cond_size=first["cond"].shape[1] if "cond" in first else 0,
         values="float" if first["image"].dtype == np.float32 else "grey",
         where=where,
-        notes=(*split_lib.notes(parts), *unlabeled.note(joined, where)),
+        notes=(
+            *(() if held.units is None else (ranges.note(where, held.units),)),
+            *split_lib.notes(parts),
+            *unlabeled.note(joined, where),
+        ),
         mask="mask" in first,
         unlabeled=unlabeled.some(joined),
+        units=held.units,
     )
 
 
 def _check(
-    stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool
-) -> dict[str, dict[str, np.ndarray]]:
+    stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool, wanted: ranges.Wanted
+) -> tuple[dict[str, dict[str, np.ndarray]], Units | None]:
     """Returns `image` [N, H, W, C], `label`, `factors`, `cond`, `mask` by prefix, checked together and converted."""
     held = {key: {p: stored[f"{p}{key}"] for p in prefixes if f"{p}{key}" in stored} for key in _KEYS}
     if any(len(group) not in (0, len(prefixes)) for group in held.values()):
         raise InputError(f"{path}: some splits have labels, factors, cond or mask and others do not; give all or none")
     named = {key: {f"{p}{key}": value for p, value in group.items()} for key, group in held.items()}
-    pictures, masks = values.images(named["images"], named["mask"], path, strict)
+    pictures, masks, units = _pictures(named["images"], named["mask"], path, strict, wanted)
     found = {
         "image": pictures,
         "label": values.integers(named["labels"], 1, path) if named["labels"] else {},
@@ -287,4 +352,21 @@ def _check(
     shapes = {p.removesuffix("_"): arrays["image"].shape[1:] for p, arrays in out.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"{path}: the splits have images of different shapes {shapes}; make them equal")
-    return out
+    return out, units
+
+
+def _pictures(
+    given: values.Named, masks: values.Named, path: Path | str, strict: bool, wanted: ranges.Wanted
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Units | None]:
+    """Returns images as they are kept, 0 where they are missing, what is observed of them, and the user's units."""
+    numbers = values.images(given, masks, path, strict)
+    units = ranges.units(numbers.known, path, strict, wanted)
+    if strict and wanted == "auto" and units is not None and units.offset[0] < 0:
+        values.refuse_series(given, path)
+    if units is None:
+        return {name: values.stored(value) for name, value in numbers.images.items()}, numbers.seen, None
+    made = {name: ranges.within(value, units) for name, value in numbers.images.items()}
+    # What is missing is 0 to the model, whatever number 0 is in the user's units.
+    for name, seen in numbers.seen.items():
+        made[name][~seen] = 0
+    return made, numbers.seen, units

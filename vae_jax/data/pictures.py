@@ -33,6 +33,7 @@ _FAULTS = (OSError, ValueError, SyntaxError, LookupError, TypeError, EOFError, s
 # PIL warns of large pictures (our own check refuses them) and of damaged EXIF. Python's way to silence warnings is not
 # safe in threads, and grain reads in several. A picture of 16 bits is opened again while it is open.
 _quiet = threading.RLock()
+_hushed = False
 
 
 class Broken(InputError):
@@ -184,6 +185,9 @@ def _open(path: Path) -> Iterator[Image]:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Silences PIL until the block ends, in one thread at a time."""
+    if _hushed:
+        yield
+        return
     log = logging.getLogger("PIL.TiffImagePlugin")
     with _quiet, warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,6 +196,21 @@ def _silent() -> Iterator[None]:
             yield
         finally:
             log.setLevel(level)
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Silences PIL for many files at once: for each of them it takes as long as reading its header.
+
+    For the main thread alone, while no other reads pictures; what it starts itself inside may.
+    """
+    global _hushed
+    with _silent():
+        before, _hushed = _hushed, True
+        try:
+            yield
+        finally:
+            _hushed = before
 
 
 def _reason(error: Exception) -> str:

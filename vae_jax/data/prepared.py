@@ -20,11 +20,12 @@ import numpy as np
 
 from vae_jax.data import record_files, values
 from vae_jax.data import split as split_lib
-from vae_jax.data.config import OF_PICTURES, DataConfig
+from vae_jax.data.config import OF_PICTURES, DataConfig, Ends
 from vae_jax.data.source import DEVICE_BYTES, SPLITS, Info, Source, from_arrays, no_validation, not_in_memory
 from vae_jax.errors import InputError, option
 from vae_jax.files import bounded
 from vae_jax.files.bounded import DEFAULT_BYTES
+from vae_jax.spec import Units
 
 PREFIX = "vae_jax_"  # keeps our data sets apart from TFDS's own of the same name
 VERSION = "1.0.0"
@@ -104,6 +105,8 @@ def load(config: DataConfig, split: str, folder: Path) -> Source:
     for name, default in OF_PICTURES.items():
         if getattr(config, name) != default:
             raise InputError(f"{folder}: its images were converted when it was prepared; leave out data.{name}")
+    if config.range != "auto":
+        raise InputError(f"{folder}: the range of its images was fixed when it was prepared; leave out data.range")
     sizes = facts["sizes"]
     if split not in sizes:
         if split == "validation":
@@ -141,6 +144,7 @@ def _info(config: DataConfig, facts: dict[str, Any], folder: Path) -> Info:
         mask=any(key.endswith("/mask") for key in facts["checksums"]),
         unlabeled=facts.get("unlabeled", False),
         checksums=facts["checksums"],
+        units=Units.between(*facts["range"]) if "range" in facts else None,
     )
 
 
@@ -205,7 +209,8 @@ def metadata(folder: Path) -> dict[str, Any]:
     """Returns the facts that `builders` stored, their types checked.
 
     These are sizes, image_shape, num_classes, label_names, factor_names, factor_sizes, cond_size, values, where and
-    checksums, and in newer folders protocol, protocol_text, files and unlabeled.
+    checksums, and in newer folders protocol, protocol_text, files and unlabeled, and range where the numbers were
+    mapped from one.
     """
     facts: dict[str, Any] = {"cond_size": 0, **_json(folder, "metadata.json")}
 
@@ -236,11 +241,18 @@ def metadata(folder: Path) -> dict[str, Any]:
         "protocol_text": isinstance(facts.get("protocol_text", ""), str),
         "files": table(facts.get("files", {}), str),
         "unlabeled": isinstance(facts.get("unlabeled", False), bool),
+        "range": "range" not in facts or _is_range(facts["range"]),
     }
     for name, good in right.items():
         if not good:
             raise InputError(f"{folder}: metadata.json is missing or damaged (its {name}); prepare the data set again")
     return facts
+
+
+def _is_range(value: object) -> bool:
+    if not isinstance(value, list) or len(value) != 2 or not all(type(end) in (int, float) for end in value):
+        return False
+    return Ends().holds((value[0], value[1]))
 
 
 @dataclass(frozen=True)

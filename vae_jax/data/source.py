@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.errors import InputError, choice
+from vae_jax.spec import Units
 
 Arrays = Mapping[str, Any]
 Batch = dict[str, Any]
@@ -43,6 +44,7 @@ class Info:
       kind: of the data, as `spec.ArraySpec` has it.
       mask: whether examples come with a `mask`, True where they are observed.
       unlabeled: whether the label of some examples, in any split, is -1: not known.
+      units: what the numbers were in the user's file, where they were mapped.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Info:
     kind: Literal["image", "vector", "sequence", "tokens"] = "image"
     mask: bool = False
     unlabeled: bool = False
+    units: Units | None = None
 
 
 class Records(Protocol):

@@ -7,9 +7,8 @@ examples belong to groups (patients, say), the hash of the group decides in plac
 
 from __future__ import annotations
 
-import functools
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,10 +31,9 @@ PROTOCOLS = {
     "full": "all examples for training, and the same examples as the test split (no validation split)",
 }
 HELD_OUT = (2**64 - 1) // 10  # hashes below this are the test split
-_FILE_BYTES = 1 << 20  # of an image file, read at a time
 _MANY = 50  # examples from which on a tenth of them is hardly ever empty: 0.9^50 is 0.005
 # Groups and stratification say how a tenth is held out; of the other two protocols one has no tenth, one its own.
-_HASHED = ("standard", "held-out")
+HASHED = ("standard", "held-out")
 BY_FILE = "data.splits"  # what stands for the protocol where a file says which examples each split has
 
 
@@ -81,7 +79,7 @@ def divided(
     Args:
       config: `protocol`, `splits`, `groups` and `stratify` are read.
       where: file or folder, for messages.
-      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called where it decides.
+      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `folder_index`); called where it decides.
       count: number of examples N.
       groups: str [N], what each example belongs to; no group is on two sides. None: each is its own.
       labels: int [N], -1 where unknown; None without labels.
@@ -97,22 +95,22 @@ def divided(
         return _by_file(config, where, count, groups, names)
     protocol, options = config.protocol, {"data.groups": config.groups is not None, "data.stratify": config.stratify}
     for name, given in options.items():
-        if given and protocol not in _HASHED:
+        if given and protocol not in HASHED:
             raise InputError(
                 f"{name}: it says what is held out by content hash, which protocol {protocol!r} does not do; leave it "
-                f"out, or use {choice('data.protocol', _HASHED)}"
+                f"out, or use {choice('data.protocol', HASHED)}"
             )
     if groups is not None and protocol == "random-tenth":
         raise InputError(
             f"{where}: has groups, but protocol random-tenth draws row by row and would divide them; use "
-            f"{choice('data.protocol', _HASHED)}"
+            f"{choice('data.protocol', HASHED)}"
         )
     if config.stratify and groups is not None:
         raise InputError(
             f"data.stratify: the groups of {where} decide the sides, so that shares of classes cannot; use "
             f"{option('data.stratify', False)}"
         )
-    if groups is not None and protocol in _HASHED:
+    if groups is not None and protocol in HASHED:
         found, text = _by_group(groups, protocol, where), f"{PROTOCOLS[protocol]}; the hash is that of the group"
         sizes = ", ".join(f"{part} {len(np.unique(groups[rows])):,}" for part, rows in found.items())
         return Division(found, protocol, text, (f"{where}: no group is in two splits; groups: {sizes}",), "", names)
@@ -167,6 +165,15 @@ def refuse_own(config: DataConfig, has: str) -> None:
             raise InputError(f"{has}, so that {name} {value} is not read; leave it out")
     if config.stratify:
         raise InputError(f"{has}, so that data.stratify has nothing to hold out; use {option('data.stratify', False)}")
+
+
+def refuse_group_file(config: DataConfig, path: Path | str) -> None:
+    """Raises InputError for `data.groups` beside arrays, whose groups are an array of their own in `path`."""
+    if config.groups is not None:
+        raise InputError(
+            f"data.groups: {config.groups} is read for folders of images; save an array groups [N] in {path}, or leave "
+            "it out"
+        )
 
 
 def _by_file(config: DataConfig, where: str, count: int, groups: np.ndarray | None, names: tuple[str, ...]) -> Division:
@@ -251,7 +258,7 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
       protocol: "standard" splits by content hash, and so does "held-out", into three; "random-tenth" draws
         floor(N / 10) test rows, at least one; "full" gives all rows to both splits.
       where: file or folder, for the message.
-      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `file_hashes`); called where it decides.
+      hashes: gives uint64 [N], the hash of each example (`pixel_hashes`, `folder_index`); called where it decides.
 
     Returns:
       {"train": ..., "test": ...}, and "validation" under "held-out" if there are three different examples or more;
@@ -319,29 +326,6 @@ def pixel_hashes(images: np.ndarray) -> np.ndarray:
             content = gray if same else (image + np.float32(0)).astype("<f4")  # -0.0 + 0.0 is 0.0
         out[i] = _number(hashlib.sha256(head + content.dtype.str[1:].encode() + content.tobytes()).digest())
     return out
-
-
-def file_hashes(paths: Iterable[Path]) -> np.ndarray:
-    """Returns uint64 [N], the first 8 bytes of the SHA-256 of each file: a new name changes nothing."""
-    found = []
-    for path in paths:
-        try:
-            stat = path.stat()
-            found.append(_file_hash(path, stat.st_size, stat.st_mtime_ns))
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror}); remove or replace it") from None
-    return np.array(found, np.uint64)
-
-
-@functools.lru_cache(maxsize=1 << 17)
-def _file_hash(path: Path, size: int, modified: int) -> int:
-    """Returns the hash of a file; each split of a folder asks for all of them, so they are kept until it changes."""
-    del size, modified  # what the cache tells versions of a file apart by
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(_FILE_BYTES):
-            digest.update(part)
-    return _number(digest.digest())
 
 
 def _number(digest: bytes) -> int:

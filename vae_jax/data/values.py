@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, option
 
 Named = Mapping[str, np.ndarray]
 UNKNOWN = -1  # label of an example whose class is not known
@@ -27,10 +28,22 @@ _SMALL = 100  # as many classes cost nothing, whether they occur or not
 MOST_COND = 1e4  # inputs beyond this give the first layer's output squared no room in float32
 
 
-def images(
-    given: Named, masks: Named, path: Path | str, strict: bool = True
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Returns images [N, H, W, C], uint8 or float32, 0 where they are missing, and what is observed of them, bool.
+class Numbers(NamedTuple):
+    """Images as the user has them, of a shape and type that can be read.
+
+    Attributes:
+      images: [N, H, W, C] by name, 0 where they are missing.
+      seen: what is observed of them, bool, by the same names; {} where nothing is missing.
+      known: the observed numbers by name, by which their range is judged.
+    """
+
+    images: dict[str, np.ndarray]
+    seen: dict[str, np.ndarray]
+    known: dict[str, np.ndarray]
+
+
+def images(given: Named, masks: Named, path: Path | str, strict: bool = True) -> Numbers:
+    """Returns images [N, H, W, C] whose shapes and types can be read; their range is judged by `ranges.units`.
 
     Args:
       given: arrays by name; several are the splits of one file. NaN is a missing value.
@@ -40,15 +53,12 @@ def images(
       strict: whether they are a data set to train on; else images for a trained model, of which a few may be dark.
 
     Returns:
-      images and masks of the same shapes, both by the names of the images; no masks where nothing is missing.
+      the numbers as the user has them, what is observed, and what is judged.
 
     Raises:
-      InputError: shape, type or values that can be read in more than one way, or not at all.
+      InputError: shape or type that can be read in more than one way, or not at all; infinite values.
     """
-    shaped = {name: _pictures(value, path, name, strict) for name, value in given.items()}
-    for name, value in shaped.items():
-        if value.dtype.kind not in "biuf":
-            raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")
+    shaped = {name: pictures(value, path, name, strict) for name, value in given.items()}
     seen = {name: _seen(value, path, name, masks) for name, value in shaped.items()}
     floats = [name for name, value in shaped.items() if value.dtype.kind == "f"]
     if floats and len(floats) < len(shaped):
@@ -63,15 +73,15 @@ def images(
         # Judged by what is observed, whatever the other places hold.
         known = {name: value[seen[name]] for name, value in shaped.items() if seen[name].any()}
         if not known:
-            raise InputError(f"{path}: {' and '.join(given)}: every value is missing; save images with observed values")
+            raise empty(" and ".join(given), path)
         shaped = {name: np.where(seen[name], value, value.dtype.type(0)) for name, value in shaped.items()}
     else:
         seen = {}
-    check_scale({name: value for name, value in known.items() if value.dtype != np.bool_}, path, strict)
-    return {name: _stored(value) for name, value in shaped.items()}, seen
+    return Numbers(shaped, seen, known)
 
 
-def _stored(value: np.ndarray) -> np.ndarray:
+def stored(value: np.ndarray) -> np.ndarray:
+    """Returns images that the model takes as they are, as they are kept: uint8, or float32."""
     if value.dtype == np.bool_:
         return value.astype(np.uint8) * np.uint8(255)
     # Native byte order, C order and memory of one's own, whatever the file had.
@@ -91,14 +101,33 @@ def _seen(value: np.ndarray, path: Path | str, name: str, masks: Named) -> np.nd
                 f"~numpy.isnan({name})"
             )
     if value.dtype.kind == "f":
-        endless = np.isinf(value) & seen
-        if endless.any():
-            first = int(np.flatnonzero(endless.reshape(len(value), -1).any(1))[0])
-            raise InputError(
-                f"{path}: {name} has {int(endless.sum())} infinite values, the first in row {first}; if they are "
-                f"missing, save numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
-            )
+        bad = np.isinf(value) & seen
+        if bad.any():
+            raise endless(int(bad.sum()), int(np.flatnonzero(bad.reshape(len(value), -1).any(1))[0]), path, name)
     return seen
+
+
+def endless(count: int, first: int, path: Path | str, name: str) -> InputError:
+    """Returns the error about infinite values.
+
+    Args:
+      count: of them.
+      first: the row that holds the first.
+      path: of the file.
+      name: of the array.
+
+    Returns:
+      the error, to be raised by the caller.
+    """
+    return InputError(
+        f"{path}: {name} has {count} infinite values, the first in row {first}; if they are missing, save "
+        f"numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
+    )
+
+
+def empty(names: str, path: Path | str) -> InputError:
+    """Returns the error about images of which nothing is observed."""
+    return InputError(f"{path}: {names}: every value is missing; save images with observed values")
 
 
 def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str) -> np.ndarray:
@@ -117,8 +146,29 @@ def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str)
     return np.ascontiguousarray(np.broadcast_to(mask.reshape(*shape[:-1], -1), shape))
 
 
-def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
-    """Returns [N, H, W, C]; an array without channel axis is read only where it can hardly be anything but pictures."""
+def pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
+    """Returns numbers [N, H, W, C]; without channel axis they are read only where they can hardly be anything else.
+
+    Args:
+      value: the array.
+      path: of the file, for messages.
+      name: of the array.
+      strict: as in `images`.
+
+    Returns:
+      a view of four axes.
+
+    Raises:
+      InputError: another shape or type.
+    """
+    value = _four(value, path, name, strict)
+    if value.dtype.kind not in "biuf":
+        raise InputError(f"{path}: {name} has type {value.dtype}; save uint8 0..255 or float32 in [0, 1]")
+    return value
+
+
+def _four(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
+    """Returns [N, H, W, C] of any type."""
     shape = value.shape
     if value.ndim == 2 and 0 not in shape:
         raise table(shape, path, name, strict=strict)
@@ -134,9 +184,10 @@ def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> n
     if value.ndim == 3:
         if shape[1] != shape[2]:
             one = f", or {name}[None] for one picture of {shape[2]} channels" if shape[2] <= _USUAL_CHANNELS else ""
+            series = f"for series use {_as_series(path)}, " if strict else ""
             raise InputError(
                 f"{path}: {name} {shape} may be {shape[1]}x{shape[2]} pictures or series of {shape[2]} numbers at "
-                f"{shape[1]} times, and only pictures are read; for pictures save {name}[..., None]{one}"
+                f"{shape[1]} times; {series}for pictures save {name}[..., None]{one}"
             )
         return value[..., None]
     # Few rows of many columns and channels: no picture is as flat as that.
@@ -145,6 +196,21 @@ def _pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> n
             f"{path}: {name} {shape} has its {shape[1]} channels first; save numpy.moveaxis({name}, 1, -1)"
         )
     return value
+
+
+def refuse_series(given: Named, path: Path | str) -> None:
+    """Raises for square arrays [N, H, H] with negative numbers, which are no brightness: they may be series."""
+    for name, value in given.items():
+        if value.ndim == 3:
+            shape = value.shape
+            raise InputError(
+                f"{path}: {name} {shape} has negative numbers, so it may be series of {shape[2]} numbers at {shape[1]} "
+                f"times; for series use {_as_series(path)}, for pictures save {name}[..., None]"
+            )
+
+
+def _as_series(path: Path | str) -> str:
+    return f"{option('data.name', 'series')} {option('data.source', str(path))}"
 
 
 def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *, strict: bool = True) -> InputError:
@@ -214,7 +280,7 @@ def check_scale(given: Named, path: Path | str, strict: bool = True, then: str =
         if strict:
             raise InputError(f"{subject}: every pixel is 0, so there is nothing to learn; save other images{then}")
         return
-    span = f"has {'values' if is_float else 'integers'} in [{_number(low)}, {_number(high)}]"
+    span = f"has {'values' if is_float else 'integers'} in [{number(low)}, {number(high)}]"
     if is_float:
         if most <= _TWICE:
             factor = "* 255" if float(high) * 255 <= 1 and float(high) > 0.5 / 255 else f"/ {float(high)!r}"
@@ -254,7 +320,7 @@ def span(parts: Iterable[np.ndarray]) -> np.ndarray:
 
 def _refuse_range(given: Named, subject: str, low, high, top: int, then: str) -> None:
     kind = "values" if top == 1 else "integers"
-    message = f"{subject} has {kind} in [{_number(low)}, {_number(high)}], not in [0, {top}]"
+    message = f"{subject} has {kind} in [{number(low)}, {number(high)}], not in [0, {top}]"
     if low == high:
         raise InputError(f"{message}, and all are the same, so there is nothing to learn; save other images{then}")
     bounds = (float(low), float(high)) if top == 1 else (int(low), int(high))
@@ -274,7 +340,7 @@ def _each(names: Iterable[str], form: str) -> str:
     return ", ".join(form.replace("{x}", name) for name in names)
 
 
-def _number(value) -> str:
+def number(value) -> str:
     """Returns a number in few digits where they say it exactly, else in all of them."""
     short = f"{float(value):g}"
     return short if float(short) == value else repr(value.item())

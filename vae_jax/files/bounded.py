@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -71,6 +71,47 @@ def arrays(
         raise damaged(where, error) from None
 
 
+class Stored(NamedTuple):
+    """Where the numbers of an .npy lie.
+
+    Attributes:
+      shape: of the array.
+      dtype: of the numbers; none is `object`.
+      offset: bytes before the first number.
+      fortran: whether the first axis varies fastest, so that no row lies in one piece.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    fortran: bool
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row, the numbers at one index of the first axis."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+
+def stored(path: Path) -> Stored | None:
+    """Returns where the numbers of an .npy lie, checked as `arrays` does but not read; None for an .npz.
+
+    Raises:
+      InputError: damaged, pickled, or a header that claims what the file does not hold.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04" or zipfile.is_zipfile(file):
+                return None
+            size = file.seek(0, 2)
+            file.seek(0)
+            shape, fortran, dtype = _checked(file, size, str(path))
+            return Stored(shape, dtype, file.tell(), fortran)
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise damaged(str(path), error) from None
+
+
 def read_json(path: Path) -> Any:
     """Returns the content of a JSON file.
 
@@ -122,6 +163,21 @@ def _members(file: IO[bytes], where: str, limit: int, fix: str) -> dict[str, np.
 
 def _read(file: IO[bytes], size: int, where: str, left: int, limit: int, fix: str) -> np.ndarray:
     """Returns the array of a .npy stream of `size` bytes, if it takes at most `left` of the `limit`."""
+    shape, fortran, dtype = _checked(file, size, where)
+    want = math.prod(shape) * dtype.itemsize
+    if want > left:
+        total = want + limit - left
+        way = fix.format(bytes=total) if fix else "give it in parts"
+        raise TooLarge(f"{where}: takes {total:,} bytes, more than the limit of {limit:,}; {way}", total)
+    flat: np.ndarray = np.empty(math.prod(shape), dtype)
+    fill(file, flat.view(np.uint8).data if flat.nbytes else memoryview(b""))
+    if fortran:
+        return np.ascontiguousarray(flat.reshape(shape[::-1]).transpose())
+    return flat.reshape(shape)
+
+
+def _checked(file: IO[bytes], size: int, where: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Returns the header of a .npy stream of `size` bytes whose numbers are all there, and leaves it at the first."""
     shape, fortran, dtype = _header(file, where)
     if dtype.hasobject or dtype.itemsize == 0:  # of items without bytes, any number would fit
         raise InputError(
@@ -133,15 +189,7 @@ def _read(file: IO[bytes], size: int, where: str, left: int, limit: int, fix: st
         raise InputError(
             f"{where}: its header {shape} {dtype} means {want:,} bytes, but {held:,} follow; save it again"
         )
-    if want > left:
-        total = want + limit - left
-        way = fix.format(bytes=total) if fix else "give it in parts"
-        raise TooLarge(f"{where}: takes {total:,} bytes, more than the limit of {limit:,}; {way}", total)
-    flat: np.ndarray = np.empty(math.prod(shape), dtype)
-    fill(file, flat.view(np.uint8).data if flat.nbytes else memoryview(b""))
-    if fortran:
-        return np.ascontiguousarray(flat.reshape(shape[::-1]).transpose())
-    return flat.reshape(shape)
+    return shape, fortran, dtype
 
 
 def _header(file: IO[bytes], where: str) -> tuple[tuple[int, ...], bool, np.dtype]:

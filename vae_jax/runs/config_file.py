@@ -20,7 +20,7 @@ from vae_jax.options.typed import conform
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.config_json import from_dict
-from vae_jax.spec import AXES, ArraySpec, DataSpec
+from vae_jax.spec import AXES, ArraySpec, DataSpec, Units
 
 # Without these the defaults of another model would take their place. Later versions add options, never these.
 REQUIRED = ("steps", "seed", "data", "model", "optimizer", "data.name", "data.batch_size", "model.kind")
@@ -130,7 +130,10 @@ def _check_required(values: dict[str, Any]) -> None:
 
 def spec_to_json(spec: DataSpec) -> dict[str, Any]:
     """Returns the entry `data_spec` of a config.json."""
-    return {**spec._asdict(), "x": spec.x._asdict()}
+    held = {**spec._asdict(), "x": spec.x._asdict()}
+    # Without units there is no entry, as in files of before them.
+    del held["units"]
+    return held if spec.units is None else {**held, "units": spec.units._asdict()}
 
 
 def _spec(value: Any) -> DataSpec:
@@ -144,8 +147,25 @@ def _spec(value: Any) -> DataSpec:
     dtype = conform(x.get("dtype", "float32"), Literal["float32", "int32"], "data_spec.x.dtype", json=True)
     shape = _shape(x.get("shape"), "data_spec.x.shape", AXES[kind])
     mask = conform(held.get("mask", False), bool, "data_spec.mask", json=True)
-    facts = {name: v for name, v in held.items() if name not in ("x", "mask")}
-    return DataSpec(ArraySpec(shape, kind, dtype), mask, **_facts(facts, "data_spec"))
+    units = _units(held["units"], shape) if "units" in held else None
+    facts = {name: v for name, v in held.items() if name not in ("x", "mask", "units")}
+    return DataSpec(ArraySpec(shape, kind, dtype), mask, **_facts(facts, "data_spec"), units=units)
+
+
+def _units(value: Any, shape: tuple[int, ...]) -> Units:
+    """Returns the user's units of data of a shape, checked."""
+    held = conform(
+        value, dict[str, tuple[float, ...]], "data_spec.units", {"offset": [0.0], "scale": [255.0]}, json=True
+    )
+    if set(held) != set(Units._fields):
+        raise InputError("data_spec.units: its entries are not offset and scale; restore the file, or train again")
+    for name, numbers in held.items():
+        if len(numbers) not in (1, shape[-1]) or (name == "scale" and min(numbers) <= 0):
+            raise InputError(
+                f"data_spec.units.{name}: {json.dumps(numbers)} is not one number, or one for each of {shape[-1]} "
+                "channels, and positive for scale; restore the file, or train again"
+            )
+    return Units(**held)
 
 
 def _old_spec(shape: Any, facts: Any) -> DataSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax import data
-from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared, unlabeled
-from vae_jax.data.config import OF_PICTURES
+from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared, series, unlabeled
+from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
@@ -59,6 +60,11 @@ def user_batches(
     for note in source.info.notes:
         print(f"note: {note}", file=sys.stderr)
     seen, wanted = tuple(source.info.shape), run.spec.x.shape
+    if source.info.kind == "sequence" and (seen != wanted or run.spec.x.kind != "sequence"):
+        raise InputError(
+            f"{what}: series are {seen[0]} times x {seen[1]} channels, but {run.path} was trained on "
+            f"{run.spec.x.examples} {'x'.join(map(str, wanted))}; give such {run.spec.x.examples}"
+        )
     if seen != wanted:
         arrays = memory.is_arrays(given) or Path(given).suffix.lower() in _ARRAYS
         raise InputError(
@@ -94,7 +100,8 @@ def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -
         raise InputError(f"{option('split', split)}: is not used, for {given} holds no splits; leave it out")
     # Protocol `full` has all images in the training split.
     part = _part(parts, split, what, name, asked) if parts else "train"
-    load = {"npz": npz.load, "image_folder": folder.load}.get(config.name)
+    of_series = functools.partial(series.load, units=run.spec.units)
+    load = {"npz": npz.load, "series": of_series, "image_folder": folder.load}.get(config.name)
     own = given in (run.config.data.name, run.config.data.shown)
     if own or (config.source and prepared.is_prepared(Path(config.source))):
         load = None
@@ -121,8 +128,11 @@ def _in_memory(run: Run, given: Any, split: str, name: str, asked: bool) -> tupl
     if asked and not parts:
         raise InputError(f"{option('split', split)}: is not used, for {name} holds no splits; leave it out")
     part = _part(parts, split, name, name, asked) if parts else "train"
-    config = dataclasses.replace(_whole(run), name="npz", source=None, protocol="standard" if parts else "full")
-    return config, npz.source(npz.parts(held, name, config.protocol, strict=False), config, part, name)
+    config = dataclasses.replace(_arrays(run), source=None, protocol="standard" if parts else "full")
+    if config.name == "series":
+        return config, series.source(held, config, part, name, run.spec.units)
+    found = npz.parts(held, name, config.protocol, strict=False, config=config)
+    return config, npz.source(found, config, part, name, strict=False)
 
 
 def _whole(run: Run) -> DataConfig:
@@ -132,11 +142,18 @@ def _whole(run: Run) -> DataConfig:
     examples without any.
     """
     own = run.config.data
-    undivided: dict[str, Any] = {"protocol": "full", "splits": None, "groups": None, "stratify": False}
-    undivided |= {"balance": "none", "class_weights": "none"}
-    return dataclasses.replace(
-        own, batch_size=1, limit=None, labels=None, pipeline="auto", workers=0, **undivided, **OF_PICTURES
-    )
+    options: dict[str, Any] = {"batch_size": 1, "limit": None, "labels": None, "pipeline": "auto", "workers": 0}
+    options |= {"protocol": "full", "splits": None, "groups": None, "stratify": False}
+    options |= {"balance": "none", "class_weights": "none"}
+    return dataclasses.replace(own, **options, **OF_PICTURES, **OF_ARRAYS)
+
+
+def _arrays(run: Run) -> DataConfig:
+    """Returns the options of examples in an array: numbers on the range of the run's own."""
+    units = run.spec.units
+    if run.spec.x.kind == "sequence":
+        return dataclasses.replace(_whole(run), name="series")
+    return dataclasses.replace(_whole(run), name="npz", range="auto" if units is None else units.range)
 
 
 def _check_known(run: Run, source: Source, what: str) -> None:
@@ -201,14 +218,14 @@ def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig
             return _pictures(run, path, whole), ()
         if path.suffix.lower() not in _ARRAYS:
             raise InputError(f"{what}: neither .npy nor .npz, nor an image or a folder of images; convert it")
-        config, parts = dataclasses.replace(whole, name="npz", source=str(path)), _parts(path)
+        config, parts = dataclasses.replace(_arrays(run), source=str(path)), _parts(path)
     elif path.is_dir() and prepared.is_prepared(path):
         config, parts = _prepared(whole, path, what, name)
     elif path.is_dir():
         config = _pictures(run, path, whole)
         parts = tuple(split_folders(path)[0])
     else:
-        named = {n for n in DATASETS if n not in ("npz", "image_folder")} | {own.shown}
+        named = {n for n in DATASETS if n not in ("npz", "series", "image_folder")} | {own.shown}
         if given not in named:
             raise InputError(f"{what}: no such file, folder or data set; {nearest(given, named)}")
         if given in (own.name, own.shown):

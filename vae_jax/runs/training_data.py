@@ -7,11 +7,12 @@ checkpoint fits.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import NamedTuple
 
 from vae_jax import data
-from vae_jax.data import DataConfig, Source
+from vae_jax.data import DataConfig, Source, series
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError, choice, option
@@ -40,6 +41,7 @@ def spec_of(source: Source) -> DataSpec:
         mask=info.mask,
         cond=info.cond_size,
         label_names=tuple(info.label_names),
+        units=info.units,
     )
 
 
@@ -62,8 +64,10 @@ def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> So
     options = dataclasses.replace(options, batch_size=1)
     if data.entry(options.name).made:
         options = dataclasses.replace(options, source=None)  # earlier versions kept one that nothing reads
+    # With the mean and the deviation of its training: those of the data as they are now may be others.
+    read = functools.partial(series.load, units=trained.spec.units) if options.name == "series" else None
     try:
-        source = data.load(options, split)
+        source = data.load(options, split, read)
     except InputError as error:
         raise _unreadable(where, options, split, error) from error
     # By name first: a class folder that is gone must not shift the numbers of the others.
@@ -169,4 +173,7 @@ def _form(spec: DataSpec) -> str:
     parts += [f"conditions of {spec.cond} numbers"] if spec.cond else []
     parts += ["missing values"] if spec.mask else []
     plural = {"tokens": "rows of tokens"}.get(spec.x.kind, f"{spec.x.kind}s")
+    # The mean and deviation of a series change with each example; the ends of a range are what the numbers mean.
+    if spec.units is not None and spec.x.kind == "image":
+        plural += " on the range {:g} to {:g}".format(*spec.units.range)
     return f"{'x'.join(map(str, spec.x.shape))} {plural}" + (f" with {' and '.join(parts)}" if parts else "")

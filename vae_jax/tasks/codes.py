@@ -21,6 +21,7 @@ from vae_jax.files import bounded
 from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
+from vae_jax.spec import users
 from vae_jax.tasks import given
 from vae_jax.tasks.conditions import requested, stored
 from vae_jax.tasks.pictures import Pictures
@@ -98,7 +99,7 @@ def decode(
       state: looks at this state instead of a checkpoint.
 
     Returns:
-      float32 [N, *x.shape]: images in [0, 1] are [N, H, W, C].
+      float32 [N, *x.shape], in the units of the training data: images in [0, 1] are [N, H, W, C].
 
     Raises:
       InputError: codes of another shape, NaN or Inf, indices that are not whole or not of the codebook, a file that
@@ -134,7 +135,7 @@ def decoded(
       state: looks at this state instead of a checkpoint.
 
     Returns:
-      float32 [N, *x.shape], in [0, 1] for images, and the title of their figure.
+      float32 [N, *x.shape], in the units of the training data, and the title of their figure.
 
     Raises:
       InputError: no such file or array, codes of another length, or a condition that the model does not take.
@@ -147,7 +148,8 @@ def decoded(
         features = stored(run, state, kept, len(codes), what)
     images = decode_all(run.model, state, codes, cond=features, pixels=pixels, key=jax.random.key(seed))
     source = f" of {Path(z).name}" if isinstance(z, str | Path) else ""
-    return Pictures(images, f"{given.title(run, state)}: {len(codes):,} codes{source}, decoded")
+    title = f"{given.title(run, state)}: {len(codes):,} codes{source}, decoded"
+    return Pictures(users(images, run.spec.units), title, run.spec.units)
 
 
 def arrays(run: Run, codes: Codes) -> dict[str, Any]:

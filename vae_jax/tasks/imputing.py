@@ -18,6 +18,7 @@ from vae_jax.options.ranges import SAMPLES
 from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
+from vae_jax.spec import Units, users
 from vae_jax.tasks import given
 from vae_jax.train import TrainState
 
@@ -101,7 +102,7 @@ def impute(
     dequantized = run.config.data.dequantize
 
     def filled(estimate: np.ndarray) -> np.ndarray:
-        return _filled(images, is_observed, estimate, dequantized)
+        return _filled(images, is_observed, estimate, dequantized, run.spec.units)
 
     copies = [filled(draw) for draw in found.draws]
     drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
@@ -140,7 +141,9 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
     return held
 
 
-def _filled(images: np.ndarray, seen: np.ndarray, estimate: np.ndarray, dequantized: bool) -> np.ndarray:
+def _filled(
+    images: np.ndarray, seen: np.ndarray, estimate: np.ndarray, dequantized: bool, units: Units | None = None
+) -> np.ndarray:
     """Returns images with the estimates (in the units of the model) where nothing was observed.
 
     Args:
@@ -148,10 +151,15 @@ def _filled(images: np.ndarray, seen: np.ndarray, estimate: np.ndarray, dequanti
       seen: what is observed, bool [N, H, W, C].
       estimate: [N, H, W, C], in [0, 1] for images.
       dequantized: whether the model sees gray levels v as (v + u) / 256, not as v / 255.
+      units: what the model's numbers are to the user; None where they are the same.
     """
     values = estimate.reshape(images.shape)
     if images.dtype == np.bool_:
         values = values >= 0.5
+    elif units is not None and not dequantized:
+        values = users(estimate, units).reshape(images.shape)
+        if images.dtype.kind in "iu":
+            values = np.clip(np.rint(values), *units.range)
     elif images.dtype.kind in "iu":
         levels = values * 256.0 - 0.5 if dequantized else values * 255.0
         values = np.clip(np.rint(levels), 0, 255)

@@ -359,6 +359,8 @@ def _protocol(
     x = run.spec.x
     images = x.kind == "image"
     numbers = "in [0, 1]" if images else "real numbers" if x.dtype == "float32" else "whole numbers"
+    if run.spec.units is not None:  # densities are of these numbers, not of the user's
+        numbers = "in [0, 1], from the range {:g} to {:g}".format(*run.spec.units.range) if images else "standardized"
     pixels = {"binary": "binary", "count": "counts"}.get(info.values, numbers)
     if data.binarize != "none":
         pixels = f"binary ({data.binarize} binarisation)"

@@ -13,6 +13,7 @@ from vae_jax.evaluation import latents
 from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.options.typed import conform, items
 from vae_jax.runs.run import Run
+from vae_jax.spec import Units, models, users
 from vae_jax.tasks import given
 from vae_jax.train import TrainState
 
@@ -30,9 +31,10 @@ class Interpolations(NamedTuple):
     Attributes:
       index: the pairs, int [P, 2].
       codes: float64 [P, S, n], both ends included.
-      images: E[x|z], float32 [P, S, *x.shape].
-      ends: the examples, float32 [P, 2, *x.shape].
+      images: E[x|z], float32 [P, S, *x.shape], in the user's units.
+      ends: the examples, float32 [P, 2, *x.shape], in the user's units.
       title: of the figure.
+      units: the user's, which the figure is not in.
     """
 
     index: np.ndarray
@@ -40,12 +42,13 @@ class Interpolations(NamedTuple):
     images: np.ndarray
     ends: np.ndarray
     title: str
+    units: Units | None = None
 
     def figure(self) -> Figure:
         """Returns a picture with one path per row, between its two examples."""
         from vae_jax.figures import grid
 
-        rows = np.concatenate([self.ends[:, :1], self.images, self.ends[:, 1:]], axis=1)
+        rows = models(np.concatenate([self.ends[:, :1], self.images, self.ends[:, 1:]], axis=1), self.units)
         shares = [f"{t:.2g}" for t in np.linspace(0, 1, self.images.shape[1])]
         names = [f"{a} to {b}" for a, b in self.index]
         columns = ["image", *shares, "image"]
@@ -96,7 +99,8 @@ def interpolate(
     x = np.asarray(batch["x"])
     title = f"{given.title(run, state)}: {path} interpolation between codes, {split} split"
     ends = x.reshape(-1, 2, *x.shape[1:])
-    return Interpolations(np.reshape(indices, (-1, 2)), z, decode_all(run.model, state, z, cond=cond), ends, title)
+    units, made = run.spec.units, decode_all(run.model, state, z, cond=cond)
+    return Interpolations(np.reshape(indices, (-1, 2)), z, users(made, units), users(ends, units), title, units)
 
 
 class Moves(NamedTuple):
@@ -107,9 +111,10 @@ class Moves(NamedTuple):
       direction: difference of the two mean codes, float64 [n].
       shares: how many differences are added, float64 [S].
       codes: float64 [N, S, n].
-      images: E[x|z], float32 [N, S, *x.shape].
-      x: the examples, float32 [N, *x.shape].
+      images: E[x|z], float32 [N, S, *x.shape], in the user's units.
+      x: the examples, float32 [N, *x.shape], in the user's units.
       title: of the figure.
+      units: the user's, which the figure is not in.
     """
 
     index: np.ndarray
@@ -119,13 +124,14 @@ class Moves(NamedTuple):
     images: np.ndarray
     x: np.ndarray
     title: str
+    units: Units | None = None
 
     def figure(self) -> Figure:
         """Returns a picture with one example per row, itself first."""
         from vae_jax.figures import grid
 
         return grid(
-            np.concatenate([self.x[:, None], self.images], 1),
+            models(np.concatenate([self.x[:, None], self.images], 1), self.units),
             title=self.title,
             rows=[str(int(i)) for i in self.index],
             columns=["image", *(f"{t:.2g}" for t in self.shares)],
@@ -191,7 +197,9 @@ def arithmetic(
     images = decode_all(run.model, state, z, cond=cond, scaled_by=("strength", strength))
     what = "label" if factor is None else factor
     title = f"{given.title(run, state)}: {what} {from_} to {to} by mean codes, {split} split"
-    return Moves(codes.index, direction, shares, z, images, np.asarray(batch["x"]), title)
+    units = run.spec.units
+    x, images = users(np.asarray(batch["x"]), units), users(images, units)
+    return Moves(codes.index, direction, shares, z, images, x, title, units)
 
 
 def check_values(from_: int, to: int, strength: float) -> None:

@@ -12,6 +12,7 @@ from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.options.typed import items
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
+from vae_jax.spec import Units, models, users
 from vae_jax.tasks import given
 from vae_jax.train import TrainState
 
@@ -24,10 +25,11 @@ class Reconstructions(NamedTuple):
 
     Attributes:
       index: position in the data set, int32 [N].
-      x: the examples as the model sees them, float32 [N, *x.shape].
-      reconstructions: E[x | E[z|x]], float32 [N, *x.shape].
-      mse: mean squared error of each, float32 [N].
+      x: the examples as the model sees them, float32 [N, *x.shape], in the user's units.
+      reconstructions: E[x | E[z|x]], float32 [N, *x.shape], in the user's units.
+      mse: mean squared error of each in the model's units (images: in [0, 1]), float32 [N].
       title: of the figure.
+      units: the user's, which the figure is not in.
     """
 
     index: np.ndarray
@@ -35,12 +37,18 @@ class Reconstructions(NamedTuple):
     reconstructions: np.ndarray
     mse: np.ndarray
     title: str
+    units: Units | None = None
 
     def figure(self) -> Figure:
         """Returns a picture of the pairs."""
         from vae_jax.figures import pairs
 
-        return pairs(self.x, self.reconstructions, title=self.title)
+        if self.x.ndim == 3:  # series [N, T, C]
+            from vae_jax.figures.lines import lines
+
+            return lines(self.x, self.reconstructions, title=f"{self.title}; dashes: reconstructions")
+        halves = (models(values, self.units) for values in (self.x, self.reconstructions))
+        return pairs(*halves, title=self.title)
 
 
 def reconstruct(
@@ -67,7 +75,7 @@ def reconstruct(
       state: looks at this state instead of a checkpoint.
 
     Returns:
-      float32 [N, *x.shape], in the order of the examples: images in [0, 1] are [N, H, W, C].
+      float32 [N, *x.shape], in the order of the examples and their units: images in [0, 1] are [N, H, W, C].
 
     Raises:
       InputError: examples that cannot be read, or that this model cannot take; an argument out of range.
@@ -137,4 +145,5 @@ def made(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], titl
     x = np.concatenate(seen)
     again = run.model.about.likelihood.matched(again, x)
     mse = np.square(x - again).mean(tuple(range(1, x.ndim)))
-    return Reconstructions(codes.index, x, again, mse, title)
+    units = run.spec.units
+    return Reconstructions(codes.index, users(x, units), users(again, units), mse, title, units)

@@ -13,6 +13,7 @@ from vae_jax.errors import InputError, command, option
 from vae_jax.evaluation.codes import Pixels, draw
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
+from vae_jax.spec import users
 from vae_jax.tasks import given
 from vae_jax.tasks.conditions import requested
 from vae_jax.tasks.fit_prior import draw_images
@@ -49,7 +50,7 @@ def sample(
       state: looks at this state instead of a checkpoint.
 
     Returns:
-      float32 [n, *x.shape]: images in [0, 1] are [n, H, W, C].
+      float32 [n, *x.shape], in the units of the training data: images in [0, 1] are [n, H, W, C].
 
     Raises:
       InputError: an argument out of range, a model without a prior, a condition that it does not take.
@@ -92,7 +93,7 @@ def samples(
       state: looks at this state instead of a checkpoint.
 
     Returns:
-      float32 [N, *x.shape], in [0, 1] for images, and the title of their figure.
+      float32 [N, *x.shape], in the units of the training data, and the title of their figure.
 
     Raises:
       InputError: a model without a prior, a condition that it does not take, or an argument out of range.
@@ -117,4 +118,5 @@ def samples(
     note += "" if label is None else f", label {label}"
     shown = {"mean": "E[x|z]", "mode": "mode of p(x|z)", "sample": "x ~ p(x|z)"}[pixels]
     source = "p(z)" if prior is None else f"{Path(prior).stem} fitted to codes"
-    return Pictures(images, f"{given.title(run, state)}: samples, {shown}, z ~ {source}{note}")
+    title = f"{given.title(run, state)}: samples, {shown}, z ~ {source}{note}"
+    return Pictures(users(images, run.spec.units), title, run.spec.units)

@@ -165,6 +165,11 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
             f"data: they are counts up to {seen[1]:.0f}, but the {name} likelihood takes [{low:g}, {high:g}]; use "
             f"{option('model.likelihood', 'negative-binomial')}"
         )
+    if (seen[0] < low or seen[1] > high) and source.info.kind == "sequence":
+        raise InputError(
+            f"data: standardized series go from {seen[0]:.4g} to {seen[1]:.4g}, but the {name} likelihood takes "
+            f"[{low:g}, {high:g}]; use {option('model.likelihood', 'gaussian-learned')}"
+        )
     if seen[0] < low or seen[1] > high:
         raise InputError(
             f"data: values from {seen[0]:.4g} to {seen[1]:.4g} were seen, but the {name} "
@@ -280,7 +285,7 @@ def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) 
     """Returns `data.load`, which remembers in `loaded` what it read; of arrays in memory where there are some."""
 
     @functools.lru_cache(maxsize=1)  # all splits are read with the same options
-    def parts(options: data.DataConfig) -> dict[str, Any]:
+    def parts(options: data.DataConfig) -> npz.Held:
         return npz.parts(dict(arrays or {}), "data", options.protocol, config=options)
 
     def in_memory(options: data.DataConfig, split: str) -> Source:

@@ -20,6 +20,7 @@ from vae_jax.evaluation.stand_ins import stand_ins
 from vae_jax.options.typed import conform, items
 from vae_jax.runs.run import Run
 from vae_jax.runs.training_data import DataGone
+from vae_jax.spec import Units, models, users
 from vae_jax.tasks import given
 from vae_jax.train import TrainState
 
@@ -36,19 +37,21 @@ class Traversals(NamedTuple):
 
     Attributes:
       walk: dimensions [R], their values [R, S], codes [R, S, n], KL [R] in nats.
-      images: E[x|z], float32 [R, S, *x.shape].
+      images: E[x|z], float32 [R, S, *x.shape], in the user's units.
       title: of the figure.
+      units: the user's, which the figure is not in.
     """
 
     walk: Walk
     images: np.ndarray
     title: str
+    units: Units | None = None
 
     def figure(self) -> Figure:
         """Returns a picture with one dimension per row."""
         from vae_jax.figures import traversal_grid
 
-        return traversal_grid(self.images, self.walk, title=self.title)
+        return traversal_grid(models(self.images, self.units), self.walk, title=self.title)
 
 
 def traverse(
@@ -127,4 +130,5 @@ def traverse(
     # Of weights that diverged, the codes are not finite at any reach.
     scaled_by = ("reach", reach) if np.isfinite(codes.mean).all() else None
     images = decode_all(run.model, state, walk.codes, cond=cond, scaled_by=scaled_by)
-    return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {around}")
+    title = f"{given.title(run, state)}: latent traversals, {around}"
+    return Traversals(walk, users(images, run.spec.units), title, run.spec.units)

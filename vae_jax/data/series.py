@@ -1,0 +1,166 @@
+"""The user's own series: an .npy [N, T, C] of floats, or an .npz that holds them as `series`, with `labels`.
+
+N examples of C numbers at T times. To a model each channel has mean 0 and standard deviation 1 over the training split;
+the mean and the deviation are kept in the run and undone in whatever is written. Series are held in memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vae_jax.data import npz, values
+from vae_jax.data import split as split_lib
+from vae_jax.data.config import DataConfig
+from vae_jax.data.source import Info, Source, from_arrays, no_validation
+from vae_jax.errors import InputError, either
+from vae_jax.files import bounded
+from vae_jax.spec import Units
+
+NAMES = ("series", "x", "images", "arr_0")  # of the array in an .npz, the first that there is
+MOST_CHANNELS = 16  # of a 3-axis .npy that is taken for series by its shape alone
+
+
+def load(config: DataConfig, split: str, *, strict: bool = True, units: Units | None = None) -> Source:
+    """Returns a split of the series in `config.source`.
+
+    NaN marks a value that is missing. The splits are made as those of images, by the content of each series.
+
+    Args:
+      config: `source` names the file, `max_bytes` limits what is read.
+      split: "train", "validation" or "test".
+      strict: False for series that a trained model looks at, of which there may be one.
+      units: means and deviations of the channels; None takes those of the training split.
+
+    Returns:
+      a source of `x` [N, T, C], and `label` [N] and `mask` [N, T, C] where there are any.
+
+    Raises:
+      InputError: no such file, or an array that is no series.
+    """
+    path = npz.find(config.source)
+    larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
+    held = bounded.arrays(path, config.max_bytes, fix=f"if it is yours, use {larger}" if strict else "give it in parts")
+    return source(held, config, split, str(path), units)
+
+
+def source(
+    held: Mapping[str, np.ndarray], config: DataConfig, split: str, where: str, units: Units | None = None
+) -> Source:
+    """Returns `load` of arrays in memory, by name; one that comes alone may be called "".
+
+    Args:
+      held: the arrays.
+      config: `protocol` and `pipeline` are read.
+      split: "train", "validation" or "test".
+      where: what the arrays come from, for messages and the run's record.
+      units: as for `load`.
+
+    Returns:
+      the source.
+
+    Raises:
+      InputError: as `load`.
+    """
+    x, seen, labels = _checked(held, where)
+    if config.groups is not None:
+        raise InputError(f"data.groups: {config.groups} is read for folders of images; leave it out")
+    division = split_lib.divided(config, where, lambda: _hashes(x), len(x), labels=labels)
+    parts = split_lib.Parts(division.rows)
+    parts.division, rows = division, division.rows
+    if split not in rows:
+        raise no_validation("series", config.protocol, split_lib.validated(parts))
+    note = f"{where}: each channel is standardized by the training split, and in its own units in what is written"
+    notes = () if units is not None else (note,)  # of a trained run it is no news
+    units = units or _units(x[rows["train"]], seen[rows["train"]], where)
+    if len(units.offset) not in (1, x.shape[2]):  # series of other channels: the run says what it was trained on
+        units = Units((0.0,), (1.0,))
+    arrays = {"x": np.where(seen, units.within(x), np.float32(0))}
+    arrays |= {} if labels is None else {"label": labels}
+    arrays |= {} if seen.all() else {"mask": seen}
+    info = Info(
+        "series",
+        x.shape[1:],
+        {part: len(chosen) for part, chosen in rows.items()},
+        *split_lib.words(parts, config.protocol),
+        num_classes=None if labels is None else int(labels.max()) + 1,
+        values="float",
+        where=where,
+        notes=(*notes, *division.notes),
+        kind="sequence",
+        mask="mask" in arrays,
+        units=units,
+    )
+    found = from_arrays(info, split, {name: value[rows[split]] for name, value in arrays.items()}, config.pipeline)
+    return dataclasses.replace(found, division=division)
+
+
+def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Returns series float [N, T, C] (0 where missing), what is observed of them, and labels [N] where given."""
+    name = next((name for name in ("", *NAMES) if name in held), None)
+    others = [key for key in held if key not in (name, "labels", "y")]
+    if name is None or others:
+        fix = "save numpy.savez('data.npz', series=x)"
+        what = f"unknown array {others[0]!r}" if others else "has no array 'series'"
+        raise InputError(f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels beside it")
+    x, shown = held[name], name or "series"
+    if x.ndim != 3 or 0 in x.shape:
+        more = f"; for one channel save {shown}[..., None]" if x.ndim == 2 else "; save series of that shape"
+        raise InputError(f"{where}: {shown} must be floats [N, T, C] and not empty, is {x.shape}{more}")
+    if x.dtype.kind not in "biuf":
+        raise InputError(f"{where}: {shown} has type {x.dtype}; save {shown}.astype('float32')")
+    x = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32)
+    seen = ~np.isnan(x)
+    if (bad := np.isinf(x)).any():
+        raise values.endless(int(bad.sum()), int(np.flatnonzero(bad.any((1, 2)))[0]), where, shown)
+    if not seen.any():
+        raise values.empty(shown, where)
+    given = held.get("labels", held.get("y"))
+    labels = None if given is None else values.integers({"labels": given}, 1, where)["labels"]
+    if labels is not None and len(labels) != len(x):
+        raise InputError(f"{where}: {len(labels)} labels for {len(x)} series; make them equal")
+    return np.where(seen, x, x.dtype.type(0)), seen, labels
+
+
+def _units(x: np.ndarray, seen: np.ndarray, where: str) -> Units:
+    """Returns mean and standard deviation of each channel of [N, T, C], over what is observed."""
+    count = np.maximum(seen.sum((0, 1)), 1)
+    mean = x.sum((0, 1), dtype=np.float64) / count
+    spread = np.sqrt(np.square(np.where(seen, x - mean, 0.0)).sum((0, 1)) / count)
+    if not spread.any():
+        raise InputError(f"{where}: every channel is constant, so there is nothing to learn; save other series")
+    if not np.isfinite(mean).all() or not np.isfinite(spread).all() or np.abs(mean).max() + spread.max() > 1e38:
+        raise InputError(f"{where}: values up to {np.abs(x).max():g} have no room in float32; save them / 1e38, say")
+    # A channel that never changes stays as it is, about its mean.
+    scale = np.where(spread > 1e-30, spread, 1.0)
+    return Units(tuple(mean.tolist()), tuple(scale.tolist()))
+
+
+def _hashes(x: np.ndarray) -> np.ndarray:
+    """Returns uint64 [N], the first 8 bytes of the SHA-256 of each series as float32, and of its shape."""
+    head = "x".join(map(str, x.shape[1:])).encode()
+    content = (np.asarray(x, "<f4") + np.float32(0)).astype("<f4")  # -0.0 + 0.0 is 0.0
+    found = [hashlib.sha256(head + one.tobytes()).digest()[:8] for one in content]
+    return np.frombuffer(b"".join(found), ">u8").astype(np.uint64)
+
+
+def looks_so(path: Path) -> bool:
+    """Says whether a file can hardly be anything but series: an .npz with an array `series`, or an .npy [N, T, C].
+
+    Of an .npy the numbers are floats, T and C differ, and C is at most `MOST_CHANNELS`. Only the header is read; of a
+    file that is damaged nothing is said.
+    """
+    try:
+        stored = bounded.stored(path)
+        if stored is None:
+            with zipfile.ZipFile(path) as file:
+                return "series.npy" in file.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
+        return False
+    shape = stored.shape
+    return stored.dtype.kind == "f" and len(shape) == 3 and shape[1] != shape[2] and shape[2] <= MOST_CHANNELS
