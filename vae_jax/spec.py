@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.errors import InputError, option
+from vae_jax.files.columns import Column
 
 Kind = Literal["image", "vector", "sequence", "tokens"]
 # How many axes one example of each kind has: [H, W, C], [D], [T, C], [T].
@@ -51,6 +52,8 @@ class DataSpec(NamedTuple):
       factors: number of values of each generative factor, `batch["factors"]`; () without factors.
       cond: length of each example's condition vector, `batch["cond"]`; 0 without one.
       label_names: one name per label, by which the classes of other folders are matched; () where they have none.
+      columns: of a table, by which `x` is encoded (`files.columns`), with the means and standard deviations of
+        training; () of other data.
     """
 
     x: ArraySpec
@@ -60,6 +63,7 @@ class DataSpec(NamedTuple):
     factors: tuple[int, ...] = ()
     cond: int = 0
     label_names: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = ()
 
     def refuse_mask(self, what: str = "this model", fix: str = "") -> None:
         """Raises InputError for data with a mask: called by models that would score what is not observed.

@@ -25,6 +25,9 @@ from vae_jax.data import (
     prepared,
     simulated_counts,
     sprites,
+    table,
+    table_read,
+    table_wine,
 )
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
@@ -34,6 +37,7 @@ from vae_jax.data.own import DataSet, Entry, entry_of
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, from_arrays, no_validation
 from vae_jax.data.stream import GrainStream
+from vae_jax.data.table_options import Table
 from vae_jax.errors import InputError, nearest, option, quoted, shown
 from vae_jax.files.bounded import DEFAULT_BYTES
 from vae_jax.options import registry
@@ -131,7 +135,25 @@ DATASETS: dict[str, Entry] = {
         _prepared_or(folder.load),
         resizable=True,
     ),
+    "wine": Entry(
+        "178 wines: a table of 13 measurements and the cultivar (embedded in scikit-learn)",
+        "Aeberhard and Forina 1992, UCI Wine",
+        table_wine.PROTOCOLS,
+        table_wine.load,
+        ("standard",),
+        made="embedded",
+        kind="vector",
+    ),
+    "table": Entry(
+        "your own table: a .csv, .tsv or .parquet, or an array [N, D]; name it with --data",
+        "yours",
+        table.PROTOCOLS,
+        table.load,
+        (),
+        kind="vector",
+    ),
 }
+TABLES = ("table", "wine")
 
 
 def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, str], Source] | None = None) -> Source:
@@ -161,6 +183,11 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
     if row.cls is None and config.name != "image_folder":
         _refuse_picture_options(config, f"{config.shown!r} is not one")
+    if row.cls is None and config.name not in TABLES and config.table.is_set:
+        raise InputError(
+            f"data.table.{config.table.first_set()}: is read for tables alone, and {config.shown!r} is not one; leave "
+            "it out"
+        )
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     augment.check(config.augment, source.info)
@@ -180,8 +207,8 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
 def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
-    Options that mean something for one data set only (`source`, `protocol`, `config.OF_PICTURES`) are those of the old
-    data set: they return to their defaults when the data set changes. All others are kept.
+    Options that mean something for one data set only (`source`, `protocol`, `table`, `config.OF_PICTURES`) are those of
+    the old data set: they return to their defaults when the data set changes. All others are kept.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -198,7 +225,8 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         )
     if name == config.name:
         return dataclasses.replace(config, source=source)
-    return dataclasses.replace(config, name=name, source=source, protocol="standard", **config_lib.OF_PICTURES)
+    other = {"protocol": "standard", "table": Table(), **config_lib.OF_PICTURES}
+    return dataclasses.replace(config, name=name, source=source, **other)
 
 
 def _refuse_picture_options(config: DataConfig, because: str, group: str = "data.") -> None:
@@ -216,6 +244,9 @@ def _check_source(config: DataConfig, row: Entry) -> None:
     # A folder of images may also hold other files; whoever says image_folder means the images. To search it for each
     # split would cost more than all other checks.
     if config.name == "image_folder" and folder.is_dir() and not prepared.is_prepared(folder):
+        return
+    # Arrays are pictures to --data; whoever says table means rows of numbers.
+    if config.name == "table" and folder.suffix.lower() in table_read.ARRAYS:
         return
     try:
         reader = pick.pick(config.source, DATASETS)[0]
@@ -285,8 +316,8 @@ def prepare(
         )
     if row.kind != "image":
         raise InputError(
-            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; it is {row.made}, so train with "
-            f"--data.name {name}"
+            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; it is "
+            f"{row.made or 'read as it is'}, so train with --data.name {name}"
         )
     if from_dir is not None and row.made:
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from vae_jax.data.augment import Augment
+from vae_jax.data.table_options import Table
 from vae_jax.errors import InputError
 from vae_jax.files.bounded import DEFAULT_BYTES
 from vae_jax.options.ranges import AtLeast, Each
@@ -31,8 +32,8 @@ class DataConfig:
     """Which data, which split protocol, and what is done to a pixel before the model sees it."""
 
     name: str = "sprites"
-    """Data set: sprites, digits, counts (embedded), mnist, fashion_mnist, npz, image_folder (see `vae-jax data list`),
-    or a class of your own, package.module:Class."""
+    """Data set: sprites, digits, counts, wine (embedded), mnist, fashion_mnist, npz, image_folder, table (see
+    `vae-jax data list`), or a class of your own, package.module:Class."""
     source: str | None = None
     """Folder or file with the data of `name`; `--data PATH` sets both by what the path is."""
     batch_size: Annotated[int, AtLeast(1)] = 64
@@ -55,6 +56,8 @@ class DataConfig:
     """image_folder: color behind transparent pixels and beside padded images."""
     skip_broken: bool = False
     """image_folder: pass over files that are damaged or not readable, and count them; all are decoded once more."""
+    table: Table = field(default_factory=Table)
+    """Kinds of the columns of a table."""
     limit: int | None = None
     """Keep only N training examples: the first, or evenly spread ones of folders and sorted arrays; None keeps all."""
     labels: int | None = None

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.errors import InputError, choice
+from vae_jax.files.columns import Column
 
 Arrays = Mapping[str, Any]
 Batch = dict[str, Any]
@@ -42,6 +43,7 @@ class Info:
       unlimited: training examples that the protocol has, before `limit`; None where no limit was set.
       kind: of the data, as `spec.ArraySpec` has it.
       mask: whether examples come with a `mask`, True where they are observed.
+      columns: of a table, by which `x` is encoded; () of other data.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Info:
     unlimited: int | None = None
     kind: Literal["image", "vector", "sequence", "tokens"] = "image"
     mask: bool = False
+    columns: tuple[Column, ...] = ()
 
 
 class Records(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import typing
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from vae_jax.errors import InputError, nearest
 from vae_jax.files import code as codes
 from vae_jax.files.bounded import read_json
+from vae_jax.files.columns import KINDS, Column, width
 from vae_jax.options.typed import conform
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
@@ -130,7 +132,10 @@ def _check_required(values: dict[str, Any]) -> None:
 
 def spec_to_json(spec: DataSpec) -> dict[str, Any]:
     """Returns the entry `data_spec` of a config.json."""
-    return {**spec._asdict(), "x": spec.x._asdict()}
+    held = {**spec._asdict(), "x": spec.x._asdict()}
+    del held["columns"]
+    # Of tables alone: all other files stay what they were.
+    return held | ({"columns": [column._asdict() for column in spec.columns]} if spec.columns else {})
 
 
 def _spec(value: Any) -> DataSpec:
@@ -144,8 +149,32 @@ def _spec(value: Any) -> DataSpec:
     dtype = conform(x.get("dtype", "float32"), Literal["float32", "int32"], "data_spec.x.dtype", json=True)
     shape = _shape(x.get("shape"), "data_spec.x.shape", AXES[kind])
     mask = conform(held.get("mask", False), bool, "data_spec.mask", json=True)
-    facts = {name: v for name, v in held.items() if name not in ("x", "mask")}
-    return DataSpec(ArraySpec(shape, kind, dtype), mask, **_facts(facts, "data_spec"))
+    columns = _columns(held["columns"], shape) if "columns" in held else ()
+    facts = {name: v for name, v in held.items() if name not in ("x", "mask", "columns")}
+    return DataSpec(ArraySpec(shape, kind, dtype), mask, columns=columns, **_facts(facts, "data_spec"))
+
+
+def _columns(value: Any, shape: tuple[int, ...]) -> tuple[Column, ...]:
+    """Returns the columns of a table, checked."""
+    hints = {**typing.get_type_hints(Column), "kind": Literal[KINDS]}
+    found = []
+    for i, given in enumerate(conform(value, tuple[dict[str, Any], ...], "data_spec.columns", json=True)):
+        where = f"data_spec.columns[{i}]"
+        for name in given:
+            if name not in hints:
+                raise InputError(f"{where}.{name}: no such entry; {nearest(name, hints)}")
+        if "name" not in given:
+            raise InputError(f"{where}.name is missing; restore the file, or train again")
+        column = Column(**{name: conform(v, hints[name], f"{where}.{name}", json=True) for name, v in given.items()})
+        if not column.std > 0:
+            raise InputError(f"{where}.std: {column.std} is out of range; restore the file, or train again")
+        found.append(column)
+    if (width(found),) != shape:
+        raise InputError(
+            f"data_spec.columns: take {width(found)} numbers, and data_spec.x.shape is {list(shape)}; restore the "
+            "file, or train again"
+        )
+    return tuple(found)
 
 
 def _old_spec(shape: Any, facts: Any) -> DataSpec:

@@ -7,8 +7,10 @@ checkpoint fits.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae_jax import data
 from vae_jax.data import DataConfig, Source
@@ -40,6 +42,7 @@ def spec_of(source: Source) -> DataSpec:
         mask=info.mask,
         cond=info.cond_size,
         label_names=tuple(info.label_names),
+        columns=tuple(info.columns),
     )
 
 
@@ -63,13 +66,22 @@ def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> So
     if data.entry(options.name).made:
         options = dataclasses.replace(options, source=None)  # earlier versions kept one that nothing reads
     try:
-        source = data.load(options, split)
+        source = data.load(options, split, _reader(options, trained))
     except InputError as error:
         raise _unreadable(where, options, split, error) from error
     # By name first: a class folder that is gone must not shift the numbers of the others.
     source = data.classes.match(source, trained.spec.label_names, options.shown)
     check(where, trained, source)
     return source
+
+
+def _reader(options: DataConfig, trained: TrainedOn) -> Callable[[DataConfig, str], Source] | None:
+    """Returns what reads a table with the levels, means and standard deviations of training; None of other data."""
+    if not trained.spec.columns or options.name not in data.TABLES:
+        return None
+    # With more rows than then, those of the table as it is now would be others.
+    load: Any = data.entry(options.name).load
+    return functools.partial(load, columns=trained.spec.columns)
 
 
 def _unreadable(where: Path, options: DataConfig, split: str, error: InputError) -> InputError:
