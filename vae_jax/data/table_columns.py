@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -47,9 +48,8 @@ def find(cells: Sequence[Cells], options: Table, where: Path | str) -> tuple[Col
 def _named(names: set[str], options: Table, where: Path | str) -> dict[str, Kind]:
     """Returns column -> the kind that an option names for it."""
     kinds: dict[str, Kind] = {}
-    groups: dict[Kind, tuple[str, ...]] = {kind: getattr(options, kind) for kind in KIND_OPTIONS} | {
-        "ordinal": tuple(options.orders(names))
-    }
+    groups: dict[str, tuple[str, ...]] = {kind: getattr(options, kind) for kind in KIND_OPTIONS}
+    groups["ordinal"] = tuple(options.orders(names))
     others = {"log": options.log, "ignore": options.ignore, "label": (options.label,) if options.label else ()}
     for group, given in (groups | others).items():
         for name in given:
@@ -62,7 +62,7 @@ def _named(names: set[str], options: Table, where: Path | str) -> dict[str, Kind
                     raise InputError(
                         f"data.table.{group}: {shown(name)} is named as {kinds[name]} too; leave it out of one"
                     )
-                kinds[name] = group
+                kinds[name] = cast(Kind, group)
             elif group == "label" and name in {*kinds, *options.ignore, *options.log}:
                 raise InputError(
                     f"data.table.label: {shown(name)} is named in another option of the table too; leave it out there"

@@ -16,7 +16,7 @@ from vae_jax.likelihoods.pixels import SeparatePixels, soft_floor
 from vae_jax.likelihoods.table_decoded import Scaled, TableRows, categorical_log_p, count_scale, ordinal_log_p
 from vae_jax.likelihoods.table_layout import Layout, layout
 
-WIDEST = 20.0  # log dispersions are kept within -+ this, softly
+WIDEST = 20.0  # log dispersions, and logs of gaps between thresholds, are kept within -+ this, softly
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ class Table(SeparatePixels):
         most, levels = held.block_at.shape[1], []
         if len(held.thresholds):
             gaps = params.get("log_gap", jnp.zeros((len(held.thresholds), 0)))
-            # Kept within e^-+8: a gap of 0 would leave its level no probability.
-            gaps = -soft_floor(-soft_floor(gaps, -8.0), -8.0)
+            # A gap of 0 would leave its level no probability.
+            gaps = -soft_floor(-soft_floor(gaps, -WIDEST), -WIDEST)
             levels.append(ordinal_log_p(score, params["threshold"], gaps, held.thresholds, most))
         if logits.shape[-1]:
             levels.append(categorical_log_p(logits, held))

@@ -63,17 +63,21 @@ def ordinal_log_p(
       sizes: thresholds of each column [O], one less than its levels.
       most: L, levels of the longest block of the table.
     """
+    # Gaps below each level [O, L]: of the lowest and the highest one there is no end.
+    level = np.arange(most)[None]
+    inner = (level > 0) & (level < sizes[:, None])
+    width = max(most - 1, 0)
+    between = jnp.pad(jnp.exp(log_gap), ((0, 0), (0, max(width - log_gap.shape[1], 0))))[:, :width]
+    gap = jnp.where(inner, jnp.pad(between, ((0, 0), (1, 0)))[:, :most], FAR)
     # t [O, L - 1]; those that a column does not have lie far above.
-    gaps = jnp.concatenate([jnp.zeros((len(sizes), 1)), jnp.exp(log_gap)], 1)
-    steps = jnp.pad(gaps, ((0, 0), (0, max(most - 1 - gaps.shape[1], 0))))[:, : max(most - 1, 0)]
-    is_there = np.arange(max(most - 1, 0))[None] < sizes[:, None]
-    t = jnp.where(is_there, threshold[:, None] + jnp.cumsum(steps, 1), FAR)
+    steps = jnp.where(inner, gap, 0.0)[:, :width]
+    t = jnp.where(level[:, :width] < sizes[:, None], threshold[:, None] + jnp.cumsum(steps, 1), FAR)
     above = jnp.pad(t, ((0, 0), (0, 1)), constant_values=FAR)[None] - score[..., None]
     below = jnp.pad(t, ((0, 0), (1, 0)), constant_values=-FAR)[None] - score[..., None]
-    is_level = jnp.asarray(np.arange(most)[None] <= sizes[:, None])[None]
-    # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)), of which no factor cancels.
-    gap = jnp.where(is_level, above - below, 1.0)
-    found = jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below) + jnp.log(-jnp.expm1(-gap))
+    # sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - e^(b - a)), of which no factor cancels; the gap a - b is
+    # taken as it is, for a difference of thresholds would lose a small one.
+    found = jax.nn.log_sigmoid(above) + jax.nn.log_sigmoid(-below) + jnp.log(-jnp.expm1(-gap))[None]
+    is_level = jnp.asarray(level <= sizes[:, None])[None]
     return jnp.where(is_level, found, HIDDEN)
 
 
@@ -143,7 +147,8 @@ class TableRows:
         normal = -(0.5 * jnp.square(scaled) + log_std[:, :cut] + 0.5 * LOG_2PI)
         heavy = _student(seen[:, cut:], loc[:, cut:], log_std[:, cut:], self.df)
         # d x / d standardized = std, and x std of a column whose logs are standardized.
-        slope = jnp.log(jnp.asarray(held.stds))[None] + jnp.where(held.logs[None], seen * held.stds + held.means, 0.0)
+        log_x = seen * held.stds[None] + held.means[None]
+        slope = jnp.log(jnp.asarray(held.stds))[None] + jnp.where(held.logs[None], log_x, 0.0)
         return jnp.concatenate([normal, heavy], 1) - slope
 
     def _counts(self, x: jax.Array) -> jax.Array:
