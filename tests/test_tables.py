@@ -138,12 +138,10 @@ def test_added_rows_move_no_other(file, tmp_path):
 
 
 def test_parquet_is_the_same_table(file, tmp_path):
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.csv
-    import pyarrow.parquet
+    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import csv as arrow
 
-    table = pyarrow.csv.read_csv(file)
-    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    parquet.write_table(arrow.read_csv(file), tmp_path / "t.parquet")
     wanted, found = load(config(file)), load(config(tmp_path / "t.parquet"))
     np.testing.assert_array_equal(found.arrays["x"], wanted.arrays["x"])
     assert found.info.columns == wanted.info.columns
@@ -166,15 +164,11 @@ def test_arrays_are_tables_by_name(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=x, columns=["a", "b", "c"])
     assert [c.name for c in load(config(tmp_path / "x.npz", Table())).info.columns] == ["a", "b", "c"]
     # Rows of numbers may be pictures to --data, which says what to type for a table.
-    assert (
-        main.run(["train", "own_table", "--smoke", "--workdir", str(tmp_path / "r"), "--data", str(tmp_path / "x.npy")])
-        == 2
-    )
-    err = capsys.readouterr().err
-    assert "--data.name table --data.source" in err
-    words = shlex.split(err[err.index("--data.name table") :].partition(" for ")[0].strip())
-    assert words[:2] == ["--data.name", "table"]
-    assert main.run(["train", "own_table", "--smoke", "--workdir", str(tmp_path / "r"), *words]) == 0
+    train = ["train", "own_table", "--smoke", "--workdir", str(tmp_path / "r")]
+    assert main.run([*train, "--data", str(tmp_path / "x.npy")]) == 2
+    words = shlex.split(capsys.readouterr().err.partition("rows of a table need ")[2])
+    assert words == ["--data.name", "table", "--data.source", str(tmp_path / "x.npy")]
+    assert main.run([*train, *words]) == 0
 
 
 def test_the_kinds_are_said_in_one_line(file):
@@ -197,27 +191,29 @@ def test_a_label_is_no_column(file):
 # --- bad input ---
 
 
-def bad(path, rows, header):
-    return write(path, rows, header)
-
-
+TWO, AB, ABC = [["1.5", "a"]] * 4 + [["2.5", "b"]], [["a"], ["b"]], [["a"], ["b"], ["c"]]
+IGNORE = r"use --data\.table\.ignore y"
+WITHOUT = Table(ignore=("y",))
+PEOPLE = [[str(i / 2), f"p{i}"] for i in range(30)]
+ENDLESS, HUGE = [["1.5", "inf"], ["2.5", "3"]], [["1", "1e300"], ["2", "-1e300"]]
+# name -> rows, header, options, the message, the options that its advice makes.
 CASES = {
-    # cells, header, options -> the message, and the options or the table that its advice makes.
-    "unknown": ([["1.5", "a"]] * 4 + [["2.5", "b"]], ["x", "y"], Table(count=("z",)), r"table\.count: .* no column 'z'; known: x, y", Table()),
-    "twice": ([["1.5", "a"]] * 4 + [["2.5", "b"]], ["x", "y"], Table(numeric=("x",), student=("x",)), "named as numeric too", Table(student=("x",))),
-    "empty": ([["1.5", ""], ["2.5", ""]], ["x", "y"], Table(), r"column y has no value; use --data\.table\.ignore y$", Table(ignore=("y",))),
-    "id": ([[str(i / 2), f"p{i}"] for i in range(30)], ["x", "y"], Table(), r"names rows and is no category; use --data\.table\.ignore y$", Table(ignore=("y",))),
-    "infinite": ([["1.5", "inf"], ["2.5", "3"]], ["x", "y"], Table(), r"column y has 1 infinite values, the first in row 1.*--data\.table\.ignore y$", Table(ignore=("y",))),
-    "negative log": ([["1.5"], ["-2.5"]], ["x"], Table(log=("x",)), r"holds -2\.5, which has no logarithm.*--data\.table\.student x$", Table(student=("x",))),
-    "fraction": ([["1.5"], ["2"]], ["x"], Table(count=("x",)), r"1\.5 in column x is not whole.*--data\.table\.numeric x$", Table(numeric=("x",))),
-    "words count": ([["a"], ["b"]], ["x"], Table(count=("x",)), r"holds words such as 'a'; use --data\.table\.categorical x$", Table(categorical=("x",))),
-    "three": ([["a"], ["b"], ["c"]], ["x"], Table(binary=("x",)), r"has 3 values; use --data\.table\.categorical x$", Table(categorical=("x",))),
-    "order": ([["a"], ["b"]], ["x"], Table(ordinal=("x",)), r"order is not known.*--data\.table\.ordinal x=a,b$", Table(ordinal=("x=a,b",))),
-    "unlisted": ([["a"], ["b"], ["c"]], ["x"], Table(ordinal=("x=b,a",)), r"has the value 'c'.*--data\.table\.ordinal x=b,a,c$", Table(ordinal=("x=b,a,c",))),
-    "log of words": ([["a"], ["b"]], ["x"], Table(log=("x",)), "column x is binary, and only logs of numeric", Table()),
-    "label": ([["1.5", "a"], ["2.5", ""]], ["x", "y"], Table(label="y"), r"1 rows of .* have no y.*--data\.table\.ignore y$", Table(ignore=("y",))),
-    "all ignored": ([["1.5"], ["2.5"]], ["x"], Table(ignore=("x",)), r"no column is left", Table()),
-}  # fmt: skip
+    "unknown": (TWO, "xy", Table(count=("z",)), r"table\.count: .* no column 'z'; known: x, y", Table()),
+    "twice": (TWO, "xy", Table(numeric=("x",), student=("x",)), "named as numeric too", Table(student=("x",))),
+    "empty": ([["1.5", ""], ["2.5", ""]], "xy", Table(), f"column y has no value; {IGNORE}$", WITHOUT),
+    "id": (PEOPLE, "xy", Table(), f"names rows and is no category; {IGNORE}$", WITHOUT),
+    "infinite": (ENDLESS, "xy", Table(), f"y has 1 infinite values, the first in row 1.*{IGNORE}$", WITHOUT),
+    "huge": (HUGE, "xy", Table(), f"beyond float64; {IGNORE}, or", WITHOUT),
+    "negative": ([["1"], ["-2.5"]], "x", Table(log=("x",)), r"holds -2\.5.*table\.student x$", Table(student=("x",))),
+    "fraction": ([["1.5"], ["2"]], "x", Table(count=("x",)), r"1\.5 .* not whole.*numeric x$", Table(numeric=("x",))),
+    "words": (AB, "x", Table(count=("x",)), r"words such as 'a'; use .*categorical x$", Table(categorical=("x",))),
+    "three": (ABC, "x", Table(binary=("x",)), r"has 3 values; use .*categorical x$", Table(categorical=("x",))),
+    "order": (AB, "x", Table(ordinal=("x",)), r"order is not known.*ordinal x=a,b$", Table(ordinal=("x=a,b",))),
+    "unlisted": (ABC, "x", Table(ordinal=("x=b,a",)), r"value 'c'.*ordinal x=b,a,c$", Table(ordinal=("x=b,a,c",))),
+    "log of words": (AB, "x", Table(log=("x",)), "column x is binary, and only logs of numeric", Table()),
+    "label": ([["1.5", "a"], ["2.5", ""]], "xy", Table(label="y"), f"1 rows of .* have no y.*{IGNORE}$", WITHOUT),
+    "all ignored": ([["1.5"], ["2.5"]], "x", Table(ignore=("x",)), r"no column is left", Table()),
+}
 
 
 @pytest.mark.parametrize("name", CASES)
