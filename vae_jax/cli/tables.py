@@ -21,6 +21,9 @@ def examples_out(out: Path | None, run: Path, stem: str, count: int) -> Path:
       stem: of the default's name.
       count: of the examples.
 
+    Returns:
+      a path whose extension the run's data can be written to.
+
     Raises:
       InputError: as `output.destination`; too many for one picture; a .parquet without pyarrow.
     """

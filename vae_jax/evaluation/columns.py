@@ -48,6 +48,9 @@ def errors(
       x: rows in their encoded form [N, E].
       made: their reconstructions [N, E].
       mask: what is observed of x, bool [N, E]; None for all of it.
+
+    Returns:
+      one error per column, in the order of the table.
     """
     true, again = decode(x, columns), decode(made, columns)
     found = []

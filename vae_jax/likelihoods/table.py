@@ -34,7 +34,7 @@ class Table(SeparatePixels):
       >>> grade = Table().of_columns((Column("grade", "ordinal", ("low", "middle", "high")),))
       >>> p_x = grade.build(jnp.zeros((1, 1)), grade.params_for((3,)), {})
       >>> [round(float(p), 4) for p in p_x.mean()[0]]  # sigmoid(-1/2), and what is left
-      [0.3775, 0.245, 0.3775]
+      [0.3775, 0.2449, 0.3775]
     """
 
     scale: Literal["column", "table"] = "column"

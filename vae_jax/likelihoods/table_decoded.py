@@ -62,6 +62,9 @@ def ordinal_log_p(
       log_gap: logs of t_k - t_(k-1) [O, T], T what the longest column needs.
       sizes: thresholds of each column [O], one less than its levels.
       most: L, levels of the longest block of the table.
+
+    Returns:
+      nats [B, O, L]; `HIDDEN` beyond the last level of a column.
     """
     # Gaps below each level [O, L]: of the lowest and the highest one there is no end.
     level = np.arange(most)[None]

@@ -32,7 +32,7 @@ def is_named(run: Run, given: Any) -> bool:
 def batches(
     run: Run, given: Any, batch_size: int, what: str, *, asked: str = "", limit: int = 0
 ) -> tuple[Iterator[dict[str, Any]], Source]:
-    """Returns batches of a table as `evaluate` takes them, and the source that they come from.
+    """Reads a table for a run's model, a batch at a time.
 
     Args:
       run: of a table.
@@ -41,6 +41,9 @@ def batches(
       what: the argument and its value, for messages.
       asked: the split that the user named, "" for none.
       limit: only so many rows; 0 for all.
+
+    Returns:
+      batches with `x` and `index`, and the source.
 
     Raises:
       InputError: as `read`; or a split of a table that has none.
