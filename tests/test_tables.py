@@ -413,3 +413,38 @@ def test_reports_and_figures_show_columns(run):
         assert f'<th scope="row">{name}</th>' in page
     assert "accuracy" in page
     assert (run / "figures" / "columns.png").stat().st_size > 10_000
+
+
+@pytest.fixture(scope="module")
+def skewed(tmp_path_factory):
+    """A file of 2,000 x 5 correlated log-normal numbers, with medians over four decades, and the medians."""
+    rng = np.random.default_rng(0)
+    medians = 10.0 ** np.arange(-1, 4)
+    x = medians * np.exp(rng.normal(size=(2000, 1)) + 0.5 * rng.normal(size=(2000, 5)))
+    rows = [[f"{v:.6g}" for v in row] for row in x]
+    return write(tmp_path_factory.mktemp("skewed") / "t.csv", rows, [f"m{i}" for i in range(5)]), medians
+
+
+def trained(folder, file, steps, *words):
+    """Trains on a file without an evaluation to speak of, and returns every ELBO of training."""
+    train = ["train", "own_table", "--data", file, "--steps", steps, "--workdir", folder, "--data.batch-size", 128]
+    go(*train, "--optimizer.lr", 0.003, "--logging.log-every", 10, "--logging.tensorboard", False, *words)
+    return vj.load(folder).history()["elbo"]
+
+
+def test_logs_of_log_normal_columns_keep_their_medians(skewed, tmp_path):
+    """Samples have the medians within 15 %, the spread of the logs within 20 %, and their correlation."""
+    file, medians = skewed
+    elbo = trained(tmp_path / "log", file, 300, "--data.table.log", *(f"m{i}" for i in range(5)))
+    assert np.all(np.isfinite(elbo))
+    go("sample", tmp_path / "log", "--n", 4000, "--out", tmp_path / "s.csv")
+    found = np.array([c.number for c in read(tmp_path / "s.csv").values()])
+    np.testing.assert_allclose(np.median(found, 1), medians, rtol=0.15)
+    np.testing.assert_allclose(np.log(found).std(1), np.sqrt(1.25), rtol=0.2)
+    assert np.corrcoef(np.log(found))[0, 4] > 0.6
+
+
+def test_log_normal_columns_train_without_logs_too(skewed, tmp_path):
+    elbo = trained(tmp_path / "raw", skewed[0], 60)
+    assert np.all(np.isfinite(elbo))
+    assert elbo[-1] > elbo[0]
