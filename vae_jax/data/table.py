@@ -1,7 +1,8 @@
 """The user's own table: a .csv, .tsv or .parquet, or an array [N, D], as vectors whose columns are known.
 
-Columns are told by their values (`table_columns`) or named by `data.table`. Numeric ones are standardized by the mean
-and the standard deviation of the training split, which the run remembers; empty cells are missing values.
+The kinds of columns follow from their values (`table_columns`) or are named by `data.table`. Numeric ones are
+standardized by the mean and the standard deviation of the training split, which the run remembers; empty cells are
+missing values.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ KIND_OPTIONS: tuple[Kind, ...] = ("numeric", "student", "count", "binary", "cate
 
 @dataclass(frozen=True)
 class Table:
-    """What the columns of a table are; those that are named nowhere are told by their values."""
+    """What the columns of a table are; the values decide of those that are named nowhere."""
 
     numeric: tuple[str, ...] = ()
     """Columns of numbers with a Gaussian; by default those of fractions, and of whole numbers other than 0 and 1."""

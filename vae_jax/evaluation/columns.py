@@ -52,20 +52,25 @@ def errors(
     Returns:
       one error per column, in the order of the table.
     """
+    # In the units of the table: errors that somebody who knows the data can judge.
     true, again = decode(x, columns), decode(made, columns)
     found = []
     for column, start in zip(columns, starts(columns)[:-1], strict=True):
         seen = np.ones(len(x), bool) if mask is None else np.asarray(mask)[:, start]
+        # A column without a cell has no error.
         if not seen.any():
             continue
         a, b = true[column.name][seen], again[column.name][seen]
+        # 1. Levels: the share that is hit, beside that of always saying the most frequent one.
         if column.levels:
             _, counts = np.unique(a, return_counts=True)
             value, constant = float(np.mean(a == b)), float(counts.max() / len(a))
             explained = (value - constant) / (1 - constant) if constant < 1 else np.nan
             found.append(ColumnError(column.name, column.kind, len(a), "accuracy", value, constant, explained))
             continue
+        # What is explained is compared where it was modeled: on standardized numbers, of logs on their scale.
         raw, mean = x[seen, start].astype(np.float64), made[seen, start].astype(np.float64)
+        # 2. Counts by their deviance, numbers by squares.
         if column.kind == "count":
             # Of means, not of rounded counts.
             b, left, all_ = mean, _deviance(raw, mean), _deviance(raw, np.full_like(raw, raw.mean()))
@@ -79,6 +84,7 @@ def errors(
 
 def _deviance(x: np.ndarray, mean: np.ndarray) -> float:
     """Returns the Poisson deviance 2 sum x log(x / m) - (x - m), in nats; 0 log 0 is 0."""
+    # A mean of 0 where something was counted would be infinitely wrong.
     mean = np.maximum(mean, 1e-30)
     ratio = np.where(x > 0, x, 1.0) / mean
     return float(2 * np.sum(np.where(x > 0, x * np.log(ratio), 0.0) - (x - mean)))

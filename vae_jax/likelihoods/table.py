@@ -82,11 +82,13 @@ class Table(SeparatePixels):
     def build(self, out: jax.Array, params: Any, state: Any) -> Any:
         del state
         log_std = soft_floor(params["log_std"], self.min_log_std)[None] if "log_std" in params else jnp.zeros((1, 0))
+        # Without columns x may have any shape: a Gaussian for each of its entries.
         if not self.columns:
             return GaussianPixels(out, log_std)
         # out: [B, outputs], the kinds one after the other as `GROUPS` has them.
         held, batch = layout(self.columns), out.shape[0]
         normal, heavy, bits, counts, score, logits = jnp.split(out, held.cuts, axis=-1)
+        # Blocks: ordinal columns by one score and their thresholds, categorical ones by a logit per level.
         most, levels = held.block_at.shape[1], []
         if len(held.thresholds):
             gaps = params.get("log_gap", jnp.zeros((len(held.thresholds), 0)))
@@ -107,6 +109,7 @@ class Table(SeparatePixels):
 
     def _counts(self, out: jax.Array, params: Any, held: Layout) -> PoissonCounts | NegativeBinomialCounts:
         """Returns the distribution of the counts."""
+        # In units of the mean count, so that an output near 0 suits counts of any size.
         means = Scaled(out, count_scale(held.count_means))
         if self.counts_as == "poisson":
             return PoissonCounts(means)  # type: ignore[arg-type]

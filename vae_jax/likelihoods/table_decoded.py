@@ -86,6 +86,7 @@ def ordinal_log_p(
 
 def categorical_log_p(logits: jax.Array, held: Layout) -> jax.Array:
     """Returns log p(level) of the categorical columns [B, M, L], of their logits one after the other [B, sum]."""
+    # Levels that a column does not have take no part in the softmax.
     own = held.is_level[len(held.thresholds) :][None]
     found = jnp.where(own, jnp.take(logits, held.logit_at, axis=1), HIDDEN)
     return jnp.where(own, jax.nn.log_softmax(found, axis=-1), HIDDEN)
@@ -129,6 +130,7 @@ class TableRows:
     def by_column(self, x: jax.Array, mask: jax.Array | None = None) -> jax.Array:
         """Returns the log p of each column in nats [B, C], in the order of the table; exactly 0 where it is missing."""
         held = self._layout
+        # In the order of the groups: numbers, bits, counts, blocks; each [B, columns of the group].
         parts = [self._numbers(x, held)]
         parts.append(-cross_entropy(self.bits, x[:, held.at["binary"]]))
         parts.append(self._counts(x[:, held.at["count"]]))
@@ -165,6 +167,7 @@ class TableRows:
     def _row(self, numbers: jax.Array, bits: jax.Array, counts: jax.Array | None, levels: jax.Array) -> jax.Array:
         """Returns rows [B, E] of the numbers of each group; levels [B, K, L]."""
         held = self._layout
+        # [B, K, L] to the levels that there are, and everything into the order of a row.
         blocks = levels.reshape(len(levels), -1)[:, np.flatnonzero(held.is_level.ravel())]
         middle = [] if counts is None else [counts]
         return jnp.concatenate([numbers, bits, *middle, blocks], 1)[:, held.to_row]
@@ -182,6 +185,7 @@ class TableRows:
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns x ~ p(x|z) [B, E] from one key per example: of each block one level is 1."""
+        # A site per group: a column more of one kind leaves the draws of the others as they were.
         held, site = self._layout, [prng.numbered_keys(keys, i) for i in range(5)]
         cut, shape = len(held.at["numeric"]), self.loc.shape[1:]
         # Capped: where training leaves a log scale huge, a row must stay finite.
@@ -196,6 +200,7 @@ class TableRows:
         return self._row(numbers, bits, counts, self._one_hot(self.levels - jnp.log(-jnp.log(u))))
 
     def _one_hot(self, score: jax.Array) -> jax.Array:
+        # Of no block there is no largest.
         if not score.shape[-1]:
             return score
         return jax.nn.one_hot(jnp.argmax(score, -1), score.shape[-1])

@@ -60,10 +60,12 @@ class Layout(NamedTuple):
 @functools.lru_cache(maxsize=64)
 def layout(columns: tuple[Column, ...]) -> Layout:
     """Returns where the columns of each kind are."""
+    # Numbers of the columns of each kind, and where they are in a row.
     first = starts(columns)[:-1]
     of = {kind: np.array([i for i, c in enumerate(columns) if c.kind == kind], int) for kind in GROUPS}
     at = {kind: first[numbers] for kind, numbers in of.items()}
     numeric = [columns[i] for i in (*of["numeric"], *of["student"])]
+    # One-hot blocks of different lengths are filled up to the longest, so that one operation serves all.
     blocks = [*of["ordinal"], *of["categorical"]]
     sizes = np.array([columns[i].width for i in blocks], int)
     most = int(sizes.max()) if blocks else 0
@@ -75,7 +77,9 @@ def layout(columns: tuple[Column, ...]) -> Layout:
     of_categorical = sizes[len(of["ordinal"]) :]
     logit_first = np.concatenate([[0], np.cumsum(of_categorical)]).astype(int)
     beside = logit_first[:-1, None] + np.arange(most)[None]
+    # One output per column, a logit per level of the categorical ones.
     lengths = [*(len(of[kind]) for kind in GROUPS[:-1]), int(logit_first[-1])]
+    # The decoder's order is by kind; both inverses bring it back to that of the table.
     order = np.concatenate([of[kind] for kind in GROUPS])
     row = np.concatenate([*(at[kind] for kind in GROUPS[:4]), block_at[is_level]])
     return Layout(
