@@ -3,7 +3,7 @@
 Command:    make train EXP=own_table                                (the wine data of scikit-learn)
             make train EXP=own_table ARGS="--data FILE.csv"         (your own .csv or .parquet)
             vae-jax sample RUN --n 1000 --out new.csv               (synthetic rows with the same columns)
-Expect:     ELBO -17.6 +- 0.3, IW-100 -17.9, rate 3.3 nats (of a row, in the units of the table; 18 test wines, 3 seeds).
+Expect:     ELBO -17.6 +- 0.3, IW-100 -17.9, rate 3.3 nats (of a row, in units of the table; 18 test wines, 3 seeds).
             10 seconds on 2 CPU cores.
 Reference:  Nazabal et al. 2020, Handling incomplete heterogeneous data using VAEs (arXiv:1807.03653).
 """

@@ -189,8 +189,8 @@ def test_a_linear_vae_of_a_table_is_ppca():
     want = log_p_optimum(SPECTRUM, len(SIGNAL)) - np.log(stds).sum()
     # The same in the table's own units, by scipy.
     scale = np.diag(stds)
-    raw, centre = x * stds + np.arange(len(mean)), mean * stds + np.arange(len(mean))
-    gauss = stats.multivariate_normal(centre, scale @ (w @ w.T + NOISE * np.eye(len(mean))) @ scale)
+    raw, center = x * stds + np.arange(len(mean)), mean * stds + np.arange(len(mean))
+    gauss = stats.multivariate_normal(center, scale @ (w @ w.T + NOISE * np.eye(len(mean))) @ scale)
     np.testing.assert_allclose(gauss.logpdf(raw).mean(), want, rtol=1e-8)
     assert abs(mean_elbo(model, params, state, batch, 2000) - want) < 0.02
 

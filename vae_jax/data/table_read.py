@@ -159,7 +159,7 @@ def of_texts(name: str, cells: Iterable[str], comma: bool = False) -> Cells:
 
     Args:
       name: of the column.
-      cells: as they stand in the file.
+      cells: as the file has them.
       comma: whether 1,5 may be one and a half, as in files that are delimited by semicolons.
     """
     texts = [cell.strip() for cell in cells]

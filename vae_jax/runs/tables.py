@@ -46,7 +46,7 @@ def batches(
       batches with `x` and `index`, and the source.
 
     Raises:
-      InputError: as `read`; or a split of a table that has none.
+      InputError: as `read`; or a split of rows without splits.
     """
     if is_named(run, given):
         source = run.source(asked or run.config.evaluation.split)
@@ -72,7 +72,7 @@ def read(run: Run, given: Any, what: str) -> Given:
     if isinstance(given, str | Path):
         path = Path(given).expanduser()
         if not path.is_file():
-            raise InputError(f"{what}: no such file; name a table (.csv, .tsv, .parquet), or {run.config.data.shown!r}")
+            raise InputError(f"{what}: no such file; give a .csv, .tsv or .parquet, or {run.config.data.shown!r}")
         cells = table_read.read(path, run.config.data.max_bytes)
     elif isinstance(given, Mapping) or hasattr(given, "columns"):
         cells = table_read.from_columns({name: given[name] for name in getattr(given, "columns", given)}, what)
