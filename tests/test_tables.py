@@ -1,6 +1,7 @@
 """Tables: what is read, what columns are, what is refused, and a run from a .csv to a .csv."""
 
 import csv
+import json
 import shlex
 
 import numpy as np
@@ -448,3 +449,30 @@ def test_log_normal_columns_train_without_logs_too(skewed, tmp_path):
     elbo = trained(tmp_path / "raw", skewed[0], 60)
     assert np.all(np.isfinite(elbo))
     assert elbo[-1] > elbo[0]
+
+
+def _edited(columns, entry, value):
+    return [{**columns[0], entry: value}, *columns[1:]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (lambda c: _edited(c, "std", 0.0), r"columns\[0\]\.std: 0\.0 is out of range"),
+        (lambda c: _edited(c, "kind", "number"), r"columns\[0\]\.kind: \"number\""),
+        (lambda c: _edited(c, "unit", "cm"), r"columns\[0\]\.unit: no such entry"),
+        (lambda c: c[1:], r"columns: take 11 numbers, and data_spec\.x\.shape is \[12\]; restore the file"),
+    ],
+)
+def test_columns_of_an_edited_config_are_checked(edit, words, run):
+    held = (run / "config.json").read_text()
+    values = json.loads(held)
+    values["data_spec"]["columns"] = edit(values["data_spec"]["columns"])
+    try:
+        (run / "config.json").write_text(json.dumps(values))
+        with pytest.raises(InputError, match=words) as caught:
+            Run.load(run)
+        assert "\n" not in str(caught.value)
+    finally:
+        (run / "config.json").write_text(held)
+    assert Run.load(run).spec.columns[0].name == "height"
