@@ -76,6 +76,8 @@ def errors(
             b, left, all_ = mean, _deviance(raw, mean), _deviance(raw, np.full_like(raw, raw.mean()))
         else:
             left, all_ = np.sum((raw - mean) ** 2), np.sum((raw - raw.mean()) ** 2)
+        # The best constant is the mean, whose error is the standard deviation.
+        # Both are in units of the column, so that they can be compared.
         rmse, spread = float(np.sqrt(np.mean((a - b) ** 2.0))), float(np.std(a))
         explained = 1 - float(left / all_) if all_ > 0 else np.nan
         found.append(ColumnError(column.name, column.kind, len(a), "RMSE", rmse, spread, explained))
