@@ -2,6 +2,7 @@
 
 import io
 import re
+import shlex
 import zipfile
 from contextlib import nullcontext
 
@@ -108,7 +109,7 @@ def test_pixels_that_can_be_read_in_two_ways_and_the_line_that_mends_them(tmp_pa
 
 
 TABLE = RNG.random((40, 12)).astype(np.float32)
-VECTORS = "vectors need a data set of their own (docs/extending.md)"
+VECTORS = "; rows of a table need "
 
 
 @pytest.mark.parametrize("key", ["x", "X_train", "images"])
@@ -119,6 +120,12 @@ def test_a_table_may_be_vectors_whatever_its_name(tmp_path, key):
     assert f"save {save}{array}.reshape(-1, 2, 2, 3), or" in line
     follow_up = eval(f"dict({save or 'images='}{array}.reshape(-1, 2, 2, 3))", {key: TABLE})
     assert load(tmp_path, follow_up, protocol="standard").arrays["image"].shape[1:] == (2, 2, 3)
+    # The other way: the file as it is, named as a table.
+    np.savez(tmp_path / "mine.npz", **{key: TABLE})
+    words = shlex.split(line.partition(VECTORS)[2])
+    assert words[::2] == ["--data.name", "--data.source"]
+    table = data.load(DataConfig(*words[1::2], batch_size=1))
+    assert table.info.shape == (12,)
 
 
 def test_a_table_in_memory_or_an_npy_may_be_vectors_too(tmp_path):
@@ -126,7 +133,7 @@ def test_a_table_in_memory_or_an_npy_may_be_vectors_too(tmp_path):
     config = DataConfig("npz", source=str(tmp_path / "mine.npy"), batch_size=1)
     with pytest.raises(InputError, match=re.escape(VECTORS)):
         data.load(config)
-    with pytest.raises(InputError, match=re.escape(VECTORS)):
+    with pytest.raises(InputError, match=re.escape(f"{VECTORS}numpy.save('x.npy', images) and ")):
         data.npz.parts({"images": TABLE}, "data", "standard")
     with pytest.raises(InputError) as error:  # a trained model of images has no use for a data set
         data.npz.load(config, "train", strict=False)

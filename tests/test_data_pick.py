@@ -219,9 +219,9 @@ def test_paths_that_are_not_data(inside, capsys, monkeypatch):
 
     assert "did you mean 'photos'?" in refused("photo")
     assert "did you mean 'digits'?" in refused("digit")
-    (inside / "table.csv").write_text("1,2\n")
-    line = refused("table.csv")
-    assert ".csv is not read, only a folder of images, an .npz or .npy file" in line
+    (inside / "table.xlsx").write_text("1,2\n")
+    line = refused("table.xlsx")
+    assert ".xlsx is not read, only a folder of images, an .npz or .npy file, a table (.csv, .parquet)" in line
     np.savez("table.npz", images=IMAGES)
     words = _fix(line)
     assert words == ["--data", "table.npz"]
@@ -396,7 +396,7 @@ def test_eval_limit_of_a_class_folder_measures_every_class_and_says_so(trained, 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ("nope", r"no such file, folder or data set; known: counts, digits, fashion_mnist, mnist, sprites"),
+        ("nope", r"no such file, folder or data set; known: counts, digits, fashion_mnist, mnist, sprites, wine"),
         ("/dev/zero", r"is neither a file nor a folder; name a folder of images"),
         ("scans", r"holds \.gif, \.heic files, which are not read; convert them to \.png"),
     ],

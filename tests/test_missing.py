@@ -45,7 +45,7 @@ def per_entry():
 def decoded(name: str, seed: int = 1):
     config = LIKELIHOODS[name]()
     out = jax.random.normal(jax.random.key(seed), (B, *SHAPE[:-1], config.outputs(SHAPE[-1])))
-    return config, out, config.init_params()
+    return config, out, config.params_for(SHAPE)
 
 
 # ---- likelihoods

@@ -155,6 +155,25 @@ def test_data_reads_what_the_path_is(tmp_path):
     assert batch_of("--data", "sprites")["x"].shape == (8, 32, 32, 1)
 
 
+@covers("train", *(f"data.table.{kind}" for kind in ("numeric", "student", "count", "binary", "categorical")))
+@covers("train", *(f"data.table.{kind}" for kind in ("ordinal", "log", "ignore", "label")))
+def test_columns_of_a_table_are_what_the_options_name(tmp_path):
+    names = ("numeric", "student", "count", "binary", "categorical", "ordinal", "log", "ignore", "label")
+    rows = [f"{i % 2},{i / 2},{i},{2 + i % 2},{i % 3},{i % 3},{1 + i},x{i},{i % 2}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join([",".join(names), *rows]))
+    words = ["--data", tmp_path / "t.csv", "--model.likelihood", "table"]
+    # The defaults of the same columns are other kinds.
+    for name in names:
+        words += [f"--data.table.{name}", name]
+    info = source_of(*words)[1].info
+    found = {c.name: c for c in info.columns}
+    assert {name: c.kind for name, c in found.items()} == {name: name for name in names[:6]} | {"log": "numeric"}
+    assert found["log"].log
+    assert info.label_names == ("0", "1")
+    plain = source_of(*words[:4], "--data.table.ignore", "ignore")[1].info
+    assert [c.kind for c in plain.columns] == ["binary", *["numeric"] * 2, "numeric", *["numeric"] * 3, "binary"]
+
+
 @covers("train", "data.max-bytes")
 def test_max_bytes_bounds_what_is_unpacked(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1), dtype=np.uint8)

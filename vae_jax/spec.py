@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.errors import InputError, option
+from vae_jax.files.columns import Column
 
 Kind = Literal["image", "vector", "sequence", "tokens"]
 # How many axes one example of each kind has: [H, W, C], [D], [T, C], [T].
@@ -101,6 +102,8 @@ class DataSpec(NamedTuple):
       cond: length of each example's condition vector, `batch["cond"]`; 0 without one.
       label_names: one name per label, by which the classes of other folders are matched; () where they have none.
       units: what the numbers of x were in the user's data; None where they were the same.
+      columns: of a table, by which `x` is encoded (`files.columns`), with the means and standard deviations of
+        training; () of other data.
     """
 
     x: ArraySpec
@@ -111,6 +114,7 @@ class DataSpec(NamedTuple):
     cond: int = 0
     label_names: tuple[str, ...] = ()
     units: Units | None = None
+    columns: tuple[Column, ...] = ()
 
     def refuse_mask(self, what: str = "this model", fix: str = "") -> None:
         """Raises InputError for data with a mask: called by models that would score what is not observed.

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from vae_jax.cli import unread
-from vae_jax.cli.output import PICTURES, check_count, counting, destination, write
+from vae_jax.cli.output import counting, destination, write
+from vae_jax.cli.tables import examples_out, write_rows
 from vae_jax.options.ranges import SEED, AtLeast
 
 
@@ -20,7 +21,8 @@ class Encode:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: str
-    """.npy or .npz with images [N, H, W(, C)], a folder of images, a prepared folder, or a data set name."""
+    """.npy or .npz with images [N, H, W(, C)], a folder of images, a prepared folder, or a data set name; for a run of
+    a table, a .csv or .parquet with its columns."""
     out: Path
     """Arrays to write, .npz: mean, log_var, index, and z, labels, factors, cond where there are any; a model of several
     levels has mean/LEVEL, ... in their place."""
@@ -66,7 +68,7 @@ class Decode:
     input: Path
     """.npz with `mean` or `z` [N, n], as `encode` writes it, or .npy; latents of another shape [N, *shape] too."""
     out: Path
-    """PNG grid, or arrays where it ends in .npz or .npy."""
+    """PNG grid, or arrays where it ends in .npz or .npy; of a table .csv or .parquet."""
     array: str | None = None
     """Array of the .npz to decode (default: `mean`, else `z`, else the only one)."""
     pixels: Literal["mean", "mode", "sample"] = "mean"
@@ -83,12 +85,12 @@ class Decode:
     def __call__(self) -> None:
         if self.pixels != "sample":
             unread.refuse(self, "--pixels sample", "seed")
-        out = destination(self.out, self.out, PICTURES)
+        examples_out(self.out, self.run, "decoded", 0)
         from vae_jax.runs.run import Run
         from vae_jax.tasks import codes
 
         run = Run.load(self.run)
-        check_count(out, len(codes.read(run, self.input, self.array)[0]))
+        out = examples_out(self.out, self.run, "decoded", len(codes.read(run, self.input, self.array)[0]))
         found = codes.decoded(
             run,
             self.input,
@@ -99,4 +101,5 @@ class Decode:
             seed=self.seed,
             step=self.step,
         )
-        write(out, {"images": found.images}, found.figure)
+        if not write_rows(out, self.run, found.images):
+            write(out, {"images": found.images}, found.figure)

@@ -10,6 +10,8 @@ import numpy as np
 import tyro
 
 from vae_jax.cli.output import counting, destination
+from vae_jax.cli.tables import check_writer, is_table, write_columns
+from vae_jax.data.table_write import SUFFIXES
 from vae_jax.errors import InputError
 from vae_jax.options.ranges import SAMPLES, SEED, AtLeast
 
@@ -21,13 +23,16 @@ class Impute:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: Path
-    """.npy or .npz with images [N, H, W(, C)]: NaN where a value is missing, or an array mask, True where observed."""
+    """.npy or .npz with images [N, H, W(, C)]: NaN where a value is missing, or an array mask, True where observed; for
+    a run of a table, a .csv or .parquet with empty cells."""
     out: Path
-    """File to write, of the input's kind and form: the same arrays, with images filled in."""
+    """File to write, of the input's kind and form: the same arrays, with images filled in; a table as .csv or
+    .parquet."""
     k: Annotated[int, SAMPLES] = 1000
     """Importance samples per image."""
     samples: Annotated[int, AtLeast(0)] = 0
-    """Multiple imputations: as many copies with draws; array `samples` of an .npz, all that a .npy holds."""
+    """Multiple imputations: as many copies with draws; array `samples` of an .npz, all that a .npy holds, rows of a
+    table with their number in a column `imputation`."""
     seed: Annotated[int, SEED] = 0
     """Seed of all noise."""
     batch_size: Annotated[int, AtLeast(1)] = 250
@@ -37,6 +42,8 @@ class Impute:
 
     def __call__(self) -> None:
         suffix = self.input.suffix.lower()
+        if is_table(self.run):
+            return self._table()
         out = destination(self.out, self.out, (suffix,) if suffix in (".npy", ".npz") else (".npy", ".npz"))
         from vae_jax.runs.run import Run
         from vae_jax.tasks.imputing import impute
@@ -59,6 +66,26 @@ class Impute:
         else:
             _save(out, np.savez_compressed, **{"images": found.x, **found.arrays, **more})
         print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per image")
+        return None
+
+    def _table(self) -> None:
+        """Fills in the empty cells of a table: every column of the input is in the output."""
+        out = destination(self.out, self.out, SUFFIXES)
+        check_writer(out)
+        from vae_jax.runs.run import Run
+        from vae_jax.tasks.imputing import impute
+
+        options: dict[str, Any] = {"k": self.k, "samples": self.samples, "seed": self.seed, "step": self.step}
+        with counting("imputing") as report:
+            found = impute(Run.load(self.run), self.input, **options, batch_size=self.batch_size, report=report)
+        if self.samples:
+            # Multiple imputations one below the other, with their number as first column.
+            number = np.repeat(np.arange(1, self.samples + 1), len(found.bound))
+            columns = {name: np.concatenate([copy[name] for copy in found.samples]) for name in found.x}
+            write_columns(out, {"imputation": number, **columns})
+        else:
+            write_columns(out, found.x)
+        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per row")
 
 
 def _save(path: Path, save: Any, *arrays: np.ndarray, **named: np.ndarray) -> None:

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from vae_jax.cli import unread
-from vae_jax.cli.output import PICTURES, check_count, destination, write
+from vae_jax.cli.output import write
+from vae_jax.cli.tables import examples_out, write_rows
 from vae_jax.options.ranges import SEED, AtLeast, NotNegative, Positive
 
 
@@ -20,7 +21,8 @@ class Sample:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/samples.png)."""
+    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/samples.png); of a table .csv (default)
+    or .parquet."""
     n: Annotated[int, AtLeast(1)] = 64
     """Images."""
     label: int | None = None
@@ -31,15 +33,15 @@ class Sample:
     """gmm, flow or two-stage: a density of codes fitted by `vae-jax fit-prior` (or the path of its .json)."""
     temperature: Annotated[float, NotNegative()] = 1.0
     """Factor on the prior's standard deviation."""
-    pixels: Literal["mean", "mode", "sample"] = "mean"
-    """What is shown of p(x|z): its mean, the most probable image, or a draw."""
+    pixels: Literal["mean", "mode", "sample"] | None = None
+    """What is shown of p(x|z): its mean, the most probable image, or a draw (default: mean; of a table, a draw)."""
     seed: Annotated[int, SEED] = 0
     """Seed of the draws."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = _out(self.out, self.run, "samples" if self.prior is None else "samples_expost", self.n)
+        out = examples_out(self.out, self.run, "samples" if self.prior is None else "samples_expost", self.n)
         from vae_jax.tasks.sampling import samples
 
         found = samples(
@@ -53,7 +55,8 @@ class Sample:
             seed=self.seed,
             step=self.step,
         )
-        write(out, {"images": found.images}, found.figure)
+        if not write_rows(out, self.run, found.images):
+            write(out, {"images": found.images}, found.figure)
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ class Reconstruct:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/reconstructions.png)."""
+    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/reconstructions.png); of a table .csv
+    (default) or .parquet."""
     n: Annotated[int, AtLeast(1)] = 32
     """Images: the first n of the split."""
     indices: tuple[int, ...] = ()
@@ -76,12 +80,13 @@ class Reconstruct:
     def __call__(self) -> None:
         if self.indices:
             unread.refuse(self, "", "n")
-        out = _out(self.out, self.run, "reconstructions", len(self.indices) or self.n)
+        out = examples_out(self.out, self.run, "reconstructions", len(self.indices) or self.n)
         from vae_jax.tasks.reconstruction import pairs
 
         found = pairs(self.run, n=self.n, indices=self.indices, split=self.split, step=self.step)
         arrays = {"index": found.index, "images": found.x, "reconstructions": found.reconstructions, "mse": found.mse}
-        write(out, arrays, found.figure)
+        if not write_rows(out, self.run, found.reconstructions):
+            write(out, arrays, found.figure)
 
 
 @dataclass(frozen=True)
@@ -104,11 +109,12 @@ class Interpolate:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = _out(self.out, self.run, "interpolations", len(self.indices) // 2 * self.steps)
+        out = examples_out(self.out, self.run, "interpolations", len(self.indices) // 2 * self.steps)
         from vae_jax.tasks.paths import interpolate
 
         found = interpolate(self.run, self.indices, steps=self.steps, path=self.path, split=self.split, step=self.step)
-        write(out, {"index": found.index, "codes": found.codes, "images": found.images}, found.figure)
+        if not write_rows(out, self.run, found.images):
+            write(out, {"index": found.index, "codes": found.codes, "images": found.images}, found.figure)
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class Traverse:
     def __call__(self) -> None:
         if self.quantiles:
             unread.refuse(self, "--quantiles False", "reach")
-        out = _out(self.out, self.run, "traversals", len(self.dims) * self.steps)
+        out = examples_out(self.out, self.run, "traversals", len(self.dims) * self.steps)
         from vae_jax.tasks.traversal import traverse
 
         found = traverse(
@@ -152,8 +158,5 @@ class Traverse:
         )
         walk = found.walk
         arrays = {"dims": walk.dims, "values": walk.values, "codes": walk.codes, "images": found.images, "kl": walk.kl}
-        write(out, arrays, found.figure)
-
-
-def _out(out: Path | None, run: Path, stem: str, count: int) -> Path:
-    return check_count(destination(out, run / "figures" / f"{stem}.png", PICTURES), count)
+        if not write_rows(out, self.run, found.images):
+            write(out, arrays, found.figure)

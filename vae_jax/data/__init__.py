@@ -27,6 +27,9 @@ from vae_jax.data import (
     series,
     simulated_counts,
     sprites,
+    table,
+    table_read,
+    table_wine,
 )
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
@@ -36,6 +39,7 @@ from vae_jax.data.own import DataSet, Entry, entry_of
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform, permute, train_indices, transform
 from vae_jax.data.source import SPLITS, Batch, Info, Source, from_arrays, no_validation
 from vae_jax.data.stream import GrainStream
+from vae_jax.data.table_options import Table
 from vae_jax.errors import InputError, nearest, option, quoted, shown
 from vae_jax.files.bounded import DEFAULT_BYTES
 from vae_jax.options import registry
@@ -140,7 +144,24 @@ DATASETS: dict[str, Entry] = {
         _prepared_or(folder.load),
         resizable=True,
     ),
+    "wine": Entry(
+        "178 wines: a table of 13 measurements and the cultivar (embedded in scikit-learn)",
+        "Aeberhard and Forina 1992, UCI Wine",
+        table_wine.PROTOCOLS,
+        table_wine.load,
+        ("standard",),
+        made="embedded",
+        kind="vector",
+    ),
+    "table": Entry(
+        "your own table: a .csv, .tsv or .parquet, or an array [N, D]; name it with --data",
+        "yours",
+        split_lib.PROTOCOLS,
+        table.load,
+        kind="vector",
+    ),
 }
+TABLES = ("table", "wine")
 
 
 def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, str], Source] | None = None) -> Source:
@@ -176,6 +197,11 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise InputError(
             f"data.range: is read for arrays of images alone, and {config.shown!r} has a range of its own; leave it out"
         )
+    if row.cls is None and config.name not in TABLES and config.table.is_set:
+        raise InputError(
+            f"data.table.{config.table.first_set()}: is read for tables alone, and {config.shown!r} is not one; leave "
+            "it out"
+        )
     _check_source(config, row)
     source = labels.attach(limit.limited((read or row.load)(config, split), config.limit), config)
     source = balance.attach(source, config)
@@ -196,11 +222,11 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
 def choose(config: DataConfig, given: str) -> DataConfig:
     """Returns the options with the data set that `given` names, or that reads the path `given`.
 
-    Options that mean something for one data set only (`source`, `protocol`, `splits`, `groups`, `config.OF_PICTURES`,
-    `config.OF_ARRAYS`) are those of the old data set: they return to their defaults when the data set changes. All
-    others are kept, and so are those of pictures for a folder in place of an experiment's own data set, which has them
-    for this folder alone. The user's own files get a validation split (protocol "held-out") where they are named for
-    the first time.
+    Options that mean something for one data set only (`source`, `protocol`, `splits`, `groups`, `table`,
+    `config.OF_PICTURES`, `config.OF_ARRAYS`) are those of the old data set: they return to their defaults when the data
+    set changes. All others are kept, and so are those of pictures for a folder in place of an experiment's own data
+    set, which has them for this folder alone. The user's own files get a validation split (protocol "held-out") where
+    they are named for the first time.
 
     Raises:
       InputError: nothing that is read; the line says what is.
@@ -224,7 +250,7 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         return dataclasses.replace(config, source=source, protocol=protocol)
     protocol = "held-out" if held_out else "standard"
     meant = name == "image_folder" and entry(config.name).cls is not None
-    others: dict[str, Any] = {"splits": None, "groups": None, **config_lib.OF_ARRAYS}
+    others: dict[str, Any] = {"splits": None, "groups": None, "table": Table(), **config_lib.OF_ARRAYS}
     others |= {} if meant else config_lib.OF_PICTURES
     return dataclasses.replace(config, name=name, source=source, protocol=protocol, **others)
 
@@ -254,6 +280,9 @@ def _check_source(config: DataConfig, row: Entry) -> None:
     # A folder of images may also hold other files; whoever says image_folder means the images. To search it for each
     # split would cost more than all other checks.
     if config.name == "image_folder" and folder.is_dir() and not prepared.is_prepared(folder):
+        return
+    # Arrays are pictures to --data; whoever says table means rows of numbers.
+    if config.name == "table" and folder.suffix.lower() in table_read.ARRAYS:
         return
     try:
         reader = pick.pick(config.source, DATASETS)[0]
@@ -324,8 +353,8 @@ def prepare(
         )
     if row.kind != "image":
         raise InputError(
-            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; "
-            f"{f'it is {row.made}, so ' if row.made else ''}train with --data.name {name}"
+            f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; it is "
+            f"{row.made or 'read as it is'}, so train with --data.name {name}"
         )
     if from_dir is not None and row.made:
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")

@@ -37,7 +37,7 @@ class Report:
 
 def where(name: str) -> str:
     """Returns where a data set would be read from now, or what is missing; opens no file."""
-    if name in ("sprites", "digits", "counts"):
+    if name in ("sprites", "digits", "counts", "wine"):
         return "embedded"
     if name not in mnist.EDITIONS:
         return "yours: --data PATH"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from vae_jax.data.augment import Augment
+from vae_jax.data.table_options import Table
 from vae_jax.errors import InputError, option
 from vae_jax.files.bounded import DEFAULT_BYTES
 from vae_jax.options.ranges import AtLeast, Each
@@ -59,8 +60,8 @@ class DataConfig:
     """Which data, which split protocol, and what is done to a pixel before the model sees it."""
 
     name: str = "sprites"
-    """Data set: sprites, digits, counts (embedded), mnist, fashion_mnist, npz, image_folder (see `vae-jax data list`),
-    or a class of your own, package.module:Class."""
+    """Data set: sprites, digits, counts, wine (embedded), mnist, fashion_mnist, npz, image_folder, table (see
+    `vae-jax data list`), or a class of your own, package.module:Class."""
     source: str | None = None
     """Folder or file with the data of `name`; `--data PATH` sets both by what the path is."""
     batch_size: Annotated[int, AtLeast(1)] = 64
@@ -71,8 +72,8 @@ class DataConfig:
     splits: str | None = None
     """Your own files: .npz or .json with lists train, validation and test, or .csv path,split; row numbers or names."""
     groups: str | None = None
-    """image_folder: .csv path,group, or `folder` for the folder below the class folder; a group is in one split. An
-    .npz has an array groups."""
+    """image_folder: .csv path,group, or `folder` for the folder below the class folder; table: a column. A group is in
+    one split. An .npz has an array groups."""
     stratify: bool = False
     """Your own files: hold out a tenth of each class, not of all examples."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
@@ -94,6 +95,8 @@ class DataConfig:
     range: Annotated[Literal["auto"] | tuple[float, float], Ends()] = "auto"
     """npz: LOW HIGH of the numbers, which are 0 and 1 to the model, and LOW and HIGH again in what is written; auto =
     integers 0 255; floats 0 1, or where they go beyond it -1 1 or 0 255."""
+    table: Table = field(default_factory=Table)
+    """Kinds of the columns of a table."""
     limit: int | None = None
     """Keep only N training examples: the first, or evenly spread ones of folders and sorted arrays; None keeps all."""
     labels: int | None = None

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from vae_jax.data import idx, layout, mnist, prepared, series
 from vae_jax.data.pictures import CONVERTIBLE, SUFFIXES
+from vae_jax.data.table_read import SUFFIXES as TABLES
 from vae_jax.errors import InputError, nearest, option, shown
 
-KINDS = "a folder of images, an .npz or .npy file, a folder of IDX files, a prepared data set, or a data set's name"
+KINDS = (
+    "a folder of images, an .npz or .npy file, a table (.csv, .parquet), a folder of IDX files, a prepared data set, "
+    "or a data set's name"
+)
 _ARRAYS = (".npz", ".npy")
 
 
@@ -38,7 +42,7 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
     if path.exists():
         return _file(path, given), given
     # Those that read a path have no images of their own: their names lead nowhere.
-    named = set(datasets) - {"npz", "series", "image_folder"}
+    named = set(datasets) - {"npz", "series", "image_folder", "table"}
     here = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] if path.parent.is_dir() else []
     near = [str(path.parent / name) if path.parent != Path(".") else name for name in here]
     # A file is named only where it is like what was typed: the rest of a folder has nothing to do with data.
@@ -51,6 +55,8 @@ def _file(path: Path, given: str) -> str:
     suffix = path.suffix.lower()
     if suffix in _ARRAYS:
         return "series" if series.looks_so(path) else "npz"
+    if suffix in TABLES:
+        return "table"
     if suffix in SUFFIXES:
         raise InputError(f"{_given(given)}: is one image; name its folder: {_typed(path.parent)}")
     if "-ubyte" in path.name:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.errors import InputError, choice
+from vae_jax.files.columns import Column
 from vae_jax.spec import Units
 
 Arrays = Mapping[str, Any]
@@ -45,6 +46,7 @@ class Info:
       mask: whether examples come with a `mask`, True where they are observed.
       unlabeled: whether the label of some examples, in any split, is -1: not known.
       units: what the numbers were in the user's file, where they were mapped.
+      columns: of a table, by which `x` is encoded; () of other data.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Info:
     mask: bool = False
     unlabeled: bool = False
     units: Units | None = None
+    columns: tuple[Column, ...] = ()
 
 
 class Records(Protocol):

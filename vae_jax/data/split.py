@@ -18,13 +18,12 @@ from vae_jax.data import split_file
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, choice, option
 
+_HASH = "content hash (SHA-256 of the pixels, of the image file, or of the cells of a row)"
 _OWN = "the file's or folder's own train/validation/test parts where it has them; else "
 PROTOCOLS = {
-    "standard": f"{_OWN}the examples whose content hash (SHA-256 of the pixels, or of the image file) lies in the "
-    "lowest tenth of its range are the test split, the rest is for training, no validation split; adding or removing "
+    "standard": f"{_OWN}the examples whose {_HASH} lies in the lowest tenth of its range are the test split, the rest is for training, no validation split; adding or removing "
     "examples moves no other",
-    "held-out": f"{_OWN}the examples whose content hash (SHA-256 of the pixels, or of the image file) lies in the "
-    "lowest tenth of its range are the test split, those of the next tenth the validation split, the rest is for "
+    "held-out": f"{_OWN}the examples whose {_HASH} lies in the lowest tenth of its range are the test split, those of the next tenth the validation split, the rest is for "
     "training; adding or removing examples moves no other",
     "random-tenth": f"{_OWN}a tenth of the examples, drawn with numpy RandomState(0) over their row numbers, is the "
     "test split, the rest is for training, no validation split; the rule of earlier versions",
@@ -152,7 +151,7 @@ def apart(parts: Parts | dict) -> dict:
 
 def validated(parts: object) -> tuple[str, ...]:
     """Returns the protocols under which these data would have a validation split that they do not have now."""
-    division = of(parts)
+    division = parts if isinstance(parts, Division) else of(parts)
     return () if division is None or division.protocol in ("held-out", BY_FILE) else ("held-out",)
 
 

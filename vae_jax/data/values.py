@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.errors import InputError, option
+from vae_jax.errors import InputError, option, options
 
 Named = Mapping[str, np.ndarray]
 UNKNOWN = -1  # label of an example whose class is not known
@@ -232,8 +232,10 @@ def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *
         form = f"{name}.reshape(-1, {side}, {side}, 1)"
     elif thirds * thirds * 3 == shape[1]:
         form = f"{name}.reshape(-1, {thirds}, {thirds}, 3)"
-    # A model of vectors is trained on a data set of its own, never on arrays of this kind.
-    vectors = "; rows that are no pictures but vectors need a data set of their own (docs/extending.md)"
+    # Rows of numbers are pictures or a table, and nothing in them says which.
+    source = path if Path(path).suffix.lower() in (".npy", ".npz") else "x.npy"
+    first = "" if source == path else f"numpy.save('x.npy', {name}) and "
+    vectors = f"; rows of a table need {first}{options({'data.name': 'table', 'data.source': str(source)})}"
     return InputError(
         f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save {save}{form}, or "
         f"{save}{name}[None, ..., None] if it is one gray picture{vectors if strict else ''}"

@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_jax import spaces
-from vae_jax.evaluation import latents
+from vae_jax.evaluation import columns, latents
 from vae_jax.evaluation.codes import Codes, decode_all, draw, encode_all, label_features
 from vae_jax.evaluation.likelihood import evaluate
+from vae_jax.figures.columns import columns_chart
 from vae_jax.figures.curves import curves, read_metrics
 from vae_jax.figures.grid import fold, grid, pairs, save
 from vae_jax.figures.latents import kl_chart, traversal_grid
@@ -36,7 +37,8 @@ def write_all(
 
     A model that takes labels also has class_grid. What is shown of given images has their own features.
 
-    Of data that are not images only loss_curves is written, and the log says why.
+    Of tables loss_curves and columns are written; of other data that are not images only loss_curves, and the log says
+    why.
 
     What the model does not provide is left out: an autoencoder has no samples and no KL, and indices into a codebook
     have no traversals. Numbers that are not finite are shown as such (magenta pixels, missing bars) and stop nothing.
@@ -57,8 +59,11 @@ def write_all(
     folder.mkdir(exist_ok=True)
     if model.about.spec.x.kind != "image":
         # The numbers of vectors, sequences and tokens are no colors: only what does not show examples is drawn.
+        written = [save(curves({title: read_metrics(run_path)}, title=title), folder / "loss_curves.png")]
+        if model.about.spec.columns:
+            return [*written, save(_columns(model, state, batch, title), folder / "columns.png")]
         logger.info("figures: only loss_curves, because the data are of kind %s, not images", model.about.spec.x.kind)
-        return [save(curves({title: read_metrics(run_path)}, title=title), folder / "loss_curves.png")]
+        return written
     codes = encode_all(model, state, [batch])
     result = evaluate(model, state, [batch], key=jax.random.key(0))
     head = f"{title}: " if title else ""
@@ -86,6 +91,15 @@ def write_all(
     if result.kl_per_dim is not None and result.mean_variance is not None:
         found["kl_per_dim"] = kl_chart(result.kl_per_dim, result.mean_variance, title=title)
     return [save(figure, folder / f"{name}.png") for name, figure in found.items()]
+
+
+def _columns(model: Model, state: TrainState, batch: Batch, title: str) -> Figure:
+    """Returns the figure of the reconstructed columns of a table."""
+    codes = encode_all(model, state, [batch])
+    made = decode_all(model, state, codes.mean, cond=codes.cond)
+    seen = np.asarray(batch["mask"]) if "mask" in batch else None
+    found = columns.errors(model.about.spec.columns, np.asarray(batch["x"]), made, seen)
+    return columns_chart(found, title=f"{title}: " if title else "")
 
 
 def _walks(

@@ -13,8 +13,9 @@ from vae_jax.likelihoods.pixels import (
     GaussianPixelwise,
     PixelLikelihood,
 )
+from vae_jax.likelihoods.table import Table
 
-# Name of the option -> config: Bernoulli, Gaussian, further densities, masses of gray levels, a loss, and counts.
+# Name of the option -> config: Bernoulli, Gaussian, further densities, masses of gray levels, a loss, counts, tables.
 LIKELIHOODS = {
     "bernoulli": Bernoulli,
     "gaussian": Gaussian,
@@ -34,6 +35,7 @@ LIKELIHOODS = {
     "negative-binomial": NegativeBinomial,
     "zero-inflated-nb": ZeroInflatedNB,
     "multinomial": Multinomial,
+    "table": Table,
 }
 
 __all__ = [
@@ -50,5 +52,6 @@ __all__ = [
     "NegativeBinomial",
     "PixelLikelihood",
     "Poisson",
+    "Table",
     "ZeroInflatedNB",
 ]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from vae_jax import likelihoods, networks, prng
 from vae_jax.model import About, Aux, Batch, Context, Encoding, Metrics, Model, Params, State
-from vae_jax.models import observed
+from vae_jax.models import columns, observed
 from vae_jax.models.per_example import weighted_mean
 from vae_jax.options import needs
 from vae_jax.options.needs import Need
@@ -69,8 +69,9 @@ class Autoencoder:
         self.network.check(spec.x)
         # The encoder gives the code itself, not the parameters of a density; the decoder gives what p(x|z) is made of.
         encoder = self.network.encoder(self.latent_dim, dtype)
-        decoder = self.network.decoder((*shape[:-1], self.likelihood.outputs(shape[-1])), dtype)
-        parts = Parts(self, encoder, decoder)
+        bound = columns.bound(self, spec)
+        decoder = self.network.decoder((*shape[:-1], bound.likelihood.outputs(shape[-1])), dtype)
+        parts = Parts(bound, encoder, decoder)
         return Model(
             init=partial(init, parts),
             loss=partial(loss, parts),

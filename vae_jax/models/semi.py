@@ -36,6 +36,7 @@ from vae_jax.model import (
     State,
     Training,
 )
+from vae_jax.models import columns
 from vae_jax.models.condition import one_hot
 from vae_jax.models.importance import importance_bound, repeat
 from vae_jax.models.per_example import weighted_mean
@@ -149,6 +150,7 @@ def bind(config: M2, spec: DataSpec) -> Parts:
         raise InputError("model: it learns from labels, but the data have none; choose data with labels")
     spec.refuse_mask()
     c.network.check(spec.x)
+    c = columns.bound(c, spec)
     dtype = jnp.dtype(c.precision)
     return Parts(
         c,

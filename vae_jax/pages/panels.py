@@ -109,6 +109,8 @@ def pair_panel(entry: Entry) -> dict[str, object]:
     """Returns held-out images, each above what was made of it."""
     from vae_jax.figures.grid import fold
 
+    if entry.look.columns:
+        return _column_panel(entry)
     if (reason := _no_pictures(entry)) is not None:
         return reason
     look = entry.look
@@ -120,6 +122,21 @@ def pair_panel(entry: Entry) -> dict[str, object]:
     error = float(np.mean(np.square(look.originals - look.made)))
     words = f"{len(look.made)} held-out images, each above its reconstruction; their mean squared error is {error:.4f}"
     return _grid(entry, tiles(rows, group=2), words, columns)
+
+
+def _column_panel(entry: Entry) -> dict[str, object]:
+    """Returns the error of each column of a table, beside that of the best constant."""
+    held = entry.look.columns
+    number = charts.brief
+    rows = [
+        (e.name, e.kind, f"{e.n:,}", e.measure, number(e.value), number(e.constant), f"{e.explained:.2f}") for e in held
+    ]
+    words = (
+        f"{len(held)} columns of held-out rows, E[x | E[z|x]] in the units of the table; constant is the standard "
+        "deviation, or the share of the most frequent level; explained is 1 where a column is exact, 0 where the best "
+        "constant is as good"
+    )
+    return {"name": entry.name, "words": words, "columns": rows}
 
 
 def walk_panel(entry: Entry) -> dict[str, object]:

@@ -13,6 +13,7 @@ from vae_jax.data import limit
 from vae_jax.pages.plane import Map, flatten
 
 if TYPE_CHECKING:
+    from vae_jax.evaluation.columns import ColumnError
     from vae_jax.evaluation.latents import Walk
     from vae_jax.runs.run import Run
     from vae_jax.train import TrainState
@@ -51,6 +52,7 @@ class Look(NamedTuple):
       plane: the latent map.
       parameters: numbers that were trained.
       missing: section -> why it is empty.
+      columns: errors of the columns of a table; () of other data.
     """
 
     samples: np.ndarray | None
@@ -62,6 +64,7 @@ class Look(NamedTuple):
     plane: Plane | None
     parameters: int
     missing: dict[str, str]
+    columns: tuple[ColumnError, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,21 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     else:
         samples, sampled = _samples(run, state, codes.cond, max(8, min(SAMPLES, VALUES // size // 8 * 8)), seed)
     count = sum(int(x.size) for x in jax.tree.leaves(state.params))
-    return Look(samples, sampled, originals, made, walk, walked, plane, count, missing)
+    columns = ()
+    if run.spec.columns and "pairs" not in missing:
+        columns = _column_errors(run, state, batches, codes)
+    return Look(samples, sampled, originals, made, walk, walked, plane, count, missing, columns)
+
+
+def _column_errors(run: Run, state: TrainState, batches: Sequence[Mapping[str, Any]], codes: Any) -> Any:
+    """Returns the errors of the columns of a table, over all rows of these batches."""
+    from vae_jax.evaluation.codes import decode_all
+    from vae_jax.evaluation.columns import errors
+
+    made = decode_all(run.model, state, codes.mean, cond=codes.cond)
+    x = np.concatenate([np.asarray(b["x"]) for b in batches])
+    seen = np.concatenate([np.asarray(b["mask"]) for b in batches]) if run.spec.mask else None
+    return errors(run.spec.columns, x, made, seen)
 
 
 def _samples(run: Run, state: TrainState, cond: np.ndarray | None, count: int, seed: int) -> tuple[np.ndarray, str]:

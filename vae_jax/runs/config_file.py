@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import typing
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 from vae_jax.errors import InputError, nearest
 from vae_jax.files import code as codes
 from vae_jax.files.bounded import read_json
+from vae_jax.files.columns import KINDS, Column, width
 from vae_jax.options.typed import conform
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
@@ -131,9 +133,10 @@ def _check_required(values: dict[str, Any]) -> None:
 def spec_to_json(spec: DataSpec) -> dict[str, Any]:
     """Returns the entry `data_spec` of a config.json."""
     held = {**spec._asdict(), "x": spec.x._asdict()}
-    # Without units there is no entry, as in files of before them.
-    del held["units"]
-    return held if spec.units is None else {**held, "units": spec.units._asdict()}
+    # Of data that have them alone: all other files stay what they were.
+    del held["units"], held["columns"]
+    held |= {} if spec.units is None else {"units": spec.units._asdict()}
+    return held | ({"columns": [column._asdict() for column in spec.columns]} if spec.columns else {})
 
 
 def _spec(value: Any) -> DataSpec:
@@ -148,8 +151,9 @@ def _spec(value: Any) -> DataSpec:
     shape = _shape(x.get("shape"), "data_spec.x.shape", AXES[kind])
     mask = conform(held.get("mask", False), bool, "data_spec.mask", json=True)
     units = _units(held["units"], shape) if "units" in held else None
-    facts = {name: v for name, v in held.items() if name not in ("x", "mask", "units")}
-    return DataSpec(ArraySpec(shape, kind, dtype), mask, **_facts(facts, "data_spec"), units=units)
+    columns = _columns(held["columns"], shape) if "columns" in held else ()
+    facts = {name: v for name, v in held.items() if name not in ("x", "mask", "units", "columns")}
+    return DataSpec(ArraySpec(shape, kind, dtype), mask, **_facts(facts, "data_spec"), units=units, columns=columns)
 
 
 def _units(value: Any, shape: tuple[int, ...]) -> Units:
@@ -166,6 +170,29 @@ def _units(value: Any, shape: tuple[int, ...]) -> Units:
                 "channels, and positive for scale; restore the file, or train again"
             )
     return Units(**held)
+
+
+def _columns(value: Any, shape: tuple[int, ...]) -> tuple[Column, ...]:
+    """Returns the columns of a table, checked."""
+    hints = {**typing.get_type_hints(Column), "kind": Literal[KINDS]}
+    found = []
+    for i, given in enumerate(conform(value, tuple[dict[str, Any], ...], "data_spec.columns", json=True)):
+        where = f"data_spec.columns[{i}]"
+        for name in given:
+            if name not in hints:
+                raise InputError(f"{where}.{name}: no such entry; {nearest(name, hints)}")
+        if "name" not in given:
+            raise InputError(f"{where}.name is missing; restore the file, or train again")
+        column = Column(**{name: conform(v, hints[name], f"{where}.{name}", json=True) for name, v in given.items()})
+        if not column.std > 0:
+            raise InputError(f"{where}.std: {column.std} is out of range; restore the file, or train again")
+        found.append(column)
+    if (width(found),) != shape:
+        raise InputError(
+            f"data_spec.columns: take {width(found)} numbers, and data_spec.x.shape is {list(shape)}; restore the "
+            "file, or train again"
+        )
+    return tuple(found)
 
 
 def _old_spec(shape: Any, facts: Any) -> DataSpec:

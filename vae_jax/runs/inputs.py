@@ -17,6 +17,7 @@ from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
 from vae_jax.errors import InputError, choice, nearest, option
+from vae_jax.runs import tables
 from vae_jax.runs.run import Run
 
 _ARRAYS = (".npy", ".npz")
@@ -53,6 +54,8 @@ def user_batches(
     from vae_jax.data.pipeline import eval_batches
 
     what = _what(given, name)
+    if run.spec.columns:
+        return tables.batches(run, given, batch_size, what, asked=split if asked else "", limit=limit)
     config, source = _load(run, given, split, name, what, asked)
     if name == "x" or set(source.info.label_names) <= set(run.spec.label_names):
         # Outliers are other things than the run knows, on purpose: then their classes are their own.
@@ -83,7 +86,7 @@ def user_batches(
 def _what(given: Any, name: str) -> str:
     """Returns the argument and its value as messages begin with them."""
     word = _typed(name)
-    return word if memory.is_arrays(given) else f"{word} {given}"
+    return f"{word} {given}" if isinstance(given, str | Path) else word
 
 
 def _typed(name: str, *value: str) -> str:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vae_jax import data
 from vae_jax.data import DataConfig, Source, series
@@ -42,6 +43,7 @@ def spec_of(source: Source) -> DataSpec:
         cond=info.cond_size,
         label_names=tuple(info.label_names),
         units=info.units,
+        columns=tuple(info.columns),
     )
 
 
@@ -64,16 +66,27 @@ def load(where: Path, options: DataConfig, trained: TrainedOn, split: str) -> So
     options = dataclasses.replace(options, batch_size=1)
     if data.entry(options.name).made:
         options = dataclasses.replace(options, source=None)  # earlier versions kept one that nothing reads
-    # With the mean and the deviation of its training: those of the data as they are now may be others.
-    read = functools.partial(series.load, units=trained.spec.units) if options.name == "series" else None
     try:
-        source = data.load(options, split, read)
+        source = data.load(options, split, _reader(options, trained))
     except InputError as error:
         raise _unreadable(where, options, split, error) from error
     # By name first: a class folder that is gone must not shift the numbers of the others.
     source = data.classes.match(source, trained.spec.label_names, options.shown)
     check(where, trained, source)
     return source
+
+
+def _reader(options: DataConfig, trained: TrainedOn) -> Callable[[DataConfig, str], Source] | None:
+    """Returns what reads data by the means, deviations and levels of training; None where it has none.
+
+    With more rows than then, those of the data as they are now would be others.
+    """
+    if options.name == "series":
+        return functools.partial(series.load, units=trained.spec.units)
+    if not trained.spec.columns or options.name not in data.TABLES:
+        return None
+    load: Any = data.entry(options.name).load
+    return functools.partial(load, columns=trained.spec.columns)
 
 
 def _unreadable(where: Path, options: DataConfig, split: str, error: InputError) -> InputError:

@@ -19,7 +19,7 @@ from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spec import Units, users
-from vae_jax.tasks import given
+from vae_jax.tasks import given, tables
 from vae_jax.train import TrainState
 
 IMAGES = "images"
@@ -29,14 +29,15 @@ class Imputed(NamedTuple):
     """Examples with their missing values filled in.
 
     Attributes:
-      x: the examples as they were given, of their shape and type, with E[x_mis | x_obs] where they were missing.
-      samples: [S, *x.shape], the same with a draw of p(x_mis | x_obs) in each of S copies.
+      x: the examples as they were given, of their shape and type, with E[x_mis | x_obs] where they were missing; of a
+        table, its columns by name.
+      samples: [S, *x.shape], the same with a draw of p(x_mis | x_obs) in each of S copies; a tuple of tables.
       bound: log 1/K sum_k p(x_obs, z_k) / q(z_k|x_obs) of each example, at most log p(x_obs) on average, nats [N].
       arrays: what the examples came with (`labels`, `mask`, ...), by name.
     """
 
-    x: np.ndarray
-    samples: np.ndarray
+    x: Any
+    samples: Any
     bound: np.ndarray
     arrays: dict[str, np.ndarray]
 
@@ -59,7 +60,8 @@ def impute(
     Args:
       run: a run, or the path of its folder. It may have been trained on complete data.
       x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; a dict of
-        arrays (`images`, `mask`, and what a conditional model needs); or the path of an .npy or .npz.
+        arrays (`images`, `mask`, and what a conditional model needs); or the path of an .npy or .npz. For a run of a
+        table, columns by name (None or NaN is missing), or the path of a .csv or .parquet.
       mask: bool, of the shape of x or [N, H, W] of whole pixels, True where x is observed; None where NaN says it.
       k: importance samples per example, K: the larger, the closer to the model's own mean.
       samples: copies with draws in place of the mean, S: multiple imputation by sampling importance resampling.
@@ -80,6 +82,8 @@ def impute(
     samples, k = given.at_least("samples", samples, 0), conform(k, int, "k", 100)
     if not SAMPLES.holds(k):
         raise InputError(f"{option('k')}: {k} is out of range; it must be {SAMPLES.words}")
+    if run.spec.columns:
+        return _table(run, x, mask, k, samples, seed, batch_size, given.restored(run, step, state), report)
     held = _arrays(x, mask)
     batches, source = user_batches(run, held, "train", batch_size)
     if not source.info.mask:
@@ -108,6 +112,18 @@ def impute(
     drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
     rest = {name: value for name, value in held.items() if name != IMAGES}
     return Imputed(filled(found.mean), drawn, found.bound, rest)
+
+
+def _table(
+    run: Run, x: Any, mask: Any, k: int, samples: int, seed: int, batch_size: int, state: TrainState, report: Any
+):
+    """Returns a table with its empty cells filled in, as `impute` does of images."""
+    if mask is not None:
+        raise InputError("mask: empty cells say what is missing of a table; leave it out")
+    what = f"{_word()} {x}" if isinstance(x, str | Path) else _word()
+    options: dict[str, Any] = {"k": k, "samples": samples, "seed": seed, "batch_size": batch_size}
+    found = tables.fill(run, x, what, **options, state=state, report=report)
+    return Imputed(found.x, found.samples, found.bound, {})
 
 
 def _tell(report: Callable[[int, int], None], total: int, done: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from vae_jax.errors import InputError, choice
 from vae_jax.evaluation import Codes
 from vae_jax.runs.run import Run
-from vae_jax.tasks import codes, imputing, paths, reconstruction, sampling, traversal
+from vae_jax.tasks import codes, imputing, paths, reconstruction, sampling, tables, traversal
 from vae_jax.train import TrainState
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class OpenRun(Run):
     def impute(self, x: Any, mask: Any = None, **options: Any) -> imputing.Imputed:
         """Fills in missing values; `vae_jax.impute` describes the options and the result."""
         return imputing.impute(self, x, mask, **self._newest(options))
+
+    def table(self, x: Any) -> dict[str, np.ndarray]:
+        """Returns encoded rows of a run of a table, such as samples, as columns by name, in their units and words."""
+        return tables.rows(self, x)
 
     def interpolate(self, indices: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7), **options: Any) -> paths.Interpolations:
         """Decodes paths between pairs of examples; `vae_jax.interpolate` describes the options."""

@@ -29,7 +29,7 @@ def sample(
     cond: Sequence[float] = (),
     prior: str | None = None,
     temperature: float = 1.0,
-    pixels: Pixels = "mean",
+    pixels: Pixels | None = None,
     seed: int = 0,
     step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
@@ -44,7 +44,8 @@ def sample(
       prior: draws z from a density of codes instead: "gmm", "flow" or "two-stage", fitted by `fit_prior`, or the path
         of its .json.
       temperature: factor on the standard deviation of the prior.
-      pixels: what is returned of p(x|z): "mean" is E[x|z], "mode" the most probable x, "sample" a draw.
+      pixels: what is returned of p(x|z): "mean" is E[x|z], "mode" the most probable x, "sample" a draw; None is
+        "mean", and "sample" of a table, whose rows vary as those of the data do.
       seed: of all noise.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
@@ -73,7 +74,7 @@ def samples(
     cond: Sequence[float] = (),
     prior: str | None = None,
     temperature: float = 1.0,
-    pixels: Pixels = "mean",
+    pixels: Pixels | None = None,
     seed: int = 0,
     step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
@@ -87,7 +88,7 @@ def samples(
       cond: values of all samples of a conditional model; () for what the model samples with by default.
       prior: name of a density of codes that `fit_prior` wrote; None for the model's own prior.
       temperature: scales the standard deviation of the prior.
-      pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
+      pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z); None for the usual.
       seed: of the draws.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
@@ -100,7 +101,8 @@ def samples(
     """
     run, n, seed = given.opened(run), given.at_least("n", n), given.seed(seed)
     temperature = conform(temperature, float, "temperature", 1.0)
-    pixels, prior = conform(pixels, Pixels, "pixels", "mean"), conform(prior, str | None, "prior", "gmm")
+    pixels, prior = conform(pixels, Pixels | None, "pixels", "mean"), conform(prior, str | None, "prior", "gmm")
+    pixels = pixels or ("sample" if run.spec.columns else "mean")
     if not 0 <= temperature < float("inf"):
         raise InputError(f"{option('temperature')}: {temperature} is out of range; it must be zero or more")
     if prior is None and run.model.prior is None:

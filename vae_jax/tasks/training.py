@@ -156,6 +156,12 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
     """
     likelihood, c = model.about.likelihood, config.data
     name = configs.kind("model.likelihood", likelihood)
+    if hasattr(likelihood, "of_columns") and not source.info.columns:
+        other = "bernoulli" if source.info.kind == "image" else "gaussian-learned"
+        raise InputError(
+            f"model.likelihood: {name} scores the columns of a table, and {source.info.name!r} is none; use "
+            f"{option('model.likelihood', other)}"
+        )
     if likelihood.counts:
         whole.check(source, name)
         return

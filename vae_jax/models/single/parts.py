@@ -16,7 +16,7 @@ from vae_jax import collectives, likelihoods, priors, prng
 from vae_jax.errors import InputError, option
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.model import Batch, Context, Params, State
-from vae_jax.models import observed
+from vae_jax.models import columns, observed
 from vae_jax.models.per_example import per_example
 from vae_jax.models.single.config import Components
 from vae_jax.spaces import Space
@@ -55,6 +55,7 @@ def bind(config: Components, spec: DataSpec) -> Parts:
     c.condition.check(spec)
     c.objective.check(spec)
     check_mask(c, spec)
+    c = columns.bound(c, spec)
     if spec.x.kind not in c.prior.kinds:
         raise InputError(
             f"model.prior: {type(c.prior).__name__} makes data of kind {' or '.join(c.prior.kinds)}, but these are of "
