@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from vae_jax.cli import unread
-from vae_jax.cli.output import PICTURES, check_count, destination, write
-from vae_jax.options.ranges import SEED, AtLeast, NotNegative, Positive
+from vae_jax.cli.output import PICTURES, check_count, check_dpi, destination, write
+from vae_jax.options.ranges import DPI, SEED, AtLeast, NotNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,11 @@ class Sample:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/samples.png)."""
+    out: str | None = None
+    """Picture (.png, .pdf, .svg), arrays (.npz), or a folder, ending with /, for one PNG per image; those of --label
+    go into a folder of its name in it (default: RUN/figures/samples.png)."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 64
     """Images."""
     label: int | None = None
@@ -39,7 +42,8 @@ class Sample:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = _out(self.out, self.run, "samples" if self.prior is None else "samples_expost", self.n)
+        stem = "samples" if self.prior is None else "samples_expost"
+        out = _out(self.out, self.run, stem, self.n, self.dpi, self.label)
         from vae_jax.tasks.sampling import samples
 
         found = samples(
@@ -53,7 +57,7 @@ class Sample:
             seed=self.seed,
             step=self.step,
         )
-        write(out, {"images": found.images}, found.figure)
+        write(out, {"images": found.images}, found.figure, dpi=self.dpi)
 
 
 @dataclass(frozen=True)
@@ -62,26 +66,41 @@ class Reconstruct:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/reconstructions.png)."""
+    input: tuple[str, ...] = ()
+    """Your own examples, all of them: images, a folder of images, .npy, .npz, or a data set name (default: the run's
+    own data)."""
+    out: str | None = None
+    """Picture (.png, .pdf, .svg), arrays (.npz), or a folder, ending with /, for one PNG of each
+    reconstruction (default: RUN/figures/reconstructions.png)."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 32
     """Images: the first n of the split."""
     indices: tuple[int, ...] = ()
     """These images of the split instead."""
     split: str | None = None
-    """train, validation or test (default: the one that the run evaluates)."""
+    """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        if self.indices:
+        if self.indices or self.input:
             unread.refuse(self, "", "n")
-        out = _out(self.out, self.run, "reconstructions", len(self.indices) or self.n)
+        out = _out(self.out, self.run, "reconstructions", len(self.indices) or self.n, self.dpi)
+        from vae_jax.figures.folder import numbered
         from vae_jax.tasks.reconstruction import pairs
 
-        found = pairs(self.run, n=self.n, indices=self.indices, split=self.split, step=self.step)
+        x = self.input or None
+        found = pairs(self.run, x, n=self.n, indices=self.indices, split=self.split, step=self.step)
         arrays = {"index": found.index, "images": found.x, "reconstructions": found.reconstructions, "mse": found.mse}
-        write(out, arrays, found.figure)
+        write(
+            check_count(out, len(found.x)),
+            arrays,
+            found.figure,
+            dpi=self.dpi,
+            images=found.reconstructions,
+            names=numbered(len(found.x), found.names),
+        )
 
 
 @dataclass(frozen=True)
@@ -90,8 +109,14 @@ class Interpolate:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/interpolations.png)."""
+    input: tuple[str, ...] = ()
+    """Your own examples, two or more: images, a folder of images, .npy, .npz, or a data set name; from each to the next
+    (default: the run's own data)."""
+    out: str | None = None
+    """Picture (.png, .pdf, .svg), arrays (.npz), or a folder, ending with /, for one PNG per image
+    (default: RUN/figures/interpolations.png)."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     indices: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     """Images of the split: from the first to the second, from the third to the fourth, and so on."""
     steps: Annotated[int, AtLeast(2)] = 10
@@ -99,16 +124,26 @@ class Interpolate:
     path: Literal["linear", "spherical"] = "linear"
     """Straight, or along a great circle, which keeps the norm typical of a Gaussian prior."""
     split: str | None = None
-    """train, validation or test (default: the one that the run evaluates)."""
+    """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = _out(self.out, self.run, "interpolations", len(self.indices) // 2 * self.steps)
+        out = _out(self.out, self.run, "interpolations", len(self.indices) // 2 * self.steps, self.dpi)
         from vae_jax.tasks.paths import interpolate
 
-        found = interpolate(self.run, self.indices, steps=self.steps, path=self.path, split=self.split, step=self.step)
-        write(out, {"index": found.index, "codes": found.codes, "images": found.images}, found.figure)
+        x = self.input or None
+        options = {"steps": self.steps, "path": self.path, "split": self.split, "step": self.step}
+        found = interpolate(self.run, self.indices, x=x, **options)
+        paths, steps = found.images.shape[:2]
+        write(
+            check_count(out, paths * steps),
+            {"index": found.index, "codes": found.codes, "images": found.images},
+            found.figure,
+            dpi=self.dpi,
+            images=found.images.reshape(-1, *found.images.shape[2:]),
+            names=[f"{row:03}_{column:03}.png" for row in range(paths) for column in range(steps)],
+        )
 
 
 @dataclass(frozen=True)
@@ -117,10 +152,16 @@ class Traverse:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
+    input: tuple[str, ...] = ()
+    """Your own example to start from: an image, or of a folder, .npy, .npz or data set the one that --index names."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz (default: RUN/figures/traversals.png)."""
+    """Picture (.png, .pdf, .svg) or arrays (.npz)
+    (default: RUN/figures/traversals.png)."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     dims: tuple[int, ...] = ()
-    """Latent dimensions, in this order (default: the 12 of largest KL, largest first)."""
+    """Latent dimensions, in this order (default: of those with a KL of 0.01 nats or more the 12 of largest KL, largest
+    first)."""
     steps: Annotated[int, AtLeast(1)] = 11
     """Values of each dimension."""
     reach: Annotated[float, Positive()] = 2.5
@@ -128,16 +169,19 @@ class Traverse:
     quantiles: bool = False
     """Take the values at equal steps of probability of the codes instead (0.5 % to 99.5 %)."""
     index: int | None = None
-    """Image of the split to start from (default: of 500 that stand for it, the one whose code is most central)."""
+    """Image of the split, or of --input, to start from (default: of 500 that stand for the split, the one whose code is
+    most central)."""
     split: str | None = None
-    """train, validation or test (default: the one that the run evaluates)."""
+    """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
         if self.quantiles:
             unread.refuse(self, "--quantiles False", "reach")
-        out = _out(self.out, self.run, "traversals", len(self.dims) * self.steps)
+        default = self.run / "figures" / "traversals.png"
+        out = check_count(destination(self.out, default, PICTURES), len(self.dims) * self.steps)
+        check_dpi(out, self.dpi)
         from vae_jax.tasks.traversal import traverse
 
         found = traverse(
@@ -147,13 +191,19 @@ class Traverse:
             reach=self.reach,
             quantiles=self.quantiles,
             index=self.index,
+            x=self.input or None,
             split=self.split,
             step=self.step,
         )
         walk = found.walk
         arrays = {"dims": walk.dims, "values": walk.values, "codes": walk.codes, "images": found.images, "kl": walk.kl}
-        write(out, arrays, found.figure)
+        write(out, arrays, found.figure, dpi=self.dpi)
+        if walk.unused:
+            print(f"{walk.words_for_unused}; name dimensions with --dims to see any of them")
 
 
-def _out(out: Path | None, run: Path, stem: str, count: int) -> Path:
-    return check_count(destination(out, run / "figures" / f"{stem}.png", PICTURES), count)
+def _out(out: str | None, run: Path, stem: str, count: int, dpi: int | None, label: int | None = None) -> Path:
+    """Returns the file or folder to write `count` images to, checked as far as it can be before any work."""
+    path = destination(out, run / "figures" / f"{stem}.png", PICTURES, run=run, label=label)
+    check_dpi(path, dpi)
+    return check_count(path, count)

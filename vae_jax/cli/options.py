@@ -195,6 +195,9 @@ def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
     for i, word in enumerate(argv):
         option, equals, value = word.partition("=")
         name = option.replace("_", "-").removeprefix("--")
+        # An empty list would mean the run's own data, without a word.
+        if option == "--input" and not value and "".join(argv[i + 1 : i + 2]).startswith("--") | (i + 1 == len(argv)):
+            raise InputError("--input: needs a path or the name of a data set, as in --input images.npz")
         if not option.startswith("--") or name in ("help", "") or name in known:
             continue
         if not equals and i + 1 < len(argv) and not argv[i + 1].startswith("--"):

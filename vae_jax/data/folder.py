@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +83,9 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
         _check_memory(config, len(records) * int(np.prod(info.shape)), info.where)
         arrays = records.rows(np.arange(len(records)))
         check_scale(config, parts, info, [arrays["image"]], strict, group)
-        return from_arrays(info, split, arrays, "device")
+        return replace(from_arrays(info, split, arrays, "device"), paths=parts[split].paths)
     check_scale(config, {split: parts[split], **parts}, info, (), strict, group)
-    return Source(info, split, len(records), {}, not_in_memory, records, "grain")
+    return Source(info, split, len(records), {}, not_in_memory, records, "grain", paths=parts[split].paths)
 
 
 def fit(config: DataConfig) -> Fit:

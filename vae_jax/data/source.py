@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import jax
@@ -89,6 +90,7 @@ class Source:
       records: the same examples by random access on the host.
       pipeline: "device" or "grain", resolved from the config.
       labeled: rows int32 [M] of the labeled examples of a training split (`data.labels`); None: all labels are known.
+      paths: the file of each example, N of them; () where examples have no files of their own.
     """
 
     info: Info
@@ -99,6 +101,7 @@ class Source:
     records: Records
     pipeline: Literal["device", "grain"] = "device"
     labeled: np.ndarray | None = None
+    paths: tuple[Path, ...] = ()
 
 
 def main(arrays: Mapping[str, Any]) -> str:

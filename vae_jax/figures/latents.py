@@ -64,6 +64,7 @@ def traversal_grid(images: np.ndarray, walk: Walk, *, title: str = "") -> Figure
     xlabel = {"": "value of the dimension", "sd": "standard deviations of the dimension", "%": "quantile of the codes"}
     size = walk.variables or walk.codes.shape[-1]
     some = f", {len(walk.dims)} of {size} dimensions" if len(walk.dims) < size else ""
+    some += f", {walk.words_for_unused}" if walk.unused else ""
     return grid(
         images,
         title=title + some,
