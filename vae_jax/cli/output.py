@@ -44,7 +44,8 @@ def destination(
         target = _folder(path, run, label)
     elif path.suffix.lower() not in suffixes:
         seen = f"extension {path.suffix!r}" if path.suffix else "no extension"
-        fix = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}" if len(suffixes) > 1 else suffixes[0]
+        *others, last = suffixes
+        fix = f"{', '.join(others)} or {last}" if others else last
         files = ", or with / for a folder of PNG files" if run is not None else ""
         raise InputError(f"--out {path}: {seen}; end it with {fix}{files}")
     elif path.is_dir():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, TextIO
 
 import numpy as np
 
@@ -58,16 +59,17 @@ def save(path: Path, columns: Sequence[str], rows: Iterator[Sequence[object]]) -
       InputError: the file cannot be written.
     """
     try:
-        # Names of files may hold bytes that are no UTF-8; they are written as they are.
-        with (
-            replacing(path) as temporary,
-            temporary.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file,
-        ):
+        with replacing(path) as temporary, _opened(temporary, "w") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(columns)
             writer.writerows(rows)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
+
+
+def _opened(path: Path, mode: Literal["r", "w"]) -> TextIO:
+    # Names of files may hold bytes that are no UTF-8: they are written as they are, and read so.
+    return path.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
 
 
 def read(path: Path, word: str) -> dict[str, np.ndarray]:
@@ -83,7 +85,7 @@ def read(path: Path, word: str) -> dict[str, np.ndarray]:
     if path.stat().st_size > bounded.DEFAULT_BYTES:
         raise InputError(f"{word} {path}: has more than {bounded.DEFAULT_BYTES:,} bytes; give it in parts")
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        with _opened(path, "r") as file:
             lines = csv.reader(file)
             columns = next(lines, [])
             rows = [row for row in lines if row]

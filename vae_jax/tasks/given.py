@@ -129,8 +129,8 @@ def refuse_indices(indices: Sequence[int]) -> None:
     """Raises InputError for rows of the run's own data beside examples of the user's."""
     if indices:
         raise InputError(
-            f"{option('indices', *indices)}: is not used with {option('x', flag='input')}, whose examples are all taken; "
-            "leave it out"
+            f"{option('indices', *indices)}: is not used with {option('x', flag='input')}, whose examples are all "
+            "taken; leave it out"
         )
 
 
