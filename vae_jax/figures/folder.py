@@ -23,8 +23,8 @@ def check_images(x: ArraySpec) -> None:
     raise InputError(f"{option('out')}: PNG files hold images of 1 or 3 channels, not {what}; {fix}")
 
 
-def check_free(folder: Path) -> None:
-    """Raises InputError if a folder is there and holds anything, or cannot be made; the line names a free one."""
+def check_free(folder: Path, name: str = "out") -> None:
+    """Raises InputError if a folder is there and holds anything; the line names a free one, and the option `name`."""
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if not os.path.lexists(folder):
@@ -32,7 +32,7 @@ def check_free(folder: Path) -> None:
     base = folder if folder.name.strip(".") else folder.resolve()
     free = next(path for i in itertools.count(2) if not os.path.lexists(path := base.with_name(f"{base.name}-{i}")))
     what = f"holds {len(list(folder.iterdir())):,} files already" if folder.is_dir() else "is a file"
-    raise InputError(f"{option('out')}: {shown(folder)} {what}, and nothing is overwritten; use {shown(free)}/, say")
+    raise InputError(f"{option(name)}: {shown(folder)} {what}, and nothing is overwritten; use {shown(free)}/, say")
 
 
 def numbered(count: int, stems: Sequence[str] = ()) -> list[str]:
