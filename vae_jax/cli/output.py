@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax.errors import InputError
+from vae_jax.options.ranges import DPI
 
 FIGURES = (".png", ".pdf", ".svg")
 PICTURES = (*FIGURES, ".npz")
@@ -33,6 +34,9 @@ def destination(
       suffixes: of files that the command writes.
       run: whose images may also go into a folder (see `is_folder`), one PNG each; None where they may not.
       label: their class, which names a folder inside of that one; None for no class.
+
+    Returns:
+      the path of the file or folder.
 
     Raises:
       InputError: an extension that is not one of `suffixes`, a folder that is missing or may not be written, or one to
@@ -92,7 +96,9 @@ def check_count(path: Path, count: int) -> Path:
 
 
 def check_dpi(path: Path, dpi: int | None) -> None:
-    """Raises InputError for dots per inch of what is no figure."""
+    """Raises InputError for dots per inch out of range, or of what is no figure."""
+    if dpi is not None and not DPI.holds(dpi):
+        raise InputError(f"--dpi: {dpi} is out of range; it must be {DPI.words}")
     if dpi is not None and path.suffix.lower() not in FIGURES:
         raise InputError(f"--dpi {dpi}: is not used; end --out with {', '.join(FIGURES)}, or leave it out")
 

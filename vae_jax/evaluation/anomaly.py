@@ -146,6 +146,7 @@ def _bounds(terms: Any, bound: Any, k: int) -> Callable[..., dict[str, jax.Array
     def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
         ctx = Context(state.step, index, state.hyper, train=False)
         args = state.eval_params, state.model_state
+        # One draw of z for the terms, and others, at a site of their own, for the bound.
         found = terms(*args, prng.site_key(key, "elbo"), batch, ctx)
         out = {"elbo": found["elbo"], "mse": found["mse"]}
         return out if bound is None else out | {"iw": bound(*args, prng.site_key(key, "iw"), batch, ctx, k)}

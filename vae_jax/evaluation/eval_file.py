@@ -186,7 +186,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     return {
         "experiment": experiment,
         "step": step,
-        "data": config.data.shown,
+        "data": top.get("data", config.data.shown),
         "split": top["split"],
         "protocol": protocol,
         "metrics": metrics,

@@ -89,6 +89,7 @@ def active(kl: Sequence[float] | None, sizes: np.ndarray, rows: int) -> tuple[np
       dimensions, at most `rows`: of a model that uses none the one of largest KL, so that there is one to see.
     """
     order = by_size(sizes)
+    # Without a posterior nothing says which dimensions carry nothing.
     if kl is None:
         return order[:rows], 0
     # A KL that is no number may be any, and is shown.

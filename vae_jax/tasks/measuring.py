@@ -126,7 +126,6 @@ def evaluate_run(
     result.metrics.update(found)
     about = _protocol(run, call, wanted.ks, result.n, state, changed) | subject.protocol
     values = _values(run, call, state, result, names, about, refused)
-    values |= {} if x is None else {"data": shown_input(x)}
     return values | _filed(run, values, call.metrics, file if write else None)
 
 
@@ -142,6 +141,7 @@ class _Call(NamedTuple):
     seed: int
     step: int | Literal["best"] | None
     out: Path | None
+    data: str  # what is measured, in words
 
 
 def _arguments(
@@ -167,6 +167,7 @@ def _arguments(
         conform(seed, int, "seed", 0),
         step,
         None if out is None else Path(out),
+        run.config.data.shown,
     )
     given.at_least("batch_size", call.batch_size)
     given.at_least("limit", call.limit, 0)
@@ -188,7 +189,7 @@ def _of_input(run: Run, x: Any, call: _Call, limit: int | None, *, asked: bool) 
         )
     _, source = user_batches(run, x, call.split, call.batch_size, asked=asked)
     # The limit of the run's config is one of its own data.
-    return run.with_source(INPUT, source), call._replace(split=INPUT, limit=limit or 0)
+    return run.with_source(INPUT, source), call._replace(split=INPUT, limit=limit or 0, data=shown_input(x))
 
 
 class _Wanted(NamedTuple):
@@ -264,7 +265,7 @@ def _values(
     values = {
         "experiment": run.experiment,
         "step": int(state.step),
-        "data": run.config.data.shown,
+        "data": call.data,
         "split": call.split,
         "protocol": about,
         "metrics": {name: vars(result.metrics[name]) for name in names},
@@ -393,7 +394,7 @@ def _protocol(
     if not likelihood.normalized:
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
-        "data_protocol": data.protocol,
+        "data_protocol": info.protocol if split == INPUT else data.protocol,
         # Of the measured split: its images may be replaced by as many others while the training split stays.
         "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,

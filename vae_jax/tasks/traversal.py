@@ -94,12 +94,7 @@ def traverse(
     if not 0 < reach < float("inf"):
         raise InputError(f"{option('reach')}: {reach} is out of range; it must be positive")
     variables = spaces.variables(run.model.about.latents)
-    for d in dims:
-        if not 0 <= d < len(variables):
-            raise InputError(
-                f"{option('dims')}: {d} is out of range; {run.path} has {len(variables)} latent dimensions, choose 0 "
-                f"to {len(variables) - 1}"
-            )
+    _check_dims(run, dims, len(variables))
     index = conform(index, int | None, "index", 0)
     named, split = split is not None, given.shown_split(run, split)
     state, around = given.restored(run, step, state), f"{split} split"
@@ -142,6 +137,16 @@ def traverse(
     scaled_by = ("reach", reach) if np.isfinite(codes.mean).all() else None
     images = decode_all(run.model, state, walk.codes, cond=cond, scaled_by=scaled_by)
     return Traversals(walk, images, f"{given.title(run, state)}: latent traversals, {around}")
+
+
+def _check_dims(run: Run, dims: Sequence[int], size: int) -> None:
+    """Raises InputError for a dimension that the latents, of `size` variables, do not have."""
+    for d in dims:
+        if not 0 <= d < size:
+            raise InputError(
+                f"{option('dims')}: {d} is out of range; {run.path} has {size} latent dimensions, choose 0 to "
+                f"{size - 1}"
+            )
 
 
 def _of_user(run: Run, x: Any, index: int | None, split: str, asked: bool) -> Batch:
