@@ -45,6 +45,7 @@ def bounds(
     if k:
         require("iw", ("bound",), model)
     # Cached by the identity of the model's functions, so both data sets run the same program.
+    # Without `iw` the bound stays out of the program, and any model with an ELBO has the rest.
     program = _bounds(model.terms, model.density.bound if k and model.density else None, k)
     parts: dict[str, list[np.ndarray]] = {"elbo": [], "mse": []} | ({"iw": []} if k else {})
     for batch in batches:

@@ -186,6 +186,7 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     return {
         "experiment": experiment,
         "step": step,
+        # In a file of one's own examples they are what is measured, not the run's data.
         "data": top.get("data", config.data.shown),
         "split": top["split"],
         "protocol": protocol,
