@@ -150,7 +150,7 @@ def test_codes_there_and_back(vae, tmp_path, capsys):
     n = source.size
     images = known.images("test", range(n))
     mean, variance = known.encode(images)
-    assert held.keys() == {"mean", "log_var", "z", "index", "labels"}
+    assert held.keys() == {"mean", "log_var", "z", "index", "labels", "label_names"}
     close(held["mean"], mean)
     close(held["log_var"], np.log(variance))
     noise = (held["z"] - mean) / np.sqrt(variance)

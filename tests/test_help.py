@@ -37,7 +37,7 @@ def test_commands_that_take_numbers_have_ranges():
     found = {command for command, *_ in RANGED}
     assert found == {
         *("sample", "reconstruct", "interpolate", "traverse", "arithmetic"),
-        *("encode", "decode", "impute", "eval", "fit-prior", "baseline", "report"),
+        *("encode", "decode", "score", "impute", "eval", "fit-prior", "baseline", "report"),
     }
 
 
@@ -95,6 +95,7 @@ NEEDED = {
     "encode": ["--input", "digits", "--out", "codes.npz", "--draw", "True"],
     "decode": ["--input", "run/codes.npy", "--out", "x.npz", "--pixels", "sample"],
     "impute": ["--input", "run/codes.npy", "--out", "x.npy"],
+    "score": ["--input", "digits", "--out", "x.csv"],
 }
 
 

@@ -273,6 +273,7 @@ COMMANDS = {
         for name, words in test_damage.COMMANDS.items()
     },
     "eval": ["eval", "run", "--k", "100000", "--out", "a.json"],
+    "score": ["score", "run", "--input", "digits", "--out", "a.csv"],
     "report": ["report", "run", "--out", "a.html"],
     "compare": ["compare", "run", "run2", "--out", "a.png"],
     "train": ["train", "tiny", "--workdir", "a"],
@@ -293,7 +294,7 @@ def test_ctrl_c_at_ten_moments_of_every_command(here, command):
     np.save("z.npy", np.zeros((2, 2), np.float32))
     np.savez("holes.npz", images=np.where(np.eye(8) > 0, np.nan, 0.5)[None])
     shutil.copytree("run", "run2")
-    made = ("a", "a.npz", "a.json", "a.html", "a.png", "density", "prepared")
+    made = ("a", "a.npz", "a.csv", "a.json", "a.html", "a.png", "density", "prepared")
     words, before = COMMANDS[command], {p.name for p in here.iterdir()}
     began = time.monotonic()
     code, err = ended(start(*words))

@@ -279,7 +279,7 @@ def test_encode_takes_the_split_and_the_checkpoint(run, out):
     other = arrays("encode", run.path, "--input", "digits", "--split", "validation", "--step", 2, out=out)
     close(other["mean"], mean_codes(run, run.restore(2), "validation", np.arange(180)))
     np.testing.assert_array_equal(other["labels"], data.load(run.config.data, "validation").arrays["label"])
-    assert sorted(other) == ["index", "labels", "log_var", "mean"]
+    assert sorted(other) == ["index", "label_names", "labels", "log_var", "mean"]
 
 
 @covers("encode", "draw", "seed")
@@ -296,6 +296,7 @@ def test_encode_takes_so_many_images_at_a_time_and_no_number_changes(run, out, s
     whole = arrays("encode", run.path, "--input", "digits", "--draw", "True", out=out)
     parts = arrays("encode", run.path, "--input", "digits", "--draw", "True", "--batch-size", 70, out=out)
     assert sizes == [180, 70, 70, 40]
+    assert whole.pop("label_names").tolist() == parts.pop("label_names").tolist() == list("0123456789")
     for name, value in whole.items():
         close(parts[name], value)
 

@@ -10,6 +10,7 @@
 | `baseline DATA` | `fit_baseline("DATA")` | (its folder, the content of eval.json) |
 | `sample`, `decode`, `reconstruct` | `sample(RUN, 64)`, `decode(RUN, z)`, `reconstruct(RUN, x)` | an array |
 | `encode RUN` | `encode(RUN, x)` | `Codes` |
+| `score RUN` | `score(RUN, x)` | `Scores`, one of each kind per example |
 | `impute RUN` | `impute(RUN, x)` | `Imputed`: x with its missing values filled in |
 | `interpolate`, `traverse`, `arithmetic` | the same names | arrays by name, and `figure()` |
 | `compare RUN RUN`, `report RUN` | `compare([RUN, RUN])`, `report(RUN)` | rows by name, the file |
@@ -47,6 +48,7 @@ from vae_jax.tasks.progress import Progress
 from vae_jax.tasks.reconstruction import reconstruct
 from vae_jax.tasks.report import report
 from vae_jax.tasks.sampling import sample
+from vae_jax.tasks.scoring import score
 from vae_jax.tasks.sweeps import plan
 from vae_jax.tasks.sweeps.record import Sweep
 from vae_jax.tasks.sweeps.run import run_sweep
@@ -70,6 +72,7 @@ __all__ = [
     "report",
     "resume",
     "sample",
+    "score",
     "sweep",
     "train_run",
     "traverse",

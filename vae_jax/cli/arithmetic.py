@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vae_jax.cli.output import PICTURES, check_count, destination, write
-from vae_jax.options.ranges import AtLeast
+from vae_jax.cli.output import PICTURES, check_count, check_dpi, destination, write
+from vae_jax.options.ranges import DPI, AtLeast
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Arithmetic:
     factor: str | None = None
     """Factor that --from and --to are values of (default: the label)."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/arithmetic.png)."""
+    """Picture (.png, .pdf, .svg) or arrays (.npz, .npy) (default: RUN/figures/arithmetic.png)."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 8
     """Images: the first n of the split with --from."""
     steps: Annotated[int, AtLeast(2)] = 6
@@ -42,6 +44,7 @@ class Arithmetic:
     def __call__(self) -> None:
         out = destination(self.out, self.run / "figures" / "arithmetic.png", PICTURES)
         check_count(out, self.n * (self.steps + 1))
+        check_dpi(out, self.dpi)
         from vae_jax.tasks.paths import arithmetic
 
         found = arithmetic(
@@ -57,4 +60,4 @@ class Arithmetic:
             step=self.step,
         )
         names = ("index", "direction", "shares", "codes", "images")
-        write(out, {name: getattr(found, name) for name in names}, found.figure)
+        write(out, {name: getattr(found, name) for name in names}, found.figure, dpi=self.dpi)

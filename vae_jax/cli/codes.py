@@ -11,21 +11,22 @@ import tyro
 from vae_jax.cli import unread
 from vae_jax.cli.output import counting, destination, write
 from vae_jax.cli.tables import examples_out, write_rows
-from vae_jax.options.ranges import SEED, AtLeast
+from vae_jax.errors import InputError
+from vae_jax.options.ranges import DPI, SEED, AtLeast
 
 
 @dataclass(frozen=True)
 class Encode:
-    """Images to codes: mean and log_var of q(z|x), with index and labels, in one .npz."""
+    """Images to codes: mean and log_var of q(z|x), with index, labels and file names, in one .npz or .csv."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    input: str
-    """.npy or .npz with images [N, H, W(, C)], a folder of images, a prepared folder, or a data set name; for a run of
-    a table, a .csv or .parquet with its columns."""
+    input: tuple[str, ...]
+    """.npy or .npz with images [N, H, W(, C)], images, a folder of images, a prepared folder, or a data set name; for a
+    run of a table, a .csv or .parquet with its columns."""
     out: Path
-    """Arrays to write, .npz: mean, log_var, index, and z, labels, factors, cond where there are any; a model of several
-    levels has mean/LEVEL, ... in their place."""
+    """.npz with mean, log_var, index, and z, labels, label_names, paths, factors, cond where there are any; a model of
+    several levels has mean/LEVEL, ... in their place. Or .csv: path, label, z_0, z_1, ... (the mean), std_0, ..."""
     split: str | None = None
     """Split of a data set, or of a file or folder that holds splits (default: that of the run, or the only one)."""
     draw: bool = False
@@ -40,8 +41,11 @@ class Encode:
     def __call__(self) -> None:
         if not self.draw:
             unread.refuse(self, "--draw True", "seed")
-        out = destination(self.out, self.out, (".npz",))
+        out = destination(self.out, self.out, (".npz", ".csv"))
+        if out.suffix.lower() == ".csv" and self.draw:
+            raise InputError("--draw True: is not used by a .csv of means; end --out with .npz, or leave it out")
         from vae_jax.runs.run import Run
+        from vae_jax.tasks import code_table
         from vae_jax.tasks.codes import arrays, encode
 
         run = Run.load(self.run)
@@ -56,7 +60,11 @@ class Encode:
                 step=self.step,
                 report=report,
             )
-        write(out, arrays(run, codes))
+        if out.suffix.lower() == ".npz":
+            write(out, arrays(run, codes))
+        else:
+            code_table.write(out, codes)
+            print(f"{out}: {len(codes.mean):,} codes of {codes.mean.shape[1]} dimensions")
 
 
 @dataclass(frozen=True)
@@ -66,9 +74,13 @@ class Decode:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: Path
-    """.npz with `mean` or `z` [N, n], as `encode` writes it, or .npy; latents of another shape [N, *shape] too."""
-    out: Path
-    """PNG grid, or arrays where it ends in .npz or .npy; of a table .csv or .parquet."""
+    """.npz with `mean` or `z` [N, n] or .csv, as `encode` writes them, or .npy; latents of another shape [N, *shape]
+    too."""
+    out: str
+    """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG per image; of a table
+    .csv or .parquet."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     array: str | None = None
     """Array of the .npz to decode (default: `mean`, else `z`, else the only one)."""
     pixels: Literal["mean", "mode", "sample"] = "mean"
@@ -85,7 +97,7 @@ class Decode:
     def __call__(self) -> None:
         if self.pixels != "sample":
             unread.refuse(self, "--pixels sample", "seed")
-        examples_out(self.out, self.run, "decoded", 0)
+        out = examples_out(self.out, self.run, "decoded", 0, self.dpi)
         from vae_jax.runs.run import Run
         from vae_jax.tasks import codes
 
@@ -102,4 +114,4 @@ class Decode:
             step=self.step,
         )
         if not write_rows(out, self.run, found.images):
-            write(out, {"images": found.images}, found.figure)
+            write(out, {"images": found.images}, found.figure, dpi=self.dpi, units=found.units)

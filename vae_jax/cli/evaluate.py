@@ -21,10 +21,13 @@ class Evaluate(Settings):
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
+    input: tuple[str, ...] = ()
+    """Your own examples in place of a split: images, a folder of images, .npy, .npz, or a data set name. Their numbers
+    are written to --out alone."""
     metrics: str = ""
     """Comma-separated metrics to keep, e.g. elbo,rate,iwae; all of them if empty (see `vae-jax list metrics`)."""
     split: str | None = None
-    """train, validation or test; default: the one in the run's config."""
+    """train, validation or test (default: the one in the run's config); of --input, where that holds splits."""
     limit: Annotated[int | None, AtLeast(0)] = None
     """Only so many examples, 0 for all (default: the run's config); evenly spread if the split is sorted by class."""
     batch_size: Annotated[int | None, AtLeast(1)] = None
@@ -36,7 +39,7 @@ class Evaluate(Settings):
     others: tuple[Path, ...] = ()
     """Further run folders, for metrics that compare several (udr)."""
     out: Path | None = None
-    """JSON file to add the numbers to (default: RUN/eval.json)."""
+    """JSON file to add the numbers to (default: RUN/eval.json; of --input none)."""
 
     def __call__(self) -> None:
         from vae_jax.cli.output import counting, destination
@@ -50,10 +53,12 @@ class Evaluate(Settings):
             if not measures.expand(metrics):  # measures made on request are not lost to a k that they do not read
                 self.check("k")
         out = destination(self.out, self.run / "eval.json", (".json",))
+        x = self.input or None
         run = Run.load(self.run)
         with counting("evaluating") as report:
             result = evaluate_run(
                 run,
+                x,
                 metrics=metrics,
                 split=self.split,
                 k=self.k,
@@ -63,11 +68,14 @@ class Evaluate(Settings):
                 step=self.step,
                 settings={f.name: getattr(self, f.name) for f in dataclasses.fields(Settings) if f.name != "k"},
                 others=tuple(Run.load(path) for path in self.others),
-                out=out,
+                out=out if x is None else self.out,
                 report=report,
             )
         print_result(result)
-        print(f"written to {out}")
+        if x is None or self.out is not None:
+            print(f"written to {out}")
+        else:
+            print("not written; name a file with --out to keep these numbers")
         if refused := result.get("refused"):
             # The rest is written; the exit code still says that not all of it could be done.
             raise refusal(refused)
@@ -81,10 +89,12 @@ def print_result(result: dict[str, Any]) -> None:
     from vae_jax.evaluation.measures import MEASURES
     from vae_jax.evaluation.reading import digits
     from vae_jax.runs.targets import target_text
+    from vae_jax.tasks.measuring import INPUT
 
     p = result["protocol"]
     shape = "x".join(map(str, p["image_shape"]))
-    title = f"{result['experiment']}, step {result['step']:,}: {result['data']} {shape}, {result['split']} split"
+    title = f"{result['experiment']}, step {result['step']:,}: {result['data']} {shape}"
+    title += ", given with --input" if result["split"] == INPUT else f", {result['split']} split"
     elsewhere = result.get("targets_of")
     table = Table()
     table.add_column("metric")

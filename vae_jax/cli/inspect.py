@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from vae_jax.cli import unread
-from vae_jax.cli.output import write
+from vae_jax.cli.output import check_count, write
 from vae_jax.cli.tables import examples_out, write_rows
-from vae_jax.options.ranges import SEED, AtLeast, NotNegative, Positive
+from vae_jax.options.ranges import DPI, SEED, AtLeast, NotNegative, Positive
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,12 @@ class Sample:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/samples.png); of a table .csv (default)
-    or .parquet."""
+    out: str | None = None
+    """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG per image; those of
+    --label go into a folder of its name in it (default: RUN/figures/samples.png); of a table .csv (default) or
+    .parquet."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 64
     """Images."""
     label: int | None = None
@@ -41,7 +44,8 @@ class Sample:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = examples_out(self.out, self.run, "samples" if self.prior is None else "samples_expost", self.n)
+        stem = "samples" if self.prior is None else "samples_expost"
+        out = examples_out(self.out, self.run, stem, self.n, self.dpi, label=self.label)
         from vae_jax.tasks.sampling import samples
 
         found = samples(
@@ -56,7 +60,7 @@ class Sample:
             step=self.step,
         )
         if not write_rows(out, self.run, found.images):
-            write(out, {"images": found.images}, found.figure)
+            write(out, {"images": found.images}, found.figure, dpi=self.dpi, units=found.units)
 
 
 @dataclass(frozen=True)
@@ -65,28 +69,44 @@ class Reconstruct:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/reconstructions.png); of a table .csv
-    (default) or .parquet."""
+    input: tuple[str, ...] = ()
+    """Your own examples, all of them: images, a folder of images, .npy, .npz, or a data set name (default: the run's
+    own data)."""
+    out: str | None = None
+    """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG of each reconstruction
+    (default: RUN/figures/reconstructions.png); of a table .csv (default) or .parquet."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 32
     """Images: the first n of the split."""
     indices: tuple[int, ...] = ()
     """These images of the split instead."""
     split: str | None = None
-    """train, validation or test (default: the one that the run evaluates)."""
+    """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        if self.indices:
+        if self.indices or self.input:
             unread.refuse(self, "", "n")
-        out = examples_out(self.out, self.run, "reconstructions", len(self.indices) or self.n)
+        out = examples_out(self.out, self.run, "reconstructions", len(self.indices) or self.n, self.dpi)
+        from vae_jax.figures.folder import numbered
         from vae_jax.tasks.reconstruction import pairs
 
-        found = pairs(self.run, n=self.n, indices=self.indices, split=self.split, step=self.step)
+        x = self.input or None
+        found = pairs(self.run, x, n=self.n, indices=self.indices, split=self.split, step=self.step)
         arrays = {"index": found.index, "images": found.x, "reconstructions": found.reconstructions, "mse": found.mse}
-        if not write_rows(out, self.run, found.reconstructions):
-            write(out, arrays, found.figure)
+        if write_rows(out, self.run, found.reconstructions):
+            return
+        write(
+            check_count(out, len(found.x)),
+            arrays,
+            found.figure,
+            dpi=self.dpi,
+            images=found.reconstructions,
+            names=numbered(len(found.x), found.names),
+            units=found.units,
+        )
 
 
 @dataclass(frozen=True)
@@ -95,8 +115,14 @@ class Interpolate:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/interpolations.png)."""
+    input: tuple[str, ...] = ()
+    """Your own examples, two or more: images, a folder of images, .npy, .npz, or a data set name; from each to the next
+    (default: the run's own data)."""
+    out: str | None = None
+    """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG per image
+    (default: RUN/figures/interpolations.png); of a table .csv (default) or .parquet."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     indices: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
     """Images of the split: from the first to the second, from the third to the fourth, and so on."""
     steps: Annotated[int, AtLeast(2)] = 10
@@ -104,17 +130,29 @@ class Interpolate:
     path: Literal["linear", "spherical"] = "linear"
     """Straight, or along a great circle, which keeps the norm typical of a Gaussian prior."""
     split: str | None = None
-    """train, validation or test (default: the one that the run evaluates)."""
+    """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = examples_out(self.out, self.run, "interpolations", len(self.indices) // 2 * self.steps)
+        out = examples_out(self.out, self.run, "interpolations", len(self.indices) // 2 * self.steps, self.dpi)
         from vae_jax.tasks.paths import interpolate
 
-        found = interpolate(self.run, self.indices, steps=self.steps, path=self.path, split=self.split, step=self.step)
-        if not write_rows(out, self.run, found.images):
-            write(out, {"index": found.index, "codes": found.codes, "images": found.images}, found.figure)
+        x = self.input or None
+        options = {"steps": self.steps, "path": self.path, "split": self.split, "step": self.step}
+        found = interpolate(self.run, self.indices, x=x, **options)
+        if write_rows(out, self.run, found.images):
+            return
+        paths, steps = found.images.shape[:2]
+        write(
+            check_count(out, paths * steps),
+            {"index": found.index, "codes": found.codes, "images": found.images},
+            found.figure,
+            dpi=self.dpi,
+            images=found.images.reshape(-1, *found.images.shape[2:]),
+            names=[f"{row:03}_{column:03}.png" for row in range(paths) for column in range(steps)],
+            units=found.units,
+        )
 
 
 @dataclass(frozen=True)
@@ -123,10 +161,16 @@ class Traverse:
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
+    input: tuple[str, ...] = ()
+    """Your own example to start from: an image, or of a folder, .npy, .npz or data set the one that --index names."""
     out: Path | None = None
-    """PNG grid, or arrays where it ends in .npz or .npy (default: RUN/figures/traversals.png)."""
+    """Picture (.png, .pdf, .svg) or arrays (.npz, .npy) (default: RUN/figures/traversals.png); of a
+    table .csv (default) or .parquet."""
+    dpi: Annotated[int | None, DPI] = None
+    """Dots per inch of the picture (default: 100)."""
     dims: tuple[int, ...] = ()
-    """Latent dimensions, in this order (default: the 12 of largest KL, largest first)."""
+    """Latent dimensions, in this order (default: of those with a KL of 0.01 nats or more the 12 of largest KL, largest
+    first)."""
     steps: Annotated[int, AtLeast(1)] = 11
     """Values of each dimension."""
     reach: Annotated[float, Positive()] = 2.5
@@ -134,16 +178,18 @@ class Traverse:
     quantiles: bool = False
     """Take the values at equal steps of probability of the codes instead (0.5 % to 99.5 %)."""
     index: int | None = None
-    """Image of the split to start from (default: of 500 that stand for it, the one whose code is most central)."""
+    """Image of the split, or of --input, to start from (default: of 500 that stand for the split, the one whose code is
+    most central)."""
     split: str | None = None
-    """train, validation or test (default: the one that the run evaluates)."""
+    """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
         if self.quantiles:
             unread.refuse(self, "--quantiles False", "reach")
-        out = examples_out(self.out, self.run, "traversals", len(self.dims) * self.steps)
+        count = len(self.dims) * self.steps
+        out = examples_out(self.out, self.run, "traversals", count, self.dpi, folder=False)
         from vae_jax.tasks.traversal import traverse
 
         found = traverse(
@@ -153,10 +199,13 @@ class Traverse:
             reach=self.reach,
             quantiles=self.quantiles,
             index=self.index,
+            x=self.input or None,
             split=self.split,
             step=self.step,
         )
         walk = found.walk
         arrays = {"dims": walk.dims, "values": walk.values, "codes": walk.codes, "images": found.images, "kl": walk.kl}
         if not write_rows(out, self.run, found.images):
-            write(out, arrays, found.figure)
+            write(out, arrays, found.figure, dpi=self.dpi)
+        if walk.unused:
+            print(f"{walk.words_for_unused}; name dimensions with --dims to see any of them")

@@ -23,8 +23,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "interpolate": ("vae_jax.cli.inspect:Interpolate", "paths between the codes of two images"),
     "traverse": ("vae_jax.cli.inspect:Traverse", "one latent dimension moved at a time"),
     "arithmetic": ("vae_jax.cli.arithmetic:Arithmetic", "an attribute added to or taken from the codes of images"),
-    "encode": ("vae_jax.cli.codes:Encode", "images to codes (.npz)"),
+    "encode": ("vae_jax.cli.codes:Encode", "images to codes (.npz, .csv)"),
     "decode": ("vae_jax.cli.codes:Decode", "codes to images"),
+    "score": (
+        "vae_jax.cli.score:Score",
+        "how likely each image is, and which are unlike the training data (.csv)",
+    ),
     "impute": ("vae_jax.cli.impute:Impute", "missing values of images filled in"),
     "compare": ("vae_jax.cli.compare:Compare", "runs side by side: options, metrics, curves"),
     "report": ("vae_jax.cli.report:Report", "one HTML file on a run or several: numbers, curves, images, latent map"),

@@ -10,8 +10,10 @@ import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from vae_jax.cli import advice, epochs, ranged_help
@@ -55,6 +57,7 @@ def parse(cls: type[T], argv: Sequence[str], prog: str, *, default: T | None = N
     import tyro
 
     _check_known(argv, cls if default is None else default, prog)
+    argv = _run_first(argv)
     stderr = io.StringIO()
     try:
         with contextlib.redirect_stderr(stderr), ranged_help.registry():
@@ -189,6 +192,17 @@ def option_names(target: Any, prefix: str = "") -> list[str]:
     return names
 
 
+def _run_first(argv: Sequence[str]) -> list[str]:
+    """Returns the words with a run folder that follows `--input` in front, as the list of inputs would take it in."""
+    words = list(argv)
+    if "--input" not in words or not words[0].startswith("-"):
+        return words
+    first = words.index("--input") + 1
+    inputs = itertools.takewhile(lambda word: not word.startswith("--"), words[first:])
+    at = next((first + i for i, word in enumerate(inputs) if (Path(word) / "config.json").is_file()), None)
+    return words if at is None else [words[at], *words[:at], *words[at + 1 :]]
+
+
 def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
     from vae_jax.runs import hints
 
@@ -196,6 +210,9 @@ def _check_known(argv: Sequence[str], target: Any, prog: str) -> None:
     for i, word in enumerate(argv):
         option, equals, value = word.partition("=")
         name = option.replace("_", "-").removeprefix("--")
+        # An empty list would mean the run's own data, without a word.
+        if option == "--input" and not value and "".join(argv[i + 1 : i + 2]).startswith("--") | (i + 1 == len(argv)):
+            raise InputError("--input: needs a path or the name of a data set, as in --input images.npz")
         if not option.startswith("--") or name in ("help", "") or name in known:
             continue
         if not equals and i + 1 < len(argv) and not argv[i + 1].startswith("--"):

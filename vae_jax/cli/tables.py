@@ -5,31 +5,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vae_jax.cli.output import PICTURES, check_count, destination
+from vae_jax.cli.output import PICTURES, check_count, check_dpi, destination
 from vae_jax.data import table_read, table_write
 from vae_jax.errors import InputError
 
 OUT = (*table_write.SUFFIXES, ".npz")
 
 
-def examples_out(out: Path | None, run: Path, stem: str, count: int) -> Path:
-    """Returns the file for examples that a run makes: by default RUN/figures/STEM.png, of a table .csv.
+def examples_out(
+    out: Path | str | None,
+    run: Path,
+    stem: str,
+    count: int,
+    dpi: int | None = None,
+    *,
+    label: int | None = None,
+    folder: bool = True,
+) -> Path:
+    """Returns the file or folder for examples that a run makes: by default RUN/figures/STEM.png, of a table .csv.
 
     Args:
       out: as given.
       run: the run's folder.
       stem: of the default's name.
       count: of the examples.
+      dpi: dots per inch, where they were given.
+      label: class of the examples, which names a folder inside of a folder.
+      folder: whether they may go into a folder, one PNG each.
 
     Returns:
-      a path whose extension the run's data can be written to.
+      a path that the run's data can be written to.
 
     Raises:
-      InputError: as `output.destination`; too many for one picture; a .parquet without pyarrow.
+      InputError: as `output.destination`; too many for one picture; a .parquet without pyarrow; dots of no picture.
     """
     if not is_table(run):
-        return check_count(destination(out, run / "figures" / f"{stem}.png", PICTURES), count)
+        default = run / "figures" / f"{stem}.png"
+        path = destination(out, default, PICTURES, run=run if folder else None, label=label)
+        check_dpi(path, dpi)
+        return check_count(path, count)
     path = destination(out, run / "figures" / f"{stem}.csv", OUT)
+    if dpi is not None:
+        raise InputError(f"--dpi {dpi}: is not used, as {run} makes tables; leave it out")
     check_writer(path)
     return path
 

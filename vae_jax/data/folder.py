@@ -94,10 +94,11 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
         with pictures.hushed():
             arrays = records.rows(np.arange(len(records)), together=True)
         check_scale(config, parts, info, [arrays["image"]], strict, group)
-        return dataclasses.replace(from_arrays(info, split, arrays, "device"), division=split_lib.of(parts))
-    check_scale(config, {split: parts[split], **parts}, info, (), strict, group)
-    source = Source(info, split, len(records), {}, not_in_memory, records, "grain")
-    return dataclasses.replace(source, division=split_lib.of(parts))
+        found = from_arrays(info, split, arrays, "device")
+    else:
+        check_scale(config, {split: parts[split], **parts}, info, (), strict, group)
+        found = Source(info, split, len(records), {}, not_in_memory, records, "grain")
+    return dataclasses.replace(found, division=split_lib.of(parts), paths=parts[split].paths)
 
 
 def fit(config: DataConfig) -> Fit:

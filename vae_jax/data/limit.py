@@ -142,7 +142,8 @@ def limited(source: Source, limit: int | None) -> Source:
     chosen = rows(source, limit) if spread else np.arange(limit, dtype=np.int32)
     arrays = {name: value[chosen] if spread else value[:limit] for name, value in source.arrays.items()}
     fetch = _fetch(source, chosen) if spread else source.fetch
-    return replace(source, info=info, size=limit, arrays=arrays, records=Rows(source.records, chosen), fetch=fetch)
+    part = replace(source, info=info, size=limit, arrays=arrays, records=Rows(source.records, chosen), fetch=fetch)
+    return replace(part, paths=tuple(source.paths[i] for i in chosen)) if source.paths else part
 
 
 def _fetch(source: Source, chosen: np.ndarray) -> Callable[[Arrays, jax.Array], Batch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import jax
@@ -101,6 +102,7 @@ class Source:
       draws: order in which a training split is drawn (`balance.Draws`); None: every example once an epoch.
       weights: of the training loss, by class (`data.class_weights`); None weighs all alike.
       division: how examples that came without splits were divided (`split.Division`); None of all other data.
+      paths: the file of each example, N of them; () where examples have no files of their own.
     """
 
     info: Info
@@ -114,6 +116,7 @@ class Source:
     division: Any = None
     draws: Any = None
     weights: tuple[float, ...] | None = None
+    paths: tuple[Path, ...] = ()
 
     @property
     def epoch(self) -> int:

@@ -21,10 +21,11 @@ from vae_jax.errors import InputError, choice, option
 _HASH = "content hash (SHA-256 of the pixels, of the image file, or of the cells of a row)"
 _OWN = "the file's or folder's own train/validation/test parts where it has them; else "
 PROTOCOLS = {
-    "standard": f"{_OWN}the examples whose {_HASH} lies in the lowest tenth of its range are the test split, the rest is for training, no validation split; adding or removing "
-    "examples moves no other",
-    "held-out": f"{_OWN}the examples whose {_HASH} lies in the lowest tenth of its range are the test split, those of the next tenth the validation split, the rest is for "
-    "training; adding or removing examples moves no other",
+    "standard": f"{_OWN}the examples whose {_HASH} lies in the lowest tenth of its range are the test split, "
+    "the rest is for training, no validation split; adding or removing examples moves no other",
+    "held-out": f"{_OWN}the examples whose {_HASH} lies in the lowest tenth of its range are the test split, "
+    "those of the next tenth the validation split, the rest is for training; adding or removing examples moves no "
+    "other",
     "random-tenth": f"{_OWN}a tenth of the examples, drawn with numpy RandomState(0) over their row numbers, is the "
     "test split, the rest is for training, no validation split; the rule of earlier versions",
     "full": "all examples for training, and the same examples as the test split (no validation split)",

@@ -29,23 +29,25 @@ JUDGES = 64  # samples of z that the ELBO is measured with before and after, the
 def bounds(
     model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array, k: int
 ) -> dict[str, np.ndarray]:
-    """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N].
+    """Returns `elbo` (one sample) and `iw` (k samples) of each image, nats [N], and `mse` of its reconstruction.
 
     Args:
-      model: its pure functions; `density.bound` is needed.
+      model: its pure functions; `density.bound` is needed for `iw`.
       state: a trained state.
       batches: images, with their `index`.
       key: of the noise, which is keyed by each image's index.
-      k: importance samples of `iw`.
+      k: importance samples of `iw`; 0 for no `iw`.
 
     Returns:
-      {"elbo": [N], "iw": [N]}, lower bounds on log p(x) in nats, in the order of the batches.
+      {"elbo": [N], "iw": [N], "mse": [N]}: lower bounds on log p(x) in nats, and the squared error of the mean
+      reconstruction of the mean code, mean over pixels; in the order of the batches.
     """
-    require("iw", ("bound",), model)
-    assert model.density is not None
+    if k:
+        require("iw", ("bound",), model)
     # Cached by the identity of the model's functions, so both data sets run the same program.
-    program = _bounds(model.terms, model.density.bound, k)
-    parts: dict[str, list[np.ndarray]] = {"elbo": [], "iw": []}
+    # Without `iw` the bound stays out of the program, and any model with an ELBO has the rest.
+    program = _bounds(model.terms, model.density.bound if k and model.density else None, k)
+    parts: dict[str, list[np.ndarray]] = {"elbo": [], "mse": []} | ({"iw": []} if k else {})
     for batch in batches:
         found = program(state, key, model_inputs(batch), jnp.asarray(batch["index"], jnp.int32))
         for name, values in found.items():
@@ -145,8 +147,10 @@ def _bounds(terms: Any, bound: Any, k: int) -> Callable[..., dict[str, jax.Array
     def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
         ctx = Context(state.step, index, state.hyper, train=False)
         args = state.eval_params, state.model_state
-        elbo = terms(*args, prng.site_key(key, "elbo"), batch, ctx)["elbo"]
-        return {"elbo": elbo, "iw": bound(*args, prng.site_key(key, "iw"), batch, ctx, k)}
+        # One draw of z for the terms, and others, at a site of their own, for the bound.
+        found = terms(*args, prng.site_key(key, "elbo"), batch, ctx)
+        out = {"elbo": found["elbo"], "mse": found["mse"]}
+        return out if bound is None else out | {"iw": bound(*args, prng.site_key(key, "iw"), batch, ctx, k)}
 
     return jax.jit(run)
 

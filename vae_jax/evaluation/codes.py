@@ -31,6 +31,8 @@ class Codes(NamedTuple):
       index: position in the data set, int32 [N].
       extra: whatever else the batches held for each example (`label` [N], `factors` [N, F]).
       cond: the features that the codes must be decoded with, float32 [N, F]; None for a model without a condition.
+      paths: the file of each example, relative to the folder that was given; () where they have none.
+      label_names: one name per class, by its number; () where classes have none.
     """
 
     mean: np.ndarray
@@ -39,6 +41,8 @@ class Codes(NamedTuple):
     index: np.ndarray
     extra: dict[str, np.ndarray]
     cond: np.ndarray | None = None
+    paths: tuple[str, ...] = ()
+    label_names: tuple[str, ...] = ()
 
 
 def encode_all(

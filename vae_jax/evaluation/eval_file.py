@@ -186,7 +186,8 @@ def view(experiment: str, config: Config, entries: Sequence[Entry], step: int | 
     return {
         "experiment": experiment,
         "step": step,
-        "data": config.data.shown,
+        # In a file of one's own examples they are what is measured, not the run's data.
+        "data": top.get("data", config.data.shown),
         "split": top["split"],
         "protocol": protocol,
         "metrics": metrics,

@@ -11,6 +11,8 @@ import numpy as np
 from vae_jax.errors import InputError
 from vae_jax.evaluation.codes import Codes
 
+INACTIVE = 0.01  # nats; a dimension with a lower KL is unused: nothing that it decodes to differs
+
 
 def by_size(values: np.ndarray) -> np.ndarray:
     """Returns the indices of values [D] from the largest to the smallest; NaN last, ties in their own order."""
@@ -53,6 +55,7 @@ class Walk(NamedTuple):
       kl: KL of each dimension moved, nats [R]; None without a posterior.
       std: standard deviation of the aggregate posterior in each dimension moved [R].
       variables: number of latent variables, where some are one-hot and D counts their entries; else 0.
+      unused: dimensions that were left out because their KL is below `INACTIVE`; 0 where dimensions were chosen.
     """
 
     dims: np.ndarray
@@ -63,6 +66,35 @@ class Walk(NamedTuple):
     kl: np.ndarray | None
     std: np.ndarray
     variables: int = 0
+    unused: int = 0
+
+    @property
+    def words_for_unused(self) -> str:
+        """What is said of the dimensions that are left out, or ""."""
+        if not self.unused:
+            return ""
+        what = "1 dimension" if self.unused == 1 else f"{self.unused:,} dimensions"
+        return f"{what} with a KL below {INACTIVE:g} nats not drawn"
+
+
+def active(kl: Sequence[float] | None, sizes: np.ndarray, rows: int) -> tuple[np.ndarray, int]:
+    """Returns the dimensions that a walk moves by default, and how many are left out as unused.
+
+    Args:
+      kl: KL of each dimension, nats [D]; None without a posterior, where nothing says which are unused.
+      sizes: what they are ordered by [D], largest first.
+      rows: the most dimensions.
+
+    Returns:
+      dimensions, at most `rows`: of a model that uses none the one of largest KL, so that there is one to see.
+    """
+    order = by_size(sizes)
+    # Without a posterior nothing says which dimensions carry nothing.
+    if kl is None:
+        return order[:rows], 0
+    # A KL that is no number may be any, and is shown.
+    kept = np.array([d for d in order if not kl[d] < INACTIVE] or order[:1], int)
+    return kept[:rows], len(order) - len(kept)
 
 
 def walk(
@@ -83,7 +115,7 @@ def walk(
     Args:
       codes: codes of a batch of images.
       kl: KL of each dimension, nats [D]; None without a posterior, then dimensions are ordered by their spread.
-      dims: dimensions to move; () for the `rows` of largest KL.
+      dims: dimensions to move; () for the `rows` of largest KL that are not unused (`active`).
       base: the code to start from [D]; None for the one of `codes` nearest to their mean.
       prior: mean and standard deviation of the prior, the unit of `reach`; None takes each dimension's own spread, as
         does a model without a posterior.
@@ -102,7 +134,7 @@ def walk(
         return _walk_variables(codes, kl, mean, std, np.asarray(blocks), dims, base, prior, reach, steps, rows)
     # Without a posterior the spread says which dimensions carry most.
     sizes = std if kl is None else np.asarray(kl, np.float64)
-    moved = np.asarray(dims, int) if len(dims) else by_size(sizes)[:rows]
+    moved, unused = (np.asarray(dims, int), 0) if len(dims) else active(kl, sizes, rows)
     marks = span(0.0, 1.0, reach, steps)
     # The values [R, S] in one of three units: quantiles, spreads of each dimension, or those of the prior.
     if quantiles:
@@ -116,7 +148,8 @@ def walk(
     # The code of a real image: the mean of all codes need not decode to a plausible one.
     start = codes.mean[center(codes)] if base is None else base
     codes_moved = traverse(start, moved, values)
-    return Walk(moved, values, codes_moved, unit, marks, None if kl is None else sizes[moved], std[moved])
+    shown = None if kl is None else sizes[moved]
+    return Walk(moved, values, codes_moved, unit, marks, shown, std[moved], unused=unused)
 
 
 def _walk_variables(
@@ -125,7 +158,7 @@ def _walk_variables(
     """Returns the walk of a code with one-hot variables in it; `dims` are variables, not entries of z."""
     first = np.cumsum(blocks) - blocks  # where each variable begins in z
     sizes = std[first] if kl is None else np.asarray(kl, np.float64)
-    moved = np.asarray(dims, int) if len(dims) else by_size(sizes)[:rows]
+    moved, unused = (np.asarray(dims, int), 0) if len(dims) else active(kl, sizes, rows)
     # Column s shows value s mod K of a one-hot variable with K values.
     turn = np.arange(steps)
     # The columns are numbers of values if all variables are one-hot, else those of the real ones.
@@ -148,7 +181,8 @@ def _walk_variables(
             begin, size = first[variable], blocks[variable]
             # The whole block: a one-hot code has zeros beside its one.
             z[row, :, begin : begin + size] = np.eye(size, dtype=z.dtype)[turn % size]
-    return Walk(moved, values, z, unit, marks, None if kl is None else sizes[moved], std[entries], len(blocks))
+    shown = None if kl is None else sizes[moved]
+    return Walk(moved, values, z, unit, marks, shown, std[entries], len(blocks), unused)
 
 
 def traverse(base: np.ndarray, dims: np.ndarray, values: np.ndarray) -> np.ndarray:

@@ -24,7 +24,16 @@ PANELS = {
     "active_units": ("active units", "dimensions"),
     "beta": ("KL weight", "beta"),
 }
+# metric, or its end -> unit of the y axis of other figures; scores without a unit are not listed.
+UNITS = {"bits_per_dim": "bits/dim", "psnr": "dB", "images_per_s": "images/s", "active_units": "dimensions"}
 COLORS = ("#1f77b4", "#d1580c", "#2a8c4a", "#7b4fa3", "#b8860b", "#c23b6b", "#4c9a9a", "#6b6b6b")
+
+
+def unit(metric: str) -> str:
+    """Returns the unit of a metric for an axis, "" where it has none."""
+    found = next((word for end, word in UNITS.items() if metric.endswith(end)), "")
+    in_nats = metric in ("elbo", "distortion", "rate", "log_prob") or metric.startswith(("iw_", "kl/", "ais"))
+    return found or ("nats" if in_nats else "")
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -142,10 +142,19 @@ def pairs(images: np.ndarray, made: np.ndarray, *, title: str = "", columns: int
     return grid(rows, title=title, rows=["original", "reconstruction"] * len(halves[0]), group=2)
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Writes a figure as PNG, whole or not at all, and returns its path."""
+def save(figure: Figure, path: Path, dpi: int | None = None) -> Path:
+    """Writes a figure as its suffix says (.png, .pdf, .svg), whole or not at all, and returns its path.
+
+    Args:
+      figure: to write.
+      path: of the file.
+      dpi: dots per inch, of the images in a .pdf or .svg too; None for those of the figure.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    # A date in the file would make two files of one figure differ.
+    undated = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(kind)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png")
+        figure.savefig(temporary, format=kind, dpi=dpi or "figure", metadata=undated)
     return path
 
 

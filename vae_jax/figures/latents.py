@@ -58,18 +58,20 @@ def kl_chart(kl: Sequence[float], variance: Sequence[float], *, title: str = "")
 
 def traversal_grid(images: np.ndarray, walk: Walk, *, title: str = "") -> Figure:
     """Returns the images [R, S, H, W, C] of a traversal, one row per dimension, with its KL beside it."""
-    rows = [f"z{d}  sd {s:.2f}" for d, s in zip(walk.dims, walk.std)]
+    rows, ylabel = [f"z{d}  sd {s:.2f}" for d, s in zip(walk.dims, walk.std)], "dimension, standard deviation"
     if walk.kl is not None:
-        rows = [f"z{d}  KL {k:.2f}" for d, k in zip(walk.dims, walk.kl)]
+        rows, ylabel = [f"z{d}  KL {k:.2f}" for d, k in zip(walk.dims, walk.kl)], "dimension, KL in nats"
     xlabel = {"": "value of the dimension", "sd": "standard deviations of the dimension", "%": "quantile of the codes"}
     size = walk.variables or walk.codes.shape[-1]
     some = f", {len(walk.dims)} of {size} dimensions" if len(walk.dims) < size else ""
+    some += f", {walk.words_for_unused}" if walk.unused else ""
     return grid(
         images,
         title=title + some,
         rows=rows,
         columns=[f"{m:.3g} %" if walk.unit == "%" else signed(m) for m in walk.marks],
         xlabel=f"{xlabel[walk.unit]}, the others fixed at those of one image",
+        ylabel=ylabel,
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vae_jax.figures.curves import COLORS
+from vae_jax.figures.curves import COLORS, unit
 from vae_jax.figures.grid import save
 
 _MEAN = "#333333"
@@ -125,6 +125,7 @@ def _panel(axes: Axes, sweep: Mapping[str, Any], metric: str) -> None:
     axes.set_xticks([at[level] for level in levels], levels)
     axes.minorticks_off()
     axes.set_xlabel(option, fontsize=9)
+    axes.set_ylabel(unit(metric), fontsize=9)
     axes.set_title(metric, fontsize=10)
     _style(axes)
 

@@ -149,6 +149,7 @@ class Each:
 SEED = Between(0, 2**31, "[)", "0, 2^31")
 # Samples of a bound: they are counted in int32.
 SAMPLES = Between(1, 2**31, "[)")
+DPI = Between(10, 1200)
 EACH_AT_LEAST_ONE = Each(AtLeast(1), "a list of sizes of 1 or more")
 
 

@@ -154,6 +154,7 @@ def walk_panel(entry: Entry) -> dict[str, object]:
     size = walk.variables or walk.codes.shape[-1]
     order = "sorted by KL in nats" if walk.kl is not None else "sorted by their spread"
     words = f"{len(walk.dims)} of {size} dimensions, {order}; across: {unit}, the others fixed at those of one image"
+    words += f"; {walk.words_for_unused}" if walk.unused else ""
     return {
         "name": entry.name,
         "words": words,

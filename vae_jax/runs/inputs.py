@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -11,12 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from vae_jax import data
-from vae_jax.data import DATASETS, SPLITS, DataConfig, Source, classes, folder, memory, npz, prepared, series, unlabeled
+from vae_jax.data import (
+    DATASETS,
+    SPLITS,
+    DataConfig,
+    Source,
+    chosen,
+    classes,
+    folder,
+    memory,
+    npz,
+    prepared,
+    series,
+    unlabeled,
+)
 from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
-from vae_jax.errors import InputError, choice, nearest, option
+from vae_jax.errors import InputError, choice, nearest, option, shown
 from vae_jax.runs import tables
 from vae_jax.runs.run import Run
 
@@ -37,8 +51,9 @@ def user_batches(
 
     Args:
       run: the model's run; its pixels' treatment (binarization) is applied to the examples as well.
-      given: arrays in memory (`data.memory.named`), .npy, .npz, an image or a folder of them, or a data set name.
-        Images are brought to the run's size as its own `data.fit` says.
+      given: arrays in memory (`data.memory.named`), .npy, .npz, an image or a folder of them, a data set name, or a
+        list of image files, which are read in its order. Images are brought to the run's size as its own `data.fit`
+        says.
       split: which split of a data set, or of what holds splits itself; others are taken whole.
       batch_size: examples at a time.
       name: of the argument that they were given by, "x" or "outliers", for messages.
@@ -53,8 +68,11 @@ def user_batches(
     """
     from vae_jax.data.pipeline import eval_batches
 
+    given = _one(given)
     what = _what(given, name)
     if run.spec.columns:
+        if _is_several(given):
+            raise InputError(f"{what}: a run of a table takes one table at a time; give one")
         return tables.batches(run, given, batch_size, what, asked=split if asked else "", limit=limit)
     config, source = _load(run, given, split, name, what, asked)
     if name == "x" or set(source.info.label_names) <= set(run.spec.label_names):
@@ -69,7 +87,7 @@ def user_batches(
             f"{run.spec.x.examples} {'x'.join(map(str, wanted))}; give such {run.spec.x.examples}"
         )
     if seen != wanted:
-        arrays = memory.is_arrays(given) or Path(given).suffix.lower() in _ARRAYS
+        arrays = _is_arrays(given) or (not _is_several(given) and Path(given).suffix.lower() in _ARRAYS)
         raise InputError(
             f"{what}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
             f"{_fix(seen, wanted, arrays)}"
@@ -83,10 +101,47 @@ def user_batches(
     return eval_batches(source, config, batch_size, limit=limit), source
 
 
+def file_names(source: Source) -> tuple[str, ...]:
+    """Returns the file of each example, relative to the folder that was given; () where examples have no files."""
+    root = Path(source.info.where)
+    # One image alone is its own root.
+    return tuple(path.name if path == root else os.path.relpath(path, root) for path in source.paths)
+
+
+def class_name(names: Sequence[str], label: int) -> str:
+    """Returns the name of a class: its number where classes have no names."""
+    return names[label] if 0 <= label < len(names) else str(label)
+
+
+def shown_input(given: Any) -> str:
+    """Returns examples of the user's own as a line names them."""
+    given = _one(given)
+    if _is_arrays(given):
+        return "arrays"
+    return f"{len(given)} images" if _is_several(given) else shown(given)
+
+
+def _one(given: Any) -> Any:
+    """Returns the one path of a list that holds one; several paths as a tuple; all else as it is."""
+    if not isinstance(given, list | tuple) or not given or not all(isinstance(g, str | os.PathLike) for g in given):
+        return given
+    return given[0] if len(given) == 1 else tuple(Path(g).expanduser() for g in given)
+
+
+def _is_several(given: Any) -> bool:
+    return isinstance(given, tuple) and bool(given) and all(isinstance(path, Path) for path in given)
+
+
+def _is_arrays(given: Any) -> bool:
+    return memory.is_arrays(given) and not _is_several(given)
+
+
 def _what(given: Any, name: str) -> str:
     """Returns the argument and its value as messages begin with them."""
     word = _typed(name)
-    return f"{word} {given}" if isinstance(given, str | Path) else word
+    if _is_several(given):
+        return f"{word} {shown(given[0])} and {len(given) - 1} more"
+    return f"{word} {shown(given)}" if isinstance(given, str | Path) else word
 
 
 def _typed(name: str, *value: str) -> str:
@@ -95,8 +150,10 @@ def _typed(name: str, *value: str) -> str:
 
 def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -> tuple[DataConfig, Source]:
     """Returns how the user's examples were read, and the examples."""
-    if memory.is_arrays(given):
+    if _is_arrays(given):
         return _in_memory(run, given, split, name, asked)
+    if _is_several(given):
+        return _several(run, given, name, what, asked, split)
     given = str(given)
     config, parts = _data_config(run, given, what, name)
     if asked and not parts:
@@ -112,12 +169,38 @@ def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -
         # A few images for a trained model may be dark, or all black; a data set to train on is not.
         return config, data.load(config, part) if load is None else load(config, part, strict=False)
     except Mixed as error:
-        shape = run.spec.x.shape
-        kind = "gray" if shape[2:] == (1,) else "RGB"
+        raise _mixed(run, what, error) from None
+
+
+def _mixed(run: Run, what: str, error: Mixed) -> InputError:
+    """Returns the error for images of several numbers of channels, with what somebody with a trained run can do."""
+    shape = run.spec.x.shape
+    kind = "gray" if shape[2:] == (1,) else "RGB"
+    return InputError(
+        f"{what}: {error.wrong.partition(': ')[2]}, but {run.path} was trained on {describe(shape)}; convert all "
+        f"to {kind}"
+    )
+
+
+def _several(
+    run: Run, given: Sequence[Path], name: str, what: str, asked: bool, split: str
+) -> tuple[DataConfig, Source]:
+    """Returns `_load` of image files that are named one by one."""
+    for path in given:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            continue
+        wrong = "is no image" if path.exists() else "no such file"
         raise InputError(
-            f"{what}: {error.wrong.partition(': ')[2]}, but {run.path} was trained on {describe(shape)}; convert all "
-            f"to {kind}"
-        ) from None
+            f"{_typed(name)} {shown(path)}: {wrong}; of several inputs each must be an image "
+            f"({', '.join(SUFFIXES)}), or give one folder, .npy or .npz alone"
+        )
+    if asked:
+        raise InputError(f"{option('split', split)}: is not used, for single images hold no splits; leave it out")
+    config = _pictures(run, given[0], _whole(run))
+    try:
+        return config, chosen.load(given, config)
+    except Mixed as error:
+        raise _mixed(run, what, error) from None
 
 
 def _in_memory(run: Run, given: Any, split: str, name: str, asked: bool) -> tuple[DataConfig, Source]:

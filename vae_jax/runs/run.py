@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import os
@@ -261,13 +262,19 @@ class Run:
         Raises:
           InputError: they cannot be read, or are of another form than those that the run was trained on.
         """
-        if self.lead is not None:
-            return self.lead.source(split)
         if split not in self.loaded:
+            if self.lead is not None:
+                return self.lead.source(split)
             if own_data.is_own(self.config, self.path):
                 own_data.check(self.path)
             self.loaded[split] = training_data.load(self.path, self.config.data, self.trained_on, split)
         return self.loaded[split]
+
+    def with_source(self, split: str, source: Source) -> Run:
+        """Returns this run with one more split, of data that are not its own; what it has made and read is shared."""
+        again = copy.copy(self)
+        again.__dict__["loaded"] = {**self.loaded, split: source}
+        return again
 
     def batches(self, split: str, batch_size: int | None = None, limit: int = 0) -> Iterator[dict[str, Any]]:
         """Yields the split once (or `limit` examples of it), as the model saw it in training; no batch is dropped."""

@@ -19,10 +19,10 @@ from vae_jax.errors import InputError, command, option, shown
 from vae_jax.evaluation.codes import Codes, Pixels, decode_all, encode_all
 from vae_jax.files import bounded
 from vae_jax.options.typed import conform
-from vae_jax.runs.inputs import user_batches
+from vae_jax.runs.inputs import file_names, user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spec import users
-from vae_jax.tasks import given
+from vae_jax.tasks import code_table, given
 from vae_jax.tasks.conditions import requested, stored
 from vae_jax.tasks.pictures import Pictures
 from vae_jax.train import TrainState
@@ -48,7 +48,8 @@ def encode(
     Args:
       run: a run, or the path of its folder.
       x: images [N, H, W] or [N, H, W, C] (uint8 0..255, or floats in [0, 1]); a dict of arrays (`images`, `labels`,
-        ...) for a conditional model; the path of an .npy, an .npz or a folder of images; or the name of a data set.
+        ...) for a conditional model; the path of an image, an .npy, an .npz or a folder of images; a list of images'
+        paths; or the name of a data set.
       split: of a data set, or of what holds splits; None for that of the run, or the only one.
       draw: also draws one z ~ q(z|x) per example.
       seed: of these draws.
@@ -59,7 +60,8 @@ def encode(
 
     Returns:
       `mean` and `log_var` float32 [N, n] (None for a deterministic model), `z` [N, n] if drawn, `index` int32 [N], in
-      `extra` what else the examples came with (`label`, `factors`), and `cond` [N, F] of a conditional model.
+      `extra` what else the examples came with (`label`, `factors`), `cond` [N, F] of a conditional model, `paths` of
+      images, and `label_names` of labels.
 
     Raises:
       InputError: examples that cannot be read, or that this model cannot take; an argument out of range.
@@ -69,7 +71,9 @@ def encode(
     batches, source = user_batches(run, x, given.shown_split(run, split), batch_size, asked=split is not None)
     state = given.restored(run, step, state)
     key = jax.random.key(seed) if draw else None
-    return encode_all(run.model, state, batches, key=key, report=lambda done: report(done, source.size))
+    codes = encode_all(run.model, state, batches, key=key, report=lambda done: report(done, source.size))
+    names = tuple(source.info.label_names) if "label" in codes.extra else ()
+    return codes._replace(paths=file_names(source), label_names=names)
 
 
 def decode(
@@ -89,7 +93,7 @@ def decode(
     Args:
       run: a run, or the path of its folder.
       z: what `encode` returned (its means are decoded); vectors [N, n] or latents [N, *shape]; a dict or tuple of
-        these for a model of several levels; or the path of an .npz or .npy with any of them.
+        these for a model of several levels; or the path of an .npz, .npy or .csv with any of them.
       array: of the .npz, the array to decode; None for `mean`, else `z`, else the only one.
       pixels: what is returned of p(x|z): "mean" is E[x|z], "mode" the most probable x, "sample" a draw.
       label: the class to decode as, of a conditional model; None takes the condition that came with the codes.
@@ -161,7 +165,9 @@ def arrays(run: Run, codes: Codes) -> dict[str, Any]:
                  for level, part in zip(levels, _divided(run, value), strict=True)}  # fmt: skip
         held = parts
     labels = {"labels" if key == "label" else key: value for key, value in codes.extra.items()}
-    return {**held, "index": codes.index, **labels, "cond": codes.cond}
+    texts = {name: np.array(value) if value else None
+             for name, value in (("label_names", codes.label_names), ("paths", codes.paths))}  # fmt: skip
+    return {**held, "index": codes.index, **labels, **texts, "cond": codes.cond}
 
 
 def names(run: Run) -> list[str]:
@@ -282,7 +288,7 @@ def _check_indices(flat: np.ndarray, space: spaces.Space, what: str) -> None:
 
 
 def open_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Returns the arrays of an .npz, or the one of an .npy as `codes`.
+    """Returns the arrays of an .npz, the one of an .npy as `codes`, or those of a .csv as `mean` and `cond`.
 
     Raises:
       InputError: the file is missing, or cannot be read.
@@ -290,8 +296,10 @@ def open_arrays(path: Path) -> dict[str, np.ndarray]:
     word = option("z", flag="input")
     if not path.is_file():
         raise InputError(f"{word} {path}: no such file; codes are written by {command('encode')}")
+    if path.suffix.lower() == ".csv":
+        return code_table.read(path, word)
     if path.suffix.lower() not in (".npz", ".npy"):
-        raise InputError(f"{word} {path}: neither .npz nor .npy; codes are written by {command('encode')}")
+        raise InputError(f"{word} {path}: neither .npz nor .npy nor .csv; codes are written by {command('encode')}")
     return {name or "codes": value for name, value in bounded.arrays(path, option=word).items()}
 
 

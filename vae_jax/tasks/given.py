@@ -125,6 +125,15 @@ def first(run: Run, split: str, n: int) -> dict[str, Any]:
     return chosen(run, split, range(n))
 
 
+def refuse_indices(indices: Sequence[int]) -> None:
+    """Raises InputError for rows of the run's own data beside examples of the user's."""
+    if indices:
+        raise InputError(
+            f"{option('indices', *indices)}: is not used with {option('x', flag='input')}, whose examples are all "
+            "taken; leave it out"
+        )
+
+
 def title(run: Run, state: TrainState) -> str:
     """Returns "beta_vae, step 6,000", the beginning of the title of a picture."""
     return f"{run.experiment}, step {int(state.step):,}"

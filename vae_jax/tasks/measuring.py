@@ -23,7 +23,7 @@ from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.files.atomic import jsonable
 from vae_jax.options.ranges import SAMPLES
 from vae_jax.options.typed import conform, conform_fields, items
-from vae_jax.runs.inputs import user_batches
+from vae_jax.runs.inputs import shown_input, user_batches
 from vae_jax.tasks import given
 
 if TYPE_CHECKING:
@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+# The split that the user's own examples stand for.
+INPUT = "input"
+
+
 def evaluate_run(
     run: Run | Path | str,
+    x: Any = None,
     *,
     metrics: tuple[str, ...] = (),
     split: str | None = None,
@@ -54,9 +59,11 @@ def evaluate_run(
 
     Args:
       run: a run, or the path of its folder.
+      x: the user's own examples in place of a split, as `encode` takes them. Their numbers are written to `out` alone,
+        where it is given: the run's eval.json stays as it is.
       metrics: names to keep; () for all. `iwae` stands for every bound in `k` (50 if there is none); a group of
         `measures.MEASURES` for all of it. Those are made on request only.
-      split, k, limit, batch_size: None takes the run's config.
+      split, k, limit, batch_size: None takes the run's config; of x, all examples, and `split` where x holds splits.
       seed: of the posterior samples.
       step: of the checkpoint; None for the newest.
       state: evaluate this state instead of a checkpoint.
@@ -81,10 +88,13 @@ def evaluate_run(
     others = tuple(given.opened(other, "others") for other in others)
     call = _arguments(run, metrics, k, split, limit, batch_size, seed, step, out)
     file = call.out or run.path / "eval.json"
+    if x is not None:
+        run, call = _of_input(run, x, call, limit, asked=split is not None)
+        write = write and call.out is not None
     if write:
         evaluations.check_out(file, run.path)
     source = run.source(call.split)
-    changed = run.data_change(call.split)
+    changed = None if x is not None else run.data_change(call.split)
     wanted = _wanted(run, call, settings or {}, bool(others))
     if state is None:
         state = finished(run, call.step)
@@ -101,7 +111,8 @@ def evaluate_run(
     )
 
     def foreign(name: str, most: int) -> Iterator[dict[str, Any]]:
-        return user_batches(run, name, call.split, call.batch_size, "outliers", limit=most)[0]
+        of = call.split if x is None else run.config.evaluation.split
+        return user_batches(run, name, of, call.batch_size, "outliers", limit=most)[0]
 
     where = call.split, call.limit, call.batch_size, call.seed
     subject = Subject(run, state, *where, wanted.options, others, report, foreign)
@@ -131,6 +142,7 @@ class _Call(NamedTuple):
     seed: int
     step: int | Literal["best"] | None
     out: Path | None
+    data: str  # what is measured, in words
 
 
 def _arguments(
@@ -156,12 +168,29 @@ def _arguments(
         conform(seed, int, "seed", 0),
         step,
         None if out is None else Path(out),
+        run.config.data.shown,
     )
     given.at_least("batch_size", call.batch_size)
     given.at_least("limit", call.limit, 0)
     given.seed(call.seed)
     check_names(call.metrics)
     return call
+
+
+def _of_input(run: Run, x: Any, call: _Call, limit: int | None, *, asked: bool) -> tuple[Run, _Call]:
+    """Returns the run with the user's examples as the split INPUT, and the call that measures these.
+
+    Raises:
+      InputError: examples that cannot be read or that this model cannot take, or an `out` that is the run's own file.
+    """
+    if call.out is not None and call.out.resolve() == (run.path / "eval.json").resolve():
+        raise InputError(
+            f"{option('out', call.out)}: holds the numbers of the run's own data; choose another file for those of "
+            f"{option('x', flag='input')}"
+        )
+    _, source = user_batches(run, x, call.split, call.batch_size, asked=asked)
+    # The limit of the run's config is one of its own data.
+    return run.with_source(INPUT, source), call._replace(split=INPUT, limit=limit or 0, data=shown_input(x))
 
 
 class _Wanted(NamedTuple):
@@ -237,7 +266,7 @@ def _values(
     values = {
         "experiment": run.experiment,
         "step": int(state.step),
-        "data": run.config.data.shown,
+        "data": call.data,
         "split": call.split,
         "protocol": about,
         "metrics": {name: vars(result.metrics[name]) for name in names},
@@ -376,7 +405,7 @@ def _protocol(
     if not likelihood.normalized:
         estimator += "; the distortion is a loss and no -log p(x|z), so its elbo bounds no likelihood"
     return {
-        "data_protocol": data.protocol if data.splits is None else BY_FILE,
+        "data_protocol": info.protocol if split == INPUT else data.protocol if data.splits is None else BY_FILE,
         # Of the measured split: its images may be replaced by as many others while the training split stays.
         "data_sha256": fingerprint(run.source(split)),
         "splits": info.protocol_text,

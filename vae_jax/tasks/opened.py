@@ -12,7 +12,7 @@ import numpy as np
 from vae_jax.errors import InputError, choice
 from vae_jax.evaluation import Codes
 from vae_jax.runs.run import Run
-from vae_jax.tasks import codes, imputing, paths, reconstruction, sampling, tables, traversal
+from vae_jax.tasks import codes, imputing, paths, reconstruction, sampling, scoring, tables, traversal
 from vae_jax.train import TrainState
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class OpenRun(Run):
     def reconstruct(self, x: Any = None, **options: Any) -> np.ndarray:
         """Returns E[x | E[z|x]], float32 [N, *x.shape]; `vae_jax.reconstruct` describes the options."""
         return reconstruction.reconstruct(self, x, **self._newest(options))
+
+    def score(self, x: Any, **options: Any) -> scoring.Scores:
+        """Scores examples one by one; `vae_jax.score` describes the options and the result."""
+        return scoring.score(self, x, **self._newest(options))
 
     def impute(self, x: Any, mask: Any = None, **options: Any) -> imputing.Imputed:
         """Fills in missing values; `vae_jax.impute` describes the options and the result."""

@@ -12,6 +12,7 @@ from vae_jax.errors import InputError, nearest, option
 from vae_jax.evaluation import latents
 from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.options.typed import conform, items
+from vae_jax.runs.inputs import file_names, shown_input, user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spec import Units, models, users
 from vae_jax.tasks import given
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Path_ = Literal["linear", "spherical"]
+ROWS = (0, 1, 2, 3, 4, 5, 6, 7)  # of a split, between which paths go by default
 
 _UNKNOWN = np.iinfo(np.int64).min  # stands for a label that is not known
 
@@ -29,12 +31,13 @@ class Interpolations(NamedTuple):
     """P paths of S codes between pairs of examples.
 
     Attributes:
-      index: the pairs, int [P, 2].
+      index: the pairs, int [P, 2]: rows of the split, or of the user's own examples.
       codes: float64 [P, S, n], both ends included.
       images: E[x|z], float32 [P, S, *x.shape], in the user's units.
       ends: the examples, float32 [P, 2, *x.shape], in the user's units.
       title: of the figure.
       units: the user's, which the figure is not in.
+      names: what the rows of `index` are called; () for their numbers.
     """
 
     index: np.ndarray
@@ -43,6 +46,7 @@ class Interpolations(NamedTuple):
     ends: np.ndarray
     title: str
     units: Units | None = None
+    names: tuple[str, ...] = ()
 
     def figure(self) -> Figure:
         """Returns a picture with one path per row, between its two examples."""
@@ -50,29 +54,32 @@ class Interpolations(NamedTuple):
 
         rows = models(np.concatenate([self.ends[:, :1], self.images, self.ends[:, 1:]], axis=1), self.units)
         shares = [f"{t:.2g}" for t in np.linspace(0, 1, self.images.shape[1])]
-        names = [f"{a} to {b}" for a, b in self.index]
+        known = [Path(name).stem[:20] for name in self.names]
+        names = [f"{known[a] if known else a} to {known[b] if known else b}" for a, b in self.index]
         columns = ["image", *shares, "image"]
         return grid(rows, title=self.title, rows=names, columns=columns, xlabel="share of the path")
 
 
 def interpolate(
     run: Run | Path | str,
-    indices: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7),
+    indices: Sequence[int] = ROWS,
     *,
+    x: Any = None,
     steps: int = 10,
     path: Path_ = "linear",
     split: str | None = None,
     step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Interpolations:
-    """Decodes paths in latent space between pairs of examples of a run's data.
+    """Decodes paths in latent space between pairs of examples.
 
     Args:
       run: a run, or the path of its folder.
       indices: examples of the split: from the first to the second, from the third to the fourth, and so on.
+      x: examples as for `encode`, two or more, in place of those: from each to the next.
       steps: codes on a path, both ends included; 2 or more.
       path: "linear" is straight, "spherical" a great circle, which keeps the norm typical of a Gaussian prior.
-      split: of the run's data; None for the one that it evaluates.
+      split: of the run's data, or of x where that holds splits; None for the one that it evaluates.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
 
@@ -80,11 +87,14 @@ def interpolate(
       P paths of S codes and E[x|z] along them; `.figure()` draws them.
 
     Raises:
-      InputError: latents that are indices into a codebook, an odd number of examples, no such example or split, an
-        argument out of range.
+      InputError: latents that are indices into a codebook, an odd number of examples, no such example or split, x that
+        cannot be read or is one example, an argument out of range.
     """
     run, steps, indices = given.walkable(run), given.at_least("steps", steps, 2), items(indices, int, "indices")
     path = conform(path, Path_, "path", "linear")
+    if x is not None:
+        given.refuse_indices(() if indices == ROWS else indices)
+        return _between(run, x, steps, path, split, step, state)
     if len(indices) < 2 or len(indices) % 2:
         raise InputError(
             f"{option('indices')}: {len(indices)} examples do not make pairs; give an even number, 2 or more"
@@ -101,6 +111,27 @@ def interpolate(
     ends = x.reshape(-1, 2, *x.shape[1:])
     units, made = run.spec.units, decode_all(run.model, state, z, cond=cond)
     return Interpolations(np.reshape(indices, (-1, 2)), z, users(made, units), users(ends, units), title, units)
+
+
+def _between(
+    run: Run, given_x: Any, steps: int, path: Path_, split: str | None, step: int | Literal["best"] | None, state: Any
+) -> Interpolations:
+    """Returns the paths from each of the user's examples to the next."""
+    batches, source = user_batches(run, given_x, given.shown_split(run, split), asked=split is not None)
+    if source.size < 2:
+        raise InputError(
+            f"{option('x', flag='input')}: holds 1 example, but a path goes from one to another; give two or more"
+        )
+    held, state = list(batches), given.restored(run, step, state)
+    codes = encode_all(run.model, state, held)
+    z = latents.interpolate(codes.mean[:-1], codes.mean[1:], steps, path)
+    cond = None if codes.cond is None else latents.interpolate(codes.cond[:-1], codes.cond[1:], steps)
+    x = np.concatenate([np.asarray(batch["x"]) for batch in held])
+    rows, ends = np.arange(len(x)), np.stack([x[:-1], x[1:]], 1)
+    title = f"{given.title(run, state)}: {path} interpolation between codes, {shown_input(given_x)}"
+    units, made = run.spec.units, decode_all(run.model, state, z, cond=cond)
+    pairs, names = np.stack([rows[:-1], rows[1:]], 1), file_names(source)
+    return Interpolations(pairs, z, users(made, units), users(ends, units), title, units, names)
 
 
 class Moves(NamedTuple):

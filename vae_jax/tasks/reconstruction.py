@@ -10,7 +10,7 @@ import numpy as np
 
 from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.options.typed import items
-from vae_jax.runs.inputs import user_batches
+from vae_jax.runs.inputs import file_names, shown_input, user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spec import Units, models, users
 from vae_jax.tasks import given
@@ -30,6 +30,7 @@ class Reconstructions(NamedTuple):
       mse: mean squared error of each in the model's units (images: in [0, 1]), float32 [N].
       title: of the figure.
       units: the user's, which the figure is not in.
+      names: the file of each, of examples that have one; else ().
     """
 
     index: np.ndarray
@@ -38,6 +39,7 @@ class Reconstructions(NamedTuple):
     mse: np.ndarray
     title: str
     units: Units | None = None
+    names: tuple[str, ...] = ()
 
     def figure(self) -> Figure:
         """Returns a picture of the pairs."""
@@ -80,29 +82,30 @@ def reconstruct(
     Raises:
       InputError: examples that cannot be read, or that this model cannot take; an argument out of range.
     """
-    if x is None:
-        return pairs(run, n=n, indices=indices, split=split, step=step, state=state).reconstructions
-    run, batch_size = given.opened(run), given.at_least("batch_size", batch_size)
-    batches, _ = user_batches(run, x, given.shown_split(run, split), batch_size, asked=split is not None)
-    return made(run, given.restored(run, step, state), batches, "").reconstructions
+    options = {"split": split, "batch_size": batch_size, "step": step, "state": state}
+    return pairs(run, x, n=n, indices=indices, **options).reconstructions
 
 
 def pairs(
     run: Run | Path | str,
+    x: Any = None,
     *,
     n: int = 32,
     indices: Sequence[int] = (),
     split: str | None = None,
+    batch_size: int = 500,
     step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
 ) -> Reconstructions:
-    """Returns examples of the run's own data with their reconstructions; the arguments are those of `reconstruct`.
+    """Returns examples with their reconstructions; the arguments are those of `reconstruct`.
 
     Args:
       run: a run, or the path of its folder.
-      n: examples: the first n of the split.
-      indices: the examples instead, in this order; () for the first n.
-      split: of the run's data; None for the one that it evaluates.
+      x: the examples, all of them; None takes the run's own.
+      n: without x, the first n of the split.
+      indices: without x, the examples instead, in this order; () for the first n.
+      split: of the run's data, or of x where that holds splits; None for the one that it evaluates.
+      batch_size: examples of x at a time.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
 
@@ -110,10 +113,21 @@ def pairs(
       originals and E[x | E[z|x]], with the mean squared error of each; `.figure()` draws them.
 
     Raises:
-      InputError: no such example or split, or an argument out of range.
+      InputError: no such example or split, x that cannot be read, or an argument out of range.
     """
     run, indices = given.opened(run), items(indices, int, "indices")
-    split = given.shown_split(run, split)
+    batch_size, asked, split = (
+        given.at_least("batch_size", batch_size),
+        split is not None,
+        given.shown_split(run, split),
+    )
+    if x is not None:
+        given.refuse_indices(indices)
+        batches, source = user_batches(run, x, split, batch_size, asked=asked)
+        state = given.restored(run, step, state)
+        found = made(run, state, batches, "")._replace(names=file_names(source))
+        about = f"reconstructions of {shown_input(x)}, mean squared error {found.mse.mean():.4f}"
+        return found._replace(title=f"{given.title(run, state)}: {about}")
     batch = given.chosen(run, split, indices) if indices else given.first(run, split, n)
     state = given.restored(run, step, state)
     found = made(run, state, [batch], "")
