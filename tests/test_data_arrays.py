@@ -184,7 +184,7 @@ FACTS = {
     "wraps in int64": ("labels", LABELS.astype(np.uint64) + np.uint64(2**63), "goes up to 9223372036854775811"),
     "floats": ("labels", LABELS / 2, "labels must be integers [N], is float64 (40,)"),
     "names": ("labels", LABELS.astype("U3"), "labels must be integers [N], is <U3"),
-    "negative": ("labels", LABELS - 1, "negative values (least -1), which are no classes"),
+    "negative": ("labels", LABELS - 2, "negative values (least -2), which are no classes"),
     "negative, positive in int32": ("labels", np.where(LABELS == 3, 1 - 2**32, LABELS), "(least -4294967295)"),
     "factor gap": ("factors", np.stack([LABELS, LABELS * 1000], 1), "factors (column 1) goes up to 3000, but holds"),
     "factor floats": ("factors", np.stack([LABELS, LABELS], 1) / 3, "factors must be integers [N, F], is float64"),
@@ -203,7 +203,7 @@ def test_labels_and_factors_are_renumbered_by_the_line_in_the_message(tmp_path, 
         said = said.replace(f"{key} must", f"train_{key} must").replace("(40,)", "(30,)")
     line = refused(tmp_path, arrays, protocol="standard" if split else "full")
     assert said in line
-    mended = follow(arrays, key, line[line.index(f"train_{key}, " if split else f"{key} = ") :])
+    mended = follow(arrays, key, line[line.index(f"train_{key}, validation" if split else f"{key} = ") :])
     source = load(tmp_path, mended, protocol="standard" if split else "full")
     stored = source.arrays["label" if key == "labels" else "factors"]
     whole = np.concatenate([mended[n] for n in mended if n.endswith(key)]) if split else mended[key]

@@ -206,7 +206,9 @@ def test_a_folder_that_holds_something_is_left_alone_and_the_advice_works(run, t
     assert "file is a file" in error(capsys, "sample", run.path, "--n", 2, "--out", f"{tmp_path}/file/")
     assert "make it first" in error(capsys, "sample", run.path, "--n", 2, "--out", f"{tmp_path}/no/where/")
     said = error(capsys, "sample", run.path, "--n", 2, "--out", tmp_path / "samples")
-    assert said.endswith("no extension; end it with .png, .pdf, .svg or .npz, or with / for a folder of PNG files")
+    assert said.endswith(
+        "no extension; end it with .png, .pdf, .svg, .npz or .npy, or with / for a folder of PNG files"
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "made", "made-2", "made-3"]
 
 

@@ -254,7 +254,7 @@ def test_files_that_cannot_be_read_by_rows(tmp_path, monkeypatch):
     assert "use --data.range -3 4" in refused(path)
     assert data.load(config(path, range=(-3.0, 4.0))).size > 1
     np.save(path, RNG.random((9, 8, 5)))
-    assert "may be 8x5 pictures or series" in refused(path)
+    assert "is 'series' data, which 'npz' does not read; use --data" in refused(path)
 
 
 def test_fortran_order_is_turned_in_memory_or_by_the_line_in_the_message(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Tables: what is read, what columns are, what is refused, and a run from a .csv to a .csv."""
 
 import csv
+import dataclasses
 import json
 import shlex
 
@@ -212,7 +213,7 @@ CASES = {
     "order": (AB, "x", Table(ordinal=("x",)), r"order is not known.*ordinal x=a,b$", Table(ordinal=("x=a,b",))),
     "unlisted": (ABC, "x", Table(ordinal=("x=b,a",)), r"value 'c'.*ordinal x=b,a,c$", Table(ordinal=("x=b,a,c",))),
     "log of words": (AB, "x", Table(log=("x",)), "column x is binary, and only logs of numeric", Table()),
-    "label": ([["1.5", "a"], ["2.5", ""]], "xy", Table(label="y"), f"1 rows of .* have no y.*{IGNORE}$", WITHOUT),
+    "label": ([["1.5", ""], ["2.5", ""]], "xy", Table(label="y"), f"no row of .* has a y.*{IGNORE}$", WITHOUT),
     "all ignored": ([["1.5"], ["2.5"]], "x", Table(ignore=("x",)), r"no column is left", Table()),
 }
 
@@ -247,6 +248,40 @@ def test_bad_files_are_refused_and_the_advice_works(name, tmp_path):
     assert "\n" not in str(caught.value)
     path.write_text(good)
     load(config(path, Table(), protocol="full"))
+
+
+def visits(tmp_path, label=str):
+    """Returns the file of 60 visits of 12 patients: their numbers, names, and what `label` makes of the row."""
+    rows = [[f"{i / 7:.3f}", f"p{i % 12}", label(i)] for i in range(60)]
+    return write(tmp_path / "visits.csv", rows, ["x", "patient", "y"])
+
+
+def test_no_patient_of_a_table_is_in_two_splits(tmp_path):
+    path = visits(tmp_path, lambda i: "ab"[i % 2])
+    options = DataConfig("table", str(path), batch_size=8, protocol="held-out", groups="patient")
+    parts = {split: load(options, split) for split in ("train", "validation", "test")}
+    patients = {split: {int(v) % 12 for v in source.division.rows[split]} for split, source in parts.items()}
+    assert sorted(p for held in patients.values() for p in held) == list(range(12))
+    assert [column.name for column in parts["train"].info.columns] == ["x", "y"]
+    assert "no group is in two splits" in " ".join(parts["train"].info.notes)
+    with pytest.raises(InputError, match="has no column patients; did you mean 'patient'"):
+        load(dataclasses.replace(options, groups="patients"))
+
+
+def test_a_tenth_of_each_class_of_a_table_is_held_out(tmp_path):
+    path = visits(tmp_path, lambda i: "rare" if i < 20 else "common")
+    held = Table(label="y", ignore=("patient",))
+    test = load(DataConfig("table", str(path), batch_size=8, table=held, stratify=True), "test")
+    assert np.bincount(test.arrays["label"]).tolist() == [4, 2]
+
+
+def test_rows_without_a_label_are_unlabeled(tmp_path):
+    path = visits(tmp_path, lambda i: "" if i % 3 else "ab"[i % 2])
+    source = load(config(path, Table(label="y", ignore=("patient",)), protocol="full"))
+    assert (source.info.unlabeled, source.info.label_names) == (True, ("a", "b"))
+    assert source.arrays["label"].tolist() == [-1 if i % 3 else i % 2 for i in range(60)]
+    assert source.labeled.tolist() == list(range(0, 60, 3))
+    assert "the labels of 40 of 60 examples are unknown" in " ".join(source.info.notes)
 
 
 def test_a_constant_column_is_kept_and_said(tmp_path):
@@ -377,7 +412,7 @@ def test_empty_cells_are_filled_and_nothing_else_changes(run, file, tmp_path, ca
 
 def test_the_run_remembers_its_columns(run, file, tmp_path):
     opened = Run.load(run)
-    assert opened.spec.columns == load(config(file)).info.columns
+    assert opened.spec.columns == load(opened.config.data).info.columns
     # Of a table with other rows the means and the levels are still those of training.
     rows = [[f"{float(row[0]) + 50}" if row[0] else "", *row[1:]] for row in people()]
     held = file.read_bytes()
