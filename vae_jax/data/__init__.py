@@ -30,6 +30,7 @@ from vae_jax.data import (
     table,
     table_read,
     table_wine,
+    vectors,
 )
 from vae_jax.data import config as config_lib
 from vae_jax.data import split as split_lib
@@ -151,6 +152,13 @@ DATASETS: dict[str, Entry] = {
         table_wine.load,
         ("standard",),
         made="embedded",
+        kind="vector",
+    ),
+    "vectors": Entry(
+        "your own rows of numbers as they are, counts above all: an .npy [N, D], or an .npz with counts (and labels)",
+        "yours",
+        split_lib.PROTOCOLS,
+        vectors.load,
         kind="vector",
     ),
     "table": Entry(
@@ -281,8 +289,8 @@ def _check_source(config: DataConfig, row: Entry) -> None:
     # split would cost more than all other checks.
     if config.name == "image_folder" and folder.is_dir() and not prepared.is_prepared(folder):
         return
-    # Arrays are pictures to --data; whoever says table means rows of numbers.
-    if config.name == "table" and folder.suffix.lower() in table_read.ARRAYS:
+    # Arrays are pictures to --data; whoever says table or vectors means rows of numbers.
+    if config.name in ("table", "vectors") and folder.suffix.lower() in table_read.ARRAYS:
         return
     try:
         reader = pick.pick(config.source, DATASETS)[0]

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Collection
 from pathlib import Path
 
-from vae_jax.data import idx, layout, mnist, prepared, series
+from vae_jax.data import idx, layout, mnist, prepared, series, vectors
 from vae_jax.data.pictures import CONVERTIBLE, SUFFIXES
 from vae_jax.data.table_read import SUFFIXES as TABLES
 from vae_jax.errors import InputError, nearest, option, shown
@@ -42,7 +42,7 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
     if path.exists():
         return _file(path, given), given
     # Those that read a path have no images of their own: their names lead nowhere.
-    named = set(datasets) - {"npz", "series", "image_folder", "table"}
+    named = set(datasets) - {"npz", "series", "image_folder", "table", "vectors"}
     here = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] if path.parent.is_dir() else []
     near = [str(path.parent / name) if path.parent != Path(".") else name for name in here]
     # A file is named only where it is like what was typed: the rest of a folder has nothing to do with data.
@@ -54,6 +54,8 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
 def _file(path: Path, given: str) -> str:
     suffix = path.suffix.lower()
     if suffix in _ARRAYS:
+        if vectors.looks_so(path):
+            return "vectors"
         return "series" if series.looks_so(path) else "npz"
     if suffix in TABLES:
         return "table"

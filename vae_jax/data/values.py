@@ -235,7 +235,8 @@ def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *
     # Rows of numbers are pictures or a table, and nothing in them says which.
     source = path if Path(path).suffix.lower() in (".npy", ".npz") else "x.npy"
     first = "" if source == path else f"numpy.save('x.npy', {name}) and "
-    vectors = f"; rows of a table need {first}{options({'data.name': 'table', 'data.source': str(source)})}"
+    table, counts = (options({"data.name": name, "data.source": str(source)}) for name in ("table", "vectors"))
+    vectors = f"; rows of a table need {first}{table}, and rows of counts {counts}"
     return InputError(
         f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save {save}{form}, or "
         f"{save}{name}[None, ..., None] if it is one gray picture{vectors if strict else ''}"

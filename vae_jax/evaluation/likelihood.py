@@ -43,7 +43,7 @@ METRICS: dict[str, tuple[str, str]] = {
         "error of each pixel given the true ones before it",
         "",
     ),
-    "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1", ""),
+    "psnr": ("10 log10(1 / mse) of each image, mean over images, dB; data range 1; images only", ""),
     "accuracy": ("share of images whose label is the most probable one given the image", ""),
     "distortion_label": ("-log p(y|z) of the label, z of image and label, nats (multimodal)", "arXiv:1802.05335"),
     "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),
@@ -133,7 +133,7 @@ def evaluate(
         report(seen)
     if seen == 0:
         raise InputError("nothing to evaluate: the split is empty")
-    return totals.result(dims, cell_width)
+    return totals.result(dims, cell_width, model.about.spec.x.kind == "image")
 
 
 def term_names(model: Model, spec: DataSpec) -> list[str]:
@@ -145,7 +145,7 @@ def term_names(model: Model, spec: DataSpec) -> list[str]:
         return _flat(model.terms(params, state, key, batch, model.context(batch, train=False)))
 
     found = [name for name in jax.eval_shape(run, jax.random.key(0)) if name != "kl_per_dim"]
-    return [*found, "psnr"]
+    return [*found, "psnr"] if spec.x.kind == "image" else found
 
 
 def first(batches: Iterable[Mapping[str, Any]], limit: int | None) -> Iterator[dict[str, Any]]:
@@ -237,15 +237,16 @@ class _Totals:
             else:
                 self._values.setdefault(name, []).append(rows)
 
-    def result(self, dims: int, cell_width: float | None) -> Evaluation:
+    def result(self, dims: int, cell_width: float | None, of_images: bool) -> Evaluation:
         self._take(self._pending)
         values = {name: np.concatenate(parts) for name, parts in self._values.items()}
         # Every model gives a squared error, so its length is the number of examples.
         n = len(values["mse"])
         observed = values.pop("observed", None)
-        # An image without error has an infinite PSNR.
-        with np.errstate(divide="ignore"):
-            values["psnr"] = -10.0 * np.log10(values["mse"])
+        # Other numbers have no peak. An image without error has an infinite PSNR.
+        if of_images:
+            with np.errstate(divide="ignore"):
+                values["psnr"] = -10.0 * np.log10(values["mse"])
         # Every bound on log p(x) has its bits per dimension.
         if cell_width is not None:
             bounds = {name: nats for name, nats in values.items() if name == "elbo" or name.startswith("iw_")}

@@ -25,6 +25,7 @@ from vae_jax.data import (
     prepared,
     series,
     unlabeled,
+    vectors,
 )
 from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
@@ -161,7 +162,8 @@ def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -
     # Protocol `full` has all images in the training split.
     part = _part(parts, split, what, name, asked) if parts else "train"
     of_series = functools.partial(series.load, units=run.spec.units)
-    load = {"npz": npz.load, "series": of_series, "image_folder": folder.load}.get(config.name)
+    readers = {"npz": npz.load, "series": of_series, "vectors": vectors.load, "image_folder": folder.load}
+    load = readers.get(config.name)
     own = given in (run.config.data.name, run.config.data.shown)
     if own or (config.source and prepared.is_prepared(Path(config.source))):
         load = None
@@ -217,6 +219,8 @@ def _in_memory(run: Run, given: Any, split: str, name: str, asked: bool) -> tupl
     config = dataclasses.replace(_arrays(run), source=None, protocol="standard" if parts else "full")
     if config.name == "series":
         return config, series.source(held, config, part, name, run.spec.units)
+    if config.name == "vectors":
+        return config, vectors.source(held, config, part, name)
     found = npz.parts(held, name, config.protocol, strict=False, config=config)
     return config, npz.source(found, config, part, name, strict=False)
 
@@ -237,8 +241,8 @@ def _whole(run: Run) -> DataConfig:
 def _arrays(run: Run) -> DataConfig:
     """Returns the options of examples in an array: numbers on the range of the run's own."""
     units = run.spec.units
-    if run.spec.x.kind == "sequence":
-        return dataclasses.replace(_whole(run), name="series")
+    if run.spec.x.kind in ("sequence", "vector"):
+        return dataclasses.replace(_whole(run), name="series" if run.spec.x.kind == "sequence" else "vectors")
     return dataclasses.replace(_whole(run), name="npz", range="auto" if units is None else units.range)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.data import DataConfig, Info, Source, from_arrays, table_codes, table_columns, table_read
+from vae_jax.data import DataConfig, Info, Source, from_arrays, table_codes, table_columns, table_read, unlabeled
 from vae_jax.data.pipeline import eval_batches
 from vae_jax.data.table_read import Cells
 from vae_jax.errors import InputError, nearest, option, shown
@@ -126,4 +126,4 @@ def _labels(run: Run, cells: Sequence[Cells], what: str) -> np.ndarray | None:
                 f"{what}: {shown(known)!r} in column {shown(name)} is no class of {run.path}; "
                 f"{nearest(known, run.spec.label_names)} Correct it"
             )
-    return np.array([run.spec.label_names.index(known) for known in names], np.int32)[number]
+    return unlabeled.renumbered(np.array([run.spec.label_names.index(known) for known in names], np.int32), number)

@@ -1,0 +1,127 @@
+"""Rows of numbers of the user's own, above all counts: read as they are, split like all own data, in every command."""
+
+import json
+
+import numpy as np
+import pytest
+
+import vae_jax as vj
+from vae_jax.cli import main
+from vae_jax.data import DataConfig, choose, load
+from vae_jax.errors import InputError, on_command_line
+from vae_jax.runs.run import Run
+
+RNG = np.random.default_rng(3)
+
+
+def cells(n: int = 1000, d: int = 200) -> np.ndarray:
+    """Returns negative binomial counts [n, d] of two kinds of cells; row 5 is empty."""
+    mean = np.where(np.arange(n)[:, None] % 2, 2.0, 5.0) * RNG.gamma(2.0, 0.5, (n, d))
+    x = RNG.poisson(mean)
+    x[min(5, n - 1)] = 0
+    return x
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    """A run on 1,000 x 200 counts with an empty row, named as the README says."""
+    folder = tmp_path_factory.mktemp("vectors")
+    x = cells()
+    np.savez(folder / "cells.npz", counts=x, labels=np.arange(1000) % 2)
+    words = ["train", "counts_simulated", "--data", str(folder / "cells.npz"), "--steps", "4", "--quiet"]
+    words += ["--data.batch-size", "40", "--logging.tensorboard", "False", "--evaluation.limit", "16"]
+    assert main.run([*words, "--evaluation.k", "2", "--workdir", str(folder / "run")]) == 0
+    return Run.load(folder / "run")
+
+
+def test_counts_with_an_empty_row_train_and_are_measured(run):
+    assert (run.config.data.name, run.config.data.protocol) == ("vectors", "held-out")
+    assert set(run.source("train").info.sizes) == {"train", "validation", "test"}
+    result = json.loads((run.path / "eval.json").read_text())
+    assert np.isfinite([result["metrics"][name]["value"] for name in ("elbo", "rate", "iw_2")]).all()
+    assert any("1 of 1,000 rows hold zeros alone" in note for note in run.source("train").info.notes)
+    assert run.source("train").info.values == "count"
+
+
+def test_commands_take_and_make_rows(run, tmp_path):
+    np.save(tmp_path / "new.npy", cells(7))
+    words = ["--input", str(tmp_path / "new.npy"), "--out"]
+    assert main.run(["encode", str(run.path), *words, str(tmp_path / "codes.npz")]) == 0
+    assert np.load(tmp_path / "codes.npz")["mean"].shape == (7, 4)
+    assert main.run(["reconstruct", str(run.path), *words, str(tmp_path / "again.npy")]) == 0
+    assert np.load(tmp_path / "again.npy").shape == (7, 200)
+    made = str(tmp_path / "made.npy")
+    assert main.run(["sample", str(run.path), "--n", "5", "--pixels", "sample", "--out", made]) == 0
+    drawn = np.load(made)
+    assert drawn.shape == (5, 200)
+    assert np.array_equal(drawn, np.rint(drawn))
+    assert vj.load(run.path).encode(cells(3)).mean.shape == (3, 4)
+
+
+def test_rows_are_read_as_they_are(tmp_path):
+    x = RNG.normal(size=(60, 5))
+    np.save(tmp_path / "x.npy", x)
+    source = load(DataConfig("vectors", str(tmp_path / "x.npy"), batch_size=8, protocol="full"))
+    np.testing.assert_array_equal(source.arrays["x"], x.astype(np.float32))
+    assert (source.info.values, source.info.kind, source.info.shape) == ("float", "vector", (5,))
+    x[2, 3] = np.nan
+    np.save(tmp_path / "x.npy", x)
+    source = load(DataConfig("vectors", str(tmp_path / "x.npy"), batch_size=8, protocol="full"))
+    assert np.argwhere(~source.arrays["mask"]).tolist() == [[2, 3]]
+    assert source.arrays["x"][2, 3] == 0
+
+
+def test_a_row_stays_on_its_side_when_others_are_added(tmp_path):
+    x, held = cells(300, 6), {}
+    for name, rows in (("few", x[:200]), ("all", x)):
+        np.savez(tmp_path / f"{name}.npz", counts=rows)
+        options = choose(DataConfig("sprites", batch_size=8), str(tmp_path / f"{name}.npz"))
+        held[name] = {split: load(options, split).division.rows[split] for split in ("train", "validation", "test")}
+    for split, rows in held["few"].items():
+        assert set(rows) == {row for row in held["all"][split] if row < 200}
+
+
+def test_patients_never_cross(tmp_path):
+    np.savez(tmp_path / "x.npz", counts=cells(200, 6), groups=np.arange(200) % 20)
+    options = choose(DataConfig("sprites", batch_size=8), str(tmp_path / "x.npz"))
+    groups = [set(load(options, split).division.rows[split] % 20) for split in ("train", "validation", "test")]
+    assert sum(map(len, groups)) == 20
+
+
+ROWS = cells(20, 4)
+CASES = {
+    "two": ({"counts": ROWS, "more": ROWS}, r"needs one array of rows \(has: counts, more\); save"),
+    "images": ({"counts": ROWS.reshape(20, 2, 2)}, r"counts must be numbers \[N, D\].*save counts\.reshape"),
+    "text": ({"counts": ROWS.astype("U3")}, r"has type <U3; save counts\.astype\('float32'\)"),
+    "infinite": ({"counts": np.where(ROWS[0, 0] == ROWS, np.inf, ROWS)}, "infinite values, the first in row 0"),
+    "huge": ({"counts": ROWS * 1e300}, r"beyond float32; save counts / 1e38"),
+    "labels": ({"counts": ROWS, "labels": np.zeros(3, int)}, "3 labels for 20 rows; make them equal"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_no_row_of_numbers_is_refused(tmp_path, name):
+    arrays, words = CASES[name]
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(InputError, match=words) as caught:
+        load(DataConfig("vectors", str(tmp_path / "x.npz"), batch_size=8))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_advice_for_rows_in_place_of_pictures_works(tmp_path, capsys):
+    np.save(tmp_path / "cells.npy", cells(60, 6))
+    words = ["train", "counts_simulated", "--smoke", "--quiet", "--workdir", str(tmp_path / "run")]
+    assert main.run([*words, "--data", str(tmp_path / "cells.npy")]) == 2
+    line = capsys.readouterr().err
+    advised = f"--data.name vectors --data.source {tmp_path / 'cells.npy'}"
+    assert f"rows of counts {advised}" in line
+    assert not (tmp_path / "run").exists()
+    assert main.run([*words, *advised.split()]) == 0
+
+
+def test_fractions_are_no_counts(tmp_path):
+    np.savez(tmp_path / "x.npz", counts=ROWS + 0.5)
+    words = ["train", "counts_simulated", "--smoke", "--quiet", "--workdir", str(tmp_path / "run")]
+    with on_command_line():
+        assert main.run([*words, "--data", str(tmp_path / "x.npz"), "--data.batch-size", "8"]) == 2
+    assert not (tmp_path / "run").exists()
