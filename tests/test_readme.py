@@ -19,6 +19,7 @@ from PIL import Image
 from vae_jax.cli import main
 from vae_jax.runs import config as configs
 from vae_jax.runs import experiments
+from vae_jax.runs.run import Run
 from vae_jax.train import MeshConfig
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,6 +52,23 @@ def few_steps(monkeypatch):
         return real(dataclasses.replace(config.shrink(), mesh=MeshConfig(data=1)), **options)
 
     monkeypatch.setattr(configs, "check", check)
+
+
+def bring(folder: Path) -> None:
+    """Writes what the section on your own data names: photographs, arrays, a table, counts, gaps, unknown labels."""
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for i in range(40):  # of mixed size
+        Image.fromarray(rng.integers(0, 256, (50 + i, 60, 3), np.uint8)).save(folder / "photos" / f"{i}.jpg")
+    scans = rng.integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+    np.savez(folder / "scans.npz", images=scans, labels=np.arange(60) % 3, groups=np.arange(60) // 3)
+    rows = [f"{i / 7:.2f},{'ab'[i % 2]},{'' if i % 9 else i}" for i in range(60)]
+    (folder / "patients.csv").write_text("\n".join(["age,kind,dose", *rows]))
+    np.savez(folder / "cells.npz", counts=rng.poisson(3.0, (60, 12)))
+    gaps = rng.random((60, 8, 8, 1))
+    gaps[rng.random(gaps.shape) < 0.3] = np.nan
+    np.save(folder / "gaps.npy", gaps)
+    np.savez(folder / "half.npz", images=scans, labels=np.where(np.arange(60) % 2, -1, np.arange(60) % 3))
 
 
 def evaluated(run: str) -> set[str]:
@@ -129,6 +147,17 @@ LEAVES = {
         exactly(len(table_row(out, "elbo")), 2),
         exactly(len(table_row(out, "log_prob")), 1),
     ),
+    "vae-jax train own_images": lambda out: exactly(Run.load("runs/own_images").spec.x.shape, (64, 64, 3)),
+    "vae-jax train vae_digits --data scans.npz": lambda out: exactly(
+        set(np.load("runs/scans/splits.npz")) >= {"train", "validation", "test"}, True
+    ),
+    "vae-jax train own_table": lambda out: exactly(
+        [column.name for column in Run.load("runs/own_table").spec.columns], ["age", "kind", "dose"]
+    ),
+    "vae-jax train counts_simulated": lambda out: exactly(Run.load("runs/counts_simulated").spec.x.shape, (12,)),
+    "vae-jax train vae_digits --data gaps.npy": lambda out: exactly(Run.load("runs/gaps").spec.mask, True),
+    "vae-jax impute": lambda out: exactly(bool(np.isfinite(np.load("filled.npy")).all()), True),
+    "vae-jax train m2_unlabelled": lambda out: exactly(Run.load("runs/m2_unlabelled").spec.classes, 3),
     "vae-jax list": lambda out: exactly("beta_vae" in out, True),
     "vae-jax data list": lambda out: exactly(all(name in out for name in ("mnist", "sprites", "digits")), True),
     "vae-jax eval runs/vae_digits --metrics elbo,iwae,ais,bdmc": lambda out: holds(
@@ -177,6 +206,7 @@ def check(command: str, out: str) -> None:
 
 def test_every_command_leaves_what_the_readme_says(tmp_path, monkeypatch, capsys, few_steps):
     monkeypatch.chdir(tmp_path)
+    bring(tmp_path)
     checked = set()
     for command in commands():
         line = made_by(command) if command.startswith("make ") else command
