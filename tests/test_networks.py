@@ -110,6 +110,19 @@ def test_sizes_that_do_not_fit_are_named(network, image, words):
         network.check(ArraySpec(image))
 
 
+@pytest.mark.parametrize(("image", "most"), [((28, 28, 1), 2), ((64, 78, 1), 1), ((48, 80, 1), None), ((64, 65, 1), 0)])
+def test_the_stages_that_a_size_allows_are_offered(image, most):
+    if most is None:
+        Conv64().check(ArraySpec(image))
+        return
+    with pytest.raises(InputError, match="multiples of 16") as error:
+        Conv64().check(ArraySpec(image))
+    assert ("or at most" in str(error.value)) == bool(most)
+    if most:
+        assert f"or at most {most} model.network.channels and as many model.network.kernels" in str(error.value)
+        Conv64((8,) * most, (2,) * most).check(ArraySpec(image))
+
+
 def test_smallest_sizes_that_fit():
     for network, image in (
         (Conv64(), (16, 16, 1)),

@@ -138,10 +138,13 @@ class Conv64(Network):
                 f"model.network.kernels: {len(self.kernels)} kernel sizes for {len(self.channels)} stages; one each"
             )
         if height % multiple or width % multiple:
+            # Half of an odd side is no whole number, whatever the number of stages.
+            most = (math.gcd(height, width) & -math.gcd(height, width)).bit_length() - 1
+            names = f"{option('model.network.channels')} and as many {option('model.network.kernels')}"
             raise InputError(
                 f"model.network: {len(self.channels)} stride-2 stages need a height and width that are multiples of "
-                f"{multiple}, the images are {height}x{width}; use another network (mlp, pooled-conv) "
-                f"or fewer {option('model.network.channels')}"
+                f"{multiple}, the images are {height}x{width}; use another network (mlp, pooled-conv)"
+                + (f", or at most {most} {names}" if most else "")
             )
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
