@@ -83,7 +83,7 @@ def test_missing_values_and_labels(tmp_path):
 )
 def test_the_reader_that_a_file_gets(tmp_path, value, name):
     path = saved(tmp_path, value, "mine.npz" if isinstance(value, dict) else "mine.npy")
-    assert data.choose(DataConfig(), str(path)).name == name
+    assert data.choose(DataConfig(batch_size=4), str(path)).name == name
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,23 @@ def test_what_may_be_either_is_refused_and_both_ways_work(tmp_path, value):
     assert load(path).info.shape == value.shape[1:]
     saved(tmp_path, eval(line[line.index("save ") + 5 :].split(", or")[0], {"images": value}))
     assert data.load(config).info.shape == (*value.shape[1:], 1)
+
+
+def test_no_patient_of_series_is_in_two_splits(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, series=WAVES, groups=np.arange(60) // 3, labels=np.arange(60) % 2)
+    config = data.choose(DataConfig(batch_size=4), str(path))
+    patients = [set(data.load(config, split).division.rows[split] // 3) for split in ("train", "validation", "test")]
+    assert sorted(p for held in patients for p in held) == list(range(20))
+    assert data.load(config).arrays["label"].max() == 1
+    np.savez(path, series=WAVES, groups=np.arange(59))
+    with pytest.raises(InputError, match="59 groups for 60 series; make them equal"):
+        data.load(config)
+    np.savez(path, images=WAVES[..., None], groups=np.arange(60))
+    with pytest.raises(InputError, match=r"images must be floats \[N, T, C\]"):
+        data.load(DataConfig("series", str(path)))
+    with pytest.raises(InputError, match=r"data.groups: g.csv .* save an array groups \[N\] in .*x.npz, or leave it out"):
+        data.load(DataConfig("series", str(path), groups="g.csv"))
 
 
 BAD = {
@@ -132,7 +149,7 @@ def test_files_of_series_that_are_damaged(tmp_path):
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(InputError, match="save it again"):
         load(path)
-    assert data.choose(DataConfig(), str(path)).name == "npz"  # whose reader says what is wrong
+    assert data.choose(DataConfig(batch_size=4), str(path)).name == "npz"  # whose reader says what is wrong
     np.savez(tmp_path / "mine.npz", series=WAVES, notes=np.zeros(3))
     with pytest.raises(InputError, match=r"unknown array 'notes' .*; save numpy.savez\('data.npz', series=x\)"):
         load(tmp_path / "mine.npz")

@@ -1,4 +1,4 @@
-"""The user's own series: an .npy [N, T, C] of floats, or an .npz that holds them as `series`, with `labels`.
+"""The user's own series: an .npy [N, T, C] of floats, or an .npz that holds them as `series`, with `labels` and `groups`.
 
 N examples of C numbers at T times. To a model each channel has mean 0 and standard deviation 1 over the training split;
 the mean and the deviation are kept in the run and undone in whatever is written. Series are held in memory.
@@ -23,6 +23,7 @@ from vae_jax.files import bounded
 from vae_jax.spec import Units
 
 NAMES = ("series", "x", "images", "arr_0")  # of the array in an .npz, the first that there is
+BESIDE = ("labels", "y", "groups")
 MOST_CHANNELS = 16  # of a 3-axis .npy that is taken for series by its shape alone
 
 
@@ -67,10 +68,10 @@ def source(
     Raises:
       InputError: as `load`.
     """
+    split_lib.refuse_group_file(config, where)
     x, seen, labels = _checked(held, where)
-    if config.groups is not None:
-        raise InputError(f"data.groups: {config.groups} is read for folders of images; leave it out")
-    division = split_lib.divided(config, where, lambda: _hashes(x), len(x), labels=labels)
+    groups = _groups(held, len(x), where)
+    division = split_lib.divided(config, where, lambda: _hashes(x), len(x), groups=groups, labels=labels)
     parts = split_lib.Parts(division.rows)
     parts.division, rows = division, division.rows
     if split not in rows:
@@ -103,11 +104,11 @@ def source(
 def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Returns series float [N, T, C] (0 where missing), what is observed of them, and labels [N] where given."""
     name = next((name for name in ("", *NAMES) if name in held), None)
-    others = [key for key in held if key not in (name, "labels", "y")]
+    others = [key for key in held if key not in (name, *BESIDE)]
     if name is None or others:
         fix = "save numpy.savez('data.npz', series=x)"
         what = f"unknown array {others[0]!r}" if others else "has no array 'series'"
-        raise InputError(f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels beside it")
+        raise InputError(f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels and groups beside it")
     x, shown = held[name], name or "series"
     if x.ndim != 3 or 0 in x.shape:
         more = f"; for one channel save {shown}[..., None]" if x.ndim == 2 else "; save series of that shape"
@@ -125,6 +126,14 @@ def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np
     if labels is not None and len(labels) != len(x):
         raise InputError(f"{where}: {len(labels)} labels for {len(x)} series; make them equal")
     return np.where(seen, x, x.dtype.type(0)), seen, labels
+
+
+def _groups(held: Mapping[str, np.ndarray], count: int, where: str) -> np.ndarray | None:
+    """Returns what each series belongs to (a patient, say), str [N], where that is given."""
+    groups = values.groups(held["groups"], where) if "groups" in held else None
+    if groups is not None and len(groups) != count:
+        raise InputError(f"{where}: {len(groups)} groups for {count} series; make them equal")
+    return groups
 
 
 def _units(x: np.ndarray, seen: np.ndarray, where: str) -> Units:
