@@ -67,6 +67,12 @@ def digits(tmp_path, monkeypatch):
         (["--data.name", "digitz"], "unknown data set 'digitz'; did you mean 'digits'?"),
         (["extra"], "'extra' is no option"),
         (["--workdir"], "--workdir: needs a folder"),
+        (["--model.network.hidden", "8", "--quiet", "4"], "--quiet: takes no value, so that '4' belongs to no option"),
+        (["--model.network.hidden", "8", "--data", "digits", "4"], "--data: takes one value, so that '4' belongs to"),
+        (
+            ["--model.network.hidden", "8", "--model.prior", "normal", "4"],
+            "--model.prior: takes one value, so that '4'",
+        ),
     ],
     ids=lambda v: " ".join(v)[:40] if isinstance(v, list) else "",
 )

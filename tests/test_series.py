@@ -120,7 +120,9 @@ def test_no_patient_of_series_is_in_two_splits(tmp_path):
     np.savez(path, images=WAVES[..., None], groups=np.arange(60))
     with pytest.raises(InputError, match=r"images must be floats \[N, T, C\]"):
         data.load(DataConfig("series", str(path)))
-    with pytest.raises(InputError, match=r"data.groups: g.csv .* save an array groups \[N\] in .*x.npz, or leave it out"):
+    with pytest.raises(
+        InputError, match=r"data.groups: g.csv .* save an array groups \[N\] in .*x.npz, or leave it out"
+    ):
         data.load(DataConfig("series", str(path), groups="g.csv"))
 
 

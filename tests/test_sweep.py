@@ -494,6 +494,11 @@ def test_members_wear_only_targets_that_are_theirs(tmp_path, monkeypatch):
         (["--seeds", "0:2", "--resume"], "runs/vae_digits-sweep: no run to resume"),
         (["--seeds", "0:2", "--resume", "--workdir", "gone"], "gone: not a sweep's folder (no such folder)"),
         (["again", "--seeds", "0:2"], "sweep: 'again' is no option"),
+        (
+            ["--model.network.hidden", "8", "--seeds", "0", "1"],
+            "--seeds: takes one value, so that '1' belongs to no option; leave it out, or use commas: --seeds 0,1",
+        ),
+        (["--seeds", "0:2", "--model.network.hidden", "8", "--smoke", "4"], "--smoke: takes no value, so that '4'"),
     ],
     ids=lambda v: " ".join(v)[:50] if isinstance(v, list) else "",
 )

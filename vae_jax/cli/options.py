@@ -162,6 +162,9 @@ def _take_components(argv: list[str], registries: dict[str, Any]) -> tuple[list[
                     raise InputError(f"{name}: needs a name; one of {', '.join(registries[option])}")
                 i, value = i + 1, argv[i + 1]
             chosen[option] = value
+            if rest and i + 1 < len(argv) and not argv[i + 1].startswith("-"):
+                # Else it would be one more value of the option before.
+                raise InputError(f"{name}: takes one value, so that {argv[i + 1]!r} belongs to no option; leave it out")
         else:
             rest.append(argv[i])
         i += 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vae_jax.cli.words import take
+from vae_jax.cli.words import refuse_stray, take
 from vae_jax.errors import InputError, nearest
 
 if TYPE_CHECKING:
@@ -33,9 +33,10 @@ OWN = ("--seeds", "--vary", "--metrics", "--strategy")
 
 def sweep(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
-    from vae_jax.cli.train import split, which
+    from vae_jax.cli.train import FLAGS, SINGLE, split, which
     from vae_jax.runs import experiments as index
 
+    refuse_stray(argv, (*SINGLE, *(option for option in OWN if option != "--vary")), FLAGS)
     own, rest = take_own(argv)
     if any(word.partition("=")[0] == "--seed" for word in rest):
         raise InputError("--seed: a sweep takes --seeds, as in --seeds 0:8 or --seeds 3")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vae_jax.cli.options import given, parse_config
-from vae_jax.cli.words import take
+from vae_jax.cli.words import refuse_stray, take
 from vae_jax.errors import InputError, nearest, quoted
 from vae_jax.runs import idle
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FLAGS = ("--resume", "--smoke", "--distributed", "--quiet")
 RUNS = ("--resume", "--init-from")  # options that name a run
+SINGLE = ("--workdir", "--data", "--init-from")  # options of one value beside those of the config
 RUN_OPTIONS = "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --smoke, --quiet, --distributed."
 
 
@@ -24,6 +25,7 @@ def train(argv: list[str]) -> int:
     """Runs the command and returns its exit code."""
 
     typed = argv
+    refuse_stray(argv, SINGLE, FLAGS[1:])
     named, argv = take_runs(argv)
     name, workdir, flags, rest = split(argv, more=tuple(RUNS))
     if "--resume" in flags | named.keys() and "--init-from" in named:

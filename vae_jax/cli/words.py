@@ -50,3 +50,33 @@ def take(
             raise InputError(f"{option}: was given twice; give it once")
         found[option] = found.get(option, []) + values
     return found, rest
+
+
+def refuse_stray(argv: Sequence[str], single: Sequence[str], flags: Sequence[str]) -> None:
+    """Refuses a word too many behind an option of one value, which is taken out before the rest is parsed.
+
+    What is left would be read as one more value of the option before: `--hidden 8 --seeds 0 1` as `--hidden 8 1`.
+
+    Args:
+      argv: the words.
+      single: options that take one value.
+      flags: options that take none.
+
+    Raises:
+      InputError: there is such a word.
+    """
+    if not argv or (argv[0].startswith("-") and argv[0] not in ("--resume", "--init-from")):
+        return  # what is wrong with the order is said elsewhere
+    left = False  # whether an option that stays among the words came before
+    for place, word in enumerate(argv):
+        option, equals, _ = word.partition("=")
+        if option not in single and option not in flags:
+            left = left or (option.startswith("--") and option not in ("--resume", "--vary"))
+            continue
+        end = place + (1 if equals or option in flags else 2)
+        stray = argv[end] if end < len(argv) else "-"
+        if left and not stray.startswith("-"):
+            values = ", or use commas: " + f"{option} {','.join([*argv[place + 1 : end], stray])}"
+            more = values if option in ("--seeds", "--metrics") else ""
+            takes = "takes no value" if option in flags else "takes one value"
+            raise InputError(f"{option}: {takes}, so that {stray!r} belongs to no option; leave it out{more}")

@@ -1,4 +1,4 @@
-"""The user's own series: an .npy [N, T, C] of floats, or an .npz that holds them as `series`, with `labels` and `groups`.
+"""The user's own series: an .npy [N, T, C] of floats, or an .npz with them as `series`, and `labels` and `groups`.
 
 N examples of C numbers at T times. To a model each channel has mean 0 and standard deviation 1 over the training split;
 the mean and the deviation are kept in the run and undone in whatever is written. Series are held in memory.
@@ -108,7 +108,9 @@ def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np
     if name is None or others:
         fix = "save numpy.savez('data.npz', series=x)"
         what = f"unknown array {others[0]!r}" if others else "has no array 'series'"
-        raise InputError(f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels and groups beside it")
+        raise InputError(
+            f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels and groups beside it"
+        )
     x, shown = held[name], name or "series"
     if x.ndim != 3 or 0 in x.shape:
         more = f"; for one channel save {shown}[..., None]" if x.ndim == 2 else "; save series of that shape"
