@@ -1,4 +1,4 @@
-"""The user's own series: an .npy [N, T, C] of floats, or an .npz with them as `series`, and `labels` and `groups`.
+"""The user's own series: an .npy [N, T, C] of floats, or an .npz with `series`, and `labels` and `groups` beside it.
 
 N examples of C numbers at T times. To a model each channel has mean 0 and standard deviation 1 over the training split;
 the mean and the deviation are kept in the run and undone in whatever is written. Series are held in memory.

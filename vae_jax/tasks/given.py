@@ -104,9 +104,10 @@ def chosen(run: Run, split: str, indices: Sequence[int], name: str = "indices") 
     source = run.source(split)
     for i in indices:
         if not 0 <= i < source.size:
+            few = f"; use {option('indices', *range(min(2, source.size)))}, say" if name == "indices" else ""
             raise InputError(
                 f"{option(name)}: {i} is out of range; the {split} split of {run.config.data.shown} has "
-                f"{source.size:,} examples, 0 to {source.size - 1}"
+                f"{source.size:,} examples, 0 to {source.size - 1}{few}"
             )
     return examples(source, run.config.data, np.asarray(indices))
 
@@ -120,7 +121,8 @@ def first(run: Run, split: str, n: int) -> dict[str, Any]:
     n, size = at_least("n", n), run.source(split).size
     if n > size:
         raise InputError(
-            f"{option('n')}: {n} is out of range; the {split} split of {run.config.data.shown} has {size:,} examples"
+            f"{option('n')}: {n} is out of range; the {split} split of {run.config.data.shown} has {size:,} "
+            f"examples; use {option('n', size)}"
         )
     return chosen(run, split, range(n))
 

@@ -250,8 +250,9 @@ def _rows(run: Run, split: str, factor: str | None, value: int, n: int) -> list[
         rows += np.asarray(shown["index"])[_values(run, shown, factor, value) == value].tolist()
         if len(rows) >= n:
             return rows[:n]
+    fix = f"use {option('n', len(rows))}" if rows else f"choose another value, or another {option('split')}"
     raise InputError(
-        f"{option('n')}: {n} is out of range; only {len(rows)} examples of the {split} split have {value}; lower it"
+        f"{option('n')}: {n} is out of range; only {len(rows)} examples of the {split} split have {value}; {fix}"
     )
 
 
