@@ -65,6 +65,34 @@ def test_missing_values_and_labels(tmp_path):
     assert np.array_equal(source.arrays["label"], labels)
 
 
+def test_labels_of_minus_one_are_unknown_and_no_class(tmp_path):
+    labels = np.where(np.arange(60) % 3, -1, np.arange(60) % 4)
+    path = saved(tmp_path, {"series": WAVES, "labels": labels}, "mine.npz")
+    source = load(path, protocol="full")
+    assert source.info.unlabeled
+    assert source.info.num_classes == 4
+    assert np.array_equal(source.labeled, np.flatnonzero(labels >= 0))
+    assert any("the labels of 40 of 60 examples are unknown" in note for note in source.info.notes)
+    with pytest.raises(InputError, match="data.balance: it reads the label of every training example"):
+        load(path, balance="draws")
+    saved(tmp_path, {"series": WAVES, "labels": np.full(60, -1)}, "mine.npz")
+    source = load(path)
+    assert (source.info.num_classes, source.info.unlabeled, "label" in source.arrays) == (None, False, False)
+
+
+def test_patients_never_cross(tmp_path):
+    path = saved(tmp_path, {"series": WAVES, "groups": np.arange(60) % 12}, "mine.npz")
+    sides = [set(load(path, split, protocol="held-out").division.rows[split] % 12) for split in data.SPLITS]
+    assert all(sides)
+    assert sum(map(len, sides)) == 12
+    path = saved(tmp_path, WAVES)
+    with pytest.raises(InputError, match=r"save an array groups \[N\] in .*mine\.npz, or leave it out"):
+        load(path, groups="patients.csv")
+    saved(tmp_path, {"series": WAVES, "groups": np.arange(5)}, "mine.npz")
+    with pytest.raises(InputError, match="5 groups for 60 series; make them equal"):
+        load(tmp_path / "mine.npz")
+
+
 # ---- which reader
 
 

@@ -88,6 +88,12 @@ def test_patients_never_cross(tmp_path):
     assert sum(map(len, groups)) == 20
 
 
+def test_labels_that_are_all_unknown_are_none(tmp_path):
+    np.savez(tmp_path / "x.npz", counts=cells(60, 6), labels=np.full(60, -1))
+    source = load(DataConfig("vectors", str(tmp_path / "x.npz"), batch_size=8))
+    assert (source.info.num_classes, source.info.unlabeled, "label" in source.arrays) == (None, False, False)
+
+
 ROWS = cells(20, 4)
 CASES = {
     "two": ({"counts": ROWS, "more": ROWS}, r"needs one array of rows \(has: counts, more\); save"),

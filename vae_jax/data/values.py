@@ -399,6 +399,27 @@ def groups(given: np.ndarray, path: Path | str) -> np.ndarray:
     return given.astype(str)
 
 
+def beside(held: Named, count: int, what: str, path: Path | str) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Returns the labels int32 [N] and the groups str [N] of examples; None where none is given, or no label is known.
+
+    Args:
+      held: arrays by name, `labels` and `groups` among them where they are given.
+      count: examples, N.
+      what: examples are called, for messages.
+      path: of the file.
+
+    Raises:
+      InputError: as `integers` and `groups`, or another number of them.
+    """
+    labels = integers({"labels": held["labels"]}, 1, path)["labels"] if "labels" in held else None
+    of = groups(held["groups"], path) if "groups" in held else None
+    for name, value in (("labels", labels), ("groups", of)):
+        if value is not None and len(value) != count:
+            raise InputError(f"{path}: {len(value)} {name} for {count} {what}; make them equal")
+    # Labels that are all unknown are none.
+    return (None if labels is None or not (labels != UNKNOWN).any() else labels), of
+
+
 def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> None:
     if value.ndim == rank and (rank == 1 or value.shape[1]):
         return
