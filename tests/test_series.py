@@ -229,8 +229,8 @@ def test_missing_values_of_series_are_filled_in(run, tmp_path):
 def test_others_are_refused_in_one_line(run, tmp_path, capsys):
     run, _ = run
     given = {
-        "a.npy": (WAVES[:, :9], "series are 9 times x 3 channels, but"),
-        "b.npy": (WAVES[:, :, :2], "series are 12 times x 2 channels, but"),
+        "a.npy": (WAVES[:, :9], "holds series of 9 times x 3 channels, but"),
+        "b.npy": (WAVES[:, :, :2], "holds series of 12 times x 2 channels, but"),
         "c.npy": (RNG.random((4, 8, 8, 3)), "must be floats [N, T, C]"),
     }
     for name, (value, said) in given.items():

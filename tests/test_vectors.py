@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vae_jax as vj
 from vae_jax.cli import main
@@ -56,6 +57,24 @@ def test_commands_take_and_make_rows(run, tmp_path):
     assert drawn.shape == (5, 200)
     assert np.array_equal(drawn, np.rint(drawn))
     assert vj.load(run.path).encode(cells(3)).mean.shape == (3, 4)
+
+
+def test_examples_of_another_kind_or_length_are_refused_in_one_line(run, tmp_path, capsys):
+    np.save(tmp_path / "short.npy", cells(7, 20))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "b.png")
+    said = f"but {run.path} was trained on vectors of 200 numbers; give such"
+    for given, held in {
+        ("short.npy",): "vectors of 20 numbers",
+        ("digits",): "images of 8x8 with 1 channel",
+        ("a.png",): "images of 8x8 with 1 channel",
+        ("a.png", "b.png"): "images",
+        (".",): "images",
+    }.items():
+        paths = [word if word == "digits" else str(tmp_path / word) for word in given]
+        assert main.run(["encode", str(run.path), "--input", *paths, "--out", str(tmp_path / "c.npz")]) == 2
+        assert f"holds {held}, {said}" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "c.npz").exists()
 
 
 def test_rows_are_read_as_they_are(tmp_path):
