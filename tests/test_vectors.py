@@ -77,6 +77,20 @@ def test_examples_of_another_kind_or_length_are_refused_in_one_line(run, tmp_pat
     assert not (tmp_path / "c.npz").exists()
 
 
+def test_what_is_no_count_is_not_scored_by_a_run_of_counts(run, tmp_path, capsys):
+    for value, wrong in ((0.5, "not whole"), (-1, "negative")):
+        x = cells(7).astype(np.float32)
+        x[2, 3] = value
+        np.save(tmp_path / "new.npy", x)
+        words = ["score", str(run.path), "--input", str(tmp_path / "new.npy"), "--out", str(tmp_path / "s.csv")]
+        assert main.run([*words, "--k", "2", "--regret-steps", "0", "--threshold", "9"]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert f"new.npy: {value} in row 2, column 3 is {wrong}, but the negative-binomial likelihood" in line
+        np.save(tmp_path / "new.npy", np.rint(np.abs(x)))
+        assert main.run([*words, "--k", "2", "--regret-steps", "0", "--threshold", "9"]) == 0
+        (tmp_path / "s.csv").unlink()
+
+
 def test_rows_are_read_as_they_are(tmp_path):
     x = RNG.normal(size=(60, 5))
     np.save(tmp_path / "x.npy", x)

@@ -26,6 +26,7 @@ from vae_jax.data import (
     series,
     unlabeled,
     vectors,
+    whole,
 )
 from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
@@ -33,6 +34,7 @@ from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
 from vae_jax.data.split import PROTOCOLS
 from vae_jax.errors import InputError, choice, nearest, option, shown
+from vae_jax.runs import config as configs
 from vae_jax.runs import tables
 from vae_jax.runs.run import Run
 
@@ -101,6 +103,9 @@ def user_batches(
             "give examples of which everything is observed"
         )
     _check_known(run, source, what)
+    if run.model.about.likelihood.counts:
+        # A log mass of what is no count is a number like any other, and says nothing.
+        whole.check_given(source, configs.kind("model.likelihood", run.model.about.likelihood), what)
     return eval_batches(source, config, batch_size, limit=limit), source
 
 
