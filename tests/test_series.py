@@ -224,6 +224,11 @@ def test_missing_values_of_series_are_filled_in(run, tmp_path):
     filled = np.load(tmp_path / "o.npy")
     np.testing.assert_array_equal(filled[~np.isnan(holed)], holed[~np.isnan(holed)])
     assert -3000 < filled[0, 3, 1] < 2000
+    # An .npz comes back as it was, under its own names.
+    given = saved(tmp_path, {"labels": np.arange(6), "series": holed}, "holed.npz")
+    again = written("impute", run.path, "--input", given, "--k", 10, out=tmp_path / "o.npz")
+    assert set(again) == {"labels", "series"}
+    np.testing.assert_array_equal(again["series"], filled)
 
 
 def test_others_are_refused_in_one_line(run, tmp_path, capsys):
