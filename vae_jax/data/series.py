@@ -110,7 +110,9 @@ def _checked(
     if name is None or others:
         fix = "save numpy.savez('data.npz', series=x)"
         what = f"unknown array {others[0]!r}" if others else "has no array 'series'"
-        raise InputError(f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels and groups beside it")
+        raise InputError(
+            f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels and groups beside it"
+        )
     x, shown = held[name], name or "series"
     if x.ndim != 3 or 0 in x.shape:
         more = f"; for one channel save {shown}[..., None]" if x.ndim == 2 else "; save series of that shape"
