@@ -73,7 +73,7 @@ def test_labels_of_minus_one_are_unknown_and_no_class(tmp_path):
     assert source.info.num_classes == 4
     assert np.array_equal(source.labeled, np.flatnonzero(labels >= 0))
     assert any("the labels of 40 of 60 examples are unknown" in note for note in source.info.notes)
-    with pytest.raises(InputError, match="data.balance: it reads the label of every training example"):
+    with pytest.raises(InputError, match=r"data\.balance: it reads the label of every training example"):
         load(path, balance="draws")
     saved(tmp_path, {"series": WAVES, "labels": np.full(60, -1)}, "mine.npz")
     source = load(path)

@@ -48,8 +48,8 @@ def check_given(source: Source, likelihood: str, what: str) -> None:
         if (found := _wrong(np.asarray(rows["x"]).reshape(len(rows["x"]), -1))) is not None:
             wrong, row, column, value = found
             raise InputError(
-                f"{what}: {value:.10g} in row {start + row}, column {column} is {wrong}, but the {likelihood} likelihood "
-                "of the run takes counts 0, 1, 2, ...; give the raw counts"
+                f"{what}: {value:.10g} in row {start + row}, column {column} is {wrong}, but the {likelihood} "
+                "likelihood of the run takes counts 0, 1, 2, ...; give the raw counts"
             )
 
 

@@ -61,8 +61,8 @@ def impute(
 
     Args:
       run: a run, or the path of its folder. It may have been trained on complete data.
-      x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; series or rows
-        of numbers with NaN, for a run of these; a dict of arrays (`images`, `mask`, and what a conditional model
+      x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; series or
+        rows of numbers with NaN, for a run of these; a dict of arrays (`images`, `mask`, and what a conditional model
         needs); or the path of an .npy or .npz. For a run of a table, columns by name (None or NaN is missing), or the
         path of a .csv or .parquet.
       mask: bool, of the shape of x or [N, H, W] of whole pixels, True where x is observed; None where NaN says it.
@@ -119,8 +119,8 @@ def impute(
 
 
 def _main(held: Mapping[str, np.ndarray]) -> str:
-    """Returns the name of the examples among arrays that were read already: series and rows may have one of their own."""
-    others = (name for name in held if name not in ("labels", "groups", "y"))  # rows may have any name
+    """Returns the name of the examples among arrays that were read already."""
+    others = (name for name in held if name not in ("labels", "groups", "y"))  # rows of numbers may have any name
     return next(name for name in (IMAGES, *series.NAMES, *vectors.NAMES, *others) if name in held)
 
 
