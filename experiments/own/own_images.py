@@ -73,5 +73,5 @@ def get_config() -> Config:
             likelihood=GaussianOptimal(),
         ),
         optimizer=Optimizer(lr=5e-4),
-        logging=Logging(eval_every=1_000, best="elbo", samples_at=(1_000, 2_000, 3_000)),
+        logging=Logging(eval_every=1_000, best="elbo"),
     )
