@@ -11,7 +11,7 @@ from options import cli, done, make, tiny
 
 import vae_jax as vj
 from vae_jax import data, spec
-from vae_jax.data import series
+from vae_jax.data import npz, series
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianLearned
@@ -133,6 +133,18 @@ def test_what_may_be_either_is_refused_and_both_ways_work(tmp_path, value):
     assert load(path).info.shape == value.shape[1:]
     saved(tmp_path, eval(line[line.index("save ") + 5 :].split(", or")[0], {"images": value}))
     assert data.load(config).info.shape == (*value.shape[1:], 1)
+
+
+def test_series_in_memory_are_refused_with_the_way_that_reads_them(tmp_path, monkeypatch):
+    value = RNG.random((40, 50, 3))
+    with pytest.raises(InputError) as error:
+        npz.parts({"images": value}, "data", "standard")
+    way = str(error.value).partition("for series use ")[2].partition(", for pictures")[0]
+    save, _, words = way.partition(" and ")
+    monkeypatch.chdir(tmp_path)
+    eval(save, {"numpy": np, "images": value})
+    assert shlex.split(words) == ["--data.name", "series", "--data.source", "x.npy"]
+    assert load("x.npy").info.shape == (50, 3)
 
 
 BAD = {
