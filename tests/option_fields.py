@@ -120,6 +120,13 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.likelihood", "laplace", "init_scale"): (0.1, "start"),
     ("model.likelihood", "laplace", "learned"): (False, "shape:likelihood"),
     ("model.likelihood", "laplace", "min_log_scale"): (-3.0, "loss terms"),
+    ("model.likelihood", "poisson", "size"): ("none", "shape:running-likelihood"),
+    ("model.likelihood", "negative-binomial", "size"): ("none", "shape:running-likelihood"),
+    ("model.likelihood", "negative-binomial", "dispersion"): ("code", "shape:decoder shape:likelihood"),
+    ("model.likelihood", "zero-inflated-nb", "size"): ("none", "shape:running-likelihood"),
+    ("model.likelihood", "zero-inflated-nb", "dispersion"): ("code", "shape:decoder shape:likelihood"),
+    ("model.likelihood", "table", "scale"): ("table", "shape:likelihood"),
+    ("model.likelihood", "table", "min_log_std"): (-3.0, "loss terms"),
     ("model.likelihood", "student-t", "init_scale"): (0.1, "start"),
     ("model.likelihood", "student-t", "learned"): (False, "shape:likelihood"),
     ("model.likelihood", "student-t", "min_log_scale"): (-3.0, "loss terms"),
@@ -241,6 +248,7 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.objective", "rae-gp", "beta"): (0.005, "loss"),
     ("model.objective", "rae-gp", "lam"): (0.005, "loss"),
     # ---- model.objective.schedule
+    ("model.objective.schedule", "linear", "hold"): (5, "loss"),
     ("model.objective.schedule", "linear", "steps"): (7, "loss"),
     ("model.objective.schedule", "linear", "start"): (0.3, "loss"),
     ("model.objective.schedule", "cyclical", "steps"): (7, "loss"),
@@ -282,6 +290,8 @@ VARIANTS: list[tuple[str, str, dict[str, Any], str, Any, str]] = [
 
 # Fields that no value changes anything of -> the test that says what they do instead.
 EXCEPTIONS: dict[tuple[str, str, str], str] = {
+    # Images have no columns of counts.
+    ("model.likelihood", "table", "counts_as"): "test_table_likelihood.test_every_column_is_scipys",
     ("model.network", "broadcast", "up_kernel"): "test_options_components.test_what_broadcast_does_not_use_is_refused",
     ("model.network", "broadcast", "upsample"): "test_options_components.test_what_broadcast_does_not_use_is_refused",
     # Refused for data without missing values, which these are.

@@ -96,6 +96,23 @@ def source():
     return data.load(DataConfig("digits", batch_size=8), "train")
 
 
+@pytest.mark.parametrize("options", [{"flip": "both"}, {"shift": 2}, {"crop": 0.5}, {"flip": "both", "crop": 0.5}])
+def test_what_is_missing_moves_with_the_image(options):
+    """Where the mask says that a changed image is observed, it is what the complete image would have become."""
+    whole = np.random.default_rng(1).uniform(0.1, 1, (N, H, W, 3)).astype(np.float32)
+    mask = np.random.default_rng(2).random(whole.shape) < 0.8
+    apply = data.transform(DataConfig("digits", augment=Augment(**options)))
+    rest = {"index": jnp.arange(N), "visit": jnp.arange(N)}
+    want = np.asarray(apply(jax.random.key(0), {"image": jnp.asarray(whole), **rest})["x"])
+    got = apply(jax.random.key(0), {"image": jnp.asarray(whole * mask), "mask": jnp.asarray(mask), **rest})
+    seen = np.asarray(got["mask"])
+    assert 0.2 < seen.mean() < 0.9
+    np.testing.assert_allclose(np.asarray(got["x"])[seen], want[seen], atol=1e-3 if "crop" in options else 0)
+    assert not np.asarray(got["x"])[~seen].any()
+    if "crop" not in options:
+        assert np.asarray(got["x"])[seen].min() >= 0.1  # no zero that stood for a missing value
+
+
 def test_each_visit_has_changes_of_its_own():
     """In one epoch and the next, an example differs; the same step gives the same bits."""
     config = DataConfig("digits", batch_size=1437, augment=Augment(shift=2))

@@ -140,6 +140,7 @@ BAD = {
     "no such split": (["npz", "--source", "{tmp}/train_only.npz"], "test"),
     "no validation": (["digits", "--protocol", "full", "--split", "validation"], "validation"),
     "binary": (["sprites", "--limit", "100"], "binary"),
+    "missing": (["npz", "--source", "{tmp}/gaps.npz", "--dequantize", "False"], "has missing values"),
     "floats": (["npz", "--source", "{tmp}/float.npz"], "--dequantize False"),
     "seed": (["digits", "--seed", "-1"], "in [0, 2^31)"),
     "there": (["digits", "--workdir", "{tmp}"], "already there"),
@@ -152,6 +153,9 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path, capsys, monkey
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "float.npz", images=rng.uniform(size=(40, 4, 4, 1)).astype(np.float32))
+    gaps = rng.uniform(size=(40, 4, 4, 1)).astype(np.float32)
+    gaps[rng.random(gaps.shape) < 0.2] = np.nan
+    np.savez(tmp_path / "gaps.npz", images=gaps)
     images = rng.integers(0, 256, (40, 4, 4, 1), dtype=np.uint8)
     np.savez(tmp_path / "train_only.npz", train_images=images, validation_images=images)
     words, message = BAD[name]

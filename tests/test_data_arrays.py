@@ -122,7 +122,7 @@ def test_a_table_may_be_vectors_whatever_its_name(tmp_path, key):
     assert load(tmp_path, follow_up, protocol="standard").arrays["image"].shape[1:] == (2, 2, 3)
     # The other way: the file as it is, named as a table.
     np.savez(tmp_path / "mine.npz", **{key: TABLE})
-    words = shlex.split(line.partition(VECTORS)[2])
+    words = shlex.split(line.partition(VECTORS)[2].partition(",")[0])
     assert words[::2] == ["--data.name", "--data.source"]
     table = data.load(DataConfig(*words[1::2], batch_size=1))
     assert table.info.shape == (12,)

@@ -695,3 +695,15 @@ def test_sizes_that_are_no_powers_of_two_on_every_network(name, shape):
         assert "\n" not in str(error.value)
         network = PooledConv((4, 4))
     assert decoded(network).shape == (2, *shape)
+
+
+@pytest.mark.parametrize("words", [("--data.image-size", "32", "64"), ("--data.channels", "grey", "rgb")])
+def test_the_bundled_crops_of_own_images_refuse_what_they_do_not_read(words, tmp_path, capsys):
+    option, wrong, right = words
+    run = ["train", "own_images", "--smoke", "--quiet", "--workdir", str(tmp_path / "r"), "--mesh.data", "1"]
+    assert main.run([*run, option, wrong]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert f"use {option} {right}, or name photographs of your own with --data photos/" in line
+    assert not (tmp_path / "r").exists()
+    assert main.run([*run, option, right]) == 0

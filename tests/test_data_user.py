@@ -108,7 +108,7 @@ INFINITE[3, 1, 1:3] = np.inf
         ({"images": GRAY, "targets": GRAY[:, 0, 0]}, r"unknown array 'targets'; did you mean 'labels'\?"),
         ({"images": GRAY, "labels": np.arange(39)}, "39 labels for 40 images"),
         ({"images": GRAY, "labels": np.arange(40) / 2}, r"labels must be integers \[N\], is float64"),
-        ({"images": GRAY, "labels": np.arange(40) - 1}, "labels has negative values"),
+        ({"images": GRAY, "labels": np.arange(40) - 2}, "labels has negative values"),
         ({"images": GRAY, "factors": np.arange(40)}, r"factors must be integers \[N, F\]"),
         ({"images": GRAY[:1]}, "1 image cannot be split"),
         ({"test_images": GRAY}, "has splits, but no array train_images"),

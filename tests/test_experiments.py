@@ -94,6 +94,12 @@ def test_configs_survive_json(file):
     assert from_dict(json.loads(json.dumps(to_dict(config))), code=lambda: kinds.code_of(config)) == config
 
 
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda f: f.stem)
+def test_every_experiment_may_be_made_shorter(file):
+    """Steps at which samples are kept must not be after the last one: set here, they would refuse `--epochs 3`."""
+    assert not index.load(file).logging.samples_at
+
+
 def test_names_are_found_and_typos_get_an_offer():
     assert set(index.all_experiments()) >= {f.stem for f in EXPERIMENTS}
     with pytest.raises(ValueError, match="did you mean 'vae_mnist'"):

@@ -1,8 +1,10 @@
 """Evaluations while a run trains: the best checkpoint, patience, resuming both, and what is refused."""
 
 import dataclasses
+import importlib
 import json
 import shutil
+from typing import Literal, get_type_hints
 
 import jax
 import numpy as np
@@ -89,6 +91,13 @@ def test_the_best_checkpoint_is_kept_apart_and_named(tmp_path, scripted):
     assert evaluate_run(run, metrics=("elbo",), step="best", limit=5)["step"] == 4
     with on_command_line():
         assert main.run(["sample", str(run.path), "--step", "best", "--n", "2", "--out", str(tmp_path / "s.npz")]) == 0
+
+
+@pytest.mark.parametrize("command", [name for name in main.COMMANDS if name not in ("train", "sweep", "data")])
+def test_every_command_that_takes_a_checkpoint_takes_the_best(command):
+    module, _, name = main.COMMANDS[command][0].partition(":")
+    step = get_type_hints(getattr(importlib.import_module(module), name)).get("step", int | Literal["best"] | None)
+    assert step == int | Literal["best"] | None
 
 
 def test_no_run_continues_from_before_its_best_step(tmp_path, scripted):

@@ -45,6 +45,16 @@ def test_batch_and_data_that_are_given_behind_count_as_well():
     assert _parsed("--epochs", "2", "--data.limit", "100", "--data.batch-size", "10").steps == 20
 
 
+def test_an_epoch_of_balanced_draws_is_all_of_them(capsys, tmp_path):
+    """30 examples of one class and 10 of another are 60 draws, of which every class has half."""
+    images = np.random.default_rng(0).integers(0, 256, (44, 8, 8), np.uint8)
+    parts = {"train_images": images[:40], "train_labels": np.arange(40) // 30}
+    np.savez(tmp_path / "x.npz", **parts, test_images=images[40:], test_labels=np.zeros(4, int))
+    words = ("--data", str(tmp_path / "x.npz"), "--data.balance", "draws", "--data.batch-size", "10")
+    assert _parsed("--epochs", "2", *words).steps == 12
+    assert "2 epochs of 60 balanced draws in batches of 10 are 12 steps" in capsys.readouterr().err
+
+
 def test_every_option_that_counts_steps_takes_epochs():
     config = _parsed(
         *("--model.objective.schedule", "linear", "--model.objective.schedule.steps", "2epochs"),

@@ -15,6 +15,7 @@ from vae_jax.evaluation.imputation import impute_all
 from vae_jax.models import VAE
 from vae_jax.networks import MLP
 from vae_jax.priors import Normal
+from vae_jax.tasks.reconstruction import pairs
 
 RNG = np.random.default_rng(0)
 X = (digits()["image"][:40, ..., 0] / 255).astype(np.float32)
@@ -64,6 +65,16 @@ def test_impute_draws_copies_of_a_seed_and_a_checkpoint(run, tmp_path):
     np.save(tmp_path / "f.npy", HOLED)
     done("impute", run.path, "--input", tmp_path / "f.npy", "--out", tmp_path / "g.npy", "--k", 5, "--samples", 2)
     assert np.load(tmp_path / "g.npy").shape == (2, *X.shape)
+
+
+def test_the_error_of_a_reconstruction_is_that_of_what_is_observed(run):
+    found = pairs(run, HOLED)
+    for i in range(40):
+        error = np.square(found.reconstructions[i, ..., 0] - X[i])[SEEN[i]]
+        close(found.mse[i], error.mean() if SEEN[i].any() else 0.0)
+    # A missing value is shown as missing, not as the 0 that stands for it.
+    np.testing.assert_array_equal(found.x[..., 0], HOLED)
+    close(pairs(run, X).mse, np.square(pairs(run, X).reconstructions[..., 0] - X).mean((1, 2)))
 
 
 def test_the_call_takes_nan_or_a_mask(run):

@@ -10,7 +10,8 @@ from PIL import Image
 
 import vae_jax as vj
 from vae_jax.cli import main
-from vae_jax.models import VAE, Autoencoder
+from vae_jax.data.digits import arrays as digits
+from vae_jax.models import VAE, Autoencoder, Multimodal
 from vae_jax.networks import MLP
 
 
@@ -69,6 +70,23 @@ def test_about_one_in_a_hundred_of_the_training_data_is_flagged(run):
     x = np.asarray(run.examples("train", np.arange(1437))["x"])
     found = vj.score(run, x, k=1, regret_steps=0)
     assert 0.003 < found.flag.mean() < 0.02  # the noise of its posterior samples is other noise
+
+
+def test_a_model_of_image_and_label_is_compared_by_the_image_alone(tmp_path):
+    """A bound on log p(x, y) is another number: with the label in some examples, flags would follow from that."""
+    run = make(tmp_path / "run", tiny(Multimodal(2, MLP((8,)), width=8)))
+    x, y = digits()["image"][:6], digits()["label"][:6]
+    options = {"k": 2, "regret_steps": 0, "learn": 100}
+    want = vj.score(run, x, **options)
+    for labels in (y, np.where(np.arange(6) % 2, -1, y)):
+        found = vj.score(run, {"images": x, "labels": labels}, **options)
+        np.testing.assert_array_equal(found.elbo, want.elbo)
+        np.testing.assert_array_equal(found.iw, want.iw)
+        assert found.threshold == want.threshold
+        assert found.labels == [str(label) if label >= 0 else "" for label in labels]
+    # The threshold is one of images alone as well: about that many of the training images are above it.
+    train = vj.score(run, run.source("train").arrays["image"][:100], **options)
+    assert train.flag.sum() <= 3
 
 
 def test_without_the_training_data_the_threshold_is_named(tmp_path, capsys):

@@ -11,7 +11,7 @@ from options import cli, done, make, tiny
 
 import vae_jax as vj
 from vae_jax import data, spec
-from vae_jax.data import series
+from vae_jax.data import npz, series
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianLearned
@@ -63,6 +63,34 @@ def test_missing_values_and_labels(tmp_path):
     np.testing.assert_allclose(source.info.units.offset, np.nanmean(holed, (0, 1)), rtol=1e-5)
     np.testing.assert_allclose(source.info.units.scale[:2], np.nanstd(holed, (0, 1))[:2], rtol=1e-5)
     assert np.array_equal(source.arrays["label"], labels)
+
+
+def test_labels_of_minus_one_are_unknown_and_no_class(tmp_path):
+    labels = np.where(np.arange(60) % 3, -1, np.arange(60) % 4)
+    path = saved(tmp_path, {"series": WAVES, "labels": labels}, "mine.npz")
+    source = load(path, protocol="full")
+    assert source.info.unlabeled
+    assert source.info.num_classes == 4
+    assert np.array_equal(source.labeled, np.flatnonzero(labels >= 0))
+    assert any("the labels of 40 of 60 examples are unknown" in note for note in source.info.notes)
+    with pytest.raises(InputError, match=r"data\.balance: it reads the label of every training example"):
+        load(path, balance="draws")
+    saved(tmp_path, {"series": WAVES, "labels": np.full(60, -1)}, "mine.npz")
+    source = load(path)
+    assert (source.info.num_classes, source.info.unlabeled, "label" in source.arrays) == (None, False, False)
+
+
+def test_patients_never_cross(tmp_path):
+    path = saved(tmp_path, {"series": WAVES, "groups": np.arange(60) % 12}, "mine.npz")
+    sides = [set(load(path, split, protocol="held-out").division.rows[split] % 12) for split in data.SPLITS]
+    assert all(sides)
+    assert sum(map(len, sides)) == 12
+    path = saved(tmp_path, WAVES)
+    with pytest.raises(InputError, match=r"save an array groups \[N\] in .*mine\.npz, or leave it out"):
+        load(path, groups="patients.csv")
+    saved(tmp_path, {"series": WAVES, "groups": np.arange(5)}, "mine.npz")
+    with pytest.raises(InputError, match="5 groups for 60 series; make them equal"):
+        load(tmp_path / "mine.npz")
 
 
 # ---- which reader
@@ -124,6 +152,18 @@ def test_no_patient_of_series_is_in_two_splits(tmp_path):
         InputError, match=r"data.groups: g.csv .* save an array groups \[N\] in .*x.npz, or leave it out"
     ):
         data.load(DataConfig("series", str(path), groups="g.csv"))
+
+
+def test_series_in_memory_are_refused_with_the_way_that_reads_them(tmp_path, monkeypatch):
+    value = RNG.random((40, 50, 3))
+    with pytest.raises(InputError) as error:
+        npz.parts({"images": value}, "data", "standard")
+    way = str(error.value).partition("for series use ")[2].partition(", for pictures")[0]
+    save, _, words = way.partition(" and ")
+    monkeypatch.chdir(tmp_path)
+    eval(save, {"numpy": np, "images": value})
+    assert shlex.split(words) == ["--data.name", "series", "--data.source", "x.npy"]
+    assert load("x.npy").info.shape == (50, 3)
 
 
 BAD = {
@@ -215,13 +255,18 @@ def test_missing_values_of_series_are_filled_in(run, tmp_path):
     filled = np.load(tmp_path / "o.npy")
     np.testing.assert_array_equal(filled[~np.isnan(holed)], holed[~np.isnan(holed)])
     assert -3000 < filled[0, 3, 1] < 2000
+    # An .npz comes back as it was, under its own names.
+    given = saved(tmp_path, {"labels": np.arange(6), "series": holed}, "holed.npz")
+    again = written("impute", run.path, "--input", given, "--k", 10, out=tmp_path / "o.npz")
+    assert set(again) == {"labels", "series"}
+    np.testing.assert_array_equal(again["series"], filled)
 
 
 def test_others_are_refused_in_one_line(run, tmp_path, capsys):
     run, _ = run
     given = {
-        "a.npy": (WAVES[:, :9], "series are 9 times x 3 channels, but"),
-        "b.npy": (WAVES[:, :, :2], "series are 12 times x 2 channels, but"),
+        "a.npy": (WAVES[:, :9], "holds series of 9 times x 3 channels, but"),
+        "b.npy": (WAVES[:, :, :2], "holds series of 12 times x 2 channels, but"),
         "c.npy": (RNG.random((4, 8, 8, 3)), "must be floats [N, T, C]"),
     }
     for name, (value, said) in given.items():

@@ -392,6 +392,22 @@ def test_a_table_is_encoded_by_the_names_of_its_columns(run, file, tmp_path, cap
     go("encode", run, "--input", write(path, strange), *out)
 
 
+def test_a_class_that_is_not_there_conditions_nothing(tmp_path, capsys):
+    path = visits(tmp_path, lambda i: "ab"[i % 2])
+    words = ["train", "own_table", "--smoke", "--quiet", "--data", path, "--workdir", tmp_path / "run"]
+    words += ["--data.table.label", "y", "--data.table.ignore", "patient", "--data.batch-size", "8"]
+    go(*words, "--model.condition.on", "label")
+    lacking = write(tmp_path / "new.csv", [["0.5", "p1", "a"], ["0.7", "p2", ""]], ["x", "patient", "y"])
+    out = ["--out", tmp_path / "c.npz"]
+    err = refused(capsys, "encode", tmp_path / "run", "--input", lacking, *out)
+    assert "is conditioned on column y, which is empty in 1 rows, the first is row 2; fill it in" in err
+    go("encode", tmp_path / "run", "--input", write(lacking, [["0.5", "p1", "a"]], ["x", "patient", "y"]), *out)
+    # A model without a condition takes rows of which no label is known.
+    go(*words[:7], tmp_path / "free", *words[8:])
+    write(lacking, [["0.5", "p1", ""], ["0.7", "p2", ""]], ["x", "patient", "y"])
+    go("encode", tmp_path / "free", "--input", lacking, *out)
+
+
 def test_empty_cells_are_filled_and_nothing_else_changes(run, file, tmp_path, capsys):
     go("impute", run, "--input", file, "--out", tmp_path / "u.csv", "--k", 5)
     before, after = read(file), read(tmp_path / "u.csv")

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vae_jax as vj
 from vae_jax.cli import main
@@ -58,6 +59,38 @@ def test_commands_take_and_make_rows(run, tmp_path):
     assert vj.load(run.path).encode(cells(3)).mean.shape == (3, 4)
 
 
+def test_examples_of_another_kind_or_length_are_refused_in_one_line(run, tmp_path, capsys):
+    np.save(tmp_path / "short.npy", cells(7, 20))
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "b.png")
+    said = f"but {run.path} was trained on vectors of 200 numbers; give such"
+    for given, held in {
+        ("short.npy",): "vectors of 20 numbers",
+        ("digits",): "images of 8x8 with 1 channel",
+        ("a.png",): "images of 8x8 with 1 channel",
+        ("a.png", "b.png"): "images",
+        (".",): "images",
+    }.items():
+        paths = [word if word == "digits" else str(tmp_path / word) for word in given]
+        assert main.run(["encode", str(run.path), "--input", *paths, "--out", str(tmp_path / "c.npz")]) == 2
+        assert f"holds {held}, {said}" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "c.npz").exists()
+
+
+def test_what_is_no_count_is_not_scored_by_a_run_of_counts(run, tmp_path, capsys):
+    for value, wrong in ((0.5, "not whole"), (-1, "negative")):
+        x = cells(7).astype(np.float32)
+        x[2, 3] = value
+        np.save(tmp_path / "new.npy", x)
+        words = ["score", str(run.path), "--input", str(tmp_path / "new.npy"), "--out", str(tmp_path / "s.csv")]
+        assert main.run([*words, "--k", "2", "--regret-steps", "0", "--threshold", "9"]) == 2
+        line = capsys.readouterr().err.splitlines()[-1]
+        assert f"new.npy: {value} in row 2, column 3 is {wrong}, but the negative-binomial likelihood" in line
+        np.save(tmp_path / "new.npy", np.rint(np.abs(x)))
+        assert main.run([*words, "--k", "2", "--regret-steps", "0", "--threshold", "9"]) == 0
+        (tmp_path / "s.csv").unlink()
+
+
 def test_rows_are_read_as_they_are(tmp_path):
     x = RNG.normal(size=(60, 5))
     np.save(tmp_path / "x.npy", x)
@@ -86,6 +119,12 @@ def test_patients_never_cross(tmp_path):
     options = choose(DataConfig("sprites", batch_size=8), str(tmp_path / "x.npz"))
     groups = [set(load(options, split).division.rows[split] % 20) for split in ("train", "validation", "test")]
     assert sum(map(len, groups)) == 20
+
+
+def test_labels_that_are_all_unknown_are_none(tmp_path):
+    np.savez(tmp_path / "x.npz", counts=cells(60, 6), labels=np.full(60, -1))
+    source = load(DataConfig("vectors", str(tmp_path / "x.npz"), batch_size=8))
+    assert (source.info.num_classes, source.info.unlabeled, "label" in source.arrays) == (None, False, False)
 
 
 ROWS = cells(20, 4)

@@ -14,6 +14,7 @@ from vae_jax import data
 from vae_jax.config import Config, Logging
 from vae_jax.data import DataConfig, DataSet, Source
 from vae_jax.data.augment import Augment
+from vae_jax.errors import InputError, option
 from vae_jax.likelihoods import GaussianOptimal
 from vae_jax.models import VAE
 from vae_jax.networks import Conv64
@@ -36,6 +37,13 @@ class Crops(DataSet):
     def load(self, config: DataConfig, split: str) -> Source:
         from sklearn.datasets import load_sample_images
 
+        own = f"or name photographs of your own with {option('data', 'photos/')}"
+        if config.size not in (None, (SIDE, SIDE)):
+            fix = option("data.image_size", SIDE)
+            raise InputError(f"data.image_size: the crops are {SIDE}x{SIDE} and are not resized; use {fix}, {own}")
+        if config.channels == "grey":
+            fix = option("data.channels", "rgb")
+            raise InputError(f"data.channels: the crops are in color and are not converted; use {fix}, {own}")
         found: Any = load_sample_images()
         rows = range(0, found.images[0].shape[0] - SIDE + 1, STRIDE)
         crops = {

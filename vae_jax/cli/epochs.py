@@ -84,10 +84,12 @@ def resolve(words: Sequence[str], found: Mapping[int, float], config: Config) ->
     """
     from vae_jax import data
 
-    examples, size = data.load(config.data, "train").size, config.data.batch_size
+    source, size = data.load(config.data, "train"), config.data.batch_size
+    # Balanced draws make an epoch longer than the split.
+    what = "examples" if source.draws is None else "balanced draws"
     out = list(words)
     for place, epochs in found.items():
-        steps, words_of = round(epochs * examples / size), f"{examples:,} examples in batches of {size}"
+        steps, words_of = round(epochs * source.epoch / size), f"{source.epoch:,} {what} in batches of {size}"
         option = next(w for w in reversed(words[: place + 1]) if w.startswith("--")).partition("=")[0]
         if steps < 1:
             raise InputError(f"{option}: {epochs:g} epochs of {words_of} are less than one step; use {option} 1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -37,7 +37,7 @@ class Impute:
     """Seed of all noise."""
     batch_size: Annotated[int, AtLeast(1)] = 250
     """Images at a time."""
-    step: int | None = None
+    step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
@@ -64,7 +64,7 @@ class Impute:
         if suffix == ".npy":
             _save(out, np.save, found.samples if self.samples else found.x)
         else:
-            _save(out, np.savez_compressed, **{"images": found.x, **found.arrays, **more})
+            _save(out, np.savez_compressed, **{found.name: found.x, **found.arrays, **more})
         print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per image")
         return None
 

@@ -83,6 +83,18 @@ def augmented(config: Augment, keys: jax.Array, image: jax.Array) -> jax.Array:
     return image
 
 
+def moved(config: Augment, keys: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns what is observed of changed images, bool [B, H, W, C].
+
+    Args:
+      config: the changes.
+      keys: those of the images, so that the same is drawn.
+      mask: what is observed of the images as they were, bool [B, H, W, C].
+    """
+    # An interpolated pixel is observed where all that it is made of is, to a thousandth: for rounding.
+    return augmented(config, keys, mask.astype(jnp.float32)) > 0.999
+
+
 def _flip(keys: jax.Array, image: jax.Array, axes: str) -> jax.Array:
     mirrored = prng.uniform(keys, (2,)) < 0.5
     for number, (name, axis) in enumerate((("vertical", 1), ("horizontal", 2))):

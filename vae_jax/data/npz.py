@@ -85,7 +85,7 @@ def _by_rows(config: DataConfig, split: str, path: Path, stored: bounded.Stored,
     hashed = config.protocol in split_lib.HASHED and config.splits is None
     looked = file_rows.look(path, stored, config.range, strict, hashed)
     records = looked.records
-    split_lib.refuse_group_file(config, path.with_suffix(".npz"))
+    split_lib.refuse_group_file(config, path)
     division = split_lib.divided(config, str(path), lambda: looked.hashes, len(records))
     parts = split_lib.Parts(division.rows)
     parts.division = division

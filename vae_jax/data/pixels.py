@@ -86,6 +86,8 @@ def transform(config: DataConfig, *, train: bool = True, split: str = "train") -
             ids = batch["visit"] if "visit" in batch else batch["index"]
             keys = prng.example_keys(prng.site_key(key, "augment"), jnp.asarray(ids))
             image = augment.augmented(config.augment, keys, image)
+            if "mask" in batch:
+                batch = {**batch, "mask": augment.moved(config.augment, keys, jnp.asarray(batch["mask"]))}
         if config.binarize == "threshold":
             image = (image > (127 if image.dtype == jnp.uint8 else 0.5)).astype(jnp.float32)
         elif config.binarize == "static":

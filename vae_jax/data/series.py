@@ -1,4 +1,4 @@
-"""The user's own series: an .npy [N, T, C] of floats, or an .npz with `series`, and `labels` and `groups` beside it.
+"""The user's own series: an .npy [N, T, C] of floats, or an .npz of `series`, and `labels` and `groups` [N].
 
 N examples of C numbers at T times. To a model each channel has mean 0 and standard deviation 1 over the training split;
 the mean and the deviation are kept in the run and undone in whatever is written. Series are held in memory.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import npz, values
+from vae_jax.data import npz, unlabeled, values
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Info, Source, from_arrays, no_validation
@@ -23,7 +23,6 @@ from vae_jax.files import bounded
 from vae_jax.spec import Units
 
 NAMES = ("series", "x", "images", "arr_0")  # of the array in an .npz, the first that there is
-BESIDE = ("labels", "y", "groups")
 MOST_CHANNELS = 16  # of a 3-axis .npy that is taken for series by its shape alone
 
 
@@ -69,8 +68,7 @@ def source(
       InputError: as `load`.
     """
     split_lib.refuse_group_file(config, where)
-    x, seen, labels = _checked(held, where)
-    groups = _groups(held, len(x), where)
+    x, seen, labels, groups = _checked(held, where)
     division = split_lib.divided(config, where, lambda: _hashes(x), len(x), groups=groups, labels=labels)
     parts = split_lib.Parts(division.rows)
     parts.division, rows = division, division.rows
@@ -84,27 +82,31 @@ def source(
     arrays = {"x": np.where(seen, units.within(x), np.float32(0))}
     arrays |= {} if labels is None else {"label": labels}
     arrays |= {} if seen.all() else {"mask": seen}
+    known = np.zeros(0, np.int32) if labels is None else labels
     info = Info(
         "series",
         x.shape[1:],
         {part: len(chosen) for part, chosen in rows.items()},
         *split_lib.words(parts, config.protocol),
-        num_classes=None if labels is None else int(labels.max()) + 1,
+        num_classes=int(known.max()) + 1 if len(known) else None,
         values="float",
         where=where,
-        notes=(*notes, *division.notes),
+        notes=(*notes, *division.notes, *unlabeled.note(known, where)),
         kind="sequence",
         mask="mask" in arrays,
+        unlabeled=unlabeled.some(known),
         units=units,
     )
     found = from_arrays(info, split, {name: value[rows[split]] for name, value in arrays.items()}, config.pipeline)
     return dataclasses.replace(found, division=division)
 
 
-def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Returns series float [N, T, C] (0 where missing), what is observed of them, and labels [N] where given."""
+def _checked(
+    held: Mapping[str, np.ndarray], where: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Returns series float [N, T, C] (0 where missing), what is observed of them, and labels and groups [N] or None."""
     name = next((name for name in ("", *NAMES) if name in held), None)
-    others = [key for key in held if key not in (name, *BESIDE)]
+    others = [key for key in held if key not in (name, "labels", "y", "groups")]
     if name is None or others:
         fix = "save numpy.savez('data.npz', series=x)"
         what = f"unknown array {others[0]!r}" if others else "has no array 'series'"
@@ -123,19 +125,8 @@ def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np
         raise values.endless(int(bad.sum()), int(np.flatnonzero(bad.any((1, 2)))[0]), where, shown)
     if not seen.any():
         raise values.empty(shown, where)
-    given = held.get("labels", held.get("y"))
-    labels = None if given is None else values.integers({"labels": given}, 1, where)["labels"]
-    if labels is not None and len(labels) != len(x):
-        raise InputError(f"{where}: {len(labels)} labels for {len(x)} series; make them equal")
-    return np.where(seen, x, x.dtype.type(0)), seen, labels
-
-
-def _groups(held: Mapping[str, np.ndarray], count: int, where: str) -> np.ndarray | None:
-    """Returns what each series belongs to (a patient, say), str [N], where that is given."""
-    groups = values.groups(held["groups"], where) if "groups" in held else None
-    if groups is not None and len(groups) != count:
-        raise InputError(f"{where}: {len(groups)} groups for {count} series; make them equal")
-    return groups
+    given = held if "labels" in held or "y" not in held else {**held, "labels": held["y"]}
+    return np.where(seen, x, x.dtype.type(0)), seen, *values.beside(given, len(x), "series", where)
 
 
 def _units(x: np.ndarray, seen: np.ndarray, where: str) -> Units:

@@ -170,9 +170,11 @@ def refuse_own(config: DataConfig, has: str) -> None:
 def refuse_group_file(config: DataConfig, path: Path | str) -> None:
     """Raises InputError for `data.groups` beside arrays, whose groups are an array of their own in `path`."""
     if config.groups is not None:
+        # An .npy holds one array alone.
+        file = Path(path).with_suffix(".npz") if Path(path).suffix.lower() == ".npy" else path
         raise InputError(
-            f"data.groups: {config.groups} is read for folders of images; save an array groups [N] in {path}, or leave "
-            "it out"
+            f"data.groups: {config.groups} is read for folders of images and tables; save an array groups [N] in "
+            f"{file}, or leave it out"
         )
 
 

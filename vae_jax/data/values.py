@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.errors import InputError, option, options
+from vae_jax.errors import InputError, options
 
 Named = Mapping[str, np.ndarray]
 UNKNOWN = -1  # label of an example whose class is not known
@@ -184,7 +184,7 @@ def _four(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.nd
     if value.ndim == 3:
         if shape[1] != shape[2]:
             one = f", or {name}[None] for one picture of {shape[2]} channels" if shape[2] <= _USUAL_CHANNELS else ""
-            series = f"for series use {_as_series(path)}, " if strict else ""
+            series = f"for series use {_read_as('series', path, name)}, " if strict else ""
             raise InputError(
                 f"{path}: {name} {shape} may be {shape[1]}x{shape[2]} pictures or series of {shape[2]} numbers at "
                 f"{shape[1]} times; {series}for pictures save {name}[..., None]{one}"
@@ -205,12 +205,15 @@ def refuse_series(given: Named, path: Path | str) -> None:
             shape = value.shape
             raise InputError(
                 f"{path}: {name} {shape} has negative numbers, so it may be series of {shape[2]} numbers at {shape[1]} "
-                f"times; for series use {_as_series(path)}, for pictures save {name}[..., None]"
+                f"times; for series use {_read_as('series', path, name)}, for pictures save {name}[..., None]"
             )
 
 
-def _as_series(path: Path | str) -> str:
-    return f"{option('data.name', 'series')} {option('data.source', str(path))}"
+def _read_as(reader: str, path: Path | str, name: str) -> str:
+    """Returns the options with which another data set reads an array; one that is in no file is saved first."""
+    is_file = Path(path).suffix.lower() in (".npy", ".npz")
+    chosen = options({"data.name": reader, "data.source": str(path) if is_file else "x.npy"})
+    return chosen if is_file else f"numpy.save('x.npy', {name}) and {chosen}"
 
 
 def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *, strict: bool = True) -> InputError:
@@ -233,10 +236,8 @@ def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *
     elif thirds * thirds * 3 == shape[1]:
         form = f"{name}.reshape(-1, {thirds}, {thirds}, 3)"
     # Rows of numbers are pictures or a table, and nothing in them says which.
-    source = path if Path(path).suffix.lower() in (".npy", ".npz") else "x.npy"
-    first = "" if source == path else f"numpy.save('x.npy', {name}) and "
-    table, counts = (options({"data.name": name, "data.source": str(source)}) for name in ("table", "vectors"))
-    vectors = f"; rows of a table need {first}{table}, and rows of counts {counts}"
+    table, counts = (_read_as(reader, path, name) for reader in ("table", "vectors"))
+    vectors = f"; rows of a table need {table}, and rows of counts {counts}"
     return InputError(
         f"{path}: {name} must be [N, H, W] or [N, H, W, C] and not empty, is {shape}; save {save}{form}, or "
         f"{save}{name}[None, ..., None] if it is one gray picture{vectors if strict else ''}"
@@ -397,6 +398,27 @@ def groups(given: np.ndarray, path: Path | str) -> np.ndarray:
         fix = f"{fix}" if given.ndim == 1 else "one number or name per image"
         raise InputError(f"{path}: groups must be integers or text [N], is {given.dtype} {given.shape}; save {fix}")
     return given.astype(str)
+
+
+def beside(held: Named, count: int, what: str, path: Path | str) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Returns the labels int32 [N] and the groups str [N] of examples; None where none is given, or no label is known.
+
+    Args:
+      held: arrays by name, `labels` and `groups` among them where they are given.
+      count: examples, N.
+      what: examples are called, for messages.
+      path: of the file.
+
+    Raises:
+      InputError: as `integers` and `groups`, or another number of them.
+    """
+    labels = integers({"labels": held["labels"]}, 1, path)["labels"] if "labels" in held else None
+    of = groups(held["groups"], path) if "groups" in held else None
+    for name, value in (("labels", labels), ("groups", of)):
+        if value is not None and len(value) != count:
+            raise InputError(f"{path}: {len(value)} {name} for {count} {what}; make them equal")
+    # Labels that are all unknown are none.
+    return (None if labels is None or not (labels != UNKNOWN).any() else labels), of
 
 
 def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> None:

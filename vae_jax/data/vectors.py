@@ -61,8 +61,8 @@ def source(held: Mapping[str, np.ndarray], config: DataConfig, split: str, where
       InputError: as `load`.
     """
     split_lib.refuse_group_file(config, where)
-    x, seen, beside = _checked(held, where)
-    labels, groups = beside.get("labels"), beside.get("groups")
+    x, seen = _checked(held, where)
+    labels, groups = values.beside(held, len(x), "rows", where)
     division = split_lib.divided(config, where, lambda: _hashes(x), len(x), groups=groups, labels=labels)
     if split not in division.rows:
         raise no_validation("vectors", config.protocol, split_lib.validated(division))
@@ -88,8 +88,8 @@ def source(held: Mapping[str, np.ndarray], config: DataConfig, split: str, where
     return dataclasses.replace(from_arrays(info, split, part, config.pipeline), division=division)
 
 
-def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Returns rows [N, D] (0 where missing), what is observed of them, and `labels` and `groups` where given."""
+def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows [N, D], 0 where missing, and what is observed of them."""
     rest = [name for name in held if name not in _BESIDE]
     if len(rest) != 1:
         has = ", ".join(held) or "nothing"
@@ -116,15 +116,7 @@ def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np
         if np.abs(x[seen]).max() > np.finfo(np.float32).max:
             raise InputError(f"{where}: {name} has values beyond float32; save {name} / 1e38, say")
         x = np.where(seen, x, 0).astype(np.float32)
-    beside: dict[str, np.ndarray] = {}
-    if "labels" in held:
-        beside["labels"] = values.integers({"labels": held["labels"]}, 1, where)["labels"]
-    if "groups" in held:
-        beside["groups"] = values.groups(held["groups"], where)
-    for key, value in beside.items():
-        if len(value) != len(x):
-            raise InputError(f"{where}: {len(value)} {key} for {len(x)} rows; make them equal")
-    return x, seen, beside
+    return x, seen
 
 
 def _hashes(x: np.ndarray) -> np.ndarray:

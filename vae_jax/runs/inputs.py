@@ -26,12 +26,15 @@ from vae_jax.data import (
     series,
     unlabeled,
     vectors,
+    whole,
 )
 from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
+from vae_jax.data.split import PROTOCOLS
 from vae_jax.errors import InputError, choice, nearest, option, shown
+from vae_jax.runs import config as configs
 from vae_jax.runs import tables
 from vae_jax.runs.run import Run
 
@@ -82,16 +85,17 @@ def user_batches(
     for note in source.info.notes:
         print(f"note: {note}", file=sys.stderr)
     seen, wanted = tuple(source.info.shape), run.spec.x.shape
-    if source.info.kind == "sequence" and (seen != wanted or run.spec.x.kind != "sequence"):
-        raise InputError(
-            f"{what}: series are {seen[0]} times x {seen[1]} channels, but {run.path} was trained on "
-            f"{run.spec.x.examples} {'x'.join(map(str, wanted))}; give such {run.spec.x.examples}"
-        )
-    if seen != wanted:
+    kinds = source.info.kind, run.spec.x.kind
+    if seen != wanted and kinds == ("image", "image"):
         arrays = _is_arrays(given) or (not _is_several(given) and Path(given).suffix.lower() in _ARRAYS)
         raise InputError(
             f"{what}: images are {describe(seen)}, but {run.path} was trained on {describe(wanted)}; "
             f"{_fix(seen, wanted, arrays)}"
+        )
+    if seen != wanted or kinds[0] != kinds[1]:
+        raise InputError(
+            f"{what}: holds {_examples(seen, kinds[0])}, but {run.path} was trained on {_examples(wanted, kinds[1])}; "
+            "give such examples"
         )
     if source.info.mask and not run.model.about.takes_mask:
         raise InputError(
@@ -99,6 +103,9 @@ def user_batches(
             "give examples of which everything is observed"
         )
     _check_known(run, source, what)
+    if run.model.about.likelihood.counts:
+        # A log mass of what is no count is a number like any other, and says nothing.
+        whole.check_given(source, configs.kind("model.likelihood", run.model.about.likelihood), what)
     return eval_batches(source, config, batch_size, limit=limit), source
 
 
@@ -176,7 +183,9 @@ def _load(run: Run, given: Any, split: str, name: str, what: str, asked: bool) -
 
 def _mixed(run: Run, what: str, error: Mixed) -> InputError:
     """Returns the error for images of several numbers of channels, with what somebody with a trained run can do."""
-    shape = run.spec.x.shape
+    shape, kind = run.spec.x.shape, run.spec.x.kind
+    if kind != "image":
+        return InputError(f"{what}: holds images, but {run.path} was trained on {_examples(shape, kind)}; give such")
     kind = "gray" if shape[2:] == (1,) else "RGB"
     return InputError(
         f"{what}: {error.wrong.partition(': ')[2]}, but {run.path} was trained on {describe(shape)}; convert all "
@@ -283,6 +292,15 @@ def describe(shape: Sequence[int]) -> str:
     return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
 
 
+def _examples(shape: Sequence[int], kind: str) -> str:
+    """Returns examples of a shape in words: "series of 12 times x 3 channels"."""
+    if kind == "image":
+        return f"images of {describe(shape)}"
+    if kind == "sequence":
+        return f"series of {shape[0]} times x {shape[1]} channels"
+    return f"{kind}s of {shape[0]} numbers" if kind == "vector" else f"rows of {shape[0]} {kind}"
+
+
 def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:
     """Returns what to do to the images; `arrays` adds the line of numpy, where they are in a file of arrays."""
     (h, w, channels), (height, width, needed) = seen, wanted
@@ -315,7 +333,8 @@ def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig
         config = _pictures(run, path, whole)
         parts = tuple(split_folders(path)[0])
     else:
-        named = {n for n in DATASETS if n not in ("npz", "series", "image_folder")} | {own.shown}
+        # What reads the user's files has no examples of its own.
+        named = {n for n, entry in DATASETS.items() if entry.protocols is not PROTOCOLS} | {own.shown}
         if given not in named:
             raise InputError(f"{what}: no such file, folder or data set; {nearest(given, named)}")
         if given in (own.name, own.shown):

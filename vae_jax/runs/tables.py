@@ -107,6 +107,7 @@ def read(run: Run, given: Any, what: str) -> Given:
         kind="vector",
         mask="mask" in arrays,
         columns=columns,
+        unlabeled=label is not None and unlabeled.some(label),
     )
     return Given(cells, config, from_arrays(info, "train", arrays))
 
@@ -115,9 +116,18 @@ def _labels(run: Run, cells: Sequence[Cells], what: str) -> np.ndarray | None:
     """Returns the labels of the rows in the numbers of the run, int32 [N]; None where there are none."""
     name, condition = run.config.data.table.label, run.model.condition
     held = next((c for c in cells if c.name == name), None)
-    if held is None:
-        if condition is not None and condition.is_required and condition.on == "label":
-            raise InputError(f"{what}: {run.path} is conditioned on column {shown(name)}, which is not there; add it")
+    seen = np.zeros(0, bool) if held is None else held.seen
+    if condition is not None and condition.is_required and condition.on == "label" and not (seen.size and seen.all()):
+        # A row of no class would be decoded as none of those that the model knows, without a word.
+        lacks = (
+            "which is not there; add it"
+            if held is None
+            else (
+                f"which is empty in {int((~seen).sum())} rows, the first is row {int(np.argmin(seen)) + 1}; fill it in"
+            )
+        )
+        raise InputError(f"{what}: {run.path} is conditioned on column {shown(name)}, {lacks}")
+    if held is None or not seen.any():
         return None
     number, names = table_columns.labels(held, what)
     for known in names:

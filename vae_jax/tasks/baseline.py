@@ -94,6 +94,11 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
         raise InputError(
             f"baseline: {o.data} holds {train.info.kind}s, and its density is one of images; use images such as digits"
         )
+    if train.info.mask:
+        raise InputError(
+            f"baseline: {o.data} has missing values, which its density does not leave out; keep the examples of which "
+            "everything is observed"
+        )
     _check(o, train.info.values)
 
     def rows(source: data_lib.Source, key: jax.Array | None) -> np.ndarray:

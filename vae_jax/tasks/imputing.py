@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
-from vae_jax.data import SPLITS, memory
+from vae_jax.data import SPLITS, memory, series, vectors
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation.imputation import impute_all
 from vae_jax.files import bounded
@@ -34,12 +34,14 @@ class Imputed(NamedTuple):
       samples: [S, *x.shape], the same with a draw of p(x_mis | x_obs) in each of S copies; a tuple of tables.
       bound: log 1/K sum_k p(x_obs, z_k) / q(z_k|x_obs) of each example, at most log p(x_obs) on average, nats [N].
       arrays: what the examples came with (`labels`, `mask`, ...), by name.
+      name: of the array that the examples were in.
     """
 
     x: Any
     samples: Any
     bound: np.ndarray
     arrays: dict[str, np.ndarray]
+    name: str = IMAGES
 
 
 def impute(
@@ -51,7 +53,7 @@ def impute(
     samples: int = 0,
     seed: int = 0,
     batch_size: int = 250,
-    step: int | None = None,
+    step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Imputed:
@@ -59,9 +61,10 @@ def impute(
 
     Args:
       run: a run, or the path of its folder. It may have been trained on complete data.
-      x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; a dict of
-        arrays (`images`, `mask`, and what a conditional model needs); or the path of an .npy or .npz. For a run of a
-        table, columns by name (None or NaN is missing), or the path of a .csv or .parquet.
+      x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; series or
+        rows of numbers with NaN, for a run of these; a dict of arrays (`images`, `mask`, and what a conditional model
+        needs); or the path of an .npy or .npz. For a run of a table, columns by name (None or NaN is missing), or the
+        path of a .csv or .parquet.
       mask: bool, of the shape of x or [N, H, W] of whole pixels, True where x is observed; None where NaN says it.
       k: importance samples per example, K: the larger, the closer to the model's own mean.
       samples: copies with draws in place of the mean, S: multiple imputation by sampling importance resampling.
@@ -102,7 +105,8 @@ def impute(
     key = jax.random.key(seed)
     done = functools.partial(_tell, report, source.size)
     found = impute_all(run.model, state, noted(), key=key, k=k, draws=samples, report=done)
-    images, is_observed = held[IMAGES], np.concatenate(seen)
+    name = _main(held)
+    images, is_observed = held[name], np.concatenate(seen)
     dequantized = run.config.data.dequantize
 
     def filled(estimate: np.ndarray) -> np.ndarray:
@@ -110,8 +114,14 @@ def impute(
 
     copies = [filled(draw) for draw in found.draws]
     drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
-    rest = {name: value for name, value in held.items() if name != IMAGES}
-    return Imputed(filled(found.mean), drawn, found.bound, rest)
+    rest = {key: value for key, value in held.items() if key != name}
+    return Imputed(filled(found.mean), drawn, found.bound, rest, name)
+
+
+def _main(held: Mapping[str, np.ndarray]) -> str:
+    """Returns the name of the examples among arrays that were read already."""
+    others = (name for name in held if name not in ("labels", "groups", "y"))  # rows of numbers may have any name
+    return next(name for name in (IMAGES, *series.NAMES, *vectors.NAMES, *others) if name in held)
 
 
 def _table(

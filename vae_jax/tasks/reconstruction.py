@@ -25,9 +25,10 @@ class Reconstructions(NamedTuple):
 
     Attributes:
       index: position in the data set, int32 [N].
-      x: the examples as the model sees them, float32 [N, *x.shape], in the user's units.
+      x: the examples as the model sees them, float32 [N, *x.shape], in the user's units; NaN where they are missing.
       reconstructions: E[x | E[z|x]], float32 [N, *x.shape], in the user's units.
-      mse: mean squared error of each in the model's units (images: in [0, 1]), float32 [N].
+      mse: mean squared error of each over what is observed of it, in the model's units (images: in [0, 1]), float32
+        [N]; 0 where nothing is.
       title: of the figure.
       units: the user's, which the figure is not in.
       names: the file of each, of examples that have one; else ().
@@ -147,17 +148,24 @@ def made(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], titl
     Returns:
       originals and E[x | E[z|x]], with the mean squared error of each.
     """
-    seen: list[np.ndarray] = []
+    shown: list[np.ndarray] = []
+    observed: list[np.ndarray] = []
 
     def kept():
         for batch in batches:
-            seen.append(np.asarray(batch["x"], np.float32))
+            shown.append(np.asarray(batch["x"], np.float32))
+            observed.append(np.asarray(batch["mask"]) if "mask" in batch else np.ones(shown[-1].shape, bool))
             yield batch
 
     codes = encode_all(run.model, state, kept())
     again = decode_all(run.model, state, codes.mean, cond=codes.cond)
-    x = np.concatenate(seen)
+    x, seen, axes = np.concatenate(shown), np.concatenate(observed), tuple(range(1, shown[0].ndim))
     again = run.model.about.likelihood.matched(again, x)
-    mse = np.square(x - again).mean(tuple(range(1, x.ndim)))
+    # The 0 that stands for a missing value is none: neither of the error, nor of what is shown.
+    if seen.all():
+        mse = np.square(x - again).mean(axes)
+    else:
+        mse = np.square(x - again).sum(axes, where=seen) / np.maximum(seen.sum(axes), 1)
+        x = np.where(seen, x, np.float32(np.nan))
     units = run.spec.units
     return Reconstructions(codes.index, users(x, units), users(again, units), mse, title, units)

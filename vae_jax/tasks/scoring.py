@@ -164,8 +164,16 @@ def _training(run: Run, batch_size: int, learn: int) -> Iterator[Mapping[str, An
 
 def _surprise(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array) -> np.ndarray:
     """Returns -ELBO of each training example, nats [N]."""
+    batches = (_of_x(run, batch) for batch in batches)
     elbo = anomaly.bounds(run.model, state, batches, prng.site_key(key, "training"), 0)["elbo"]
     return -_numbers(run, "elbo", elbo, "training examples")
+
+
+def _of_x(run: Run, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a batch without what the model would infer: every score is one of x, whether or not it has a label."""
+    condition = run.model.condition
+    left_out = condition.on if condition is not None and not condition.is_required else ""
+    return {name: value for name, value in batch.items() if name != left_out}
 
 
 def _scored(
@@ -183,7 +191,8 @@ def _scored(
     notes: list[str] = []
     seen = 0
     # A batch at a time, with all of its scores: no more than one batch of images is held.
-    for batch in batches:
+    for given_batch in batches:
+        batch = _of_x(run, given_batch)
         found = anomaly.bounds(run.model, state, [batch], prng.site_key(key, "bounds"), k)
         if steps and not notes:
             try:
@@ -192,7 +201,7 @@ def _scored(
                 notes.append(f"no regret: {error}")
         if maps:
             found["map"] = _errors(run, state, batch)
-        found |= {name: np.asarray(batch[name]) for name in ("index", "label") if name in batch}
+        found |= {name: np.asarray(given_batch[name]) for name in ("index", "label") if name in given_batch}
         for name, value in found.items():
             parts.setdefault(name, []).append(value)
         seen += len(found["elbo"])
