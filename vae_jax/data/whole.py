@@ -11,12 +11,13 @@ MOST = 2**24 - 1  # float32 holds every whole number up to 2^24; 2^24 itself may
 _ROWS = 4096  # examples at a time: arrays may be larger than memory
 
 
-def check(source: Source, likelihood: str) -> None:
+def check(source: Source, likelihood: str, given: str = "") -> None:
     """Checks that the examples of a split are counts that float32 holds exactly.
 
     Args:
       source: the split.
       likelihood: that takes counts, for the message.
+      given: what the examples were given as to a trained model, which has its likelihood; "" in training.
 
     Raises:
       InputError: they are pictures, not whole, negative, or too large.
@@ -29,21 +30,24 @@ def check(source: Source, likelihood: str) -> None:
                 f"data: {source.info.name!r} holds brightness from 0 to 1, but {needs}; use "
                 f"{option('model.likelihood', 'bernoulli')}"
             )
-        _check(np.asarray(rows["x"]).reshape(len(rows["x"]), -1), start, source, needs)
+        _check(np.asarray(rows["x"]).reshape(len(rows["x"]), -1), start, source, needs, given)
 
 
-def _check(x: np.ndarray, first: int, source: Source, needs: str) -> None:
+def _check(x: np.ndarray, first: int, source: Source, needs: str, given: str) -> None:
     """Raises for rows [N, D] that are no counts; the first one is named, counted from row `first`."""
     # In order: what is not a number is neither whole nor negative.
     for wrong, bad in (("not whole", np.floor(x) != x), ("negative", x < 0), ("above 16,777,215", x > MOST)):
         if not bad.any():
             continue
         row, column = (int(i) for i in np.argwhere(bad)[0])
-        where = f"data: {x[row, column]:.10g} in row {first + row}, column {column} of the {source.split} split"
+        where = f"{x[row, column]:.10g} in row {first + row}, column {column}"
+        where = f"{given}: {where}" if given else f"data: {where} of the {source.split} split"
+        other = option("model.likelihood", "gaussian-learned")
         if wrong == "negative":
-            fix = f"use {option('model.likelihood', 'gaussian-learned')}, or store the counts before they were centered"
+            fix = "store the counts before they were centered"
+            fix = fix if given else f"use {other}, or {fix}"
         elif wrong == "not whole":
-            fix = f"store numpy.rint(x) of the raw counts, or use {option('model.likelihood', 'gaussian-learned')}"
+            fix = "store numpy.rint(x) of the raw counts" + ("" if given else f", or use {other}")
         else:
             fix = f"store x // {int(x.max()) // MOST + 1}"
             needs = "float32 holds no larger count exactly"
