@@ -132,6 +132,22 @@ def test_data_list_says_where_each_set_is(capsys):
     assert out.count("where: embedded") == 4
 
 
+@covers("data prepare", "range")
+def test_arrays_on_another_range_are_prepared_as_the_message_says(tmp_path, capsys):
+    pytest.importorskip("tensorflow_datasets")
+    np.savez(tmp_path / "z.npz", images=np.random.default_rng(0).normal(size=(30, 8, 8, 1)))
+    words = ["data", "prepare", "npz", "--from", tmp_path / "z.npz", "--data-dir", tmp_path / "out"]
+    assert cli(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    low, high = line.split("use --range ")[1].split(",")[0].split()
+    assert not (tmp_path / "out").exists()
+    done(*words, "--range", low, high)
+    folder = next((tmp_path / "out").rglob("dataset_info.json")).parent
+    found = data.load(data.DataConfig("npz", str(folder), batch_size=4))
+    assert found.info.units.range == (float(low), float(high))
+    assert cli("data", "prepare", "digits", "--data-dir", tmp_path / "more", "--range", 0, 1) == 2
+
+
 @covers("data prepare", "from", "data-dir", "image-size", "max-bytes", "channels", "fit", "background", "skip-broken")
 def test_prepared_images_come_from_there_and_have_this_size(tmp_path, capsys, monkeypatch):
     (tmp_path / "mine").mkdir()

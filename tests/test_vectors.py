@@ -1,6 +1,7 @@
 """Rows of numbers of the user's own, above all counts: read as they are, split like all own data, in every command."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -164,3 +165,27 @@ def test_fractions_are_no_counts(tmp_path):
     with on_command_line():
         assert main.run([*words, "--data", str(tmp_path / "x.npz"), "--data.batch-size", "8"]) == 2
     assert not (tmp_path / "run").exists()
+
+
+ODD = {
+    "width": (ROWS, "holds vectors of 4 numbers, but .* was trained on vectors of 200 numbers; give such examples", cells(7)),
+    "pictures": (RNG.random((3, 8, 8)), r"must be numbers \[N, D\].*; save x.reshape\(len\(x\), -1\)$", cells(7)),
+    "negative": (cells(7) - 1, "-1 in row .* is negative, .*; store the counts before they were centered$", cells(7)),
+    "fractions": (cells(7) / 2, r"is not whole, .*; store numpy.rint\(x\) of the raw counts$", np.rint(cells(7) / 2)),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_rows_that_the_model_cannot_score_are_refused(run, tmp_path, capsys, name):
+    bad, words, good = ODD[name]
+    for command, out in (("encode", "c.npz"), ("score", "s.csv"), ("eval", "e.json"), ("reconstruct", "r.npy")):
+        np.save(tmp_path / "x.npy", bad)
+        line = [command, str(run.path), "--input", str(tmp_path / "x.npy"), "--out", str(tmp_path / out)]
+        capsys.readouterr()
+        assert main.run(line) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1
+        assert re.search(words, said.strip())
+        assert not (tmp_path / out).exists()
+    np.save(tmp_path / "x.npy", good)
+    assert main.run(["encode", *line[1:-1], str(tmp_path / "c.npz")]) == 0

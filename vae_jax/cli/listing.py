@@ -120,6 +120,7 @@ def data(argv: list[str]) -> int:
         print("usage: vae-jax data list")
         print("       vae-jax data prepare NAME [--from DIR] [--data-dir DIR] [--image-size N|H W] [--max-bytes N]")
         print("                         [--channels KIND] [--fit HOW] [--background COLOR] [--skip-broken True]")
+        print("                         [--range LOW HIGH]")
         return 0 if argv else 2
     verbs: dict[str, Any] = {"list": DataList, "prepare": Prepare}
     if argv[0] not in verbs:
@@ -164,6 +165,8 @@ class Prepare:
     """Folders of images: color behind transparent pixels and beside padded images, also as R G B."""
     skip_broken: bool = False
     """Folders of images: pass over files that cannot be read, and count them."""
+    range: Literal["auto"] | tuple[float, float] = "auto"
+    """Arrays: the numbers that are 0 and 1 to a model; auto = as in training."""
     max_bytes: int = DEFAULT_BYTES
     """Most bytes that one file of arrays may take in memory; a file that claims more is refused."""
 
@@ -179,6 +182,7 @@ class Prepare:
             fit=self.fit,
             background=self.background,
             skip_broken=self.skip_broken,
+            range=self.range,
             max_bytes=self.max_bytes,
         )
         print(f"{report.name}: {'already prepared' if report.existed else 'prepared'} in {report.folder}")

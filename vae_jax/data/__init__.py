@@ -333,6 +333,7 @@ def prepare(
     fit: Literal["crop", "pad", "stretch"] = "crop",
     background: Literal["white", "black", "grey"] | tuple[int, int, int] = "white",
     skip_broken: bool = False,
+    range: Literal["auto"] | tuple[float, float] = "auto",
     max_bytes: int = DEFAULT_BYTES,
 ) -> Report:
     """Writes a data set as a TFDS folder of array_record files under `data_dir` (or $TFDS_DATA_DIR); see `Report`.
@@ -346,6 +347,7 @@ def prepare(
       fit: how images become one of `image_size`.
       background: behind transparent pixels and beside padded images.
       skip_broken: whether files that cannot be read are passed over.
+      range: of the numbers in arrays, as in `DataConfig`.
       max_bytes: most bytes that the arrays of a file may take, uncompressed.
 
     Returns:
@@ -369,8 +371,10 @@ def prepare(
     if image_size is not None and not row.resizable:
         raise InputError(f"data prepare: the images of {name!r} have a fixed size; leave out --image-size")
     config = DataConfig(name, from_dir, image_size=image_size, channels=channels, fit=fit, background=background)
-    config = dataclasses.replace(config, skip_broken=skip_broken, max_bytes=max_bytes)
+    config = dataclasses.replace(config, skip_broken=skip_broken, range=range, max_bytes=max_bytes)
     config_lib.check(config)
+    if range != "auto" and name != "npz":
+        raise InputError(f"data.range: is read for arrays of images alone, and {name!r} is none; leave it out")
     if name != "image_folder":
         _refuse_picture_options(config, f"{name!r} is not one", "")
     return catalog.prepare(config, data_dir)

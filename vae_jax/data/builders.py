@@ -212,7 +212,12 @@ def content(config: DataConfig) -> Content:
         return Content(grid.info, {"train": _Computed(grid)})
     if name == "npz":
         path = npz.find(source)
-        held = npz.read(path, "standard", config.max_bytes, way="if it is yours, use --max-bytes {bytes}")
+        rules = DataConfig("npz", range=config.range)
+        way = "if it is yours, use --max-bytes {bytes}"
+        try:
+            held = npz.read(path, "standard", config.max_bytes, way=way, config=rules)
+        except InputError as error:  # speaks of the options of training
+            raise InputError(str(error).replace("--data.range", "--range")) from error
         info = npz.describe(name, held, "standard", str(path))
         return Content(info, {split: ArrayRecords(value) for split, value in held.splits.items()})
     files, info = folder.describe(config, group="")

@@ -401,13 +401,16 @@ def groups(given: np.ndarray, path: Path | str) -> np.ndarray:
 
 
 def beside(held: Named, count: int, what: str, path: Path | str) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Returns the labels int32 [N] and the groups str [N] of examples; None where none is given, or no label is known.
+    """Returns what belongs to examples: labels int32 [N] and groups str [N]; None where none is given, or known.
 
     Args:
       held: arrays by name, `labels` and `groups` among them where they are given.
       count: examples, N.
       what: examples are called, for messages.
       path: of the file.
+
+    Returns:
+      labels and groups.
 
     Raises:
       InputError: as `integers` and `groups`, or another number of them.

@@ -34,9 +34,9 @@ from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
 from vae_jax.data.split import PROTOCOLS
 from vae_jax.errors import InputError, choice, nearest, option, shown
-from vae_jax.runs import config as configs
 from vae_jax.runs import tables
-from vae_jax.runs.run import Run
+from vae_jax.runs.kinds import kind
+from vae_jax.runs.run import Run, data_range
 
 _ARRAYS = (".npy", ".npz")
 
@@ -82,8 +82,6 @@ def user_batches(
     if name == "x" or set(source.info.label_names) <= set(run.spec.label_names):
         # Outliers are other things than the run knows, on purpose: then their classes are their own.
         source = classes.match(source, run.spec.label_names, what)
-    for note in source.info.notes:
-        print(f"note: {note}", file=sys.stderr)
     seen, wanted = tuple(source.info.shape), run.spec.x.shape
     kinds = source.info.kind, run.spec.x.kind
     if seen != wanted and kinds == ("image", "image"):
@@ -102,10 +100,10 @@ def user_batches(
             f"{what}: they have missing values (NaN, or an array mask), which the model of {run.path} does not take; "
             "give examples of which everything is observed"
         )
+    _check_numbers(run, source, what)
     _check_known(run, source, what)
-    if run.model.about.likelihood.counts:
-        # A log mass of what is no count is a number like any other, and says nothing.
-        whole.check_given(source, configs.kind("model.likelihood", run.model.about.likelihood), what)
+    for note in source.info.notes:
+        print(f"note: {note}", file=sys.stderr)
     return eval_batches(source, config, batch_size, limit=limit), source
 
 
@@ -253,6 +251,22 @@ def _arrays(run: Run) -> DataConfig:
     if run.spec.x.kind in ("sequence", "vector"):
         return dataclasses.replace(_whole(run), name="series" if run.spec.x.kind == "sequence" else "vectors")
     return dataclasses.replace(_whole(run), name="npz", range="auto" if units is None else units.range)
+
+
+def _check_numbers(run: Run, source: Source, what: str) -> None:
+    """Checks that the model's likelihood can score the numbers; pictures are brought to its range as they are read."""
+    if run.spec.x.kind != "vector":
+        return
+    likelihood = run.model.about.likelihood
+    if likelihood.counts:
+        whole.check(source, kind("model.likelihood", likelihood), what)
+        return
+    (low, high), seen = likelihood.support, data_range(source)
+    if seen[0] < low or seen[1] > high:
+        raise InputError(
+            f"{what}: values from {seen[0]:.4g} to {seen[1]:.4g}, but the model of {run.path} takes [{low:g}, "
+            f"{high:g}]; rescale them as its training data were"
+        )
 
 
 def _check_known(run: Run, source: Source, what: str) -> None:
