@@ -126,6 +126,9 @@ def test_bad_arrays(tmp_path, arrays, message):
 def test_bad_npz_files(tmp_path):
     with pytest.raises(InputError, match=r"'npz' needs a file; name it with --data.source"):
         data.load(DataConfig("npz"))
+    for name in ("series", "vectors"):
+        with pytest.raises(InputError, match=rf"'{name}' needs a file; name it with --data.source FILE.npz"):
+            data.load(DataConfig(name))
     with pytest.raises(InputError, match=r"no file"):
         data.load(DataConfig("npz", source=str(tmp_path / "absent.npz")))
     (tmp_path / "a.txt").write_text("x")

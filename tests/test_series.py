@@ -292,6 +292,13 @@ def test_pictures_are_lines(run, tmp_path):
         sampling.samples(run, 65).figure()
 
 
+def test_walks_of_series_are_written_as_arrays(run):
+    run = run[0]
+    done("traverse", run.path, "--dims", 0)
+    with np.load(run.path / "figures" / "traversals.npz") as held:
+        assert held["images"].shape == (1, 11, 12, 3)
+
+
 def test_a_run_is_trained_on_a_file_and_the_likelihood_in_the_message_fits(tmp_path, capsys):
     words = ["train", "vae_digits", "--data", saved(tmp_path, WAVES), "--smoke", "--mesh.data", 1]
     words += ["--data.batch-size", 8, "--workdir", tmp_path / "run"]

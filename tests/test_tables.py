@@ -402,6 +402,9 @@ def test_a_class_that_is_not_there_conditions_nothing(tmp_path, capsys):
     err = refused(capsys, "encode", tmp_path / "run", "--input", lacking, *out)
     assert "is conditioned on column y, which is empty in 1 rows, the first is row 2; fill it in" in err
     go("encode", tmp_path / "run", "--input", write(lacking, [["0.5", "p1", "a"]], ["x", "patient", "y"]), *out)
+    # From class to class a walk is a table as well.
+    go("arithmetic", tmp_path / "run", "--from", 0, "--to", 1, "--n", 1, "--steps", 3, "--split", "train")
+    assert list(read(tmp_path / "run" / "figures" / "arithmetic.csv")) == ["x"]
     # A model without a condition takes rows of which no label is known.
     go(*words[:7], tmp_path / "free", *words[8:])
     write(lacking, [["0.5", "p1", ""], ["0.7", "p2", ""]], ["x", "patient", "y"])

@@ -60,6 +60,15 @@ def test_commands_take_and_make_rows(run, tmp_path):
     assert vj.load(run.path).encode(cells(3)).mean.shape == (3, 4)
 
 
+def test_what_no_picture_shows_is_written_as_arrays(run):
+    for command, name in (("sample", "samples"), ("reconstruct", "reconstructions"), ("interpolate", "interpolations"),
+                          ("traverse", "traversals"), ("arithmetic", "arithmetic")):  # fmt: skip
+        more = {"arithmetic": ["--from", "0", "--to", "1"], "traverse": ["--dims", "0"]}.get(command, [])
+        assert main.run([command, str(run.path), *more]) == 0
+        with np.load(run.path / "figures" / f"{name}.npz") as held:
+            assert held["images"].shape[-1] == 200
+
+
 def test_examples_of_another_kind_or_length_are_refused_in_one_line(run, tmp_path, capsys):
     np.save(tmp_path / "short.npy", cells(7, 20))
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vae_jax.cli.output import PICTURES, check_count, check_dpi, destination, write
+from vae_jax.cli.output import write
+from vae_jax.cli.tables import examples_out, write_rows
 from vae_jax.options.ranges import DPI, AtLeast
 
 
@@ -25,7 +26,8 @@ class Arithmetic:
     factor: str | None = None
     """Factor that --from and --to are values of (default: the label)."""
     out: Path | None = None
-    """Picture (.png, .pdf, .svg) or arrays (.npz, .npy) (default: RUN/figures/arithmetic.png)."""
+    """Picture (.png, .pdf, .svg) or arrays (.npz, .npy) (default: RUN/figures/arithmetic.png); of a table .csv
+    (default) or .parquet; of other rows of numbers, and of series, .npz (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 8
@@ -42,9 +44,7 @@ class Arithmetic:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = destination(self.out, self.run / "figures" / "arithmetic.png", PICTURES)
-        check_count(out, self.n * (self.steps + 1))
-        check_dpi(out, self.dpi)
+        out = examples_out(self.out, self.run, "arithmetic", self.n * (self.steps + 1), self.dpi, folder=False)
         from vae_jax.tasks.paths import arithmetic
 
         found = arithmetic(
@@ -59,5 +59,7 @@ class Arithmetic:
             split=self.split,
             step=self.step,
         )
+        if write_rows(out, self.run, found.images):
+            return
         names = ("index", "direction", "shares", "codes", "images")
         write(out, {name: getattr(found, name) for name in names}, found.figure, dpi=self.dpi)

@@ -23,7 +23,7 @@ class Sample:
     out: str | None = None
     """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG per image; those of
     --label go into a folder of its name in it (default: RUN/figures/samples.png); of a table .csv (default) or
-    .parquet."""
+    .parquet; of other rows of numbers .npz (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 64
@@ -74,7 +74,8 @@ class Reconstruct:
     own data)."""
     out: str | None = None
     """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG of each reconstruction
-    (default: RUN/figures/reconstructions.png); of a table .csv (default) or .parquet."""
+    (default: RUN/figures/reconstructions.png); of a table .csv (default) or .parquet; of other rows of numbers .npz
+    (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 32
@@ -120,7 +121,8 @@ class Interpolate:
     (default: the run's own data)."""
     out: str | None = None
     """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG per image
-    (default: RUN/figures/interpolations.png); of a table .csv (default) or .parquet."""
+    (default: RUN/figures/interpolations.png); of a table .csv (default) or .parquet; of other rows of numbers, and of
+    series, .npz (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     indices: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
@@ -165,7 +167,7 @@ class Traverse:
     """Your own example to start from: an image, or of a folder, .npy, .npz or data set the one that --index names."""
     out: Path | None = None
     """Picture (.png, .pdf, .svg) or arrays (.npz, .npy) (default: RUN/figures/traversals.png); of a
-    table .csv (default) or .parquet."""
+    table .csv (default) or .parquet; of other rows of numbers, and of series, .npz (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     dims: tuple[int, ...] = ()

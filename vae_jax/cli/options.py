@@ -116,8 +116,8 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
 
 
 _DATA_HELP = (
-    "--data PATH|NAME: train on your own data (a folder of images, an .npz or .npy file, a folder of IDX files, a "
-    "prepared data set) or on a data set by name."
+    "--data PATH|NAME: train on your own data (a folder of images, an .npz or .npy file, a table in a .csv or "
+    ".parquet, a folder of IDX files, a prepared data set) or on a data set by name."
 )
 
 

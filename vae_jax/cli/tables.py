@@ -10,6 +10,7 @@ from vae_jax.data import table_read, table_write
 from vae_jax.errors import InputError
 
 OUT = (*table_write.SUFFIXES, ".npz")
+LINES = ("samples", "samples_expost", "reconstructions", "decoded")  # what is drawn of series
 
 
 def examples_out(
@@ -22,7 +23,8 @@ def examples_out(
     label: int | None = None,
     folder: bool = True,
 ) -> Path:
-    """Returns the file or folder for examples that a run makes: by default RUN/figures/STEM.png, of a table .csv.
+    """Returns the file or folder for examples that a run makes: by default RUN/figures/STEM.png, of a table .csv, and
+    .npz of what no picture shows.
 
     Args:
       out: as given.
@@ -39,8 +41,12 @@ def examples_out(
     Raises:
       InputError: as `output.destination`; too many for one picture; a .parquet without pyarrow; dots of no picture.
     """
-    if not is_table(run):
-        default = run / "figures" / f"{stem}.png"
+    from vae_jax.runs.run import Run
+
+    spec = Run.load(run).spec
+    if not spec.columns:
+        is_drawn = spec.x.kind == "image" or (spec.x.kind == "sequence" and stem in LINES)
+        default = run / "figures" / f"{stem}{'.png' if is_drawn else '.npz'}"
         path = destination(out, default, PICTURES, run=run if folder else None, label=label)
         check_dpi(path, dpi)
         return check_count(path, count)

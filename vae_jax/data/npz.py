@@ -139,10 +139,10 @@ def source(held: Held, config: DataConfig, split: str, where: str, *, strict: bo
     return dataclasses.replace(found, division=split_lib.of(held.splits))
 
 
-def find(source: str | None) -> Path:
-    """Returns the file that `source` names, or raises the line that says what is missing."""
+def find(source: str | None, name: str = "npz") -> Path:
+    """Returns the file that `source` names for the data set `name`, or raises the line that says what is missing."""
     if source is None:
-        raise InputError(f"data.source: 'npz' needs a file; name it with {option('data.source', 'FILE.npz')}")
+        raise InputError(f"data.source: {name!r} needs a file; name it with {option('data.source', 'FILE.npz')}")
     path = Path(source).expanduser()
     if not path.is_file():
         raise InputError(f"data.source: no file {source!r}; name an .npz or .npy file")

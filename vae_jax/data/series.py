@@ -43,7 +43,7 @@ def load(config: DataConfig, split: str, *, strict: bool = True, units: Units | 
     Raises:
       InputError: no such file, or an array that is no series.
     """
-    path = npz.find(config.source)
+    path = npz.find(config.source, "series")
     larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
     held = bounded.arrays(path, config.max_bytes, fix=f"if it is yours, use {larger}" if strict else "give it in parts")
     return source(held, config, split, str(path), units)

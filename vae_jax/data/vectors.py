@@ -39,7 +39,7 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
     Raises:
       InputError: no such file, or arrays that are no rows of numbers.
     """
-    path = npz.find(config.source)
+    path = npz.find(config.source, "vectors")
     larger = either("--data.max-bytes {bytes}", '**{{"data.max_bytes": {bytes}}}')
     held = bounded.arrays(path, config.max_bytes, fix=f"if it is yours, use {larger}" if strict else "give it in parts")
     return source(held, config, split, str(path))
