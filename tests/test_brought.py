@@ -187,6 +187,22 @@ def test_few_photographs_are_trained_on_for_some_epochs(tmp_path):
     assert json.loads((tmp_path / "run/eval.json").read_text())["step"] < 10
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["interpolate", "--out", "o.png"], "a path goes from one to another"),
+        (["eval", "--metrics", "ebo"], "no metric 'ebo'"),
+    ],
+)
+def test_a_refusal_is_one_line_whatever_is_said_of_pictures(pictured, tmp_path, monkeypatch, capsys, words, said):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(SCENE.repeat(2, 0)).save("tall.png")
+    assert said in refused(capsys, words[0], pictured / "3", "--input", "tall.png", *words[1:])
+    assert [path.name for path in tmp_path.iterdir()] == ["tall.png"]
+    go("eval", pictured / "3", "--input", "tall.png", "--metrics", "mse")
+    assert "note: tall.png: 1 images are resized and cropped" in capsys.readouterr().err
+
+
 # ---- sizes
 
 

@@ -212,8 +212,15 @@ CASES = {
     "three": (ABC, "x", Table(binary=("x",)), r"has 3 values; use .*categorical x$", Table(categorical=("x",))),
     "order": (AB, "x", Table(ordinal=("x",)), r"order is not known.*ordinal x=a,b$", Table(ordinal=("x=a,b",))),
     "unlisted": (ABC, "x", Table(ordinal=("x=b,a",)), r"value 'c'.*ordinal x=b,a,c$", Table(ordinal=("x=b,a,c",))),
-    "log of words": (AB, "x", Table(log=("x",)), "column x is binary, and only logs of numeric", Table()),
+    "log of words": (
+        AB,
+        "x",
+        Table(log=("x",)),
+        r"column x is binary, .*; leave it out of --data\.table\.log$",
+        Table(),
+    ),
     "label": ([["1.5", ""], ["2.5", ""]], "xy", Table(label="y"), f"no row of .* has a y.*{IGNORE}$", WITHOUT),
+    "names as label": (PEOPLE, "xy", Table(label="y"), r"names rows.*; name another in --data\.table\.label$", WITHOUT),
     "all ignored": ([["1.5"], ["2.5"]], "x", Table(ignore=("x",)), r"no column is left", Table()),
 }
 
@@ -290,6 +297,13 @@ def test_a_constant_column_is_kept_and_said(tmp_path):
     assert "constant columns, which say nothing: y, z" in source.info.notes[1]
     assert source.info.columns[1] == Column("y", mean=7.5)
     assert table_codes.decode(source.arrays["x"], source.info.columns)["y"].tolist() == [7.5, 7.5]
+
+
+@pytest.mark.parametrize("options", [Table(ignore=("x", "y")), Table(ignore=("x",), label="y")])
+def test_a_table_of_which_nothing_is_left_is_no_matter_of_splits(tmp_path, options):
+    path = write(tmp_path / "t.csv", [[str(i / 3), "ab"[i % 2]] for i in range(30)], ["x", "y"])
+    with pytest.raises(InputError, match="no column is left to model; name fewer in"):
+        load(DataConfig("table", str(path), batch_size=4, protocol="held-out", table=options))
 
 
 def test_table_options_are_for_tables_alone():

@@ -45,6 +45,8 @@ def load(config: DataConfig, split: str, columns: Sequence[Column] = ()) -> Sour
         config = dataclasses.replace(config, table=table)
     kept = tuple(c for c in cells if c.name not in config.table.ignore)
     labels = None if config.table.label is None else _labels(cells, config.table, str(path))[0]
+    if all(c.name == config.table.label for c in kept):
+        raise table_columns.none_left(path)
     hashes = row_hashes(kept)
     division = split_lib.divided(config, str(path), lambda: hashes, len(hashes), groups=groups, labels=labels)
     if split not in division.rows:

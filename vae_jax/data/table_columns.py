@@ -42,8 +42,13 @@ def find(cells: Sequence[Cells], options: Table, where: Path | str) -> tuple[Col
             column = _logged(column, c, where)
         found.append(column)
     if not found:
-        raise InputError(f"{where}: no column is left to model; name fewer in {option('data.table.ignore')}")
+        raise none_left(where)
     return tuple(found)
+
+
+def none_left(where: Path | str) -> InputError:
+    """Returns the error about a table of which every column is left out."""
+    return InputError(f"{where}: no column is left to model; name fewer in {option('data.table.ignore')}")
 
 
 def _named(names: set[str], options: Table, where: Path | str) -> dict[str, Kind]:
@@ -129,13 +134,13 @@ def levels(cells: Cells) -> tuple[str, ...]:
     return tuple(sorted(set(cells.text[cells.seen].tolist())))
 
 
-def _refuse_names(cells: Cells, values: tuple[str, ...], where: Path | str) -> None:
+def _refuse_names(cells: Cells, values: tuple[str, ...], where: Path | str, fix: str = "") -> None:
     """Raises InputError for words that name rows: a category has fewer values than rows."""
     rows = int(cells.seen.sum())
     if len(values) > max(_FEW, rows // 2):
         raise InputError(
             f"{where}: column {shown(cells.name)} has {len(values):,} different words in {rows:,} rows, so it names "
-            f"rows and is no category; use {option('data.table.ignore', cells.name)}"
+            f"rows and is no category; {fix or 'use ' + option('data.table.ignore', cells.name)}"
         )
 
 
@@ -179,7 +184,7 @@ def _logged(column: Column, cells: Cells, where: Path | str) -> Column:
     if not column.is_numeric:
         raise InputError(
             f"data.table.log: column {shown(column.name)} is {column.kind}, and only logs of numeric columns are "
-            f"modeled; name it in {option('data.table.numeric', column.name)} too, or leave it out"
+            f"modeled; leave it out of {option('data.table.log')}"
         )
     assert cells.number is not None
     number = cells.number[cells.seen]
@@ -270,7 +275,7 @@ def labels(cells: Cells, where: Path | str) -> tuple[np.ndarray, tuple[str, ...]
     names = levels(cells)
     known = None if cells.number is None else cells.number[cells.seen]
     if known is None or not np.all(known == np.rint(known)):
-        _refuse_names(cells, names, where)
+        _refuse_names(cells, names, where, f"name another in {option('data.table.label')}")
     number = {name: i for i, name in enumerate(names)}
     seen = zip(cells.text.tolist(), cells.seen.tolist(), strict=True)
     return np.array([number[text] if is_seen else UNKNOWN for text, is_seen in seen], np.int32), names

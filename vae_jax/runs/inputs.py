@@ -65,7 +65,8 @@ def user_batches(
       limit: only so many examples, those of `data.limit.rows`; 0 for all.
 
     Returns:
-      batches as `evaluate` takes them, with `x` and `index`, and the source that they come from.
+      batches as `evaluate` takes them, with `x` and `index`, which `tell` before the first, and the source that they
+      come from.
 
     Raises:
       InputError: no such thing, unreadable, or examples that this model cannot take (what was seen is named).
@@ -102,9 +103,19 @@ def user_batches(
         )
     _check_numbers(run, source, what)
     _check_known(run, source, what)
+    return _told(source, eval_batches(source, config, batch_size, limit=limit)), source
+
+
+def _told(source: Source, batches: Iterator[Any]) -> Iterator[Any]:
+    """Yields the batches; what is worth telling comes before the first, when a command refuses them no more."""
+    tell(source)
+    yield from batches
+
+
+def tell(source: Source) -> None:
+    """Writes on stderr what the user should know about examples that were read."""
     for note in source.info.notes:
         print(f"note: {note}", file=sys.stderr)
-    return eval_batches(source, config, batch_size, limit=limit), source
 
 
 def file_names(source: Source) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from vae_jax.evaluation.subject import Subject, cell_width
 from vae_jax.files.atomic import jsonable
 from vae_jax.options.ranges import SAMPLES
 from vae_jax.options.typed import conform, conform_fields, items
-from vae_jax.runs.inputs import shown_input, user_batches
+from vae_jax.runs.inputs import shown_input, tell, user_batches
 from vae_jax.tasks import given
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def evaluate_run(
     source = run.source(call.split)
     changed = None if x is not None else run.data_change(call.split)
     wanted = _wanted(run, call, settings or {}, bool(others))
+    if x is not None:
+        tell(source)
     if state is None:
         state = finished(run, call.step)
     total = min(call.limit, source.size) if call.limit else source.size
