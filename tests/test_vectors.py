@@ -177,7 +177,11 @@ def test_fractions_are_no_counts(tmp_path):
 
 
 ODD = {
-    "width": (ROWS, "holds vectors of 4 numbers, but .* was trained on vectors of 200 numbers; give such examples", cells(7)),
+    "width": (
+        ROWS,
+        "holds vectors of 4 numbers, but .* was trained on vectors of 200 numbers; give such examples",
+        cells(7),
+    ),
     "pictures": (RNG.random((3, 8, 8)), r"must be numbers \[N, D\].*; save x.reshape\(len\(x\), -1\)$", cells(7)),
     "negative": (cells(7) - 1, "-1 in row .* is negative, .*; store the counts before they were centered$", cells(7)),
     "fractions": (cells(7) / 2, r"is not whole, .*; store numpy.rint\(x\) of the raw counts$", np.rint(cells(7) / 2)),

@@ -98,8 +98,7 @@ def evaluate_run(
     wanted = _wanted(run, call, settings or {}, bool(others))
     if x is not None:
         tell(source)
-    if state is None:
-        state = finished(run, call.step)
+    state = finished(run, call.step) if state is None else state
     total = min(call.limit, source.size) if call.limit else source.size
     result = evaluate(
         run.model,
@@ -119,9 +118,8 @@ def evaluate_run(
     where = call.split, call.limit, call.batch_size, call.seed
     subject = Subject(run, state, *where, wanted.options, others, report, foreign)
     found, unmeasured = measures.measure(wanted.asked, subject)
-    names, absent = [], {}
-    if wanted.standard or not call.metrics:
-        names, absent = keep(wanted.standard, list(result.metrics), wanted.ks, run)
+    whole = wanted.standard or not call.metrics
+    names, absent = keep(wanted.standard, list(result.metrics), wanted.ks, run) if whole else ([], {})
     refused = wanted.refused | absent | unmeasured
     names += found
     if refused and not names:  # nothing to write: what is there stays as it is
