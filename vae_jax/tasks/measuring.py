@@ -96,8 +96,6 @@ def evaluate_run(
     source = run.source(call.split)
     changed = None if x is not None else run.data_change(call.split)
     wanted = _wanted(run, call, settings or {}, bool(others))
-    if x is not None:
-        tell(source)
     state = finished(run, call.step) if state is None else state
     total = min(call.limit, source.size) if call.limit else source.size
     result = evaluate(
@@ -237,6 +235,8 @@ def _wanted(run: Run, call: _Call, settings: Mapping[str, Any], others: bool) ->
     asked = tuple(name for name in asked if name not in refused)
     if refused and call.metrics and not (asked or standard):
         raise refusal(refused)
+    if call.split == INPUT:
+        tell(run.source(INPUT))
     return _Wanted(ks, standard, asked, options, refused)
 
 
