@@ -296,7 +296,7 @@ def test_arithmetic_by_factor(sprites, tmp_path):
         ("grey", ["--from", "3", "--to", "12"], "--to: 12: no training example has it"),
         ("grey", ["--from", "3", "--to", "3"], "is where --from starts"),
         ("grey", ["--from", "3", "--to", "8", "--factor", "shape"], "'digits' has no factors"),
-        ("grey", ["--from", "3", "--to", "8", "--n", "900"], "examples of the test split have 3; lower it"),
+        ("grey", ["--from", "3", "--to", "8", "--n", "900"], "only 18 examples of the test split have 3; use --n 18"),
         ("grey", ["--from", "3", "--to", "8", "--steps", "1"], "--steps: 1 is out of range; it must be 2 or more"),
         ("grey", ["--from", "three", "--to", "8"], "--from"),
         ("unlabeled", ["--from", "0", "--to", "1"], "the data set 'npz' has no labels and no factors"),
