@@ -87,23 +87,22 @@ def _by_rows(config: DataConfig, split: str, path: Path, stored: bounded.Stored,
     records = looked.records
     split_lib.refuse_group_file(config, path)
     division = split_lib.divided(config, str(path), lambda: looked.hashes, len(records))
-    parts = split_lib.Parts(division.rows)
-    parts.division = division
-    if split not in parts:
-        raise no_validation("npz", config.protocol, split_lib.validated(parts))
+    if split not in division.rows:
+        raise no_validation("npz", config.protocol, split_lib.validated(division))
     notes = (*looked.notes, *(() if records.units is None or not strict else (ranges.note(path, records.units),)))
     info = Info(
         "npz",
         records.shape,
-        {part: len(chosen) for part, chosen in parts.items()},
-        *split_lib.words(parts, config.protocol),
+        {part: len(chosen) for part, chosen in division.rows.items()},
+        division.protocol,
+        division.text,
         values="float" if _is_float(records) else "grey",
         where=str(path),
         mask=records.mask,
         units=records.units,
         notes=(*notes, *division.notes),
     )
-    chosen = Rows(records, parts[split])
+    chosen = Rows(records, division.rows[split])
     found = Source(info, split, len(chosen), {}, not_in_memory, chosen, "grain")
     return dataclasses.replace(found, division=division)
 

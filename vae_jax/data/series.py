@@ -7,7 +7,7 @@ the mean and the deviation are kept in the run and undone in whatever is written
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -69,11 +69,11 @@ def source(
     """
     split_lib.refuse_group_file(config, where)
     x, seen, labels, groups = _checked(held, where)
-    division = split_lib.divided(config, where, lambda: _hashes(x), len(x), groups=groups, labels=labels)
-    parts = split_lib.Parts(division.rows)
-    parts.division, rows = division, division.rows
+    hashes = functools.partial(split_lib.number_hashes, x, "<f4")
+    division = split_lib.divided(config, where, hashes, len(x), groups=groups, labels=labels)
+    rows = division.rows
     if split not in rows:
-        raise no_validation("series", config.protocol, split_lib.validated(parts))
+        raise no_validation("series", config.protocol, split_lib.validated(division))
     note = f"{where}: each channel is standardized by the training split, and in its own units in what is written"
     notes = () if units is not None else (note,)  # of a trained run it is no news
     units = units or _units(x[rows["train"]], seen[rows["train"]], where)
@@ -87,7 +87,8 @@ def source(
         "series",
         x.shape[1:],
         {part: len(chosen) for part, chosen in rows.items()},
-        *split_lib.words(parts, config.protocol),
+        division.protocol,
+        division.text,
         num_classes=int(known.max()) + 1 if len(known) else None,
         values="float",
         where=where,
@@ -141,14 +142,6 @@ def _units(x: np.ndarray, seen: np.ndarray, where: str) -> Units:
     # A channel that never changes stays as it is, about its mean.
     scale = np.where(spread > 1e-30, spread, 1.0)
     return Units(tuple(mean.tolist()), tuple(scale.tolist()))
-
-
-def _hashes(x: np.ndarray) -> np.ndarray:
-    """Returns uint64 [N], the first 8 bytes of the SHA-256 of each series as float32, and of its shape."""
-    head = "x".join(map(str, x.shape[1:])).encode()
-    content = (np.asarray(x, "<f4") + np.float32(0)).astype("<f4")  # -0.0 + 0.0 is 0.0
-    found = [hashlib.sha256(head + one.tobytes()).digest()[:8] for one in content]
-    return np.frombuffer(b"".join(found), ">u8").astype(np.uint64)
 
 
 def looks_so(path: Path) -> bool:

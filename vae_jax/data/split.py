@@ -330,5 +330,17 @@ def pixel_hashes(images: np.ndarray) -> np.ndarray:
     return out
 
 
+def number_hashes(rows: np.ndarray, dtype: str) -> np.ndarray:
+    """Returns uint64 [N], the first 8 bytes of the SHA-256 of each row of numbers [N, ...], of one type, and its shape.
+
+    Args:
+      rows: the numbers.
+      dtype: that they are hashed as, "<f4" or "<f8", whatever they are stored as.
+    """
+    head = "x".join(map(str, rows.shape[1:])).encode()
+    contents = ((row.astype(dtype) + np.zeros((), dtype)).tobytes() for row in rows)  # -0.0 + 0.0 is 0.0
+    return np.array([_number(hashlib.sha256(head + content).digest()) for content in contents], np.uint64)
+
+
 def _number(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big")

@@ -7,7 +7,7 @@ of them is checked when it is chosen; a table, whose columns differ, is read by 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import functools
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,7 +63,8 @@ def source(held: Mapping[str, np.ndarray], config: DataConfig, split: str, where
     split_lib.refuse_group_file(config, where)
     x, seen = _checked(held, where)
     labels, groups = values.beside(held, len(x), "rows", where)
-    division = split_lib.divided(config, where, lambda: _hashes(x), len(x), groups=groups, labels=labels)
+    hashes = functools.partial(split_lib.number_hashes, x, "<f8")
+    division = split_lib.divided(config, where, hashes, len(x), groups=groups, labels=labels)
     if split not in division.rows:
         raise no_validation("vectors", config.protocol, split_lib.validated(division))
     arrays = {"x": x} | ({} if labels is None else {"label": labels}) | ({} if seen.all() else {"mask": seen})
@@ -117,13 +118,6 @@ def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np
             raise InputError(f"{where}: {name} has values beyond float32; save {name} / 1e38, say")
         x = np.where(seen, x, 0).astype(np.float32)
     return x, seen
-
-
-def _hashes(x: np.ndarray) -> np.ndarray:
-    """Returns uint64 [N], the first 8 bytes of the SHA-256 of each row as float64, and of its length."""
-    head = str(x.shape[1]).encode()
-    found = [hashlib.sha256(head + (row.astype("<f8") + 0.0).tobytes()).digest()[:8] for row in x]
-    return np.frombuffer(b"".join(found), ">u8").astype(np.uint64)
 
 
 def looks_so(path: Path) -> bool:
