@@ -199,7 +199,7 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         raise InputError(f"data.image_size: the images of {config.shown!r} have a fixed size; leave it unset")
     if row.cls is None and config.name != "image_folder":
         _refuse_picture_options(config, f"{config.shown!r} is not one")
-    if row.protocols is not split_lib.PROTOCOLS:
+    if not row.reads_files:
         _refuse_split_options(config)
     if row.cls is None and config.name != "npz" and config.range != "auto":
         raise InputError(
@@ -251,7 +251,7 @@ def choose(config: DataConfig, given: str) -> DataConfig:
         )
     fresh = name != config.name or config.source is None
     # A run that is continued keeps its protocol; splits of a prepared folder were fixed before.
-    own = source is not None and DATASETS[name].protocols is split_lib.PROTOCOLS
+    own = source is not None and DATASETS[name].reads_files
     held_out = own and fresh and prepared.find(name, source) is None
     if name == config.name:
         protocol = "held-out" if held_out and config.protocol == "standard" else config.protocol
@@ -317,7 +317,7 @@ def describe() -> list[dict[str, str]]:
             "summary": entry.summary,
             "reference": entry.reference,
             "protocols": ", ".join(entry.protocols),
-            "where": catalog.where(name),
+            "where": "embedded" if entry.made else catalog.where(name),
         }
         for name, entry in DATASETS.items()
     ]

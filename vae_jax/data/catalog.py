@@ -36,9 +36,7 @@ class Report:
 
 
 def where(name: str) -> str:
-    """Returns where a data set would be read from now, or what is missing; opens no file."""
-    if name in ("sprites", "digits", "counts", "wine"):
-        return "embedded"
+    """Returns where a data set that is read would be read from now, or what is missing; opens no file."""
     if name not in mnist.EDITIONS:
         return "yours: --data PATH"
     if folder := prepared.find(name, None):

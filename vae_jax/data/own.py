@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Source, no_validation
+from vae_jax.data.split import PROTOCOLS
 from vae_jax.errors import InputError
 
 
@@ -63,6 +64,11 @@ class Entry:
     made: str = ""
     cls: type[DataSet] | None = None
     kind: str = "image"
+
+    @property
+    def reads_files(self) -> bool:
+        """Whether it has no examples of its own, but reads and splits those of the user's files."""
+        return self.protocols is PROTOCOLS
 
 
 def entry_of(cls: type[DataSet], name: str) -> Entry:

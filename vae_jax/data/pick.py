@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from vae_jax.data import idx, layout, mnist, prepared, series, vectors
+from vae_jax.data.own import Entry
 from vae_jax.data.pictures import CONVERTIBLE, SUFFIXES
 from vae_jax.data.table_read import SUFFIXES as TABLES
 from vae_jax.errors import InputError, nearest, option, shown
@@ -19,12 +20,12 @@ KINDS = (
 _ARRAYS = (".npz", ".npy")
 
 
-def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
+def pick(given: str, datasets: Mapping[str, Entry]) -> tuple[str, str | None]:
     """Returns (data set, source): the data set that reads a path, or the one of this name with no source.
 
     Args:
       given: a path, or a name in `datasets`.
-      datasets: names of the registry.
+      datasets: the registry.
 
     Raises:
       InputError: nothing that is read; the line says what is, and what to type.
@@ -41,8 +42,7 @@ def pick(given: str, datasets: Collection[str]) -> tuple[str, str | None]:
         return _folder(path, given, datasets), given
     if path.exists():
         return _file(path, given), given
-    # Those that read a path have no images of their own: their names lead nowhere.
-    named = set(datasets) - {"npz", "series", "image_folder", "table", "vectors"}
+    named = {name for name, entry in datasets.items() if not entry.reads_files}  # the others' names lead nowhere
     here = [p.name for p in path.parent.iterdir() if not p.name.startswith(".")] if path.parent.is_dir() else []
     near = [str(path.parent / name) if path.parent != Path(".") else name for name in here]
     # A file is named only where it is like what was typed: the rest of a folder has nothing to do with data.

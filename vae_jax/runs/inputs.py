@@ -32,7 +32,6 @@ from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
-from vae_jax.data.split import PROTOCOLS
 from vae_jax.errors import InputError, choice, nearest, option, shown
 from vae_jax.runs import tables
 from vae_jax.runs.kinds import kind
@@ -359,7 +358,7 @@ def _data_config(run: Run, given: str, what: str, name: str) -> tuple[DataConfig
         parts = tuple(split_folders(path)[0])
     else:
         # What reads the user's files has no examples of its own.
-        named = {n for n, entry in DATASETS.items() if entry.protocols is not PROTOCOLS} | {own.shown}
+        named = {n for n, entry in DATASETS.items() if not entry.reads_files} | {own.shown}
         if given not in named:
             raise InputError(f"{what}: no such file, folder or data set; {nearest(given, named)}")
         if given in (own.name, own.shown):
