@@ -11,7 +11,7 @@ from options import cli, done, make, tiny
 
 import vae_jax as vj
 from vae_jax import data, spec
-from vae_jax.data import npz, series
+from vae_jax.data import series
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianLearned
@@ -152,18 +152,6 @@ def test_no_patient_of_series_is_in_two_splits(tmp_path):
         InputError, match=r"data.groups: g.csv .* save an array groups \[N\] in .*x.npz, or leave it out"
     ):
         data.load(DataConfig("series", str(path), groups="g.csv"))
-
-
-def test_series_in_memory_are_refused_with_the_way_that_reads_them(tmp_path, monkeypatch):
-    value = RNG.random((40, 50, 3))
-    with pytest.raises(InputError) as error:
-        npz.parts({"images": value}, "data", "standard")
-    way = str(error.value).partition("for series use ")[2].partition(", for pictures")[0]
-    save, _, words = way.partition(" and ")
-    monkeypatch.chdir(tmp_path)
-    eval(save, {"numpy": np, "images": value})
-    assert shlex.split(words) == ["--data.name", "series", "--data.source", "x.npy"]
-    assert load("x.npy").info.shape == (50, 3)
 
 
 BAD = {

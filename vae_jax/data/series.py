@@ -157,5 +157,9 @@ def looks_so(path: Path) -> bool:
                 return "series.npy" in file.namelist()
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return False
-    shape = stored.shape
-    return stored.dtype.kind == "f" and len(shape) == 3 and shape[1] != shape[2] and shape[2] <= MOST_CHANNELS
+    return is_likely(stored.shape, stored.dtype)
+
+
+def is_likely(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Says whether one array can hardly be anything but series, by its shape and type (`looks_so` of an .npy)."""
+    return dtype.kind == "f" and len(shape) == 3 and shape[1] != shape[2] and shape[2] <= MOST_CHANNELS

@@ -210,10 +210,9 @@ def refuse_series(given: Named, path: Path | str) -> None:
 
 
 def _read_as(reader: str, path: Path | str, name: str) -> str:
-    """Returns the options with which another data set reads an array; one that is in no file is saved first."""
+    """Returns the options with which another data set reads an array, from its file if it is in one."""
     is_file = Path(path).suffix.lower() in (".npy", ".npz")
-    chosen = options({"data.name": reader, "data.source": str(path) if is_file else "x.npy"})
-    return chosen if is_file else f"numpy.save('x.npy', {name}) and {chosen}"
+    return options({"data.name": reader, "data.source": str(path)} if is_file else {"data.name": reader})
 
 
 def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *, strict: bool = True) -> InputError:
