@@ -161,7 +161,7 @@ def test_what_is_missing_in_a_frame_is_missing():
 
 
 BAD = {
-    "series": ("series", WAVES[:, :, 0], r"^data: series must be floats \[N, T, C\]", WAVES[:, :, 0][..., None]),
+    "series": ("series", WAVES[:, :, 0], r"^data: series must be numbers \[N, T, C\]", WAVES[:, :, 0][..., None]),
     "infinite": (None, np.where(WAVES > 3, np.inf, WAVES), "^data: series has .* infinite values", WAVES),
     "vectors": ("vectors", WAVES, r"^data: vectors must be numbers \[N, D\].*reshape", WAVES.reshape(N, -1)),
     "labels": ("vectors", {"counts": COUNTS, "labels": [1]}, "^data: 1 labels for 60 rows", COUNTS),

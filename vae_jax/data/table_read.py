@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_jax.data import values
 from vae_jax.errors import InputError, either, option, shown
 from vae_jax.files import bounded
 
@@ -269,8 +270,8 @@ def of_arrays(held: Mapping[str, np.ndarray], where: Path | str) -> tuple[Cells,
     """Returns the columns of a table in arrays, as a .npy or .npz holds them.
 
     Args:
-      held: one array [N, D], whose columns are x0, x1, ... or have the names in `columns` [D]; or an array [N] for each
-        column, by its name.
+      held: one array [N, D], whose columns are x0, x1, ... or have the names in `columns` [D], and may have a `mask`
+        [N, D], True where a cell is observed; or an array [N] for each column, by its name.
       where: they come from, for messages.
 
     Raises:
@@ -279,7 +280,7 @@ def of_arrays(held: Mapping[str, np.ndarray], where: Path | str) -> tuple[Cells,
     if held and "" not in held and all(value.ndim == 1 for value in held.values()):
         return from_columns(held, str(where))
     held = dict(held)
-    names = held.pop("columns", None)
+    names, mask = held.pop("columns", None), held.pop("mask", None)
     if len(held) != 1:
         found = ", ".join(f"{name} {list(value.shape)}" for name, value in held.items()) or "none"
         raise InputError(
@@ -293,6 +294,8 @@ def of_arrays(held: Mapping[str, np.ndarray], where: Path | str) -> tuple[Cells,
             f"{where}: {name or 'the array'} is {value.dtype} {list(value.shape)}, and a table is numbers [N, D]; save "
             f"{name or 'x'}.reshape(len({name or 'x'}), -1), or pictures with {option('data.name', 'npz')}"
         )
+    if mask is not None:
+        value = np.where(values.seen(value, where, name or "x", mask, "mask", ("cells", "rows")), value, np.nan)
     given = [f"x{i}" for i in range(value.shape[1])] if names is None else [str(n) for n in np.atleast_1d(names)]
     if len(given) != value.shape[1]:
         raise InputError(f"{where}: columns names {len(given)} columns, but there are {value.shape[1]}; name each once")
