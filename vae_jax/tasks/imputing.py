@@ -111,7 +111,7 @@ def impute(
     dequantized = run.config.data.dequantize
 
     def filled(estimate: np.ndarray) -> np.ndarray:
-        return _filled(images, is_observed, estimate, dequantized, run.spec.units)
+        return _filled(images, is_observed, estimate, dequantized, run.spec.units, source.info.values == "grey")
 
     copies = [filled(draw) for draw in found.draws]
     drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
@@ -168,7 +168,12 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
 
 
 def _filled(
-    images: np.ndarray, seen: np.ndarray, estimate: np.ndarray, dequantized: bool, units: Units | None = None
+    images: np.ndarray,
+    seen: np.ndarray,
+    estimate: np.ndarray,
+    dequantized: bool,
+    units: Units | None = None,
+    levels: bool = False,
 ) -> np.ndarray:
     """Returns images with the estimates (in the units of the model) where nothing was observed.
 
@@ -178,6 +183,7 @@ def _filled(
       estimate: [N, H, W, C], in [0, 1] for images.
       dequantized: whether the model sees gray levels v as (v + u) / 256, not as v / 255.
       units: what the model's numbers are to the user; None where they are the same.
+      levels: whether they were read as gray levels, as integers and some floats are.
     """
     values = estimate.reshape(images.shape)
     if images.dtype == np.bool_:
@@ -186,7 +192,8 @@ def _filled(
         values = users(estimate, units).reshape(images.shape)
         if images.dtype.kind in "iu":
             values = np.clip(np.rint(values), *units.range)
-    elif images.dtype.kind in "iu":
-        levels = values * 256.0 - 0.5 if dequantized else values * 255.0
-        values = np.clip(np.rint(levels), 0, 255)
+    elif levels:
+        values = np.clip(values * 256.0 - 0.5 if dequantized else values * 255.0, 0, 255)
+        if images.dtype.kind in "iu":
+            values = np.rint(values)
     return np.where(seen.reshape(images.shape), images, values.astype(images.dtype))
