@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.data import index_cache, ranges, values
+from vae_jax.data import index_cache, missing, ranges, values
 from vae_jax.data import split as split_lib
 from vae_jax.errors import InputError, option, quoted
 from vae_jax.files import bounded
@@ -184,7 +184,7 @@ def look(path: Path, stored: Stored, wanted: ranges.Wanted, strict: bool, hashed
     if stamp != Stamp.of(path):
         raise records._changed()
     if not len(found.ends):
-        raise values.empty(NAME, path)
+        raise missing.empty(NAME, path)
     ends, notes = found.ends, (note,)
     levels = not strict and wanted == "auto" and found.whole and ranges.are_levels({NAME: ends})
     if levels:
@@ -230,10 +230,13 @@ def _found(records: FileRecords, wanted: ranges.Wanted, hashed: bool) -> tuple[F
 def _is_whole(held: dict[str, np.ndarray], dtype: np.dtype, count: int) -> bool:
     if set(held) != set(Found._fields):
         return False
-    ends, missing, hashes = held["ends"], held["missing"], held["hashes"]
+    ends, hashes = held["ends"], held["hashes"]
     right = ends.dtype == dtype.newbyteorder("=") and ends.shape in ((0,), (2,))
     return (
-        right and missing.shape == held["whole"].shape == () and hashes.shape == (count,) and hashes.dtype == np.uint64
+        right
+        and held["missing"].shape == held["whole"].shape == ()
+        and hashes.shape == (count,)
+        and hashes.dtype == np.uint64
     )
 
 
@@ -244,7 +247,7 @@ def _read(records: FileRecords, units: Units | None, hashed: bool) -> Found:
       InputError: it holds infinite values, or is cut off while it is read.
     """
     lows, highs, hashes = [], [], []
-    missing, endless, first, whole = False, 0, 0, True
+    holed, endless, first, whole = False, 0, 0, True
     for start, raw in _chunks(records):
         seen = None
         if raw.dtype.kind == "f":
@@ -257,7 +260,7 @@ def _read(records: FileRecords, units: Units | None, hashed: bool) -> Found:
             if seen.all():
                 seen = None
             else:
-                missing = True
+                holed = True
         known = raw if seen is None else raw[seen]
         if known.size:
             lows.append(known.min())
@@ -268,10 +271,10 @@ def _read(records: FileRecords, units: Units | None, hashed: bool) -> Found:
             with np.errstate(all="ignore"):  # of numbers that turn out to be on another range
                 hashes.append(split_lib.pixel_hashes(_kept(images, units, seen)))
     if endless:
-        raise values.endless(endless, first, records.path, NAME)
+        raise missing.endless(endless, first, records.path, NAME)
     native = records.stored.dtype.newbyteorder("=")
     ends = np.array([min(lows), max(highs)], native) if lows else np.zeros(0, native)
-    return Found(ends, missing, np.concatenate(hashes) if hashes else np.zeros(0, np.uint64), whole)
+    return Found(ends, holed, np.concatenate(hashes) if hashes else np.zeros(0, np.uint64), whole)
 
 
 def _chunks(records: FileRecords, chosen: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:

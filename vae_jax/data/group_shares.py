@@ -17,7 +17,7 @@ _LEAST = 1e-9  # gain of an exchange, beyond what rounding makes of it
 
 
 def sides(group: np.ndarray, labels: np.ndarray, hashes: np.ndarray, count: int) -> list[np.ndarray]:
-    """Returns the rows of each side that is held out, ascending.
+    """Chooses the groups of each side that is held out.
 
     Nothing depends on the order of the rows.
 
@@ -26,6 +26,9 @@ def sides(group: np.ndarray, labels: np.ndarray, hashes: np.ndarray, count: int)
       labels: int [N]; an unknown one, -1, counts as a class.
       hashes: of the groups, uint64 [G]: which of equal groups comes first.
       count: sides that are held out, fewer than there are groups.
+
+    Returns:
+      the rows of each side, ascending.
     """
     number = np.unique(labels, return_inverse=True)[1].reshape(-1)
     held = np.zeros((len(hashes), number.max() + 1))

@@ -98,6 +98,9 @@ def named(given: Any, name: str, alone: str = "images", words: tuple[str, ...] =
       alone: the name of one array.
       words: names of arrays that may hold text, besides `groups`.
 
+    Returns:
+      arrays, none of which holds objects.
+
     Raises:
       InputError: an entry that is no array of numbers, or two arrays without names.
     """

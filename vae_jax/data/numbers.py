@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.data import values
+from vae_jax.data import missing, values
 from vae_jax.errors import InputError
 
 _LABELS = ("labels", "y")  # the first that there is
@@ -84,9 +84,9 @@ def checked(held: Mapping[str, np.ndarray], where: str, form: Form) -> Numbers:
         )
     if x.dtype.kind not in "biuf":
         raise InputError(f"{where}: {name} has type {x.dtype}; save {name}.astype('float32')")
-    seen = values.seen(x, where, name, held.get("mask"), "mask", (form.examples, form.whole))
+    seen = missing.seen(x, where, name, held.get("mask"), "mask", (form.examples, form.whole))
     if not seen.any():
-        raise values.empty(name, where, form.examples)
+        raise missing.empty(name, where, form.examples)
     kind = {"b": np.uint8, "f": np.float64 if x.dtype.itemsize > 4 else np.float32}.get(x.dtype.kind, x.dtype)
     x = np.where(seen, x, x.dtype.type(0)).astype(kind)
     labels = next((held[name] for name in _LABELS if name in held), None)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.data import values
+from vae_jax.data import missing
 from vae_jax.errors import InputError, either, option, shown
 from vae_jax.files import bounded
 
@@ -295,7 +295,7 @@ def of_arrays(held: Mapping[str, np.ndarray], where: Path | str) -> tuple[Cells,
             f"{name or 'x'}.reshape(len({name or 'x'}), -1), or pictures with {option('data.name', 'npz')}"
         )
     if mask is not None:
-        value = np.where(values.seen(value, where, name or "x", mask, "mask", ("cells", "rows")), value, np.nan)
+        value = np.where(missing.seen(value, where, name or "x", mask, "mask", ("cells", "rows")), value, np.nan)
     given = [f"x{i}" for i in range(value.shape[1])] if names is None else [str(n) for n in np.atleast_1d(names)]
     if len(given) != value.shape[1]:
         raise InputError(f"{where}: columns names {len(given)} columns, but there are {value.shape[1]}; name each once")

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_jax.data import missing
 from vae_jax.errors import InputError, options
 
 Named = Mapping[str, np.ndarray]
@@ -62,7 +63,7 @@ def images(given: Named, masks: Named, path: Path | str, strict: bool = True) ->
     observed = {}
     for name, value in shaped.items():
         own = f"{name.removesuffix('images')}mask"
-        observed[name] = seen(value, path, name, masks[own] if masks else None, own)
+        observed[name] = missing.seen(value, path, name, masks[own] if masks else None, own)
     floats = [name for name, value in shaped.items() if value.dtype.kind == "f"]
     if floats and len(floats) < len(shaped):
         whole = [name for name in shaped if name not in floats]
@@ -76,7 +77,7 @@ def images(given: Named, masks: Named, path: Path | str, strict: bool = True) ->
         # Judged by what is observed, whatever the other places hold.
         known = {name: value[observed[name]] for name, value in shaped.items() if observed[name].any()}
         if not known:
-            raise empty(" and ".join(given), path)
+            raise missing.empty(" and ".join(given), path)
         shaped = {name: np.where(observed[name], value, value.dtype.type(0)) for name, value in shaped.items()}
     else:
         observed = {}
@@ -89,82 +90,6 @@ def stored(value: np.ndarray) -> np.ndarray:
         return value.astype(np.uint8) * np.uint8(255)
     # Native byte order, C order and memory of one's own, whatever the file had.
     return np.ascontiguousarray(value, np.float32 if value.dtype.kind == "f" else np.uint8)
-
-
-def seen(
-    value: np.ndarray,
-    path: Path | str,
-    name: str,
-    mask: np.ndarray | None = None,
-    mask_name: str = "mask",
-    words: tuple[str, str] = ("images", "pixels"),
-) -> np.ndarray:
-    """Returns what is observed of an array, a bool array of its shape, by its mask and by NaN.
-
-    Args:
-      value: the array, its last axis that of channels.
-      path: of the file, for messages.
-      name: of the array.
-      mask: bool of its shape, or without the last axis, True where it is observed; None where NaN alone says it.
-      mask_name: of the mask.
-      words: what the examples are called, and what one entry of a mask without the last axis stands for.
-
-    Raises:
-      InputError: a mask of another shape or type, or that is True at NaN; infinite values that are observed.
-    """
-    there = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.shape, bool)
-    found = ~there
-    if mask is not None:
-        found = _mask(mask, value.shape, path, mask_name, words)
-        if (said := int((found & there).sum())) > 0:
-            raise InputError(
-                f"{path}: {mask_name} is True at {said} NaN of {name}, which are no observations; save {mask_name} & "
-                f"~numpy.isnan({name})"
-            )
-    if value.dtype.kind == "f":
-        bad = np.isinf(value) & found
-        if bad.any():
-            raise endless(int(bad.sum()), int(np.flatnonzero(bad.reshape(len(value), -1).any(1))[0]), path, name)
-    return found
-
-
-def endless(count: int, first: int, path: Path | str, name: str) -> InputError:
-    """Returns the error about infinite values.
-
-    Args:
-      count: of them.
-      first: the row that holds the first.
-      path: of the file.
-      name: of the array.
-
-    Returns:
-      the error, to be raised by the caller.
-    """
-    return InputError(
-        f"{path}: {name} has {count} infinite values, the first in row {first}; if they are missing, save "
-        f"numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
-    )
-
-
-def empty(names: str, path: Path | str, what: str = "images") -> InputError:
-    """Returns the error about examples, called `what`, of which nothing is observed."""
-    return InputError(f"{path}: {names}: every value is missing; save {what} with observed values")
-
-
-def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str, words: tuple[str, str]) -> np.ndarray:
-    """Returns a mask as bool of a shape [N, ..., C]: given of every number, or [N, ...] of whole pixels."""
-    if mask.dtype != np.bool_:
-        raise InputError(
-            f"{path}: {name} has type {mask.dtype}; save booleans, True where a value is observed: {name}.astype(bool)"
-        )
-    if mask.shape not in (shape, shape[:-1]):
-        each = f" or {list(shape[:-1])} (whole {words[1]})"
-        raise InputError(
-            f"{path}: {name} has the shape {list(mask.shape)}, but the {words[0]} are {list(shape)}; save one boolean "
-            f"for each of their values, {list(shape)}{each}"
-        )
-    # Memory of its own: a broadcast view has none, and cannot be written to a run folder or a device as it is.
-    return np.ascontiguousarray(np.broadcast_to(mask.reshape(*shape[:-1], -1), shape))
 
 
 def pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
