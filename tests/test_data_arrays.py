@@ -133,7 +133,7 @@ def test_a_table_in_memory_or_an_npy_may_be_vectors_too(tmp_path):
     config = DataConfig("npz", source=str(tmp_path / "mine.npy"), batch_size=1)
     with pytest.raises(InputError, match=re.escape(VECTORS)):
         data.load(config)
-    with pytest.raises(InputError, match=re.escape(f"{VECTORS}numpy.save('x.npy', images) and ")):
+    with pytest.raises(InputError, match=f"{VECTORS}--data.name table, and rows of counts --data.name vectors"):
         data.npz.parts({"images": TABLE}, "data", "standard")
     with pytest.raises(InputError) as error:  # a trained model of images has no use for a data set
         data.npz.load(config, "train", strict=False)

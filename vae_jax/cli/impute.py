@@ -23,8 +23,8 @@ class Impute:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: Path
-    """.npy or .npz with images [N, H, W(, C)]: NaN where a value is missing, or an array mask, True where observed; for
-    a run of a table, a .csv or .parquet with empty cells."""
+    """.npy or .npz with images [N, H, W(, C)], series [N, T, C] or rows [N, D]: NaN where a value is missing, or an
+    array mask, True where observed; for a run of a table, a .csv or .parquet with empty cells."""
     out: Path
     """File to write, of the input's kind and form: the same arrays, with images filled in; a table as .csv or
     .parquet."""

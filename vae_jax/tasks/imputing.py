@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from vae_jax.data import SPLITS, memory, series, vectors
+from vae_jax.data import SPLITS, memory, numbers
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation.imputation import impute_all
 from vae_jax.files import bounded
@@ -62,10 +62,11 @@ def impute(
     Args:
       run: a run, or the path of its folder. It may have been trained on complete data.
       x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; series or
-        rows of numbers with NaN, for a run of these; a dict of arrays (`images`, `mask`, and what a conditional model
-        needs); or the path of an .npy or .npz. For a run of a table, columns by name (None or NaN is missing), or the
-        path of a .csv or .parquet.
-      mask: bool, of the shape of x or [N, H, W] of whole pixels, True where x is observed; None where NaN says it.
+        rows of numbers in the same way, for a run of these; a dict of arrays (`images`, `mask`, and what a conditional
+        model needs); or the path of an .npy or .npz. For a run of a table, columns by name (None or NaN is missing), or
+        the path of a .csv or .parquet.
+      mask: bool, of the shape of x or without its last axis (whole pixels or times), True where x is observed; None
+        where NaN says it.
       k: importance samples per example, K: the larger, the closer to the model's own mean.
       samples: copies with draws in place of the mean, S: multiple imputation by sampling importance resampling.
       seed: of all noise.
@@ -110,7 +111,7 @@ def impute(
     dequantized = run.config.data.dequantize
 
     def filled(estimate: np.ndarray) -> np.ndarray:
-        return _filled(images, is_observed, estimate, dequantized, run.spec.units)
+        return _filled(images, is_observed, estimate, dequantized, run.spec.units, source.info.values == "grey")
 
     copies = [filled(draw) for draw in found.draws]
     drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
@@ -120,8 +121,7 @@ def impute(
 
 def _main(held: Mapping[str, np.ndarray]) -> str:
     """Returns the name of the examples among arrays that were read already."""
-    others = (name for name in held if name not in ("labels", "groups", "y"))  # rows of numbers may have any name
-    return next(name for name in (IMAGES, *series.NAMES, *vectors.NAMES, *others) if name in held)
+    return IMAGES if IMAGES in held else numbers.main(held) or IMAGES
 
 
 def _table(
@@ -168,7 +168,12 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
 
 
 def _filled(
-    images: np.ndarray, seen: np.ndarray, estimate: np.ndarray, dequantized: bool, units: Units | None = None
+    images: np.ndarray,
+    seen: np.ndarray,
+    estimate: np.ndarray,
+    dequantized: bool,
+    units: Units | None = None,
+    levels: bool = False,
 ) -> np.ndarray:
     """Returns images with the estimates (in the units of the model) where nothing was observed.
 
@@ -178,6 +183,7 @@ def _filled(
       estimate: [N, H, W, C], in [0, 1] for images.
       dequantized: whether the model sees gray levels v as (v + u) / 256, not as v / 255.
       units: what the model's numbers are to the user; None where they are the same.
+      levels: whether they were read as gray levels, as integers and some floats are.
     """
     values = estimate.reshape(images.shape)
     if images.dtype == np.bool_:
@@ -186,7 +192,8 @@ def _filled(
         values = users(estimate, units).reshape(images.shape)
         if images.dtype.kind in "iu":
             values = np.clip(np.rint(values), *units.range)
-    elif images.dtype.kind in "iu":
-        levels = values * 256.0 - 0.5 if dequantized else values * 255.0
-        values = np.clip(np.rint(levels), 0, 255)
+    elif levels:
+        values = np.clip(values * 256.0 - 0.5 if dequantized else values * 255.0, 0, 255)
+        if images.dtype.kind in "iu":
+            values = np.rint(values)
     return np.where(seen.reshape(images.shape), images, values.astype(images.dtype))
