@@ -160,6 +160,12 @@ def write(
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
 
 
+def say(note: str) -> None:
+    """Prints what is to be known of what was written; "" prints nothing."""
+    if note:
+        print(f"note: {note}")
+
+
 @contextlib.contextmanager
 def counting(what: str) -> Iterator[Callable[[int, int], None]]:
     """Yields `report(done, total)`, which moves a bar on a terminal and prints nothing elsewhere."""

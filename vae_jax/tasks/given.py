@@ -112,13 +112,19 @@ def chosen(run: Run, split: str, indices: Sequence[int], name: str = "indices") 
     return examples(source, run.config.data, np.asarray(indices))
 
 
-def first(run: Run, split: str, n: int) -> dict[str, Any]:
-    """Returns the first n examples of a split.
+def few(there: int, usual: int, what: str) -> str:
+    """Returns the line that says that there are fewer examples than are usual where no number is given, or ""."""
+    return f"{what}: {there}, fewer than the usual {usual}" if there < usual else ""
+
+
+def first(run: Run, split: str, n: int | None, usual: int) -> dict[str, Any]:
+    """Returns the first n examples of a split; for None as many as usual, or all of fewer.
 
     Raises:
       InputError: n is not positive, or more than there are.
     """
-    n, size = at_least("n", n), run.source(split).size
+    size = run.source(split).size
+    n = min(usual, size) if n is None else at_least("n", n)
     if n > size:
         raise InputError(
             f"{option('n')}: {n} is out of range; the {split} split of {run.config.data.shown} has {size:,} "
