@@ -42,7 +42,7 @@ def fit(
     mask: jax.Array | None,
     weight: jax.Array | None,
 ) -> tuple[Any, Any]:
-    """Returns p(x|z) in training and the new state of its likelihood.
+    """Fits p(x|z) to a batch, in training.
 
     Args:
       likelihood: the configuration of p(x|z).
@@ -53,6 +53,9 @@ def fit(
       axis_name: as of `Context`.
       mask: of what is observed, of the shape of x; None for all of it.
       weight: of the loss of each example, [B]; None weighs all alike.
+
+    Returns:
+      a decoded distribution, and the likelihood's running state after this batch.
     """
     # A class from outside of the package may know neither of the two: each is given only to one that takes it.
     more = {} if mask is None else {"mask": mask}

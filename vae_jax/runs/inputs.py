@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
-from vae_jax.errors import InputError, choice, nearest, option, shown
+from vae_jax.errors import InputError, choice, nearest, note, option, shown
 from vae_jax.runs import tables
 from vae_jax.runs.kinds import kind
 from vae_jax.runs.run import Run, data_range
@@ -113,8 +112,8 @@ def _told(source: Source, batches: Iterator[Any]) -> Iterator[Any]:
 
 def tell(source: Source) -> None:
     """Writes on stderr what the user should know about examples that were read."""
-    for note in source.info.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for text in source.info.notes:
+        note(f"note: {text}")
 
 
 def file_names(source: Source) -> tuple[str, ...]:

@@ -118,7 +118,16 @@ def few(there: int, usual: int, what: str) -> str:
 
 
 def first(run: Run, split: str, n: int | None, usual: int) -> dict[str, Any]:
-    """Returns the first n examples of a split; for None as many as usual, or all of fewer.
+    """Returns the first n examples of a split.
+
+    Args:
+      run: whose data they are.
+      split: "train", "validation" or "test".
+      n: how many; None for as many as usual, or all of fewer.
+      usual: how many that is.
+
+    Returns:
+      one batch, with the noise of an evaluation.
 
     Raises:
       InputError: n is not positive, or more than there are.
