@@ -14,6 +14,7 @@ from vae_jax.cli.options import parse_config
 from vae_jax.options.ranges import in_steps
 from vae_jax.runs import experiments as index
 from vae_jax.runs.config import Config
+from vae_jax.tasks import training
 from vae_jax.train.loop import Event
 
 EXAMPLES = 1437  # training examples of `digits`
@@ -159,7 +160,11 @@ def _pixels(path: Path) -> bytes:
     [
         (
             ["vae_digits", "--logging.samples-at", "50", "--steps", "20"],
-            "50 is after the last step; use steps up to 20",
+            "50 is after the last step 20; leave --logging.samples-at out, or use --steps 50",
+        ),
+        (
+            ["vae_digits", "--logging.samples-at", "3", "5", "50", "--steps", "20"],
+            "50 is after the last step 20; use --logging.samples-at 3 5, or use --steps 50",
         ),
         (["vae_digits", "--logging.samples-at", "0"], "logging.samples_at: 0 is out of range"),
     ],
@@ -168,6 +173,11 @@ def test_samples_that_cannot_be_kept(capsys, tmp_path, monkeypatch, words, said)
     monkeypatch.chdir(tmp_path)
     assert said in _refused(capsys, "train", *words)
     assert not any(tmp_path.iterdir())
+    if "last step" in said:
+        for fix in said.partition("; ")[2].split(", or use "):
+            more = fix.removeprefix("use ").split() if fix.startswith(("use", "--")) else []
+            rest = words if more else words[:1]
+            training.prepare(_parsed(*rest[1:], *more))
 
 
 def test_a_sweep_keeps_no_samples(capsys, tmp_path, monkeypatch):

@@ -140,7 +140,10 @@ def test_a_held_out_split_that_the_likelihood_cannot_score(tmp_path, capsys, mon
         ("mig", "--metrics: mig: needs generative factors, which the data set 'digits' does not provide; leave it out"),
         ("disentanglement", "needs generative factors, which the data set 'digits' does not provide; leave it out"),
         ("udr", "--metrics: udr: compares several runs, which `vae-jax eval RUN --others RUN ...` names; leave"),
-        ("anomaly", "--metrics: anomaly: needs other images, which `vae-jax eval RUN --outliers DATA` names; leave"),
+        (
+            "anomaly",
+            "--metrics: anomaly: needs another data set, which `vae-jax eval RUN --outliers DATA` names; leave",
+        ),
     ],
 )
 def test_metrics_that_no_member_of_a_sweep_can_have(tmp_path, capsys, monkeypatch, metric, said):

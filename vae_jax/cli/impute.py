@@ -65,7 +65,7 @@ class Impute:
             _save(out, np.save, found.samples if self.samples else found.x)
         else:
             _save(out, np.savez_compressed, **{found.name: found.x, **found.arrays, **more})
-        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per image")
+        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per example")
         return None
 
     def _table(self) -> None:
@@ -85,7 +85,7 @@ class Impute:
             write_columns(out, {"imputation": number, **columns})
         else:
             write_columns(out, found.x)
-        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per row")
+        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per example")
 
 
 def _save(path: Path, save: Any, *arrays: np.ndarray, **named: np.ndarray) -> None:

@@ -156,7 +156,7 @@ def check(config: Config, *, json: bool = False) -> Config:
     prior = getattr(config.model, "prior", None)
     if config.accumulate > 1 and prior is not None and not prior.averages:
         raise InputError(
-            f"accumulate: the {kind('model.prior', prior)} prior keeps images, which microbatches would average; "
+            f"accumulate: the {kind('model.prior', prior)} prior keeps examples, which microbatches would average; "
             f"set {option('accumulate', 1)}"
         )
     _check_labels(config)

@@ -304,9 +304,14 @@ def _check_known(run: Run, source: Source, what: str) -> None:
     if lacks and run.model.condition.is_required:
         width = {"label": "[N]", "factors": f"[N, {len(spec.factors)}]", "cond": f"[N, {spec.cond}]"}[on]
         raise InputError(
-            f"{what}: {run.path} is conditioned on {name} {width}, which these images come without; save an .npz with "
-            f"the arrays images and {name}"
+            f"{what}: {run.path} is conditioned on {name} {width}, which these examples come without; save an "
+            f".npz with the arrays {_array(run)} and {name}"
         )
+
+
+def _array(run: Run) -> str:
+    """Returns a name by which an .npz holds examples such as a run was trained on."""
+    return {"image": "images", "vector": "vectors"}.get(run.spec.x.kind, "series")
 
 
 def describe(shape: Sequence[int]) -> str:
@@ -404,7 +409,7 @@ def _part(parts: Sequence[str], split: str, what: str, name: str, asked: bool) -
         fix = f"use {choice('split', reversed(parts))}"
     else:  # there the split is also that of what is compared with
         fix = "save the images to take as an .npz with the one array images"
-    raise InputError(f"{what}: holds no {split} images, only {there}; {fix}")
+    raise InputError(f"{what}: holds no {split} examples, only {there}; {fix}")
 
 
 def _parts(path: Path) -> tuple[str, ...]:

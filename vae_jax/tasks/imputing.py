@@ -152,7 +152,7 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
         path = Path(x).expanduser()
         if not path.is_file() or path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(
-                f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save images with NaN"
+                f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save an array with NaN"
             )
         held = {name or IMAGES: value for name, value in bounded.arrays(path, option=_word()).items()}
     if parts := [name for name in held if name.removesuffix(f"_{IMAGES}") in SPLITS]:

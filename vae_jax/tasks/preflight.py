@@ -94,5 +94,5 @@ def _lacking(name: str, source: Source, model: Model) -> str:
         return f"udr: compares several runs, which {others} names; leave it out"
     if name == "anomaly":
         outliers = either("`vae-jax eval RUN --outliers DATA`", 'settings={"outliers": DATA} of `vj.evaluate_run`')
-        return f"anomaly: needs other images, which {outliers} names; leave it out"
+        return f"anomaly: needs another data set, which {outliers} names; leave it out"
     return ""

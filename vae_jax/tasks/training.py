@@ -195,10 +195,10 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
             f"{option('data.dequantize', False)}"
         )
     if likelihood.levels == 256 and source.info.values == "float" and not binary:
+        stored = "store numpy.rint(images * 255).astype('uint8'), or " if source.info.kind == "image" else ""
         raise InputError(
-            f"data: the {name} likelihood gives masses to the 256 gray levels v / 255, but the images are real "
-            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as "
-            f"{option('model.likelihood', 'gaussian-learned')}"
+            f"data: the {name} likelihood gives masses to the 256 gray levels v / 255, but the data are real numbers; "
+            f"{stored}use a density such as {option('model.likelihood', 'gaussian-learned')}"
         )
 
 
