@@ -1,5 +1,7 @@
 """Commands that show examples take what there is of few, say so, and refuse only a number that was given."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ def runs(tmp_path_factory):
         path = folder / name
         if not path.exists():
             x = np.random.default_rng(0).integers(256, size=(20, 8, 8), dtype=np.uint8)
-            parts = {f"{split}_images": x[:size] for split, size in sizes.items()}
+            parts: dict[str, Any] = {f"{split}_images": x[:size] for split, size in sizes.items()}
             parts |= {f"{split}_labels": np.arange(size) % 2 for split, size in sizes.items()}
             np.savez(folder / f"{name}.npz", **parts)
             data = {"data.name": "npz", "data.source": str(folder / f"{name}.npz"), "evaluation.k": ()}

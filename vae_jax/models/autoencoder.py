@@ -178,6 +178,7 @@ def loss(
     z = code(parts, params, corrupt(parts, key, x, mask, ctx) if ctx.train else x, mask)
     if ctx.train:
         out, mine = outputs(parts, params, z), params["vae"].get("likelihood", {})
+        # Not `build`: a likelihood may fit numbers of its own to the batch, as sigma-VAE does.
         old = state["likelihood"]
         p_x, like_state = observed.fit(likelihood, out, x, mine, old, ctx.axis_name, mask, batch.get("weight"))
     else:

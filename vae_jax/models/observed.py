@@ -57,7 +57,9 @@ def fit(
     Returns:
       a decoded distribution, and the likelihood's running state after this batch.
     """
-    # A class from outside of the package may know neither of the two: each is given only to one that takes it.
+    # A class from outside of the package may know neither of the two: each is given only to one that takes it. Whether
+    # the likelihood takes a mask was checked when the model was built (`check`); weights are of the loss first of all,
+    # and a likelihood without statistics of the batch has no use for them.
     more = {} if mask is None else {"mask": mask}
     if weight is not None and getattr(likelihood, "takes_weight", False):
         more["weight"] = weight

@@ -12,7 +12,7 @@ import numpy as np
 from vae_jax import spaces
 from vae_jax.data.pipeline import examples
 from vae_jax.errors import InputError, command, option
-from vae_jax.options.ranges import SEED
+from vae_jax.options.ranges import SAMPLES, SEED, Between
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
 from vae_jax.train import TrainState
@@ -75,9 +75,22 @@ def seed(value: Any) -> int:
     Raises:
       InputError: it is another type, or out of range.
     """
-    number = conform(value, int, "seed", 0)
-    if not SEED.holds(number):
-        raise InputError(f"{option('seed')}: {number} is out of range; it must be {SEED.words}")
+    return _within("seed", value, SEED, 0)
+
+
+def importance(value: Any) -> int:
+    """Returns a number of importance samples, k.
+
+    Raises:
+      InputError: it is another type, or out of range.
+    """
+    return _within("k", value, SAMPLES, 50)
+
+
+def _within(name: str, value: Any, known: Between, example: int) -> int:
+    number = conform(value, int, name, example)
+    if not known.holds(number):
+        raise InputError(f"{option(name)}: {number} is out of range; it must be {known.words}")
     return number
 
 

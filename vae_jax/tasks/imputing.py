@@ -14,8 +14,6 @@ from vae_jax.data import SPLITS, memory, series, vectors
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation.imputation import impute_all
 from vae_jax.files import bounded
-from vae_jax.options.ranges import SAMPLES
-from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spec import Units, users
@@ -82,9 +80,7 @@ def impute(
         range.
     """
     run, seed, batch_size = given.opened(run), given.seed(seed), given.at_least("batch_size", batch_size)
-    samples, k = given.at_least("samples", samples, 0), conform(k, int, "k", 100)
-    if not SAMPLES.holds(k):
-        raise InputError(f"{option('k')}: {k} is out of range; it must be {SAMPLES.words}")
+    samples, k = given.at_least("samples", samples, 0), given.importance(k)
     if run.spec.columns:
         return _table(run, x, mask, k, samples, seed, batch_size, given.restored(run, step, state), report)
     held = _arrays(x, mask)

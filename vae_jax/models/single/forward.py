@@ -205,6 +205,7 @@ def _score(
     mine, old = vae.own(parts, params, "likelihood"), state.get("likelihood", {})
     seen = None if mask is None else repeat(mask, k)
     if ctx.train:
+        # Each sample of an example has the example's weight, as in the loss, which takes their mean.
         weights = None if weight is None else repeat(weight, k)
         p_x, new = observed.fit(parts.config.likelihood, out, tiled, mine, old, ctx.axis_name, seen, weights)
     else:
