@@ -300,7 +300,7 @@ def test_what_is_no_picture_at_all(tmp_path, value, said):
 
 def test_one_image_trains_under_protocol_full(tmp_path):
     line = refused(tmp_path, {"images": GRAY[:1]}, protocol="standard", batch_size=1)
-    assert "1 image cannot be split; add images or use --data.protocol full" in line
+    assert "1 example cannot be split; add examples or use --data.protocol full" in line
     assert load(tmp_path, {"images": GRAY[:1]}, batch_size=1).size == 1
 
 

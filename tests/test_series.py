@@ -194,7 +194,7 @@ BAD = {
     "text": (WAVES.astype("U3"), "has type <U3", "astype('float32')"),
     "infinite": (np.where(WAVES > 50, np.inf, WAVES), "infinite values, the first in row", "numpy.nan"),
     "nothing": (np.full((4, 5, 2), np.nan), "every value is missing", "observed values"),
-    "constant": (np.ones((4, 5, 2)) * np.arange(4)[:, None, None] * 0 + [[[1, 2]]], "all 4 images are the same", ""),
+    "constant": (np.ones((4, 5, 2)) * np.arange(4)[:, None, None] * 0 + [[[1, 2]]], "all 4 examples are the same", ""),
 }
 
 
@@ -319,6 +319,16 @@ def test_pictures_are_lines(run, tmp_path):
     np.testing.assert_allclose(plot.lines[3].get_ydata(), both.reconstructions[1, :, 1])
     with pytest.raises(InputError, match=r"65 series of 3 channels are too many for one pic.*; end --out with \.npy"):
         sampling.samples(run, 65).figure()
+
+
+def test_series_that_are_too_many_for_a_picture_name_the_option(run, tmp_path, capsys):
+    words = ["sample", run[0].path, "--n", 65, "--out", tmp_path / "s.png"]
+    assert cli(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vae-jax: --out: 65 series of 3 channels are too many for one picture")
+    assert line.endswith("; end --out with .npy")
+    assert not any(tmp_path.iterdir())
+    done(*words[:-1], tmp_path / "s.npy")
 
 
 def test_walks_of_series_are_written_as_arrays(run):

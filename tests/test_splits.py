@@ -352,7 +352,7 @@ def test_groups_that_are_too_few_and_what_to_do(tmp_path):
     assert list(rows(saved(tmp_path / "none", images=MANY))) == ["train", "validation", "test"]
     drawn = saved(tmp_path / "drawn", images=MANY, groups=np.arange(400) // 4)
     assert "use --data.protocol standard or held-out" in refusal(rows, drawn, protocol="random-tenth")
-    for bad, fix in ((np.ones(400), "groups.astype(int)"), (np.ones((400, 2), int), "one number or name per image")):
+    for bad, fix in ((np.ones(400), "groups.astype(int)"), (np.ones((400, 2), int), "one number or name per example")):
         assert fix in refusal(rows, saved(tmp_path / "bad", images=MANY, groups=bad))
     assert "3 groups for 400 images" in refusal(rows, saved(tmp_path / "few", images=MANY, groups=np.arange(3)))
 

@@ -275,7 +275,7 @@ def test_a_collapsed_posterior_is_said_in_plain_words(tmp_path):
     heavy = put(SMALL, steps=200, model=put(SMALL.model, objective=Beta(beta=1e4)), optimizer=Optimizer(lr=0.01))
     heavy = put(heavy, logging=put(heavy.logging, log_every=20, checkpoint_every=200))
     training.train_run(heavy, "mine", tmp_path / "heavy", say=said.append)
-    assert any("warning: posterior collapse: none of the 3 latent dimensions depends on the image" in s for s in said)
+    assert any("warning: posterior collapse: none of the 3 latent dimensions depends on the example" in s for s in said)
 
 
 def test_nan_names_the_step_the_metric_and_the_last_good_checkpoint(tmp_path):

@@ -216,7 +216,7 @@ def test_a_file_of_one_split_is_read_or_the_line_names_it(runs, tmp_path, part):
             with on_command_line(), pytest.raises(InputError) as error:
                 user_batches(runs["vae"], path, other, asked=True)
             line = str(error.value)
-            assert line.endswith(f"holds no {other} images, only {part}; use --split {part}")
+            assert line.endswith(f"holds no {other} examples, only {part}; use --split {part}")
     assert user_batches(runs["vae"], path, part, asked=True)[1].size == 12
 
 
@@ -224,7 +224,7 @@ def test_of_several_splits_the_line_offers_those_that_are_there(runs, tmp_path):
     path = given(tmp_path, train_images=GRAY, test_images=GRAY[:5])
     with on_command_line(), pytest.raises(InputError) as error:
         user_batches(runs["vae"], path, "validation")
-    assert str(error.value).endswith("holds no validation images, only train and test; use --split test or train")
+    assert str(error.value).endswith("holds no validation examples, only train and test; use --split test or train")
     assert user_batches(runs["vae"], path, "test", asked=True)[1].size == 5
     with pytest.raises(InputError) as error:
         user_batches(runs["vae"], path, "validation", name="outliers")

@@ -67,7 +67,7 @@ def endless(count: int, first: int, path: Path | str, name: str) -> InputError:
     )
 
 
-def empty(names: str, path: Path | str, what: str = "images") -> InputError:
+def empty(names: str, path: Path | str, what: str = "examples") -> InputError:
     """Returns the error about examples, called `what`, of which nothing is observed."""
     return InputError(f"{path}: {names}: every value is missing; save {what} with observed values")
 

@@ -287,7 +287,9 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
     if protocol == "full":
         return {"train": everything, "test": everything}
     if count < 2:
-        raise InputError(f"{where}: {count} image cannot be split; add images or use {option('data.protocol', 'full')}")
+        raise InputError(
+            f"{where}: {count} example cannot be split; add examples or use {option('data.protocol', 'full')}"
+        )
     if protocol == "random-tenth":
         order = np.random.RandomState(0).permutation(count)  # numpy guarantees this stream for ever
         drawn = max(1, count // 10)
@@ -319,7 +321,7 @@ def by_hash(hashes: np.ndarray, where: str) -> np.ndarray:
     low, high = hashes.min(), hashes.max()
     if low == high:
         raise InputError(
-            f"{where}: all {len(hashes)} images are the same, so none can be held out; add other images, or use "
+            f"{where}: all {len(hashes)} examples are the same, so none can be held out; add other ones, or use "
             f"{option('data.protocol', 'full')}"
         )
     return ((hashes < HELD_OUT) | (hashes == low)) & (hashes != high)

@@ -340,7 +340,7 @@ def groups(given: np.ndarray, path: Path | str) -> np.ndarray:
     """
     if given.ndim != 1 or given.dtype.kind not in "iuSU":
         fix = "groups.astype(int)" if given.dtype.kind == "f" and given.ndim == 1 else "groups.astype(str)"
-        fix = f"{fix}" if given.ndim == 1 else "one number or name per image"
+        fix = f"{fix}" if given.ndim == 1 else "one number or name per example"
         raise InputError(f"{path}: groups must be integers or text [N], is {given.dtype} {given.shape}; save {fix}")
     return given.astype(str)
 
@@ -377,7 +377,7 @@ def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> N
         form = f"{name}[:, 0]" if value.shape[1] == 1 else f"{name}.argmax(1) if each row marks one class"
     if rank == 2 and value.ndim == 1:
         form = f"{name}[:, None]"
-    fix = f"save {form}" if form else f"save one {'number' if rank == 1 else 'row'} per image, or leave it out"
+    fix = f"save {form}" if form else f"save one {'number' if rank == 1 else 'row'} per example, or leave it out"
     raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; {fix}")
 
 
@@ -400,7 +400,7 @@ def vectors(given: Named, path: Path | str) -> dict[str, np.ndarray]:
     """Returns condition vectors [N, F] as float32, finite and of a size that a network can take."""
     for name, value in given.items():
         if value.ndim != 2 or 0 in value.shape:
-            form = f"save {name}[:, None]" if value.ndim == 1 and value.size else "save one row of numbers per image"
+            form = f"save {name}[:, None]" if value.ndim == 1 and value.size else "save one row of numbers per example"
             raise InputError(f"{path}: {name} must be floats [N, F], is {value.dtype} {value.shape}; {form}")
         if value.dtype.kind in "iub":
             raise InputError(

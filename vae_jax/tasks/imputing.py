@@ -14,8 +14,6 @@ from vae_jax.data import SPLITS, memory, numbers
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation.imputation import impute_all
 from vae_jax.files import bounded
-from vae_jax.options.ranges import SAMPLES
-from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spec import Units, users
@@ -83,9 +81,7 @@ def impute(
         range.
     """
     run, seed, batch_size = given.opened(run), given.seed(seed), given.at_least("batch_size", batch_size)
-    samples, k = given.at_least("samples", samples, 0), conform(k, int, "k", 100)
-    if not SAMPLES.holds(k):
-        raise InputError(f"{option('k')}: {k} is out of range; it must be {SAMPLES.words}")
+    samples, k = given.at_least("samples", samples, 0), given.importance(k)
     if run.spec.columns:
         return _table(run, x, mask, k, samples, seed, batch_size, given.restored(run, step, state), report)
     held = _arrays(x, mask)
@@ -152,7 +148,7 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
         path = Path(x).expanduser()
         if not path.is_file() or path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(
-                f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save images with NaN"
+                f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save an array with NaN"
             )
         held = {name or IMAGES: value for name, value in bounded.arrays(path, option=_word()).items()}
     if parts := [name for name in held if name.removesuffix(f"_{IMAGES}") in SPLITS]:

@@ -25,7 +25,7 @@ from vae_jax.runs.run import Run, data_range, is_torso
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
 from vae_jax.tasks import kept_samples, preflight, rehearsal, resuming
-from vae_jax.tasks.held_out import HeldOut
+from vae_jax.tasks.held_out import HeldOut, curve_split
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
 from vae_jax.train.alarms import Alarms
@@ -193,10 +193,10 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
             f"{option('data.dequantize', False)}"
         )
     if likelihood.levels == 256 and source.info.values == "float" and not binary:
+        stored = "store numpy.rint(images * 255).astype('uint8'), or " if source.info.kind == "image" else ""
         raise InputError(
-            f"data: the {name} likelihood gives masses to the 256 gray levels v / 255, but the images are real "
-            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as "
-            f"{option('model.likelihood', 'gaussian-learned')}"
+            f"data: the {name} likelihood gives masses to the 256 gray levels v / 255, but the data are real numbers; "
+            f"{stored}use a density such as {option('model.likelihood', 'gaussian-learned')}"
         )
 
 
@@ -312,7 +312,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     writer = MetricsWriter(
         run.path, resume_step=first, tensorboard=c.logging.tensorboard, say=lambda text: say(f"warning: {text}")
     )
-    split = "validation" if "validation" in source.info.sizes else c.evaluation.split
+    split = curve_split(source.info) or c.evaluation.split
     held_out = HeldOut(run, split, writer, lambda now: checkpoints.save(now, feed.position()), say)
     alarms = Alarms(_more_information(c), f"lower the learning rate: {resuming.lower_rate(run)}")
     latest: dict[str, Any] = {}
