@@ -47,11 +47,12 @@ os.environ["XLA_FLAGS"] = _fast_compile
 
 _MANY_MAPS, _FULL = 15_000, 1.5e9  # memory maps and bytes of a process from which on its programs are freed
 _GROWTH = 0.7e9  # bytes: so much more than after the last time, as the C library gives back little of what is freed
+_MOST = 4.5e9
 _LOWERINGS = 200  # that share one MLIR context, which keeps every type and constant it has seen
 
 
 def share_contexts():
-    """Lets programs share MLIR contexts: making and ending one is a quarter of what a small program costs to compile."""
+    """Lets programs share MLIR contexts: to make and end one is a quarter of what a small program costs to compile."""
     from jax._src.interpreters import mlir
 
     make, local = mlir.make_ir_context, threading.local()
@@ -71,9 +72,11 @@ if metadata.version("jaxlib").startswith("0.10."):
 
 # Files of few tests that take long. Two workers share the files: one of these at the end would keep one worker waiting.
 LONG = (
-    "interrupt", "options_train", "damage", "wiring", "pairs", "ais", "options_measure", "oracles", "notebooks",
-    "resume", "net_evaluation", "kills", "reproduce", "readme", "condition", "stderr", "measures", "expost",
-    "networks_strong", "inception", "parallel", "training", "evaluation", "anomaly", "multimodal", "importance", "gaps",
+    "interrupt", "experiments", "pairs", "contract", "extending", "resume", "sweep", "contract_inference",
+    "options_train", "damage", "wiring", "ais", "options_measure", "oracles", "notebooks", "contract_objectives",
+    "options_components", "splits", "net_evaluation", "kills", "reproduce", "readme", "condition", "stderr",
+    "measures", "expost", "networks_strong", "inception", "parallel", "training", "evaluation", "anomaly",
+    "multimodal", "importance", "gaps",
 )  # fmt: skip
 
 
@@ -99,7 +102,7 @@ def free_programs():
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)  # which keeps what was freed, some GB of it, for itself
-        free_programs.full = max(_FULL, memory().rss + _GROWTH)
+        free_programs.full = min(max(_FULL, memory().rss + _GROWTH), _MOST)
 
 
 free_programs.full = _FULL
