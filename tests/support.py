@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,12 @@ def refusal(config: VAE) -> str | None:
         except InputError as error:
             return str(error)
     return None
+
+
+def slow_but(keep: Iterable, values: Iterable) -> list:
+    """Returns the values of a parametrized test, those that are not kept in the suite marked slow."""
+    kept = set(keep)
+    return [value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def images(n: int, shape: tuple[int, int, int], seed: int = 0, counts: bool = False) -> dict[str, jax.Array]:
