@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import support
 
 from vae_jax.cli.main import run as cli
 from vae_jax.tasks import training
@@ -50,7 +51,7 @@ NAMES = ["digits", "digits full"]
 NAMES += [f"{kind} {name}" for kind in ("npz", "folder") for name in ("plain", "train", "held", "all")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", support.slow_but(("digits full", "npz plain", "npz all", "folder held"), NAMES))
 def test_a_split_that_is_not_there_is_refused_before_the_first_step(sets, name, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     options, has = sets[name]

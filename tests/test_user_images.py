@@ -61,7 +61,7 @@ def refused(run, path, *words):
     return line
 
 
-@pytest.mark.parametrize("name", ["m2", "classifier"])
+@pytest.mark.parametrize("name", ["m2", pytest.param("classifier", marks=pytest.mark.slow)])
 def test_models_that_learn_from_labels_encode_and_score_images_without_any(runs, name, tmp_path):
     """`data.labels` of the run says how it was trained; other images need none."""
     run, path, out = runs[name], given(tmp_path, images=GRAY), tmp_path / "codes.npz"
