@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -45,13 +46,37 @@ os.environ["XLA_FLAGS"] = _fast_compile
 
 
 _MANY_MAPS, _FULL = 15_000, 1.5e9  # memory maps and bytes of a process from which on its programs are freed
+_GROWTH = 0.7e9  # bytes: so much more than after the last time, as the C library gives back little of what is freed
+_MOST = 4.5e9
+_LOWERINGS = 200  # that share one MLIR context, which keeps every type and constant it has seen
+
+
+def share_contexts():
+    """Lets programs share MLIR contexts: to make and end one is a quarter of what a small program costs to compile."""
+    from jax._src.interpreters import mlir
+
+    make, local = mlir.make_ir_context, threading.local()
+
+    def shared():
+        if getattr(local, "left", 0) == 0:
+            local.context, local.left = make(), _LOWERINGS
+        local.left -= 1
+        return local.context
+
+    mlir.make_ir_context = shared
+
+
+if metadata.version("jaxlib").startswith("0.10."):
+    share_contexts()
 
 
 # Files of few tests that take long. Two workers share the files: one of these at the end would keep one worker waiting.
 LONG = (
-    "interrupt", "options_train", "damage", "wiring", "pairs", "ais", "options_measure", "oracles", "notebooks",
-    "resume", "net_evaluation", "kills", "reproduce", "readme", "condition", "stderr", "measures", "expost",
-    "networks_strong", "inception", "parallel", "training", "evaluation", "anomaly", "multimodal", "importance", "gaps",
+    "interrupt", "experiments", "pairs", "contract", "extending", "resume", "sweep", "contract_inference",
+    "options_train", "damage", "wiring", "ais", "options_measure", "oracles", "notebooks", "contract_objectives",
+    "options_components", "splits", "net_evaluation", "kills", "reproduce", "readme", "condition", "stderr",
+    "measures", "expost", "networks_strong", "inception", "parallel", "training", "evaluation", "anomaly",
+    "multimodal", "importance", "gaps",
 )  # fmt: skip
 
 
@@ -69,14 +94,18 @@ def free_programs():
 
     Until then whoever comes next finds the small programs of single operations compiled, which every test needs.
     """
-    maps = Path("/proc/self/maps")
+    maps, memory = Path("/proc/self/maps"), psutil.Process().memory_info
     many = maps.exists() and maps.read_bytes().count(b"\n") > _MANY_MAPS
-    if many or psutil.Process().memory_info().rss > _FULL:
+    if many or memory().rss > free_programs.full:
         jax.clear_caches()
         gc.unfreeze()
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").malloc_trim(0)  # which keeps what was freed, some GB of it, for itself
+        free_programs.full = min(max(_FULL, memory().rss + _GROWTH), _MOST)
+
+
+free_programs.full = _FULL
 
 
 @pytest.fixture

@@ -89,10 +89,26 @@ ONLY = {
 }
 
 
-def select(function: str, *prefixes: str, but: tuple[str, ...] = ()) -> list[str]:
+# Functions that hold what is the same code for all components, compile much for it, and run in the suite on these
+# cases alone; `make test-slow` has the others.
+IN_SUITE = {
+    # Every operation is a program of its own.
+    "test_loss_is_finite_and_the_same_jitted_and_eager": (
+        "model-", "network-mlp", "likelihood-gaussian-learned", "posterior-full-gaussian", "posterior-categorical",
+        "prior-mog", "objective-factor", "gradient-rloo", "schedule-linear",
+    ),
+    # Two programs more: of models, of a draw by rejection, of a running state, of a critic, of a strength.
+    "test_seeds_and_strengths_are_an_axis": (
+        "model-", "posterior-von-mises", "prior-resampled", "objective-factor", "objective-beta",
+    ),
+}  # fmt: skip
+
+
+def select(function: str, *prefixes: str, but: tuple[str, ...] = ()) -> list:
     """Returns the cases of a test function whose names start with one of the prefixes and with none of `but`."""
-    only = ONLY.get(function, ("",))
-    return [n for n in CASES if n.startswith(prefixes or "") and not n.startswith(but) and n.startswith(only)]
+    only, now = ONLY.get(function, ("",)), IN_SUITE.get(function, ("",))
+    found = [n for n in CASES if n.startswith(prefixes or "") and not n.startswith(but) and n.startswith(only)]
+    return [pytest.param(n, marks=[] if n.startswith(now) else pytest.mark.slow) for n in found]
 
 
 def functions(*prefixes: str, but: tuple[str, ...] = ()) -> dict:
@@ -391,12 +407,12 @@ def strayed(tree, scale: float):
 
     def swing(leaf):
         # Of the leaf's own type, not of a Python number's: the step would be compiled again for that.
-        return jnp.where(jnp.arange(leaf.size).reshape(leaf.shape) % 2, -scale, scale).astype(leaf.dtype)
+        return np.where(np.arange(leaf.size).reshape(leaf.shape) % 2, -scale, scale).astype(leaf.dtype)
 
     if not isinstance(tree, dict):
         return swing(tree)
     if "w" in tree or "kernel" in tree:
-        return {n: scale * leaf if n in ("w", "kernel") else swing(leaf) for n, leaf in tree.items()}
+        return {n: scale * np.asarray(leaf) if n in ("w", "kernel") else swing(leaf) for n, leaf in tree.items()}
     layers = [n for n in tree if n == "out" or (isinstance(tree[n], dict) and "w" in tree[n])]
     last = max(layers, default="")
     return {n: strayed(leaf, scale) if not layers or n == last else leaf for n, leaf in tree.items()}

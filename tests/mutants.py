@@ -90,7 +90,7 @@ MUTANTS = [
     Mutant("vae_jax/runs/run.py", "self.optimizers, self.config.steps)", "self.optimizers, 1)", WIRING),
     Mutant("vae_jax/runs/run.py", "c.accumulate)", "1)", WIRING),
     Mutant("vae_jax/runs/run.py", "c.ema_decay or None", "0.5 if c.ema_decay else None", WIRING),
-    Mutant("vae_jax/tasks/training.py", 'split = "validation" if', 'split = "test" if', WIRING),
+    Mutant("vae_jax/tasks/held_out.py", 'return "validation"', 'return "test"', WIRING),
     Mutant("vae_jax/tasks/held_out.py", "final=self._metric is not None", "final=True", WIRING),
     Mutant("vae_jax/tasks/training.py", "minutes=c.logging.figures_minutes", "minutes=0.0", LOOP),
     Mutant(

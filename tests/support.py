@@ -2,10 +2,12 @@
 
 import dataclasses
 import itertools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vae_jax import spec as specs
 from vae_jax import train
@@ -16,6 +18,7 @@ from vae_jax.model import About, Context
 from vae_jax.models import VAE
 from vae_jax.models.condition import Condition
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
+from vae_jax.options import needs
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.spaces import Real
@@ -60,19 +63,33 @@ def fitting(latent_dim: int, network, **parts) -> VAE:
     """
     tables = {"posterior": POSTERIORS, "prior": PRIORS, "gradient": GRADIENTS, "objective": OBJECTIVES}
     free = [name for name in tables if name not in parts]
-    error: InputError | None = None
+    found: list[VAE] = []
     for choice in itertools.product(*([cls() for cls in tables[name].values()] for name in free)):
         chosen = parts | dict(zip(free, choice, strict=True))
         if getattr(chosen["prior"], "conditional", False):
             chosen.setdefault("condition", Condition("label"))
-        config = VAE(latent_dim, network, **chosen)
+        found.append(VAE(latent_dim, network, **chosen))
+        if refusal(found[-1]) is None:
+            return found[-1]
+    found[0].check()
+    raise AssertionError("the first choice is refused")
+
+
+def refusal(config: VAE) -> str | None:
+    """Returns why the parts of a model do not go together, without the advice, whose search takes most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(needs, "_fix", lambda *args: "")
         try:
             config.check()
-            return config
-        except InputError as reason:
-            error = error or reason
-    assert error is not None
-    raise error
+        except InputError as error:
+            return str(error)
+    return None
+
+
+def slow_but(keep: Iterable, values: Iterable) -> list:
+    """Returns the values of a parametrized test, those that are not kept in the suite marked slow."""
+    kept = set(keep)
+    return [value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def images(n: int, shape: tuple[int, int, int], seed: int = 0, counts: bool = False) -> dict[str, jax.Array]:

@@ -269,7 +269,7 @@ def ppca():
     return model, state, batches, stats.multivariate_normal(mean, cov).logpdf(x)
 
 
-@pytest.mark.parametrize("anneal_from", ["prior", "posterior"])
+@pytest.mark.parametrize("anneal_from", ["prior", pytest.param("posterior", marks=pytest.mark.slow)])
 def test_a_linear_vae_is_sandwiched(anneal_from):
     """AIS on data reaches log p(x) of each image; on simulated data the two sides meet."""
     model, state, batches, exact = ppca()
@@ -325,7 +325,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", support.slow_but(list(FAMILIES)[:3], FAMILIES))  # the last is a VAE like the first
 def test_every_family_agrees_with_importance_weights(name):
     """Against many importance samples, whose program shares nothing with `joint`: within the errors of the chains."""
     n, shape = 6, (4, 4, 1)

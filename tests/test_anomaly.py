@@ -159,7 +159,7 @@ def test_bad_input_costs_its_own_metric_only(runs, files, tmp_path, capsys):
         ("vae", (), "name one with --outliers"),
         ("vae", ("--outliers", files / "wide.npy"), "images are 8x9 with 1 channel"),
         ("vae", ("--outliers", "fashoin_mnist"), "no such file, folder or data set"),
-        ("vae", ("--outliers", files / "noise.npy", "--others", runs["ae"]), "not a model of the same images"),
+        ("vae", ("--outliers", files / "noise.npy", "--others", runs["ae"]), "not a model of the same data"),
         ("vae", ("--outliers", files / "empty.npz"), "and not empty"),
         ("ae", ("--outliers", files / "noise.npy"), "needs a bound on log p(x)"),
     ]

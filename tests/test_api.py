@@ -441,7 +441,7 @@ def test_the_same_arrays_continue_a_run_and_others_do_not(own):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (np.zeros((4, 3)), "rows of a table need numpy.save"),
+        (np.zeros((4, 3)), """rows of a table need **{"data.name": "table"}, and rows of counts **{"data.name": """),
         (np.full((9, 6, 6), "a"), "data: images is an array of <U1; give an array of numbers"),
         (np.full((9, 6, 6, 1), 7.0), "data: images"),
         ({"image": IMAGES}, "data: has no array 'images'"),

@@ -166,6 +166,40 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path, capsys, monkey
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("npz", "--source: 'npz' needs a file; name it with --source FILE.npz"),
+        ("npz --source plain.npz --split validation", "'standard'; use --protocol held-out"),
+        ("image_folder --source plain.npz", "'image_folder' does not read; use `vae-jax baseline plain.npz`"),
+        ("digits --source plain.npz", "the examples of 'digits' are embedded; use `vae-jax baseline plain.npz`"),
+        ("npz --source gaps.npz --dequantize False", "--source gaps.npz: has missing values, which the density of a"),
+        (
+            "fashion_mnist --protocol vampprior",
+            "held-out images are binary, for which a Gaussian density means nothing",
+        ),
+    ],
+)
+def test_options_have_the_names_of_this_command_and_the_advice_works(words, said, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (40, 4, 4, 1), dtype=np.uint8)
+    np.savez("plain.npz", images=images)
+    gaps = (images / 255).astype(np.float32)
+    gaps[:5] = np.nan
+    np.savez("gaps.npz", images=gaps)
+    np.savez("kept.npz", images=gaps[5:])
+    words = words.split()
+    assert main.run(["baseline", *words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert "data." not in line.replace("gaussian", "")
+    more = line.partition("; ")[2].removeprefix("name it with ").removeprefix("use ").strip("`").split()
+    more = {"vae-jax": [*more[2:]], "keep": ["npz", "--source", "kept.npz", *words[3:]]}.get(more[0], [*words, *more])
+    more = ["plain.npz" if word == "FILE.npz" else word for word in more]
+    more += ["--components", "2", "--covariance", "diag", "--workdir", "run"]
+    assert main.run(["baseline", *more, *(["--limit", "200"] if words[0] == "fashion_mnist" else [])]) == 0
+
+
 def test_floats_are_measured_without_bits(tmp_path, capsys):
     images = np.random.default_rng(0).uniform(size=(200, 3, 3, 1)).astype(np.float32)
     np.savez(tmp_path / "float.npz", images=images)

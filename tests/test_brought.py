@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
+import vae_jax as vj
 from vae_jax.cli import main
 
 pytestmark = pytest.mark.usefixtures("programs_are_freed")
@@ -192,6 +193,8 @@ def test_few_photographs_are_trained_on_for_some_epochs(tmp_path):
     [
         (["interpolate", "--out", "o.png"], "a path goes from one to another"),
         (["eval", "--metrics", "ebo"], "no metric 'ebo'"),
+        (["eval", "--metrics", "knn"], "knn"),
+        (["eval", "--metrics", "elbo", "--step", "9"], "step 9"),
     ],
 )
 def test_a_refusal_is_one_line_whatever_is_said_of_pictures(pictured, tmp_path, monkeypatch, capsys, words, said):
@@ -201,6 +204,23 @@ def test_a_refusal_is_one_line_whatever_is_said_of_pictures(pictured, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["tall.png"]
     go("eval", pictured / "3", "--input", "tall.png", "--metrics", "mse")
     assert "note: tall.png: 1 images are resized and cropped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["command line", "Python"])
+def test_what_is_said_of_pictures_is_said_once(pictured, tmp_path, monkeypatch, capsys, command):
+    """`anomaly` reads the outliers twice."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").mkdir()
+    for i in range(3):
+        Image.fromarray(np.roll(SCENE, i, 0).repeat(2, 0)).save(f"out/{i}.png")
+    Image.fromarray(SCENE).save("in.png")
+    settings = {"outliers": "out", "regret_steps": 1}
+    if command == "Python":
+        vj.evaluate_run(pictured / "3", ["in.png"], metrics=["anomaly"], settings=settings)
+    else:
+        words = ["--metrics", "anomaly", "--outliers", "out", "--regret-steps", 1]
+        go("eval", pictured / "3", "--input", "in.png", *words)
+    assert capsys.readouterr().err.count("3 images are resized and cropped") == 1
 
 
 # ---- sizes

@@ -133,7 +133,7 @@ def test_a_table_in_memory_or_an_npy_may_be_vectors_too(tmp_path):
     config = DataConfig("npz", source=str(tmp_path / "mine.npy"), batch_size=1)
     with pytest.raises(InputError, match=re.escape(VECTORS)):
         data.load(config)
-    with pytest.raises(InputError, match=re.escape(f"{VECTORS}numpy.save('x.npy', images) and ")):
+    with pytest.raises(InputError, match=f"{VECTORS}--data.name table, and rows of counts --data.name vectors"):
         data.npz.parts({"images": TABLE}, "data", "standard")
     with pytest.raises(InputError) as error:  # a trained model of images has no use for a data set
         data.npz.load(config, "train", strict=False)
@@ -300,7 +300,7 @@ def test_what_is_no_picture_at_all(tmp_path, value, said):
 
 def test_one_image_trains_under_protocol_full(tmp_path):
     line = refused(tmp_path, {"images": GRAY[:1]}, protocol="standard", batch_size=1)
-    assert "1 image cannot be split; add images or use --data.protocol full" in line
+    assert "1 example cannot be split; add examples or use --data.protocol full" in line
     assert load(tmp_path, {"images": GRAY[:1]}, batch_size=1).size == 1
 
 

@@ -127,11 +127,11 @@ def _fix(message: str) -> list[str]:
     [
         (
             ["train", "beta_vae", "--data.source", "photos"],
-            "photos is not read, because the images of 'sprites'",
+            "photos is not read, because the examples of 'sprites'",
         ),
         (
             ["train", "vae_digits", "--data.source", "x.npz"],
-            "x.npz is not read, because the images of 'digits'",
+            "x.npz is not read, because the examples of 'digits'",
         ),
         (
             ["train", "vae_mnist", "--data.source", "photos"],
@@ -158,7 +158,9 @@ def test_a_source_that_is_not_read_is_refused_and_the_fix_reads_it(inside, capsy
 
 def test_a_source_of_nothing_is_left_out(inside, capsys):
     line = _refused(capsys, "train", "vae_digits", "--data.source", "absent")
-    assert line.endswith("data.source: absent is not read, because the images of 'digits' are embedded; leave it out\n")
+    assert line.endswith(
+        "data.source: absent is not read, because the examples of 'digits' are embedded; leave it out\n"
+    )
     with pytest.raises(InputError, match="are embedded; use --data photos"):
         data.load(DataConfig("digits", source="photos"))
     assert data.load(DataConfig("digits")).size == 1437
@@ -167,7 +169,7 @@ def test_a_source_of_nothing_is_left_out(inside, capsys):
 def test_a_prepared_folder_of_embedded_images_is_left_out_or_its_name_is_used(inside, tmp_path, capsys):
     folder = str(data.prepare("digits", None, str(tmp_path)).folder)
     line = _refused(capsys, "train", "vae_digits", "--data.source", folder, "--workdir", "never")
-    assert line.endswith(f"{folder} is not read, because the images of 'digits' are embedded; leave it out\n")
+    assert line.endswith(f"{folder} is not read, because the examples of 'digits' are embedded; leave it out\n")
     assert data.load(parse_config(experiment("vae_digits"), [], "train").data).info.name == "digits"
     for experiment_, name in (("beta_vae", "sprites"), ("vae_mnist", "mnist"), ("vae_digits", "image_folder")):
         argv = ["--data.name", name, "--data.source", folder, "--data.protocol", "standard"]
@@ -278,7 +280,9 @@ def test_data_needs_a_value(capsys):
 
 def test_workers_that_read_nothing_are_said():
     source = data.load(DataConfig("digits", workers=2))
-    assert source.info.notes == ("data.workers 2 is not used: the images are in memory (--data.pipeline grain reads)",)
+    assert source.info.notes == (
+        "data.workers 2 is not used: the examples are in memory (--data.pipeline grain reads)",
+    )
     assert data.load(DataConfig("digits", workers=2, pipeline="grain")).info.notes == ()
 
 

@@ -118,7 +118,7 @@ def test_a_split_holds_something_on_both_sides(tmp_path):
     twins = np.array([7, 7, 2**63], np.uint64)
     assert split.by_hash(twins, "x").tolist() == [True, True, False]
     same = np.repeat(MANY[:1], 5, 0)
-    with pytest.raises(InputError, match=r"all 5 images are the same.*use --data.protocol full"):
+    with pytest.raises(InputError, match=r"all 5 examples are the same.*use --data.protocol full"):
         sides(tmp_path, same)
     assert len(sides(tmp_path, same, protocol="full")["train"]) == 1
 
@@ -155,3 +155,35 @@ def test_hashing_mnist_takes_less_than_a_second():
         split.pixel_hashes(images)
         best = min(best, time.process_time() - start)
     assert best < 1
+
+
+KINDS = {
+    "image": ("vae_digits", "x.npz", lambda n: {"images": np.full((n, 8, 8), 200, np.uint8)}),
+    "counts": ("counts_simulated", "x.npz", lambda n: {"counts": np.full((n, 5), 3)}),
+    "series": ("vae_digits", "x.npz", lambda n: {"series": np.tile(np.arange(12.0).reshape(1, 4, 3), (n, 1, 1))}),
+    "table": ("own_table", "x.csv", lambda n: "a,b\n" + "1.5,2.5\n" * n),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("count", "said"), [(1, "1 example cannot be split; add examples or"), (4, "all 4 examples are the same, so none")]
+)
+def test_what_cannot_be_split_has_the_word_for_every_kind(kind, count, said, tmp_path, capsys):
+    """And the advice is read: what is refused after it is refused for another reason."""
+    from vae_jax.cli import main
+
+    experiment, name, make = KINDS[kind]
+    held = make(count)
+    (tmp_path / name).write_text(held) if isinstance(held, str) else np.savez(tmp_path / name, **held)
+    words = ["train", experiment, "--data", str(tmp_path / name), "--data.batch-size", "1", "--mesh.data", "1"]
+    words += ["--workdir", str(tmp_path / "run"), "--steps", "1", "--evaluation.k", "--logging.tensorboard", "False"]
+    assert main.run(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert "image" not in line
+    assert line.endswith("use --data.protocol full")
+    main.run([*words, "--data.protocol", "full"])
+    err = capsys.readouterr().err
+    assert "split" not in err
+    assert "the same, so none" not in err

@@ -110,7 +110,7 @@ INFINITE[3, 1, 1:3] = np.inf
         ({"images": GRAY, "labels": np.arange(40) / 2}, r"labels must be integers \[N\], is float64"),
         ({"images": GRAY, "labels": np.arange(40) - 2}, "labels has negative values"),
         ({"images": GRAY, "factors": np.arange(40)}, r"factors must be integers \[N, F\]"),
-        ({"images": GRAY[:1]}, "1 image cannot be split"),
+        ({"images": GRAY[:1]}, "1 example cannot be split"),
         ({"test_images": GRAY}, "has splits, but no array train_images"),
         ({"train_images": GRAY, "test_images": GRAY[:, :4, :4]}, "the splits have images of different shapes"),
         ({"train_images": GRAY, "test_images": GRAY, "test_labels": np.arange(40)}, "give all or none"),

@@ -51,7 +51,7 @@ def batches(size: int, n: int = N):
         yield {name: value[start : start + size] for name, value in whole.items()}
 
 
-@pytest.mark.parametrize("kind", ["vae", "sigma", "ae"])
+@pytest.mark.parametrize("kind", [pytest.param("vae", marks=pytest.mark.slow), "sigma", "ae"])
 def test_no_number_depends_on_the_batch_size(kind):
     model, state = trained(kind)
     k = () if kind == "ae" else (1, 5)

@@ -82,6 +82,13 @@ def lives(tmp_path_factory):
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_trains(example, lives):
+    _, made = lives(example)
+    assert json.loads((made / "eval.json").read_text())["step"] == 2
+
+
+# A part, the model around them, and the data: what is held and read again is the same code for every part.
+@pytest.mark.parametrize("example", support.slow_but(("objective", "model", "data set"), EXAMPLES))
 def test_an_example_lives_on_without_its_file(example, lives, tmp_path, capsys, monkeypatch):
     file, made = lives(example)
     path = shutil.copytree(made, tmp_path / "run")  # from a folder of its own

@@ -213,8 +213,74 @@ def test_the_test_split_never_chooses(tmp_path):
     assert "validation" not in data.load(config.data, "train").info.sizes
     line = refused(config, tmp_path)
     assert line.startswith("logging.best: 'elbo' decides by the validation split, but 'digits' has none under protocol")
-    assert line.endswith('\'full\'; use **{"data.protocol": "standard"}')
+    assert line.endswith('\'full\'; use **{"data.protocol": "standard"}, or **{"logging.best": None}')
+    training.train_run(put(config, steps=2, logging=put(LONG.logging, best=None)), "x", tmp_path / "full")
     training.train_run(put(LONG, steps=2), "x", tmp_path / "run")  # as advised
+
+
+SMALL = ["--steps", "2", "--data.batch-size", "4", "--evaluation.limit", "8", "--quiet", "--mesh.data", "1"]
+SMALL += ["--model.network.hidden", "8", "--model.latent-dim", "2", "--logging.tensorboard", "False"]
+SMALL += ["--logging.eval-every", "1"]
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Returns files of the user's own, by name."""
+    x = np.random.default_rng(0).integers(256, size=(40, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "x.npz", images=x)
+    np.savez(tmp_path / "parts.npz", train_images=x[:30], test_images=x[30:])
+    np.savez(tmp_path / "two.npz", images=np.repeat(x[:2], 5, axis=0))
+    (tmp_path / "t.csv").write_text("a,b\n" + "".join(f"{i * 0.37},{i * i * 0.11}\n" for i in range(40)))
+    return {name: str(tmp_path / name) for name in ("x.npz", "parts.npz", "two.npz", "t.csv")}
+
+
+OFF, HELD_OUT = "--logging.eval-every 0", "--data.protocol held-out"
+
+
+@pytest.mark.parametrize(
+    ("exp", "data_of", "more", "name", "fixes"),
+    [
+        ("vae_digits", "x.npz", "--data.protocol standard", "npz", [HELD_OUT, OFF]),
+        ("own_table", "t.csv", "--data.protocol standard", "table", [HELD_OUT, OFF]),
+        ("vae_digits", "parts.npz", "--data.protocol standard", "npz", [OFF]),
+        ("vae_digits", "two.npz", "", "npz", [OFF]),
+        # The other images are in the test split, which has training images and more.
+        ("vae_digits", "digits", "--data.protocol full --data.limit 30", "digits", ["--data.protocol standard", OFF]),
+        (
+            "vae_digits",
+            "x.npz",
+            "--data.protocol standard --logging.best elbo --patience 3",
+            "npz",
+            [HELD_OUT, "--logging.eval-every 0 --logging.best None --patience 0"],
+        ),
+        # The one protocol of these images with a validation split needs --data.binarize dynamic.
+        ("vae_digits", "fashion_mnist", "", "fashion_mnist", [OFF]),
+    ],
+)
+def test_no_test_split_is_measured_while_a_run_trains(own, tmp_path, capsys, exp, data_of, more, name, fixes):
+    words = ["train", exp, "--data", own.get(data_of, data_of), *more.split(), *SMALL]
+    assert main.run([*words, "--workdir", str(tmp_path / "no")]) == 2
+    line, *others = capsys.readouterr().err.splitlines()
+    what = "logging.best: 'elbo' decides by" if "best" in more else "logging.eval_every: 1 measures"
+    assert line.startswith(f"vae-jax: {what} the validation split")
+    assert f", but {name!r} has none under protocol " in line
+    assert line.partition("; use ")[2] == ", or ".join(fixes)
+    assert not others
+    assert not (tmp_path / "no").exists()
+    for i, fix in enumerate(fixes):
+        assert main.run([*words, *fix.split(), "--workdir", str(tmp_path / f"run{i}")]) == 0
+        text = (tmp_path / f"run{i}" / "metrics.jsonl").read_text()
+        measured = {json.loads(line)["split"] for line in text.splitlines()}
+        assert measured == ({"train", "validation"} if "protocol" in fix else {"train"})
+
+
+@pytest.mark.parametrize("data_of", ["x.npz", "digits"])
+def test_what_is_tested_on_its_training_data_has_a_curve_of_them(own, tmp_path, data_of):
+    """Protocol "full" holds nothing out that a curve could use up."""
+    words = ["train", "vae_digits", "--data", own.get(data_of, data_of), "--data.protocol", "full", *SMALL]
+    assert main.run([*words, "--workdir", str(tmp_path / "run")]) == 0
+    found = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in found if line["split"] == "test"] == [1, 2]
 
 
 def test_a_run_without_a_best_checkpoint_says_how_to_get_one(tmp_path, capsys):

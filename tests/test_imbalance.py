@@ -16,9 +16,10 @@ from vae_jax.data.config import DataConfig
 from vae_jax.data.pipeline import eval_batches, make_batch_fn, make_transform
 from vae_jax.data.stream import GrainStream
 from vae_jax.errors import InputError, on_command_line
+from vae_jax.likelihoods import GaussianOptimal, Multinomial
 from vae_jax.models import M2, VAE, Autoencoder, Multimodal
 from vae_jax.networks import MLP
-from vae_jax.objectives import DipI
+from vae_jax.objectives import IWAE, DipI
 from vae_jax.spec import images
 
 KEY = jax.random.key(5)
@@ -128,6 +129,10 @@ MODELS = {
     "m2": M2(2, MLP((8,)), width=4),
     "multimodal": Multimodal(2, MLP((8,)), width=4),
     "autoencoder": Autoencoder(2, MLP((8,))),
+    # They fit a variance to the batch: that of the weighted errors.
+    "sigma": VAE(2, MLP((8,)), GaussianOptimal()),
+    "sigma, two samples": VAE(2, MLP((8,)), GaussianOptimal(), objective=IWAE(k=2)),
+    "sigma autoencoder": Autoencoder(2, MLP((8,)), GaussianOptimal()),
 }
 
 
@@ -160,8 +165,52 @@ def test_weights_of_one_change_no_bit_and_weights_of_two_are_duplicated_rows(nam
     np.testing.assert_allclose(weighted[0], doubled[0], rtol=1e-5)
     np.testing.assert_allclose(weighted[1], doubled[1], rtol=1e-4, atol=1e-5)
     assert abs(weighted[0] - plain[0]) > 1e-3
+    if name.startswith("sigma"):  # its distortion is measured with the variance that the weights enter
+        return
     # What is logged beside the loss is never weighted.
     np.testing.assert_allclose(weighted[2]["distortion"], plain[2]["distortion"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("likelihood", [GaussianOptimal(decay=0.9), Multinomial()])
+def test_statistics_of_a_batch_count_examples_by_their_weight(likelihood, masked):
+    """Weights of whole numbers are repeated examples, in the fitted variance and in every running state."""
+    if masked and not likelihood.takes_mask(1):
+        return
+    rng = np.random.default_rng(3)
+    out, x = (jnp.asarray(rng.integers(0, 9, (4, 2, 3, 1)) / 4, jnp.float32) for _ in range(2))
+    mask = {"mask": jnp.asarray(rng.random(x.shape) < 0.6)} if masked else {}
+
+    def fitted(rows, state, weight=None):
+        kept = np.asarray(rows)
+        more = {name: value[kept] for name, value in mask.items()} | ({} if weight is None else {"weight": weight})
+        return likelihood.fit(out[kept], x[kept], {}, state, None, **more)
+
+    every, start = [0, 1, 2, 3], likelihood.init_state()
+    for weight in ([3.0, 0, 2, 1], [2.0, 2, 2, 2], [0.0, 1, 0, 0]):
+        rows = np.repeat(every, np.asarray(weight, int))
+        (p_x, state), (want, want_state) = fitted(every, start, jnp.asarray(weight)), fitted(rows, start)
+        if isinstance(likelihood, GaussianOptimal):
+            np.testing.assert_allclose(p_x.log_std, want.log_std, rtol=1e-6)
+        name, by = ("mse", "weight") if isinstance(likelihood, GaussianOptimal) else ("total", None)
+        found, wanted = (s[name] / (s[by] if by else 1) for s in (state, want_state))
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+    # Examples of no weight say nothing.
+    _, state = fitted(every, start, jnp.asarray([3.0, 0, 2, 1]))
+    _, after = fitted(every, state, jnp.zeros(4))
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+
+
+def test_a_batch_of_little_weight_moves_the_running_mean_as_little():
+    likelihood, x = GaussianOptimal(decay=0.5), jnp.zeros((2, 1, 1, 1))
+    _, state = likelihood.fit(x + 1.0, x, {}, likelihood.init_state(), None, weight=jnp.asarray([1.5, 1.5]))
+    _, state = likelihood.fit(x + 2.0, x, {}, state, None, weight=jnp.asarray([0.5, 0.5]))
+    # Decays once: (0.5 * 1.5 * 1 + 0.5 * 4) / (0.5 * 1.5 + 0.5).
+    np.testing.assert_allclose(state["mse"] / state["weight"], 2.75 / 1.25, rtol=1e-6)
+    counts = Multinomial()
+    _, state = counts.fit(x, x + 10.0, {}, counts.init_state(), None, weight=jnp.asarray([3.0, 3.0]))
+    _, state = counts.fit(x, x + 2.0, {}, state, None, weight=jnp.asarray([1.0, 1.0]))
+    np.testing.assert_allclose(state["total"], 8.0, rtol=1e-6)
 
 
 def test_runs_name_what_they_do_and_evaluations_do_it_not(file, tmp_path, monkeypatch, capsys):

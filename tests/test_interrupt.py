@@ -187,7 +187,7 @@ def ended(process: subprocess.Popen) -> tuple[int, str]:
     return process.returncode, err
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1.5, 6.0])
+@pytest.mark.parametrize("seconds", [pytest.param(0.0, marks=pytest.mark.slow), 1.5, 6.0])
 def test_ctrl_c_in_eval_at_its_start_in_its_imports_and_while_it_computes(here, seconds):
     before = (here / "run" / "eval.json").read_bytes()
     process = start("eval", "run", "--k", "2000000", "--limit", "0")

@@ -210,7 +210,7 @@ def test_a_failing_figure_costs_nothing_and_is_logged(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kl", "units", "said"),
     [
-        ([0.0, 0.0, 1e-4], 0, "posterior collapse: none of the 3 latent dimensions depends on the image"),
+        ([0.0, 0.0, 1e-4], 0, "posterior collapse: none of the 3 latent dimensions depends on the example"),
         ([0.3, 0.1, 0.0], 2, "close to posterior collapse: the code carries only 0.4 nats in 2 of 3 dimensions"),
         ([0.3, 0.2, 0.0], 2, None),
         ([5.0, 4.0, 0.0], 2, None),

@@ -117,7 +117,23 @@ STANDARD = [name for name in METRICS if name not in ("iw_<k>", "log_prob", "kl/<
 HOLDERS = {"accuracy": "classifier", "distortion_label": "multimodal", "coherence": "multimodal"}
 
 
-@pytest.mark.parametrize("metric", [*STANDARD, "iwae", "iw_7", *measures.names()])
+def requests() -> list:
+    """Returns what is requested: metrics of the standard evaluation and groups of measures, the members of one of which
+    are measured together; alone they are slow."""
+    names = [*STANDARD, "iwae", "iw_7", *measures.names()]
+    made = {name: measures.expand((name,)) for name in dict.fromkeys(names)}
+    together = {member for found in made.values() if len(found) > 1 for member in found}
+    seen, params = set(), []
+    for name, found in made.items():
+        # The standard metrics of a run are made in one pass, whichever is requested.
+        key = (found, HOLDERS.get(name), name in ("iwae", "iw_7"))
+        again = key in seen or (len(found) == 1 and found[0] in together)
+        params.append(pytest.param(name, marks=pytest.mark.slow if again else []))
+        seen.add(key)
+    return params
+
+
+@pytest.mark.parametrize("metric", requests())
 def test_measure(runs, metric):
     files = {"outliers": str(runs["vae"].config.data.source), "features": str(runs["classifier"].path)}
     read = {option for name in measures.expand((metric,)) for option in measures.MEASURES[name].reads}

@@ -14,6 +14,7 @@ from vae_jax.cli.options import parse_config
 from vae_jax.options.ranges import in_steps
 from vae_jax.runs import experiments as index
 from vae_jax.runs.config import Config
+from vae_jax.tasks import training
 from vae_jax.train.loop import Event
 
 EXAMPLES = 1437  # training examples of `digits`
@@ -95,6 +96,12 @@ def test_epochs_of_what_does_not_count_steps_are_refused(capsys):
         (["--epochs", "2", "--epochs", "3"], "--epochs: the length of training was given twice"),
         (["--num_epochs", "5"], "--num_epochs: no such option; did you mean --epochs?"),
         (["--max-epochs=5"], "--max-epochs: no such option; did you mean --epochs?"),
+        # Refused after the epochs were counted, of which the line says nothing.
+        (
+            ["--epochs", "2", "--evaluation.split", "validation", "--data.protocol", "full"],
+            "evaluation.split: 'digits' has no validation split",
+        ),
+        (["--epochs", "2", "--data.batch-size", "0"], "data.batch_size"),
     ],
 )
 def test_epochs_that_cannot_be_read(capsys, tmp_path, monkeypatch, words, said):
@@ -102,6 +109,14 @@ def test_epochs_that_cannot_be_read(capsys, tmp_path, monkeypatch, words, said):
     assert said in _refused(capsys, "train", "vae_digits", *words)
     assert not any(tmp_path.iterdir())
     assert _parsed("--epochs", "20").steps == round(20 * EXAMPLES / 64)  # what the advice says
+
+
+def test_the_steps_are_said_as_training_begins(capsys, tmp_path):
+    words = ["train", "vae_digits", "--epochs", ".002", "--data.batch-size", "2", "--evaluation.limit", "2"]
+    words += ["--logging.figures-minutes", "0", "--logging.tensorboard", "False", "--model.network.hidden", "4"]
+    assert main.run([*words, "--mesh.data", "1", "--quiet", "--workdir", str(tmp_path / "run")]) == 0
+    said = "note: --steps: 0.002 epochs of 1,437 examples in batches of 2 are 1 steps\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_weight_is_held_before_it_moves():
@@ -145,7 +160,11 @@ def _pixels(path: Path) -> bytes:
     [
         (
             ["vae_digits", "--logging.samples-at", "50", "--steps", "20"],
-            "50 is after the last step; use steps up to 20",
+            "50 is after the last step 20; leave --logging.samples-at out, or use --steps 50",
+        ),
+        (
+            ["vae_digits", "--logging.samples-at", "3", "5", "50", "--steps", "20"],
+            "50 is after the last step 20; use --logging.samples-at 3 5, or use --steps 50",
         ),
         (["vae_digits", "--logging.samples-at", "0"], "logging.samples_at: 0 is out of range"),
     ],
@@ -154,6 +173,11 @@ def test_samples_that_cannot_be_kept(capsys, tmp_path, monkeypatch, words, said)
     monkeypatch.chdir(tmp_path)
     assert said in _refused(capsys, "train", *words)
     assert not any(tmp_path.iterdir())
+    if "last step" in said:
+        for fix in said.partition("; ")[2].split(", or use "):
+            more = fix.removeprefix("use ").split() if fix.startswith(("use", "--")) else []
+            rest = words if more else words[:1]
+            training.prepare(_parsed(*rest[1:], *more))
 
 
 def test_a_sweep_keeps_no_samples(capsys, tmp_path, monkeypatch):

@@ -81,7 +81,15 @@ def test_a_value_that_the_experiment_has_already_is_no_error():
     given(["--optimizer.schedule.final", "0.0"], tiny())
 
 
-@pytest.mark.parametrize("text", [text for text in CASES if text.startswith(("--model", "--optimizer"))])
+@pytest.mark.parametrize(
+    "text",
+    [
+        # Of a model, which is built and traced twice: one option.
+        pytest.param(text, marks=pytest.mark.slow if text.startswith("--model") and "groups" not in text else [])
+        for text in CASES
+        if text.startswith(("--model", "--optimizer"))
+    ],
+)
 def test_nothing_reads_them_indeed(text):
     words, experiment = text.split(), CASES[text]
     other = parse_config(experiment, words, "test")

@@ -64,7 +64,8 @@ def measured(run, state, n=180, split="test", seed=0):
     batch = {name: batch[name] for name in ("x", "label", "factors", "cond") if name in batch}
     ctx = Context(state.step, jnp.arange(n), state.hyper, train=False)
     args = state.eval_params, state.model_state
-    return run.model.terms(*args, jax.random.key(seed), batch, ctx), (args, batch, ctx)
+    terms = jax.jit(lambda args, key, batch: run.model.terms(*args, key, batch, ctx))
+    return terms(args, jax.random.key(seed), batch), (args, batch, ctx)
 
 
 def value(result, name):
@@ -130,7 +131,8 @@ def test_eval_bounds_of_k_samples(run, out):
     state = run.restore()
     _, (args, batch, ctx) = measured(run, state, 6)
     for k in (2, 5):
-        bound = run.model.density.bound(*args, prng.site_key(jax.random.key(0), "iw"), batch, ctx, k)
+        found = jax.jit(lambda key, batch, k=k: run.model.density.bound(*args, key, batch, ctx, k))
+        bound = found(prng.site_key(jax.random.key(0), "iw"), batch)
         close(value(result, f"iw_{k}"), np.mean(bound), atol=1e-3)
     assert "iw_2" not in numbers("eval", run.path, "--limit", 6, out=out)["metrics"]
 

@@ -1,6 +1,7 @@
 """Every option of train and sweep beside those of data and components: steps, optimizers, logs, meshes, flags."""
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 
@@ -335,13 +336,19 @@ def optimized(group, words):
     return after[other], after[mine], params[mine], params
 
 
+@functools.cache
+def unchanged(group):
+    """Returns the same without options."""
+    return optimized(group, [])
+
+
 KNOWN = {f.name.replace("_", "-") for f in dataclasses.fields(train.Optimizer)}
 
 
 def check_optimizer(group, option):
     words, reference = OPTIMIZERS[option]
     other, got, start, params = optimized(group, words)
-    usual, default, _, _ = optimized(group, [])
+    usual, default, _, _ = unchanged(group)
 
     def alone(params):
         """The reference sees the gradients that its group gets."""

@@ -247,7 +247,10 @@ def test_training_reaches_the_ppca_optimum():
     assert np.all(kl[5:] < 0.02)
 
 
-@pytest.mark.parametrize(("std", "beta"), [(0.5, 10.0), (1.0, 2.5), (math.sqrt(0.7), 1.0)])
+@pytest.mark.parametrize(
+    ("std", "beta"),
+    [(0.5, 10.0), *(pytest.param(*c, marks=pytest.mark.slow) for c in ((1.0, 2.5), (math.sqrt(0.7), 1.0)))],
+)
 def test_collapse_is_where_beta_times_variance_says(std, beta):
     """w_j^2 = max(l_j - beta sigma^2, 0): a latent collapses exactly when l_j <= beta sigma^2."""
     objective = Beta(beta=beta) if beta != 1.0 else Elbo()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import re
@@ -31,6 +32,7 @@ MODELS = {
     "optimal": VAE(4, MLP((64,)), GaussianOptimal(decay=0.9)),
 }
 MESHES = {"data8": MeshConfig(data=8), "data2-fsdp4": MeshConfig(data=2, fsdp=4)}
+LAYOUTS = (*MESHES, "pmap", "shard_map")
 ONE = MeshConfig(data=1)
 # Momentum and decoupled decay, without Adam's g / |g|, which turns rounding of a tiny gradient into a whole step.
 SGD = train.Optimizer("sgd", lr=1e-4, clip=1e4, weight_decay=1e-4)
@@ -83,8 +85,21 @@ def one_device(name, **options):
     return over_mesh(*built(name), ONE, **options)
 
 
-@pytest.mark.parametrize("layout", [*MESHES, "pmap", "shard_map"])
-@pytest.mark.parametrize("name", MODELS)
+# The dense model in every layout, and of the others the layout in which most of them differs.
+IN_SUITE = {("mlp", layout) for layout in LAYOUTS} | {
+    ("conv", "data2-fsdp4"),
+    ("optimal", "data8"),
+    ("optimal", "pmap"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        pytest.param(*case, marks=[] if case in IN_SUITE else pytest.mark.slow)
+        for case in itertools.product(MODELS, LAYOUTS)
+    ],
+)
 def test_layouts_agree(name, layout):
     """Parameters, moments, moving average, running state and every metric (so the noise as well) of three steps."""
     run = over_mesh if layout in MESHES else over_axis
@@ -99,15 +114,25 @@ def test_layouts_agree(name, layout):
     assert moved > 1e-3
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("name", ["mlp", "conv"])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("mlp", 4), ("conv", 2), *(pytest.param(*c, marks=pytest.mark.slow) for c in (("mlp", 2), ("conv", 4)))],
+)
 def test_accumulation_is_one_large_batch(name, count):
     got = over_mesh(*built(name), ONE, ema_decay=0.9, accumulate=count)
     support.assert_trees_close(got, one_device(name, ema_decay=0.9), rtol=2e-5, atol=5e-6)
 
 
-@pytest.mark.parametrize("layout", ["data8", "data2-fsdp4", "pmap"])
-@pytest.mark.parametrize("name", ["mlp", "optimal"])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        *(("mlp", "data2-fsdp4"), ("optimal", "data8"), ("optimal", "pmap")),
+        *(
+            pytest.param(*c, marks=pytest.mark.slow)
+            for c in (("mlp", "data8"), ("mlp", "pmap"), ("optimal", "data2-fsdp4"))
+        ),
+    ],
+)
 def test_accumulation_agrees_across_layouts(name, layout):
     run = over_mesh if layout in MESHES else over_axis
     # Two microbatches. With a batch-coupled likelihood which examples share one matters, and under pmap that is a

@@ -495,7 +495,7 @@ def test_bad_options_are_one_line(prior, message):
 
 
 def test_what_a_prior_cannot_do_is_said():
-    with pytest.raises(InputError, match=r"accumulate: the exemplar prior keeps images.*set --accumulate 1"):
+    with pytest.raises(InputError, match=r"accumulate: the exemplar prior keeps examples.*set --accumulate 1"):
         configs.check(Config(model=VAE(prior=Exemplar()), accumulate=4))
     for prior in (Vamp(), Exemplar()):
         with pytest.raises(InputError, match=r"needs a model without a condition.*set --model.condition.on none"):

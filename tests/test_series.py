@@ -11,7 +11,7 @@ from options import cli, done, make, tiny
 
 import vae_jax as vj
 from vae_jax import data, spec
-from vae_jax.data import npz, series
+from vae_jax.data import series
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianLearned
@@ -93,6 +93,40 @@ def test_patients_never_cross(tmp_path):
         load(tmp_path / "mine.npz")
 
 
+@pytest.mark.parametrize("whole", [False, True], ids=["each value", "whole times"])
+def test_a_mask_beside_series_says_what_nan_would(tmp_path, whole):
+    seen = RNG.random(WAVES.shape[:-1] if whole else WAVES.shape) > 0.3
+    each = np.broadcast_to(seen[..., None], WAVES.shape) if whole else seen
+    path = saved(tmp_path, {"series": np.where(each, WAVES, 1e9), "mask": seen}, "mask.npz")
+    masked = load(path, protocol="held-out")
+    plain = load(saved(tmp_path, np.where(each, WAVES, np.nan)), protocol="held-out")
+    assert masked.info.units == plain.info.units
+    assert masked.info.mask
+    for name, value in plain.arrays.items():
+        np.testing.assert_array_equal(masked.arrays[name], value)
+    # One that is True everywhere says nothing.
+    all_there = load(saved(tmp_path, {"series": WAVES, "mask": np.ones(WAVES.shape, bool)}, "mask.npz"))
+    assert "mask" not in all_there.arrays
+
+
+BAD_MASKS = {
+    "type": (np.ones(WAVES.shape), r"mask has type float64; save booleans, .*mask\.astype\(bool\)"),
+    "shape": (np.ones((60, 12, 2), bool), r"but the series are \[60, 12, 3\]; save .* or \[60, 12\] \(whole times\)"),
+    "nan": (np.ones(WAVES.shape, bool), r"mask is True at 1 NaN of series, .*; save mask & ~numpy.isnan\(series\)"),
+    "nothing": (np.zeros(WAVES.shape, bool), "series: every value is missing; save series with observed values"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MASKS)
+def test_masks_that_do_not_fit_series(tmp_path, name):
+    mask, said = BAD_MASKS[name]
+    held = {"series": np.where(np.arange(WAVES.size).reshape(WAVES.shape) == 7, np.nan, WAVES), "mask": mask}
+    path = saved(tmp_path, held, "mask.npz")
+    with pytest.raises(InputError, match=said):
+        load(path)
+    assert load(saved(tmp_path, held | {"mask": ~np.isnan(held["series"])}, "mask.npz")).info.mask
+
+
 # ---- which reader
 
 
@@ -146,7 +180,7 @@ def test_no_patient_of_series_is_in_two_splits(tmp_path):
     with pytest.raises(InputError, match="59 groups for 60 series; make them equal"):
         data.load(config)
     np.savez(path, images=WAVES[..., None], groups=np.arange(60))
-    with pytest.raises(InputError, match=r"images must be floats \[N, T, C\]"):
+    with pytest.raises(InputError, match=r"images must be numbers \[N, T, C\]"):
         data.load(DataConfig("series", str(path)))
     with pytest.raises(
         InputError, match=r"data.groups: g.csv .* save an array groups \[N\] in .*x.npz, or leave it out"
@@ -154,25 +188,13 @@ def test_no_patient_of_series_is_in_two_splits(tmp_path):
         data.load(DataConfig("series", str(path), groups="g.csv"))
 
 
-def test_series_in_memory_are_refused_with_the_way_that_reads_them(tmp_path, monkeypatch):
-    value = RNG.random((40, 50, 3))
-    with pytest.raises(InputError) as error:
-        npz.parts({"images": value}, "data", "standard")
-    way = str(error.value).partition("for series use ")[2].partition(", for pictures")[0]
-    save, _, words = way.partition(" and ")
-    monkeypatch.chdir(tmp_path)
-    eval(save, {"numpy": np, "images": value})
-    assert shlex.split(words) == ["--data.name", "series", "--data.source", "x.npy"]
-    assert load("x.npy").info.shape == (50, 3)
-
-
 BAD = {
-    "a table": (WAVES[:, :, 0], "must be floats [N, T, C] and not empty, is (60, 12)", "[..., None]"),
-    "pictures": (WAVES[..., None], "must be floats [N, T, C]", "save series of that shape"),
+    "a table": (WAVES[:, :, 0], "must be numbers [N, T, C] and not empty, is (60, 12)", "[..., None]"),
+    "pictures": (WAVES[..., None], "must be numbers [N, T, C]", "save series of that shape"),
     "text": (WAVES.astype("U3"), "has type <U3", "astype('float32')"),
     "infinite": (np.where(WAVES > 50, np.inf, WAVES), "infinite values, the first in row", "numpy.nan"),
     "nothing": (np.full((4, 5, 2), np.nan), "every value is missing", "observed values"),
-    "constant": (np.ones((4, 5, 2)) * np.arange(4)[:, None, None] * 0 + [[[1, 2]]], "all 4 images are the same", ""),
+    "constant": (np.ones((4, 5, 2)) * np.arange(4)[:, None, None] * 0 + [[[1, 2]]], "all 4 examples are the same", ""),
 }
 
 
@@ -193,7 +215,7 @@ def test_files_of_series_that_are_damaged(tmp_path):
         load(path)
     assert data.choose(DataConfig(batch_size=4), str(path)).name == "npz"  # whose reader says what is wrong
     np.savez(tmp_path / "mine.npz", series=WAVES, notes=np.zeros(3))
-    with pytest.raises(InputError, match=r"unknown array 'notes' .*; save numpy.savez\('data.npz', series=x\)"):
+    with pytest.raises(InputError, match=r"needs one array of series \(has: series, notes\); save .*series=x\)"):
         load(tmp_path / "mine.npz")
     with pytest.raises(InputError, match="59 labels for 60 series; make them equal"):
         load(saved(tmp_path, {"series": WAVES, "labels": np.zeros(59, int)}, "mine.npz"))
@@ -260,6 +282,13 @@ def test_missing_values_of_series_are_filled_in(run, tmp_path):
     again = written("impute", run.path, "--input", given, "--k", 10, out=tmp_path / "o.npz")
     assert set(again) == {"labels", "series"}
     np.testing.assert_array_equal(again["series"], filled)
+    # A mask says the same as NaN, in a file and in memory.
+    seen = ~np.isnan(holed)
+    given = saved(tmp_path, {"series": np.where(seen, holed, 7), "mask": seen}, "holed.npz")
+    again = written("impute", run.path, "--input", given, "--k", 10, out=tmp_path / "o.npz")
+    assert set(again) == {"series", "mask"}
+    np.testing.assert_array_equal(again["series"], filled)
+    np.testing.assert_array_equal(vj.impute(run, WAVES[:6], seen, k=10).x, filled)
 
 
 def test_others_are_refused_in_one_line(run, tmp_path, capsys):
@@ -267,7 +296,7 @@ def test_others_are_refused_in_one_line(run, tmp_path, capsys):
     given = {
         "a.npy": (WAVES[:, :9], "holds series of 9 times x 3 channels, but"),
         "b.npy": (WAVES[:, :, :2], "holds series of 12 times x 2 channels, but"),
-        "c.npy": (RNG.random((4, 8, 8, 3)), "must be floats [N, T, C]"),
+        "c.npy": (RNG.random((4, 8, 8, 3)), "must be numbers [N, T, C]"),
     }
     for name, (value, said) in given.items():
         path = saved(tmp_path, value, name)
@@ -290,6 +319,16 @@ def test_pictures_are_lines(run, tmp_path):
     np.testing.assert_allclose(plot.lines[3].get_ydata(), both.reconstructions[1, :, 1])
     with pytest.raises(InputError, match=r"65 series of 3 channels are too many for one pic.*; end --out with \.npy"):
         sampling.samples(run, 65).figure()
+
+
+def test_series_that_are_too_many_for_a_picture_name_the_option(run, tmp_path, capsys):
+    words = ["sample", run[0].path, "--n", 65, "--out", tmp_path / "s.png"]
+    assert cli(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("vae-jax: --out: 65 series of 3 channels are too many for one picture")
+    assert line.endswith("; end --out with .npy")
+    assert not any(tmp_path.iterdir())
+    done(*words[:-1], tmp_path / "s.npy")
 
 
 def test_walks_of_series_are_written_as_arrays(run):

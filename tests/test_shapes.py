@@ -44,8 +44,12 @@ def trained(network, spec, batch, decodes=True):
         losses.append(-float(metrics["elbo"]))
     if not decodes:
         return None, losses
-    code = model.encode(state.params, state.model_state, None, batch)
-    return np.asarray(model.decode(state.params, state.model_state, code.z).mean()), losses
+
+    @jax.jit
+    def reconstructed(params, running):
+        return model.decode(params, running, model.encode(params, running, None, batch).z).mean()
+
+    return np.asarray(reconstructed(state.params, state.model_state)), losses
 
 
 @pytest.mark.parametrize(("name", "shape"), CASES, ids=lambda v: v if isinstance(v, str) else "x".join(map(str, v)))

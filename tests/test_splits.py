@@ -1,6 +1,7 @@
 """Splits of the user's own data: a validation part by default, files of splits, groups, and shares of classes."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 import vae_jax as vj
 from vae_jax import data
 from vae_jax.cli.main import run as command
-from vae_jax.data import split, split_file
+from vae_jax.data import group_shares, split, split_file
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, on_command_line
 from vae_jax.runs import splits
@@ -351,11 +352,9 @@ def test_groups_that_are_too_few_and_what_to_do(tmp_path):
     assert list(rows(saved(tmp_path / "none", images=MANY))) == ["train", "validation", "test"]
     drawn = saved(tmp_path / "drawn", images=MANY, groups=np.arange(400) // 4)
     assert "use --data.protocol standard or held-out" in refusal(rows, drawn, protocol="random-tenth")
-    for bad, fix in ((np.ones(400), "groups.astype(int)"), (np.ones((400, 2), int), "one number or name per image")):
+    for bad, fix in ((np.ones(400), "groups.astype(int)"), (np.ones((400, 2), int), "one number or name per example")):
         assert fix in refusal(rows, saved(tmp_path / "bad", images=MANY, groups=bad))
     assert "3 groups for 400 images" in refusal(rows, saved(tmp_path / "few", images=MANY, groups=np.arange(3)))
-    labeled = saved(tmp_path / "labels", images=MANY, groups=np.arange(400) // 4, labels=LABELS)
-    assert "use --data.stratify False" in refusal(rows, labeled, stratify=True)
 
 
 def test_groups_in_memory_and_a_file_of_splits_that_crosses_them(tmp_path, monkeypatch):
@@ -423,6 +422,89 @@ def test_each_class_is_held_out_in_the_same_share(tmp_path, protocol):
     assert "moves no other" not in text
     alone = saved(tmp_path / "alone", images=MANY[:3], labels=np.arange(3))
     assert "use --data.stratify False" in refusal(rows, alone, stratify=True)
+
+
+def cohort(seed=0, patients=200):
+    """Returns groups and labels of visits: patients of very different numbers of visits, each mostly of one class."""
+    random = np.random.default_rng(seed)
+    group = np.repeat(np.arange(patients), random.poisson(random.gamma(1, 10, patients)) + 1)
+    kinds = [0.6, 0.3, 0.07, 0.03]
+    main = random.choice(4, patients, p=kinds)
+    return group, np.where(random.random(len(group)) < 0.7, main[group], random.choice(4, len(group), p=kinds))
+
+
+@pytest.mark.parametrize("protocol", ["standard", "held-out"])
+def test_whole_groups_are_held_out_with_the_share_of_each_class(tmp_path, protocol):
+    group, labels = cohort()
+    images = RNG.integers(0, 256, (len(group), 4, 4), dtype=np.uint8)
+    file = saved(tmp_path, images=images, groups=group, labels=labels)
+    found = rows(file, stratify=True, protocol=protocol)
+    assert sorted(np.concatenate(list(found.values())).tolist()) == list(range(len(group)))
+    assert sum(len(np.unique(group[held])) for held in found.values()) == 200
+    total = np.bincount(labels)
+    # By patients alone the shares are off by several times that.
+    for part in found.keys() - {"train"}:
+        np.testing.assert_allclose(np.bincount(labels[found[part]]) / total, 0.1, atol=0.03)
+    plain = np.bincount(labels[rows(file, protocol=protocol)["test"]], minlength=4) / total
+    assert abs(plain - 0.1).max() > 0.06
+    # Neither the order of the rows nor that of the names decides.
+    order = RNG.permutation(len(group))
+    file = saved(tmp_path / "again", images=images[order], groups=group[order], labels=labels[order])
+    again = rows(file, stratify=True, protocol=protocol)
+    for part, held in found.items():
+        assert set(order[again[part]]) == set(held)
+    config = DataConfig("npz", source=file, stratify=True, protocol=protocol)
+    info = data.load(config, "train").info
+    assert "as near a tenth of each class as whole groups allow" in info.protocol_text
+    assert re.search(r"no group is in two splits; groups: train 1\d\d, .*; of each class .* % in test", info.notes[0])
+
+
+@pytest.mark.filterwarnings("ignore:The least populated class")
+def test_groups_of_equal_shares_are_at_least_as_near_as_those_of_scikit_learn():
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    for seed in range(4):
+        group, labels = cohort(seed, (40, 200, 400, 1000)[seed])
+        hashes = np.random.default_rng(seed).integers(0, 2**63, group.max() + 1).astype(np.uint64)
+        total = np.bincount(labels)
+
+        def off(held, labels=labels, total=total):
+            return np.square(np.bincount(labels[held], minlength=4) / total - 0.1).sum()
+
+        folds = [test for _, test in StratifiedGroupKFold(10).split(labels, labels, group)]
+        best = sorted(map(off, folds))[:2]
+        mine = sorted(map(off, group_shares.sides(group, labels, hashes, 2)))
+        assert all(a <= b + 1e-6 for a, b in zip(mine, best, strict=True))
+
+
+@pytest.mark.parametrize("patients", [3, 4, 7, 15])
+def test_few_groups_still_have_three_sides(patients):
+    group, labels = np.repeat(np.arange(patients), 5), np.tile([0, 0, 0, 1, -1], patients)
+    sides = group_shares.sides(group, labels, np.arange(patients, dtype=np.uint64), 2)
+    held = [set(group[rows]) for rows in sides]
+    assert all(held)
+    assert not held[0] & held[1]
+    assert len(held[0] | held[1]) < patients
+
+
+def test_groups_and_shares_of_a_folder_and_of_a_table(tmp_path):
+    root = folder_of(tmp_path / "p", 240, depth=lambda i: f"{'ab'[i % 6 == 0]}/patient{i // 6}")
+    config = DataConfig("image_folder", source=root, groups="folder", stratify=True, protocol="held-out", batch_size=1)
+    division = data.load(config, "train").division
+    owner = np.array([name.split("/")[1] for name in division.names])
+    label = np.array([name[0] for name in division.names])
+    assert sum(len(set(owner[held])) for held in division.rows.values()) == 40
+    assert [(label[division.rows[part]] == "b").sum() for part in ("test", "validation")] == [4, 4]
+    (tmp_path / "t.csv").write_text(
+        "who,kind,x\n" + "".join(f"{i // 6},{'ab'[i % 6 == 0]},{i / 7}\n" for i in range(240))
+    )
+    options = {"groups": "who", "stratify": True, "protocol": "held-out", "batch_size": 1}
+    config = DataConfig("table", source=str(tmp_path / "t.csv"), table=data.Table(label="kind"), **options)
+    held = data.load(config, "train").division.rows
+    assert [(held[part] % 6 == 0).sum() for part in ("test", "validation")] == [4, 4]
+    assert sum(len(set(found // 6)) for found in held.values()) == 40
+    config = DataConfig("table", source=str(tmp_path / "t.csv"), **options)
+    assert "has no labels; use --data.stratify False" in refusal(data.load, config, "train")
 
 
 def test_a_run_whose_rows_may_have_moved_is_not_measured_as_held_out(tmp_path, monkeypatch, capsys):

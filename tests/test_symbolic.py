@@ -33,12 +33,12 @@ def check(model):
 
     given = support.images(5, SHAPE)["x"]
     call = exported(there_and_back, (SHAPE, jnp.float32))
-    np.testing.assert_allclose(call(given), there_and_back(given), rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(call(given), jax.jit(there_and_back)(given), rtol=2e-4, atol=2e-4)
 
 
 def test_the_bound():
     model = support.fitting(3, NETWORKS["mlp"](hidden=(4,))).build(support.spec(SHAPE))
-    params, state = model.init(jax.random.key(0), support.images(3, SHAPE))
+    params, state = jax.jit(model.init)(jax.random.key(0), support.images(3, SHAPE))
     ctx = support.context(model, 3, train=False)
 
     def bound(x):
@@ -46,7 +46,7 @@ def test_the_bound():
         return model.density.bound(params, state, jax.random.key(1), {"x": x}, ctx._replace(index=index), 3)
 
     given = support.images(5, SHAPE)["x"]
-    np.testing.assert_allclose(exported(bound, (SHAPE, jnp.float32))(given), bound(given), rtol=1e-4)
+    np.testing.assert_allclose(exported(bound, (SHAPE, jnp.float32))(given), jax.jit(bound)(given), rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)

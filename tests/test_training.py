@@ -91,23 +91,31 @@ def test_a_run_folder_holds_what_the_contract_says(tmp_path):
     assert int(again.restore().step) == 12
 
 
-@pytest.mark.parametrize("stop", [4, 8])
-@pytest.mark.parametrize(
-    "config",
-    [
+CONFIGS = {
+    "plain": SMALL,
+    "everything": put(
         SMALL,
-        put(
-            SMALL,
-            ema_decay=0.9,
-            data=put(SMALL.data, binarize="dynamic"),
-            model=put(SMALL.model, likelihood=GaussianOptimal()),
-            optimizer=Optimizer(clip=1.0, weight_decay=0.01, schedule=LearningRate("constant", warmup_steps=6)),
+        ema_decay=0.9,
+        data=put(SMALL.data, binarize="dynamic"),
+        model=put(SMALL.model, likelihood=GaussianOptimal()),
+        optimizer=Optimizer(clip=1.0, weight_decay=0.01, schedule=LearningRate("constant", warmup_steps=6)),
+    ),
+    "grain": put(SMALL, data=put(SMALL.data, pipeline="grain")),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "stop"),
+    [
+        *(("everything", 4), ("grain", 8)),
+        *(
+            pytest.param(*c, marks=pytest.mark.slow)
+            for c in (("plain", 4), ("plain", 8), ("everything", 8), ("grain", 4))
         ),
-        put(SMALL, data=put(SMALL.data, pipeline="grain")),
     ],
-    ids=["plain", "everything", "grain"],
 )
-def test_resume_continues_bit_for_bit(tmp_path, config, stop):
+def test_resume_continues_bit_for_bit(tmp_path, name, stop):
+    config = CONFIGS[name]
     whole = training.train_run(config, "mine", tmp_path / "whole")
     training.train_run(put(config, steps=stop), "mine", tmp_path / "parts")
     parts = training.train_run(config, "mine", tmp_path / "parts", resume=True)
@@ -275,7 +283,7 @@ def test_a_collapsed_posterior_is_said_in_plain_words(tmp_path):
     heavy = put(SMALL, steps=200, model=put(SMALL.model, objective=Beta(beta=1e4)), optimizer=Optimizer(lr=0.01))
     heavy = put(heavy, logging=put(heavy.logging, log_every=20, checkpoint_every=200))
     training.train_run(heavy, "mine", tmp_path / "heavy", say=said.append)
-    assert any("warning: posterior collapse: none of the 3 latent dimensions depends on the image" in s for s in said)
+    assert any("warning: posterior collapse: none of the 3 latent dimensions depends on the example" in s for s in said)
 
 
 def test_nan_names_the_step_the_metric_and_the_last_good_checkpoint(tmp_path):
@@ -310,7 +318,9 @@ def get_config():
 """
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("signum", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_a_checkpoint_and_the_run_resumes(tmp_path, signum, code):
     file = tmp_path / "long.py"
     file.write_text(LONG.format(tests=os.path.dirname(__file__)))

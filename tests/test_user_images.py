@@ -8,8 +8,9 @@ import pytest
 import support
 from PIL import Image
 
-from vae_jax import data
+from vae_jax import data, impute
 from vae_jax.cli import main
+from vae_jax.data import npz
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, on_command_line
 from vae_jax.evaluation import encode_all, evaluate
@@ -60,7 +61,7 @@ def refused(run, path, *words):
     return line
 
 
-@pytest.mark.parametrize("name", ["m2", "classifier"])
+@pytest.mark.parametrize("name", ["m2", pytest.param("classifier", marks=pytest.mark.slow)])
 def test_models_that_learn_from_labels_encode_and_score_images_without_any(runs, name, tmp_path):
     """`data.labels` of the run says how it was trained; other images need none."""
     run, path, out = runs[name], given(tmp_path, images=GRAY), tmp_path / "codes.npz"
@@ -140,6 +141,53 @@ def test_the_advice_for_images_of_another_kind_works_when_pasted(runs, tmp_path,
         np.testing.assert_allclose(shown[..., 0], GRAY / 255, atol=1e-6)
 
 
+@pytest.mark.parametrize("large", [False, True], ids=["in memory", "by rows"])
+def test_floats_of_gray_levels_are_read_as_these_and_it_is_said(runs, tmp_path, capsys, monkeypatch, large):
+    if large:
+        monkeypatch.setattr(npz, "DEVICE_BYTES", 100)
+    for i, images in enumerate([GRAY, GRAY[:1] // 4, np.where(GRAY > 99, 255, 0)]):
+        path = str(tmp_path / f"{i}.npy")
+        np.save(path, images.astype(np.uint8))
+        (want,) = (np.asarray(batch["x"]) for batch in user_batches(runs["vae"], path, "test")[0])
+        np.save(path, images.astype(np.float64))
+        batches, source = user_batches(runs["vae"], path, "test")
+        assert (source.pipeline == "grain") == large
+        np.testing.assert_array_equal(np.asarray(next(batches)["x"]), want)
+        note = f"note: {path}: images holds whole numbers beyond 1, read as gray levels 0 to 255\n"
+        assert capsys.readouterr().err == note
+    # 0 and 1 are black and white, as ever, and nothing is said.
+    np.save(tmp_path / "b.npy", (GRAY > 99).astype(np.float32))
+    batches, _ = user_batches(runs["vae"], str(tmp_path / "b.npy"), "test")
+    np.testing.assert_array_equal(np.asarray(next(batches)["x"])[..., 0], GRAY > 99)
+    assert not capsys.readouterr().err
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["in memory", "by rows"])
+@pytest.mark.parametrize(
+    "images", [GRAY * 0.99, GRAY * 2.0, GRAY - 9.0, GRAY % 9 * 1.0], ids=["fractions", "510", "negative", "dark"]
+)
+def test_floats_that_are_no_gray_levels_are_refused_and_the_advice_works(runs, tmp_path, monkeypatch, large, images):
+    if large:
+        monkeypatch.setattr(npz, "DEVICE_BYTES", 100)
+    path = str(tmp_path / "x.npy")
+    np.save(path, images)
+    line = refused(runs["vae"], path, "save ")
+    np.save(path, eval(line.split("save ")[1].split(", or if")[0], {"numpy": np, "images": images}))
+    batches, _ = user_batches(runs["vae"], path, "test")
+    shown = np.asarray(next(batches)["x"])
+    assert shown.min() == 0
+    assert 0.9 < shown.max() <= 1
+
+
+def test_missing_floats_of_gray_levels_are_filled_in_with_gray_levels(runs):
+    seen = RNG.random(GRAY.shape) > 0.2
+    want = impute(runs["vae"], GRAY, seen, k=5)
+    for holed in ({"images": np.where(seen, GRAY, np.nan)}, {"images": GRAY * 1.0, "mask": seen}):
+        found = impute(runs["vae"], holed, k=5)
+        assert found.x.dtype == np.float64
+        np.testing.assert_array_equal(np.rint(found.x), want.x)
+
+
 def test_one_dark_or_black_image_is_an_image(runs, tmp_path):
     for image in (np.zeros((1, 8, 8), np.uint8), np.full((1, 8, 8), 60, np.uint8), np.zeros((1, 8, 8))):
         batches, _ = user_batches(runs["vae"], given(tmp_path, images=image), "test")
@@ -168,7 +216,7 @@ def test_a_file_of_one_split_is_read_or_the_line_names_it(runs, tmp_path, part):
             with on_command_line(), pytest.raises(InputError) as error:
                 user_batches(runs["vae"], path, other, asked=True)
             line = str(error.value)
-            assert line.endswith(f"holds no {other} images, only {part}; use --split {part}")
+            assert line.endswith(f"holds no {other} examples, only {part}; use --split {part}")
     assert user_batches(runs["vae"], path, part, asked=True)[1].size == 12
 
 
@@ -176,7 +224,7 @@ def test_of_several_splits_the_line_offers_those_that_are_there(runs, tmp_path):
     path = given(tmp_path, train_images=GRAY, test_images=GRAY[:5])
     with on_command_line(), pytest.raises(InputError) as error:
         user_batches(runs["vae"], path, "validation")
-    assert str(error.value).endswith("holds no validation images, only train and test; use --split test or train")
+    assert str(error.value).endswith("holds no validation examples, only train and test; use --split test or train")
     assert user_batches(runs["vae"], path, "test", asked=True)[1].size == 5
     with pytest.raises(InputError) as error:
         user_batches(runs["vae"], path, "validation", name="outliers")

@@ -5,12 +5,16 @@ import re
 
 import numpy as np
 import pytest
+from options import tiny
 from PIL import Image
 
 import vae_jax as vj
 from vae_jax.cli import main
 from vae_jax.data import DataConfig, choose, load
 from vae_jax.errors import InputError, on_command_line
+from vae_jax.likelihoods import GaussianLearned
+from vae_jax.models import VAE
+from vae_jax.networks import MLP
 from vae_jax.runs.run import Run
 
 RNG = np.random.default_rng(3)
@@ -114,6 +118,31 @@ def test_rows_are_read_as_they_are(tmp_path):
     assert source.arrays["x"][2, 3] == 0
 
 
+def test_a_mask_beside_rows_says_what_nan_would_and_is_filled_in(tmp_path):
+    x = RNG.normal(size=(60, 5)).astype(np.float32)
+    seen = RNG.random(x.shape) > 0.2
+    held = {}
+    np.savez(tmp_path / "mask.npz", vectors=np.where(seen, x, 99), mask=seen)
+    np.save(tmp_path / "nan.npy", np.where(seen, x, np.nan))
+    for name in ("mask.npz", "nan.npy"):
+        data = DataConfig("vectors", str(tmp_path / name), batch_size=16, protocol="held-out")
+        c = tiny(VAE(2, MLP((8,)), likelihood=GaussianLearned()), data=data)
+        held[name] = vj.train_run(c, tmp_path / f"run {name}", quiet=True)
+        filled = vj.impute(held[name], tmp_path / name, k=20)
+        np.testing.assert_array_equal(np.asarray(filled.x)[seen], x[seen])
+        held[name] = filled.x, (held[name].path / "metrics.jsonl").read_text().splitlines()
+    np.testing.assert_array_equal(held["mask.npz"][0], held["nan.npy"][0])
+    elbos = [[json.loads(line)["elbo"] for line in lines] for _, lines in held.values()]
+    assert elbos[0] == elbos[1]
+    # Whole numbers have no NaN; their likelihoods, of a total, take no mask.
+    np.savez(tmp_path / "c.npz", counts=cells(60, 5), mask=seen)
+    source = load(DataConfig("vectors", str(tmp_path / "c.npz"), batch_size=8, protocol="full"))
+    assert np.array_equal(source.arrays["mask"], seen)
+    np.savez(tmp_path / "t.npz", x=np.where(seen, x, 99), mask=seen)
+    table = load(DataConfig("table", str(tmp_path / "t.npz"), batch_size=8, protocol="full"))
+    assert np.array_equal(table.arrays["mask"], seen)
+
+
 def test_a_row_stays_on_its_side_when_others_are_added(tmp_path):
     x, held = cells(300, 6), {}
     for name, rows in (("few", x[:200]), ("all", x)):
@@ -141,6 +170,7 @@ ROWS = cells(20, 4)
 CASES = {
     "two": ({"counts": ROWS, "more": ROWS}, r"needs one array of rows \(has: counts, more\); save"),
     "images": ({"counts": ROWS.reshape(20, 2, 2)}, r"counts must be numbers \[N, D\].*save counts\.reshape"),
+    "mask": ({"counts": ROWS, "mask": np.ones((20, 3), bool)}, r"but the rows are \[20, 4\]; save one boolean"),
     "text": ({"counts": ROWS.astype("U3")}, r"has type <U3; save counts\.astype\('float32'\)"),
     "infinite": ({"counts": np.where(ROWS[0, 0] == ROWS, np.inf, ROWS)}, "infinite values, the first in row 0"),
     "huge": ({"counts": ROWS * 1e300}, r"beyond float32; save counts / 1e38"),

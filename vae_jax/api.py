@@ -142,8 +142,10 @@ def train_run(
       data: arrays in memory, in place of the data of the config: images [N, H, W] or [N, H, W, C] (uint8 0..255, or
         floats in [0, 1], NaN where a value is missing), or a dict with `images` and, where there are any, `labels` [N],
         `factors` [N, F], `cond` [N, F], `mask` (bool, True where observed), or with splits of its own (`train_images`,
-        `test_images`, ...). They are kept in the run folder (data.npz), so that the run can be resumed and measured
-        from another shell.
+        `test_images`, ...). Series are floats [N, T, C] or a dict with `series`, rows of numbers a dict with `vectors`
+        or `counts` [N, D], a table is a data frame. An array [N, D], or one [N, H, W] that may be series, is what the
+        config's `data.name` says: table, vectors, series or npz. They are read as from a file, and kept in the run
+        folder (data.npz), so that the run can be resumed and measured from another shell.
       name: the experiment's name, written into the folder.
       resume: continue the run in `workdir` with this config: complete, and that of the run but for what changes no
         update (`steps`, `logging`, `evaluation`, ...), which is written into the folder. To give only what changes, or
@@ -164,7 +166,7 @@ def train_run(
     resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
     if resume and init_from is not None:
         raise InputError("init_from: a run that is resumed has its own weights; leave out resume or init_from")
-    arrays = None if data is None else memory.named(data, "data")
+    given = None if data is None else memory.taken(data, config.data.name)
     origin = None if init_from is None else Run.load(init_from)
     with Progress(config.steps, quiet=quiet) as progress:
         run = training.train_run(
@@ -173,7 +175,7 @@ def train_run(
             workdir,
             resume=resume,
             init_from=origin,
-            arrays=arrays,
+            given=given,
             report=progress.report,
             say=progress.say,
         )

@@ -10,6 +10,7 @@ import contextlib
 import difflib
 import os
 import shlex
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextvars import ContextVar
 
@@ -18,6 +19,62 @@ _MOST_LISTED = 16  # names in one message
 _on_command_line: ContextVar[bool] = ContextVar("on_command_line", default=False)
 # Commands of another name than their call in Python.
 _COMMANDS = {"resume": "train --resume", "evaluate_run": "eval", "fit_baseline": "baseline"}
+
+
+class _Notes:
+    """Notes of one call: those that wait, and all that were made."""
+
+    def __init__(self) -> None:
+        self.waiting: list[str] = []
+        self.said: set[str] = set()
+        self.is_open = False  # nothing is refused any more
+
+
+_notes: ContextVar[_Notes | None] = ContextVar("notes", default=None)
+
+
+def note(text: str) -> None:
+    """Writes a line on stderr: at once, or within `holding_notes` as soon as the call is not refused any more."""
+    notes = _notes.get()
+    if notes is None or (notes.is_open and text not in notes.said):
+        print(text, file=sys.stderr)
+    elif text not in notes.said:
+        notes.waiting.append(text)
+    if notes is not None:
+        notes.said.add(text)
+
+
+def release_notes() -> None:
+    """Writes the notes that wait, and lets later ones pass: the call has done what can be refused."""
+    notes = _notes.get()
+    if notes is not None:
+        notes.is_open = True
+        for text in notes.waiting:
+            print(text, file=sys.stderr)
+        notes.waiting.clear()
+
+
+@contextlib.contextmanager
+def holding_notes() -> Iterator[None]:
+    """Makes `note` wait until the block ends or `release_notes`, and say each line once; a refusal drops what waits.
+
+    A refusal is one line: what else there is to know of input that is refused belongs to another call. A block within
+    a block is part of it.
+    """
+    if _notes.get() is not None:
+        yield
+        return
+    token = _notes.set(_Notes())
+    is_refused = False
+    try:
+        yield
+    except InputError:
+        is_refused = True
+        raise
+    finally:
+        if not is_refused:
+            release_notes()
+        _notes.reset(token)
 
 
 class InputError(ValueError):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from vae_jax.cli.output import write
+from vae_jax.cli.output import check_count, say, write
 from vae_jax.cli.tables import examples_out, write_rows
 from vae_jax.options.ranges import DPI, AtLeast
 
@@ -30,8 +30,8 @@ class Arithmetic:
     (default) or .parquet; of other rows of numbers, and of series, .npz (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
-    n: Annotated[int, AtLeast(1)] = 8
-    """Images: the first n of the split with --from."""
+    n: Annotated[int | None, AtLeast(1)] = None
+    """Images: the first n of the split with --from (default: 8, or all of fewer)."""
     steps: Annotated[int, AtLeast(2)] = 6
     """Images on each path, from the code itself (t = 0) to --strength."""
     strength: float = 1.0
@@ -44,7 +44,8 @@ class Arithmetic:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = examples_out(self.out, self.run, "arithmetic", self.n * (self.steps + 1), self.dpi, folder=False)
+        count = (self.n or 1) * (self.steps + 1)
+        out = examples_out(self.out, self.run, "arithmetic", count, self.dpi, folder=False)
         from vae_jax.tasks.paths import arithmetic
 
         found = arithmetic(
@@ -59,7 +60,12 @@ class Arithmetic:
             split=self.split,
             step=self.step,
         )
-        if write_rows(out, self.run, found.images):
-            return
-        names = ("index", "direction", "shares", "codes", "images")
-        write(out, {name: getattr(found, name) for name in names}, found.figure, dpi=self.dpi)
+        if not write_rows(out, self.run, found.images):
+            names = ("index", "direction", "shares", "codes", "images")
+            write(
+                check_count(out, found.images.shape[0] * (found.images.shape[1] + 1)),
+                {name: getattr(found, name) for name in names},
+                found.figure,
+                dpi=self.dpi,
+            )
+        say(found.note)

@@ -17,7 +17,7 @@ class Baseline:
     """Fit a mixture of Gaussians or pPCA to pixels and measure log p(x) of held-out images, in a folder of its own."""
 
     data: tyro.conf.Positional[str]
-    """Data set (see `vae-jax data list`): gray levels, not binary ones."""
+    """Data set (see `vae-jax data list`), or a path: gray levels, not binary ones."""
     kind: str = "mog"
     """mog (mixture of Gaussians, EM) or ppca (probabilistic PCA, exact)."""
     components: Annotated[int, AtLeast(1)] = 10

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from vae_jax.errors import InputError
+from vae_jax.errors import InputError, note
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -94,5 +93,5 @@ def resolve(words: Sequence[str], found: Mapping[int, float], config: Config) ->
         if steps < 1:
             raise InputError(f"{option}: {epochs:g} epochs of {words_of} are less than one step; use {option} 1")
         out[place] = words[place].removesuffix(_HELD) + str(steps)
-        print(f"note: {option}: {epochs:g} epochs of {words_of} are {steps:,} steps", file=sys.stderr)
+        note(f"note: {option}: {epochs:g} epochs of {words_of} are {steps:,} steps")
     return out

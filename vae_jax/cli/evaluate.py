@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from vae_jax.errors import release_notes
 from vae_jax.evaluation.settings import Settings
 from vae_jax.options.ranges import SAMPLES, SEED, AtLeast
 
@@ -71,6 +72,7 @@ class Evaluate(Settings):
                 out=out if x is None else self.out,
                 report=report,
             )
+        release_notes()  # what is refused after this was measured beside what is written
         print_result(result)
         if x is None or self.out is not None:
             print(f"written to {out}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -15,6 +15,9 @@ from vae_jax.data.table_write import SUFFIXES
 from vae_jax.errors import InputError
 from vae_jax.options.ranges import SAMPLES, SEED, AtLeast
 
+if TYPE_CHECKING:
+    from vae_jax.tasks.imputing import Imputed
+
 
 @dataclass(frozen=True)
 class Impute:
@@ -23,8 +26,8 @@ class Impute:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: Path
-    """.npy or .npz with images [N, H, W(, C)]: NaN where a value is missing, or an array mask, True where observed; for
-    a run of a table, a .csv or .parquet with empty cells."""
+    """.npy or .npz with images [N, H, W(, C)], series [N, T, C] or rows [N, D]: NaN where a value is missing, or an
+    array mask, True where observed; for a run of a table, a .csv or .parquet with empty cells."""
     out: Path
     """File to write, of the input's kind and form: the same arrays, with images filled in; a table as .csv or
     .parquet."""
@@ -41,10 +44,10 @@ class Impute:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        suffix = self.input.suffix.lower()
-        if is_table(self.run):
-            return self._table()
-        out = destination(self.out, self.out, (suffix,) if suffix in (".npy", ".npz") else (".npy", ".npz"))
+        suffix, rows = self.input.suffix.lower(), is_table(self.run)
+        kinds = SUFFIXES if rows else (suffix,) if suffix in (".npy", ".npz") else (".npy", ".npz")
+        out = destination(self.out, self.out, kinds)
+        check_writer(out)
         from vae_jax.runs.run import Run
         from vae_jax.tasks.imputing import impute
 
@@ -60,32 +63,20 @@ class Impute:
                 step=self.step,
                 report=report,
             )
-        more = {"samples": found.samples} if self.samples else {}
-        if suffix == ".npy":
+        if rows:
+            write_columns(out, _columns(found) if self.samples else found.x)
+        elif suffix == ".npy":
             _save(out, np.save, found.samples if self.samples else found.x)
         else:
+            more = {"samples": found.samples} if self.samples else {}
             _save(out, np.savez_compressed, **{found.name: found.x, **found.arrays, **more})
-        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per image")
-        return None
+        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per example")
 
-    def _table(self) -> None:
-        """Fills in the empty cells of a table: every column of the input is in the output."""
-        out = destination(self.out, self.out, SUFFIXES)
-        check_writer(out)
-        from vae_jax.runs.run import Run
-        from vae_jax.tasks.imputing import impute
 
-        options: dict[str, Any] = {"k": self.k, "samples": self.samples, "seed": self.seed, "step": self.step}
-        with counting("imputing") as report:
-            found = impute(Run.load(self.run), self.input, **options, batch_size=self.batch_size, report=report)
-        if self.samples:
-            # Multiple imputations one below the other, with their number as first column.
-            number = np.repeat(np.arange(1, self.samples + 1), len(found.bound))
-            columns = {name: np.concatenate([copy[name] for copy in found.samples]) for name in found.x}
-            write_columns(out, {"imputation": number, **columns})
-        else:
-            write_columns(out, found.x)
-        print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per row")
+def _columns(found: Imputed) -> dict[str, Any]:
+    """Returns multiple imputations of a table one below the other, with their number as first column."""
+    number = np.repeat(np.arange(1, len(found.samples) + 1), len(found.bound))
+    return {"imputation": number} | {name: np.concatenate([copy[name] for copy in found.samples]) for name in found.x}
 
 
 def _save(path: Path, save: Any, *arrays: np.ndarray, **named: np.ndarray) -> None:

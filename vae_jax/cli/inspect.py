@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from vae_jax.cli import unread
-from vae_jax.cli.output import check_count, write
+from vae_jax.cli.output import check_count, say, write
 from vae_jax.cli.tables import examples_out, write_rows
 from vae_jax.options.ranges import DPI, SEED, AtLeast, NotNegative, Positive
 
@@ -78,8 +78,8 @@ class Reconstruct:
     (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
-    n: Annotated[int, AtLeast(1)] = 32
-    """Images: the first n of the split."""
+    n: Annotated[int | None, AtLeast(1)] = None
+    """Images: the first n of the split (default: 32, or all of fewer)."""
     indices: tuple[int, ...] = ()
     """These images of the split instead."""
     split: str | None = None
@@ -90,24 +90,24 @@ class Reconstruct:
     def __call__(self) -> None:
         if self.indices or self.input:
             unread.refuse(self, "", "n")
-        out = examples_out(self.out, self.run, "reconstructions", len(self.indices) or self.n, self.dpi)
+        out = examples_out(self.out, self.run, "reconstructions", len(self.indices) or self.n or 1, self.dpi)
         from vae_jax.figures.folder import numbered
         from vae_jax.tasks.reconstruction import pairs
 
         x = self.input or None
         found = pairs(self.run, x, n=self.n, indices=self.indices, split=self.split, step=self.step)
         arrays = {"index": found.index, "images": found.x, "reconstructions": found.reconstructions, "mse": found.mse}
-        if write_rows(out, self.run, found.reconstructions):
-            return
-        write(
-            check_count(out, len(found.x)),
-            arrays,
-            found.figure,
-            dpi=self.dpi,
-            images=found.reconstructions,
-            names=numbered(len(found.x), found.names),
-            units=found.units,
-        )
+        if not write_rows(out, self.run, found.reconstructions):
+            write(
+                check_count(out, len(found.x)),
+                arrays,
+                found.figure,
+                dpi=self.dpi,
+                images=found.reconstructions,
+                names=numbered(len(found.x), found.names),
+                units=found.units,
+            )
+        say(found.note)
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,9 @@ class Interpolate:
     series, .npz (default)."""
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
-    indices: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6, 7)
-    """Images of the split: from the first to the second, from the third to the fourth, and so on."""
+    indices: tuple[int, ...] = ()
+    """Images of the split: from the first to the second, from the third to the fourth, and so on (default: the first 8,
+    or the pairs of fewer)."""
     steps: Annotated[int, AtLeast(2)] = 10
     """Images on a path, both ends included."""
     path: Literal["linear", "spherical"] = "linear"
@@ -137,24 +138,25 @@ class Interpolate:
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        out = examples_out(self.out, self.run, "interpolations", len(self.indices) // 2 * self.steps, self.dpi)
+        count = (len(self.indices) // 2 or 1) * self.steps
+        out = examples_out(self.out, self.run, "interpolations", count, self.dpi)
         from vae_jax.tasks.paths import interpolate
 
         x = self.input or None
         options = {"steps": self.steps, "path": self.path, "split": self.split, "step": self.step}
         found = interpolate(self.run, self.indices, x=x, **options)
-        if write_rows(out, self.run, found.images):
-            return
-        paths, steps = found.images.shape[:2]
-        write(
-            check_count(out, paths * steps),
-            {"index": found.index, "codes": found.codes, "images": found.images},
-            found.figure,
-            dpi=self.dpi,
-            images=found.images.reshape(-1, *found.images.shape[2:]),
-            names=[f"{row:03}_{column:03}.png" for row in range(paths) for column in range(steps)],
-            units=found.units,
-        )
+        if not write_rows(out, self.run, found.images):
+            paths, steps = found.images.shape[:2]
+            write(
+                check_count(out, paths * steps),
+                {"index": found.index, "codes": found.codes, "images": found.images},
+                found.figure,
+                dpi=self.dpi,
+                images=found.images.reshape(-1, *found.images.shape[2:]),
+                names=[f"{row:03}_{column:03}.png" for row in range(paths) for column in range(steps)],
+                units=found.units,
+            )
+        say(found.note)
 
 
 @dataclass(frozen=True)

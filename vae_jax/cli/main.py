@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from vae_jax.errors import InputError, nearest, on_command_line, quoted
+from vae_jax.errors import InputError, holding_notes, nearest, note, on_command_line, quoted
 
 # name -> (module:Class or module:function, one line for --help). Modules load when their command runs.
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -73,7 +73,7 @@ def run(argv: list[str]) -> int:
             raise InputError(f"{name}: {_command_first(argv)}")
         if name not in COMMANDS:
             raise InputError(f"{name}: no such command; {nearest(name, COMMANDS)}")
-        with _warnings(), on_command_line():
+        with on_command_line(), holding_notes(), _warnings():
             code = _call(name, rest) or 0
         sys.stdout.flush()
         return code
@@ -114,24 +114,20 @@ def _line(error: Exception) -> str:
 WARN = ("train.checkpoint", "figures.curves", "tasks.measuring", "files.lock")
 
 
+class _Noting(logging.Handler):
+    """Makes a note of each warning."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(f"vae-jax: warning: {record.getMessage()}")
+
+
 @contextlib.contextmanager
 def _warnings() -> Iterator[None]:
     """Shows warnings on stderr, a line each: damaged files that were passed over (all or some lines), a missing lock.
 
-    A command that reads a file twice says once what is wrong with it.
+    A command that reads a file twice says once what is wrong with it, as `note` does.
     """
-    said: set[str] = set()
-
-    def is_new(record: logging.LogRecord) -> bool:
-        text = record.getMessage()
-        new = text not in said
-        said.add(text)
-        return new
-
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setLevel(logging.WARNING)
-    handler.setFormatter(logging.Formatter("vae-jax: warning: %(message)s"))
-    handler.addFilter(is_new)
+    handler = _Noting(logging.WARNING)
     # Training says its own in the progress display.
     sources = [logging.getLogger(f"vae_jax.{name}") for name in WARN]
     for source in sources:

@@ -92,7 +92,7 @@ def check_count(path: Path, count: int) -> Path:
       InputError: it is a picture, and they are too many for one.
     """
     if path.suffix.lower() in FIGURES and count > MOST:
-        raise InputError(f"--out {path}: {count:,} images are too many for one picture; write them to a .npz file")
+        raise InputError(f"--out {path}: {count:,} examples are too many for one picture; write them to a .npz file")
     return path
 
 
@@ -158,6 +158,12 @@ def write(
             print(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
+
+
+def say(note: str) -> None:
+    """Prints what is to be known of what was written; "" prints nothing."""
+    if note:
+        print(f"note: {note}")
 
 
 @contextlib.contextmanager

@@ -222,7 +222,7 @@ def load(config: DataConfig, split: str = "train", read: Callable[[DataConfig, s
         )
     if split == "train" and config.workers and source.pipeline == "device":
         reads = option("data.pipeline", "grain")
-        note = f"data.workers {config.workers} is not used: the images are in memory ({reads} reads)"
+        note = f"data.workers {config.workers} is not used: the examples are in memory ({reads} reads)"
         source = dataclasses.replace(source, info=dataclasses.replace(source.info, notes=(*source.info.notes, note)))
     return source
 
@@ -302,7 +302,7 @@ def _check_source(config: DataConfig, row: Entry) -> None:
     if row.made:
         fix = "leave it out" if reader in (None, config.name) else fix
         raise InputError(
-            f"data.source: {typed} is not read, because the images of {config.name!r} are {row.made}; {fix}"
+            f"data.source: {typed} is not read, because the examples of {config.name!r} are {row.made}; {fix}"
         )
     # Whoever says series of an array that may be pictures, too, has chosen.
     if reader not in (None, config.name) and (config.name, reader) != ("series", "npz"):

@@ -75,7 +75,8 @@ class DataConfig:
     """image_folder: .csv path,group, or `folder` for the folder below the class folder; table: a column. A group is in
     one split. An .npz has an array groups."""
     stratify: bool = False
-    """Your own files: hold out a tenth of each class, not of all examples."""
+    """Your own files: hold out a tenth of each class, not of all examples; of data with groups, whole groups that
+    together have nearly that."""
     binarize: Literal["none", "dynamic", "static", "threshold"] = "none"
     """Gray to binary: none; dynamic = a fresh draw each visit; static = one draw per image; threshold = above 0.5."""
     dequantize: bool = False

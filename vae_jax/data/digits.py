@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,12 @@ PROTOCOLS = {
 
 def arrays() -> dict[str, np.ndarray]:
     """Returns `image` uint8 [1797, 8, 8, 1] and `label` int32 [1797]; the values 0..16 become (255 v + 8) // 16."""
+    return {name: value.copy() for name, value in _read().items()}
+
+
+@functools.cache
+def _read() -> dict[str, np.ndarray]:
+    """Returns `arrays`, parsed once per process: every split and every command would parse the text again."""
     from sklearn.datasets import load_digits  # imports scipy: about a second
 
     bunch: Any = load_digits()

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vae_jax.data import index_cache, ranges, values
+from vae_jax.data import index_cache, missing, ranges, values
 from vae_jax.data import split as split_lib
 from vae_jax.errors import InputError, option, quoted
 from vae_jax.files import bounded
@@ -54,6 +54,7 @@ class FileRecords:
       shape: (H, W, C) of an image.
       units: what its numbers are mapped from, or None.
       mask: whether NaN mark what is missing.
+      levels: whether its floats are gray levels.
     """
 
     path: Path
@@ -62,16 +63,18 @@ class FileRecords:
     shape: tuple[int, ...]
     units: Units | None = None
     mask: bool = False
+    levels: bool = False
 
     def __len__(self) -> int:
         return self.stored.shape[0]
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
         raw = self.raw(np.asarray(index))
-        if not self.mask:
-            return {"image": _kept(raw, self.units)}
-        seen = ~np.isnan(raw)
-        return {"image": _kept(np.where(seen, raw, raw.dtype.type(0)), self.units, seen), "mask": seen}
+        seen = ~np.isnan(raw) if self.mask else None
+        if seen is not None:
+            raw = np.where(seen, raw, raw.dtype.type(0))
+        image = _kept(raw.astype(np.uint8) if self.levels else raw, self.units, seen)
+        return {"image": image} if seen is None else {"image": image, "mask": seen}
 
     def raw(self, index: np.ndarray) -> np.ndarray:
         """Returns the numbers of the images `index` int [B] as they are stored, [B, H, W, C].
@@ -126,11 +129,13 @@ class Found(NamedTuple):
       ends: the least and the greatest observed number [2], of the file's type.
       missing: whether some numbers are NaN.
       hashes: uint64 [N], or of length 0 where they were not wanted.
+      whole: whether the observed numbers are.
     """
 
     ends: np.ndarray
     missing: bool
     hashes: np.ndarray
+    whole: bool
 
 
 class Looked(NamedTuple):
@@ -179,16 +184,20 @@ def look(path: Path, stored: Stored, wanted: ranges.Wanted, strict: bool, hashed
     if stamp != Stamp.of(path):
         raise records._changed()
     if not len(found.ends):
-        raise values.empty(NAME, path)
-    units = ranges.units({NAME: found.ends}, path, strict, wanted)
+        raise missing.empty(NAME, path)
+    ends, notes = found.ends, (note,)
+    levels = not strict and wanted == "auto" and found.whole and ranges.are_levels({NAME: ends})
+    if levels:
+        ends, notes = ends.astype(np.uint8), (note, ranges.note_levels(path, [NAME]))
+    units = ranges.units({NAME: ends}, path, strict, wanted)
     if strict and wanted == "auto" and units is not None and units.offset[0] < 0:
         values.refuse_series({NAME: blank}, path)
-    looked = FileRecords(path, stored, stamp, shape, units, found.missing)
+    looked = FileRecords(path, stored, stamp, shape, units, found.missing, levels)
     if hashed and units != _expected(stored.dtype, wanted):
         # Only now it is known what models see, which is what is hashed.
         found, more = _found(looked, wanted, hashed)
-        note = note or more
-    return Looked(looked, found.hashes, tuple(filter(None, (note,))))
+        notes = (note or more,)
+    return Looked(looked, found.hashes, tuple(filter(None, notes)))
 
 
 def _expected(dtype: np.dtype, wanted: ranges.Wanted) -> Units | None:
@@ -209,21 +218,26 @@ def _found(records: FileRecords, wanted: ranges.Wanted, hashed: bool) -> tuple[F
     what, count = f"rows {units}", len(records) if hashed else 0
     held = index_cache.read(what, records.path, made_of) if records.stamp.size >= KEEP else None
     if held is not None and _is_whole(held, records.stored.dtype, count):
-        return Found(held["ends"], bool(held["missing"]), held["hashes"]), None
+        return Found(held["ends"], bool(held["missing"]), held["hashes"], bool(held["whole"])), None
     found = _read(records, units, hashed)
     if records.stamp.size < KEEP:
         return found, None
     return found, index_cache.write(what, records.path, made_of, {
-        "ends": found.ends, "missing": np.array(found.missing), "hashes": found.hashes,
+        "ends": found.ends, "missing": np.array(found.missing), "hashes": found.hashes, "whole": np.array(found.whole),
     })  # fmt: skip
 
 
 def _is_whole(held: dict[str, np.ndarray], dtype: np.dtype, count: int) -> bool:
-    if set(held) != {"ends", "missing", "hashes"}:
+    if set(held) != set(Found._fields):
         return False
-    ends, missing, hashes = held["ends"], held["missing"], held["hashes"]
+    ends, hashes = held["ends"], held["hashes"]
     right = ends.dtype == dtype.newbyteorder("=") and ends.shape in ((0,), (2,))
-    return right and missing.shape == () and hashes.shape == (count,) and hashes.dtype == np.uint64
+    return (
+        right
+        and held["missing"].shape == held["whole"].shape == ()
+        and hashes.shape == (count,)
+        and hashes.dtype == np.uint64
+    )
 
 
 def _read(records: FileRecords, units: Units | None, hashed: bool) -> Found:
@@ -233,7 +247,7 @@ def _read(records: FileRecords, units: Units | None, hashed: bool) -> Found:
       InputError: it holds infinite values, or is cut off while it is read.
     """
     lows, highs, hashes = [], [], []
-    missing, endless, first = False, 0, 0
+    holed, endless, first, whole = False, 0, 0, True
     for start, raw in _chunks(records):
         seen = None
         if raw.dtype.kind == "f":
@@ -246,20 +260,21 @@ def _read(records: FileRecords, units: Units | None, hashed: bool) -> Found:
             if seen.all():
                 seen = None
             else:
-                missing = True
+                holed = True
         known = raw if seen is None else raw[seen]
         if known.size:
             lows.append(known.min())
             highs.append(known.max())
+            whole = whole and ranges.is_whole(known)
         if hashed:
             images = raw if seen is None else np.where(seen, raw, raw.dtype.type(0))
             with np.errstate(all="ignore"):  # of numbers that turn out to be on another range
                 hashes.append(split_lib.pixel_hashes(_kept(images, units, seen)))
     if endless:
-        raise values.endless(endless, first, records.path, NAME)
+        raise missing.endless(endless, first, records.path, NAME)
     native = records.stored.dtype.newbyteorder("=")
     ends = np.array([min(lows), max(highs)], native) if lows else np.zeros(0, native)
-    return Found(ends, missing, np.concatenate(hashes) if hashes else np.zeros(0, np.uint64))
+    return Found(ends, holed, np.concatenate(hashes) if hashes else np.zeros(0, np.uint64), whole)
 
 
 def _chunks(records: FileRecords, chosen: np.ndarray | None = None) -> Iterator[tuple[int, np.ndarray]]:

@@ -45,10 +45,12 @@ class Held(NamedTuple):
         [N, F] and `cond` [N, F] where they are given, `mask` bool [N, H, W, C] where values are missing (`image` is 0
         there).
       units: what the numbers of the images were in the file; None where they are the same.
+      notes: what the user should know of how images for a trained model were read.
     """
 
     splits: split_lib.Parts
     units: Units | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
@@ -133,7 +135,7 @@ def source(held: Held, config: DataConfig, split: str, where: str, *, strict: bo
         raise InputError(f"{where}: holds no array {split}_images; add it")
     info = describe("npz", held, config.protocol, where)
     if not strict:
-        info = dataclasses.replace(info, notes=())
+        info = dataclasses.replace(info, notes=held.notes)
     found = from_arrays(info, split, held.splits[split], config.pipeline)
     return dataclasses.replace(found, division=split_lib.of(held.splits))
 
@@ -224,10 +226,11 @@ def parts(
     groups = values.groups(stored["groups"], path) if "groups" in stored else None
     stored = {name: value for name, value in stored.items() if name != "groups"}
     prefixes = [f"{part}_" for part in SPLITS if f"{part}_images" in stored] if own else [""]
-    whole, units = _check(stored, path, prefixes, strict, rules.range)
+    whole, units, notes = _check(stored, path, prefixes, strict, rules.range)
     if own:
-        return Held(split_lib.Parts({prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()}), units)
-    return Held(_divided(whole[""], rules, path, groups), units)
+        splits = split_lib.Parts({prefix.removesuffix("_"): arrays for prefix, arrays in whole.items()})
+        return Held(splits, units, notes)
+    return Held(_divided(whole[""], rules, path, groups), units, notes)
 
 
 def _divided(
@@ -316,13 +319,13 @@ def describe(name: str, held: Held, protocol: str, where: str) -> Info:
 
 def _check(
     stored: dict[str, np.ndarray], path: Path | str, prefixes: list[str], strict: bool, wanted: ranges.Wanted
-) -> tuple[dict[str, dict[str, np.ndarray]], Units | None]:
+) -> tuple[dict[str, dict[str, np.ndarray]], Units | None, tuple[str, ...]]:
     """Returns `image` [N, H, W, C], `label`, `factors`, `cond`, `mask` by prefix, checked together and converted."""
     held = {key: {p: stored[f"{p}{key}"] for p in prefixes if f"{p}{key}" in stored} for key in _KEYS}
     if any(len(group) not in (0, len(prefixes)) for group in held.values()):
         raise InputError(f"{path}: some splits have labels, factors, cond or mask and others do not; give all or none")
     named = {key: {f"{p}{key}": value for p, value in group.items()} for key, group in held.items()}
-    pictures, masks, units = _pictures(named["images"], named["mask"], path, strict, wanted)
+    pictures, masks, units, notes = _pictures(named["images"], named["mask"], path, strict, wanted)
     found = {
         "image": pictures,
         "label": values.integers(named["labels"], 1, path) if named["labels"] else {},
@@ -351,21 +354,27 @@ def _check(
     shapes = {p.removesuffix("_"): arrays["image"].shape[1:] for p, arrays in out.items()}
     if len(set(shapes.values())) > 1:
         raise InputError(f"{path}: the splits have images of different shapes {shapes}; make them equal")
-    return out, units
+    return out, units, notes
 
 
 def _pictures(
     given: values.Named, masks: values.Named, path: Path | str, strict: bool, wanted: ranges.Wanted
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Units | None]:
-    """Returns images as they are kept, 0 where they are missing, what is observed of them, and the user's units."""
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Units | None, tuple[str, ...]]:
+    """Returns images as they are kept, 0 where missing, what is observed of them, the user's units, and notes."""
     numbers = values.images(given, masks, path, strict)
+    notes: tuple[str, ...] = ()
+    if not strict and wanted == "auto" and ranges.are_levels(numbers.known):
+        # Their run takes gray levels, and a float array of these is what many libraries make of a picture.
+        images = {name: value.astype(np.uint8) for name, value in numbers.images.items()}
+        known = {name: value.astype(np.uint8) for name, value in numbers.known.items()}
+        numbers, notes = values.Numbers(images, numbers.seen, known), (ranges.note_levels(path, images),)
     units = ranges.units(numbers.known, path, strict, wanted)
     if strict and wanted == "auto" and units is not None and units.offset[0] < 0:
         values.refuse_series(given, path)
     if units is None:
-        return {name: values.stored(value) for name, value in numbers.images.items()}, numbers.seen, None
+        return {name: values.stored(value) for name, value in numbers.images.items()}, numbers.seen, None, notes
     made = {name: ranges.within(value, units) for name, value in numbers.images.items()}
     # What is missing is 0 to the model, whatever number 0 is in the user's units.
     for name, seen in numbers.seen.items():
         made[name][~seen] = 0
-    return made, numbers.seen, units
+    return made, numbers.seen, units, notes

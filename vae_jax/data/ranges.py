@@ -7,7 +7,7 @@ something else (z-scores, say) needs `data.range`, and the message holds it, wit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -90,6 +90,25 @@ def units(
         line = ", ".join(f"numpy.interp({name}, {ends}, ({low!r}, {high!r}))" for name in known)
         raise InputError(f"{seen} [{low:g}, {high:g}], the range that the model was trained on; save {line}")
     return None if found.is_float and wanted == (0.0, 1.0) else Units.between(low, high)
+
+
+def are_levels(known: Mapping[str, np.ndarray]) -> bool:
+    """Says whether floats for a model that takes gray levels are these: whole, 0 to 255, and not 0 and 1 alone."""
+    floats = bool(known) and all(value.dtype.kind == "f" for value in known.values())
+    ends = extent(known) if floats else None
+    if ends is None or ends.low < 0 or not 1 < ends.high <= 255:
+        return False
+    return all(is_whole(value) for value in known.values())
+
+
+def is_whole(values: np.ndarray) -> bool:
+    """Says whether numbers are whole."""
+    return bool((np.rint(values) == values).all())
+
+
+def note_levels(path: Path | str, names: Iterable[str]) -> str:
+    """Returns the line that says that floats are read as gray levels."""
+    return f"{path}: {' and '.join(names)} holds whole numbers beyond 1, read as gray levels 0 to 255"
 
 
 def _guess(found: Extent) -> Units | None:

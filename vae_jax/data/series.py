@@ -1,7 +1,8 @@
-"""The user's own series: an .npy [N, T, C] of floats, or an .npz of `series`, and `labels` and `groups` [N].
+"""The user's own series: an .npy [N, T, C] of floats, or an .npz of `series`, with `labels`, `groups` [N] and `mask`.
 
-N examples of C numbers at T times. To a model each channel has mean 0 and standard deviation 1 over the training split;
-the mean and the deviation are kept in the run and undone in whatever is written. Series are held in memory.
+N examples of C numbers at T times, missing where they are NaN or `mask`, [N, T, C] or [N, T], is False. To a model each
+channel has mean 0 and standard deviation 1 over the training split; the mean and the deviation are kept in the run and
+undone in whatever is written. Series are held in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import npz, unlabeled, values
+from vae_jax.data import npz, numbers, unlabeled
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Info, Source, from_arrays, no_validation
@@ -22,14 +23,14 @@ from vae_jax.errors import InputError, either
 from vae_jax.files import bounded
 from vae_jax.spec import Units
 
-NAMES = ("series", "x", "images", "arr_0")  # of the array in an .npz, the first that there is
+_FORM = numbers.Form("series", "series", "[N, T, C]", "times")
 MOST_CHANNELS = 16  # of a 3-axis .npy that is taken for series by its shape alone
 
 
 def load(config: DataConfig, split: str, *, strict: bool = True, units: Units | None = None) -> Source:
     """Returns a split of the series in `config.source`.
 
-    NaN marks a value that is missing. The splits are made as those of images, by the content of each series.
+    The splits are made as those of images, by the content of each series.
 
     Args:
       config: `source` names the file, `max_bytes` limits what is read.
@@ -55,7 +56,7 @@ def source(
     """Returns `load` of arrays in memory, by name; one that comes alone may be called "".
 
     Args:
-      held: the arrays.
+      held: the arrays, as `numbers.checked` takes them.
       config: `protocol` and `pipeline` are read.
       split: "train", "validation" or "test".
       where: what the arrays come from, for messages and the run's record.
@@ -68,7 +69,10 @@ def source(
       InputError: as `load`.
     """
     split_lib.refuse_group_file(config, where)
-    x, seen, labels, groups = _checked(held, where)
+    found = numbers.checked(held, where, _FORM)
+    x, seen, labels, groups = found.x, found.seen, found.labels, found.groups
+    if x.dtype.kind != "f":
+        x = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32)
     hashes = functools.partial(split_lib.number_hashes, x, "<f4")
     division = split_lib.divided(config, where, hashes, len(x), groups=groups, labels=labels)
     rows = division.rows
@@ -98,36 +102,8 @@ def source(
         unlabeled=unlabeled.some(known),
         units=units,
     )
-    found = from_arrays(info, split, {name: value[rows[split]] for name, value in arrays.items()}, config.pipeline)
-    return dataclasses.replace(found, division=division)
-
-
-def _checked(
-    held: Mapping[str, np.ndarray], where: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
-    """Returns series float [N, T, C] (0 where missing), what is observed of them, and labels and groups [N] or None."""
-    name = next((name for name in ("", *NAMES) if name in held), None)
-    others = [key for key in held if key not in (name, "labels", "y", "groups")]
-    if name is None or others:
-        fix = "save numpy.savez('data.npz', series=x)"
-        what = f"unknown array {others[0]!r}" if others else "has no array 'series'"
-        raise InputError(
-            f"{where}: {what} (has: {', '.join(held) or 'nothing'}); {fix}, and labels and groups beside it"
-        )
-    x, shown = held[name], name or "series"
-    if x.ndim != 3 or 0 in x.shape:
-        more = f"; for one channel save {shown}[..., None]" if x.ndim == 2 else "; save series of that shape"
-        raise InputError(f"{where}: {shown} must be floats [N, T, C] and not empty, is {x.shape}{more}")
-    if x.dtype.kind not in "biuf":
-        raise InputError(f"{where}: {shown} has type {x.dtype}; save {shown}.astype('float32')")
-    x = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32)
-    seen = ~np.isnan(x)
-    if (bad := np.isinf(x)).any():
-        raise values.endless(int(bad.sum()), int(np.flatnonzero(bad.any((1, 2)))[0]), where, shown)
-    if not seen.any():
-        raise values.empty(shown, where)
-    given = held if "labels" in held or "y" not in held else {**held, "labels": held["y"]}
-    return np.where(seen, x, x.dtype.type(0)), seen, *values.beside(given, len(x), "series", where)
+    part = {name: value[rows[split]] for name, value in arrays.items()}
+    return dataclasses.replace(from_arrays(info, split, part, config.pipeline), division=division)
 
 
 def _units(x: np.ndarray, seen: np.ndarray, where: str) -> Units:
@@ -157,5 +133,9 @@ def looks_so(path: Path) -> bool:
                 return "series.npy" in file.namelist()
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return False
-    shape = stored.shape
-    return stored.dtype.kind == "f" and len(shape) == 3 and shape[1] != shape[2] and shape[2] <= MOST_CHANNELS
+    return is_likely(stored.shape, stored.dtype)
+
+
+def is_likely(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    """Says whether one array can hardly be anything but series, by its shape and type (`looks_so` of an .npy)."""
+    return dtype.kind == "f" and len(shape) == 3 and shape[1] != shape[2] and shape[2] <= MOST_CHANNELS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import split_file
+from vae_jax.data import group_shares, split_file
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, choice, option
 
@@ -29,6 +29,11 @@ PROTOCOLS = {
     "random-tenth": f"{_OWN}a tenth of the examples, drawn with numpy RandomState(0) over their row numbers, is the "
     "test split, the rest is for training, no validation split; the rule of earlier versions",
     "full": "all examples for training, and the same examples as the test split (no validation split)",
+}
+_SHARES = "have as near a tenth of each class as whole groups allow"
+GROUP_SHARES = {
+    "standard": f"the groups of the test split {_SHARES}, the rest is for training, no validation split",
+    "held-out": f"the groups of the test split, and those of the validation split, {_SHARES}, the rest is for training",
 }
 HELD_OUT = (2**64 - 1) // 10  # hashes below this are the test split
 _MANY = 50  # examples from which on a tenth of them is hardly ever empty: 0.9^50 is 0.005
@@ -105,18 +110,12 @@ def divided(
             f"{where}: has groups, but protocol random-tenth draws row by row and would divide them; use "
             f"{choice('data.protocol', HASHED)}"
         )
-    if config.stratify and groups is not None:
-        raise InputError(
-            f"data.stratify: the groups of {where} decide the sides, so that shares of classes cannot; use "
-            f"{option('data.stratify', False)}"
-        )
+    if config.stratify and labels is None:
+        raise InputError(f"data.stratify: {where} has no labels; use {option('data.stratify', False)}")
     if groups is not None and protocol in HASHED:
-        found, text = _by_group(groups, protocol, where), f"{PROTOCOLS[protocol]}; the hash is that of the group"
-        sizes = ", ".join(f"{part} {len(np.unique(groups[rows])):,}" for part, rows in found.items())
-        return Division(found, protocol, text, (f"{where}: no group is in two splits; groups: {sizes}",), "", names)
+        return _by_group(groups, labels if config.stratify else None, protocol, where, names)
     if config.stratify:
-        if labels is None:
-            raise InputError(f"data.stratify: {where} has no labels; use {option('data.stratify', False)}")
+        assert labels is not None
         found = _by_class(labels, hashes(), protocol, where)
         text = f"{PROTOCOLS[protocol]}; tenths are those of each class, in the order of the hash"
         text = text.replace("; adding or removing examples moves no other", "")
@@ -205,9 +204,12 @@ def _by_file(config: DataConfig, where: str, count: int, groups: np.ndarray | No
     return Division(found, BY_FILE, text, notes, why, names)
 
 
-def _by_group(groups: np.ndarray, protocol: str, where: str) -> dict[str, np.ndarray]:
-    """Returns the rows of each split; every group is whole in one of them."""
+def _by_group(
+    groups: np.ndarray, labels: np.ndarray | None, protocol: str, where: str, names: tuple[str, ...]
+) -> Division:
+    """Returns the division in which every group is whole in one split; with `labels` by the shares of classes."""
     unique, number = np.unique(groups, return_inverse=True)
+    number = number.reshape(-1)
     needed = 3 if protocol == "held-out" else 2
     if len(unique) < needed:
         fix = "remove the groups to split by example"
@@ -218,8 +220,20 @@ def _by_group(groups: np.ndarray, protocol: str, where: str) -> dict[str, np.nda
             f"{option('data.protocol', 'full')} to train on all"
         )
     hashed = np.array([_number(hashlib.sha256(str(group).encode()).digest()) for group in unique], np.uint64)
-    sides = rows(len(unique), protocol, where, lambda: hashed)
-    return {part: np.flatnonzero(np.isin(number.reshape(-1), chosen)) for part, chosen in sides.items()}
+    if labels is None:
+        sides = rows(len(unique), protocol, where, lambda: hashed)
+        found = {part: np.flatnonzero(np.isin(number, chosen)) for part, chosen in sides.items()}
+        text, shares, why = f"{PROTOCOLS[protocol]}; the hash is that of the group", "", ""
+    else:
+        test, *validation = group_shares.sides(number, labels, hashed, needed - 1)
+        train = np.setdiff1d(np.arange(len(groups)), np.concatenate([test, *validation]))
+        found = {"train": train, **({"validation": validation[0]} if validation else {}), "test": test}
+        text = f"{_OWN}{GROUP_SHARES[protocol]}"
+        shares = f"; {group_shares.words(found, labels)}"
+        why = "data.stratify holds out the groups that together have a tenth of each class"
+    sizes = ", ".join(f"{part} {len(np.unique(groups[rows])):,}" for part, rows in found.items())
+    note = f"{where}: no group is in two splits; groups: {sizes}{shares}"
+    return Division(found, protocol, text, (note,), why, names)
 
 
 def _by_class(labels: np.ndarray, hashes: np.ndarray, protocol: str, where: str) -> dict[str, np.ndarray]:
@@ -273,7 +287,9 @@ def rows(count: int, protocol: str, where: str, hashes: Callable[[], np.ndarray]
     if protocol == "full":
         return {"train": everything, "test": everything}
     if count < 2:
-        raise InputError(f"{where}: {count} image cannot be split; add images or use {option('data.protocol', 'full')}")
+        raise InputError(
+            f"{where}: {count} example cannot be split; add examples or use {option('data.protocol', 'full')}"
+        )
     if protocol == "random-tenth":
         order = np.random.RandomState(0).permutation(count)  # numpy guarantees this stream for ever
         drawn = max(1, count // 10)
@@ -305,7 +321,7 @@ def by_hash(hashes: np.ndarray, where: str) -> np.ndarray:
     low, high = hashes.min(), hashes.max()
     if low == high:
         raise InputError(
-            f"{where}: all {len(hashes)} images are the same, so none can be held out; add other images, or use "
+            f"{where}: all {len(hashes)} examples are the same, so none can be held out; add other ones, or use "
             f"{option('data.protocol', 'full')}"
         )
     return ((hashes < HELD_OUT) | (hashes == low)) & (hashes != high)

@@ -38,20 +38,40 @@ def load(config: DataConfig, split: str, columns: Sequence[Column] = ()) -> Sour
     if config.source is None:
         raise InputError(f"data.source: 'table' needs a file; name it with {option('data', 'FILE.csv')}")
     path = Path(config.source).expanduser()
-    cells = table_read.read(path, config.max_bytes)
-    groups = None if config.groups is None else _groups(cells, config.groups, str(path))
+    return divided(table_read.read(path, config.max_bytes), config, split, str(path), columns)
+
+
+def divided(
+    cells: Sequence[Cells], config: DataConfig, split: str, where: str, columns: Sequence[Column] = ()
+) -> Source:
+    """Returns `load` of a table that was read.
+
+    Args:
+      cells: of all rows.
+      config: as in `load`.
+      split: "train", "validation" or "test".
+      where: the cells come from, for messages and the run's record.
+      columns: as in `load`.
+
+    Returns:
+      the source.
+
+    Raises:
+      InputError: as `load`.
+    """
+    groups = None if config.groups is None else _groups(cells, config.groups, where)
     if config.groups is not None:  # whose row it is says nothing about the next patient
         table = dataclasses.replace(config.table, ignore=(*config.table.ignore, config.groups))
         config = dataclasses.replace(config, table=table)
     kept = tuple(c for c in cells if c.name not in config.table.ignore)
-    labels = None if config.table.label is None else _labels(cells, config.table, str(path))[0]
+    labels = None if config.table.label is None else _labels(cells, config.table, where)[0]
     if all(c.name == config.table.label for c in kept):
-        raise table_columns.none_left(path)
+        raise table_columns.none_left(where)
     hashes = row_hashes(kept)
-    division = split_lib.divided(config, str(path), lambda: hashes, len(hashes), groups=groups, labels=labels)
+    division = split_lib.divided(config, where, lambda: hashes, len(hashes), groups=groups, labels=labels)
     if split not in division.rows:
         raise no_validation("table", config.protocol, split_lib.validated(division))
-    found = source(cells, division.rows, config, split, str(path), division.text, columns)
+    found = source(cells, division.rows, config, split, where, division.text, columns)
     notes = (*found.info.notes, *division.notes)
     info = dataclasses.replace(found.info, protocol=division.protocol, notes=notes)
     return dataclasses.replace(found, info=info, division=division)

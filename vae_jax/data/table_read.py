@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vae_jax.data import missing
 from vae_jax.errors import InputError, either, option, shown
 from vae_jax.files import bounded
 
@@ -75,7 +76,7 @@ def _read(path: Path, size: int, modified: int, max_bytes: int) -> tuple[Cells, 
     elif suffix in PARQUETS:
         found = _parquet(path)
     elif suffix in ARRAYS:
-        found = _array(path, max_bytes)
+        found = of_arrays(bounded.arrays(path, max_bytes), path)
     else:
         raise InputError(f"{path}: {suffix or 'a file without extension'} is no table; save it as .csv or .parquet")
     _check(found, path)
@@ -200,13 +201,39 @@ def _number(text: str) -> float | None:
 
 def _of_values(name: str, values: Any, where: str) -> Cells:
     """Returns a column of an array, or of a list of numbers and words."""
+    array = kept(name, values, where)
+    if array.dtype.kind in "iuf":
+        return of_numbers(name, array.astype(np.float64))
+    # A bool is not a number here, but one of two words.
+    return of_texts(name, map(str, array.tolist()))
+
+
+def kept(name: str, values: Any, where: str) -> np.ndarray:
+    """Returns a column as an array [N] of numbers, bools or text ("" where missing), which a .npz can hold.
+
+    Args:
+      name: of the column.
+      values: a list, an array or a column of a data frame, with None, NaN or pandas' NA where a value is missing.
+      where: it comes from, for messages.
+
+    Raises:
+      InputError: anything but one number or word per row.
+    """
     array = np.asarray(values, object if isinstance(values, list | tuple) else None)
     if array.ndim != 1:
         raise InputError(f"{where}: column {shown(name)} has shape {array.shape}; give one value per row")
-    if array.dtype.kind in "iuf":
-        return of_numbers(name, array.astype(np.float64))
-    # None and NaN are missing; bool is not a number here, but one of two words.
-    return of_texts(name, ("" if v is None or v != v else str(v) for v in array.tolist()))
+    if array.dtype.kind == "O":
+        return np.array(["" if _is_missing(v) else str(v) for v in array.tolist()], str)
+    if array.dtype.kind not in "biufU":
+        raise InputError(
+            f"{where}: column {shown(name)} holds {array.dtype}; give numbers or words, as of .astype(str)"
+        )
+    return array
+
+
+def _is_missing(value: Any) -> bool:
+    # pandas' NA is neither equal to itself nor different.
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or value != value
 
 
 def _parquet(path: Path) -> tuple[Cells, ...]:
@@ -239,24 +266,39 @@ def parquet(what: str) -> Any:
     return module
 
 
-def _array(path: Path, max_bytes: int) -> tuple[Cells, ...]:
-    """Returns the columns x0, x1, ... of the one array [N, D] of a .npy or .npz; `columns` [D] may name them."""
-    held = bounded.arrays(path, max_bytes)
-    names = held.pop("columns", None)
+def of_arrays(held: Mapping[str, np.ndarray], where: Path | str) -> tuple[Cells, ...]:
+    """Returns the columns of a table in arrays, as a .npy or .npz holds them.
+
+    Args:
+      held: one array [N, D], whose columns are x0, x1, ... or have the names in `columns` [D], and may have a `mask`
+        [N, D], True where a cell is observed; or an array [N] for each column, by its name.
+      where: they come from, for messages.
+
+    Raises:
+      InputError: anything else.
+    """
+    if held and "" not in held and all(value.ndim == 1 for value in held.values()):
+        return from_columns(held, str(where))
+    held = dict(held)
+    names, mask = held.pop("columns", None), held.pop("mask", None)
     if len(held) != 1:
         found = ", ".join(f"{name} {list(value.shape)}" for name, value in held.items()) or "none"
         raise InputError(
-            f"{path}: a table is one array [N, D], and its names an array columns [D], but there are {found}; save "
+            f"{where}: a table is one array [N, D], and its names an array columns [D], but there are {found}; save "
             "numpy.savez('table.npz', x=x), or a .csv"
         )
     ((name, value),) = held.items()
     value = np.asarray(value)
     if value.ndim != 2 or value.dtype.kind not in "biuf" or 0 in value.shape:
         raise InputError(
-            f"{path}: {name or 'the array'} is {value.dtype} {list(value.shape)}, and a table is numbers [N, D]; save "
+            f"{where}: {name or 'the array'} is {value.dtype} {list(value.shape)}, and a table is numbers [N, D]; save "
             f"{name or 'x'}.reshape(len({name or 'x'}), -1), or pictures with {option('data.name', 'npz')}"
         )
+    if mask is not None:
+        value = np.where(missing.seen(value, where, name or "x", mask, "mask", ("cells", "rows")), value, np.nan)
     given = [f"x{i}" for i in range(value.shape[1])] if names is None else [str(n) for n in np.atleast_1d(names)]
     if len(given) != value.shape[1]:
-        raise InputError(f"{path}: columns names {len(given)} columns, but there are {value.shape[1]}; name each once")
-    return tuple(of_numbers(n, value[:, i].astype(np.float64)) for i, n in enumerate(given))
+        raise InputError(f"{where}: columns names {len(given)} columns, but there are {value.shape[1]}; name each once")
+    found = tuple(of_numbers(n, value[:, i].astype(np.float64)) for i, n in enumerate(given))
+    _check(found, where)
+    return found

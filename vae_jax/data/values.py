@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vae_jax.data import missing
 from vae_jax.errors import InputError, options
 
 Named = Mapping[str, np.ndarray]
@@ -59,7 +60,10 @@ def images(given: Named, masks: Named, path: Path | str, strict: bool = True) ->
       InputError: shape or type that can be read in more than one way, or not at all; infinite values.
     """
     shaped = {name: pictures(value, path, name, strict) for name, value in given.items()}
-    seen = {name: _seen(value, path, name, masks) for name, value in shaped.items()}
+    observed = {}
+    for name, value in shaped.items():
+        own = f"{name.removesuffix('images')}mask"
+        observed[name] = missing.seen(value, path, name, masks[own] if masks else None, own)
     floats = [name for name, value in shaped.items() if value.dtype.kind == "f"]
     if floats and len(floats) < len(shaped):
         whole = [name for name in shaped if name not in floats]
@@ -69,15 +73,15 @@ def images(given: Named, masks: Named, path: Path | str, strict: bool = True) ->
         )
     # All splits together: where one has a mask, each has one. One that is True everywhere says nothing, and is dropped.
     known = shaped
-    if not all(part.all() for part in seen.values()):
+    if not all(part.all() for part in observed.values()):
         # Judged by what is observed, whatever the other places hold.
-        known = {name: value[seen[name]] for name, value in shaped.items() if seen[name].any()}
+        known = {name: value[observed[name]] for name, value in shaped.items() if observed[name].any()}
         if not known:
-            raise empty(" and ".join(given), path)
-        shaped = {name: np.where(seen[name], value, value.dtype.type(0)) for name, value in shaped.items()}
+            raise missing.empty(" and ".join(given), path)
+        shaped = {name: np.where(observed[name], value, value.dtype.type(0)) for name, value in shaped.items()}
     else:
-        seen = {}
-    return Numbers(shaped, seen, known)
+        observed = {}
+    return Numbers(shaped, observed, known)
 
 
 def stored(value: np.ndarray) -> np.ndarray:
@@ -86,64 +90,6 @@ def stored(value: np.ndarray) -> np.ndarray:
         return value.astype(np.uint8) * np.uint8(255)
     # Native byte order, C order and memory of one's own, whatever the file had.
     return np.ascontiguousarray(value, np.float32 if value.dtype.kind == "f" else np.uint8)
-
-
-def _seen(value: np.ndarray, path: Path | str, name: str, masks: Named) -> np.ndarray:
-    """Returns what is observed of images [N, H, W, C], a bool array of their shape, by their mask and by NaN."""
-    there = np.isnan(value) if value.dtype.kind == "f" else np.zeros(value.shape, bool)
-    seen = ~there
-    if masks:
-        own = f"{name.removesuffix('images')}mask"
-        seen = _mask(masks[own], value.shape, path, own)
-        if (said := int((seen & there).sum())) > 0:
-            raise InputError(
-                f"{path}: {own} is True at {said} NaN of {name}, which are no observations; save {own} & "
-                f"~numpy.isnan({name})"
-            )
-    if value.dtype.kind == "f":
-        bad = np.isinf(value) & seen
-        if bad.any():
-            raise endless(int(bad.sum()), int(np.flatnonzero(bad.reshape(len(value), -1).any(1))[0]), path, name)
-    return seen
-
-
-def endless(count: int, first: int, path: Path | str, name: str) -> InputError:
-    """Returns the error about infinite values.
-
-    Args:
-      count: of them.
-      first: the row that holds the first.
-      path: of the file.
-      name: of the array.
-
-    Returns:
-      the error, to be raised by the caller.
-    """
-    return InputError(
-        f"{path}: {name} has {count} infinite values, the first in row {first}; if they are missing, save "
-        f"numpy.where(numpy.isfinite({name}), {name}, numpy.nan)"
-    )
-
-
-def empty(names: str, path: Path | str) -> InputError:
-    """Returns the error about images of which nothing is observed."""
-    return InputError(f"{path}: {names}: every value is missing; save images with observed values")
-
-
-def _mask(mask: np.ndarray, shape: tuple[int, ...], path: Path | str, name: str) -> np.ndarray:
-    """Returns a mask as bool [N, H, W, C]: of every number, or [N, H, W] of whole pixels."""
-    if mask.dtype != np.bool_:
-        raise InputError(
-            f"{path}: {name} has type {mask.dtype}; save booleans, True where a value is observed: {name}.astype(bool)"
-        )
-    if mask.shape not in (shape, shape[:-1]):
-        each = f" or {list(shape[:-1])} (whole pixels)"
-        raise InputError(
-            f"{path}: {name} has the shape {list(mask.shape)}, but the images are {list(shape)}; save one boolean for "
-            f"each of their values, {list(shape)}{each}"
-        )
-    # Memory of its own: a broadcast view has none, and cannot be written to a run folder or a device as it is.
-    return np.ascontiguousarray(np.broadcast_to(mask.reshape(*shape[:-1], -1), shape))
 
 
 def pictures(value: np.ndarray, path: Path | str, name: str, strict: bool) -> np.ndarray:
@@ -210,10 +156,9 @@ def refuse_series(given: Named, path: Path | str) -> None:
 
 
 def _read_as(reader: str, path: Path | str, name: str) -> str:
-    """Returns the options with which another data set reads an array; one that is in no file is saved first."""
+    """Returns the options with which another data set reads an array, from its file if it is in one."""
     is_file = Path(path).suffix.lower() in (".npy", ".npz")
-    chosen = options({"data.name": reader, "data.source": str(path) if is_file else "x.npy"})
-    return chosen if is_file else f"numpy.save('x.npy', {name}) and {chosen}"
+    return options({"data.name": reader, "data.source": str(path)} if is_file else {"data.name": reader})
 
 
 def table(shape: tuple[int, ...], path: Path | str, name: str, save: str = "", *, strict: bool = True) -> InputError:
@@ -395,7 +340,7 @@ def groups(given: np.ndarray, path: Path | str) -> np.ndarray:
     """
     if given.ndim != 1 or given.dtype.kind not in "iuSU":
         fix = "groups.astype(int)" if given.dtype.kind == "f" and given.ndim == 1 else "groups.astype(str)"
-        fix = f"{fix}" if given.ndim == 1 else "one number or name per image"
+        fix = f"{fix}" if given.ndim == 1 else "one number or name per example"
         raise InputError(f"{path}: groups must be integers or text [N], is {given.dtype} {given.shape}; save {fix}")
     return given.astype(str)
 
@@ -432,7 +377,7 @@ def _check_shape(value: np.ndarray, rank: int, path: Path | str, name: str) -> N
         form = f"{name}[:, 0]" if value.shape[1] == 1 else f"{name}.argmax(1) if each row marks one class"
     if rank == 2 and value.ndim == 1:
         form = f"{name}[:, None]"
-    fix = f"save {form}" if form else f"save one {'number' if rank == 1 else 'row'} per image, or leave it out"
+    fix = f"save {form}" if form else f"save one {'number' if rank == 1 else 'row'} per example, or leave it out"
     raise InputError(f"{path}: {name} must be integers {wanted}, is {value.dtype} {value.shape}; {fix}")
 
 
@@ -455,7 +400,7 @@ def vectors(given: Named, path: Path | str) -> dict[str, np.ndarray]:
     """Returns condition vectors [N, F] as float32, finite and of a size that a network can take."""
     for name, value in given.items():
         if value.ndim != 2 or 0 in value.shape:
-            form = f"save {name}[:, None]" if value.ndim == 1 and value.size else "save one row of numbers per image"
+            form = f"save {name}[:, None]" if value.ndim == 1 and value.size else "save one row of numbers per example"
             raise InputError(f"{path}: {name} must be floats [N, F], is {value.dtype} {value.shape}; {form}")
         if value.dtype.kind in "iub":
             raise InputError(

@@ -1,7 +1,7 @@
 """The user's own rows of numbers, taken as they are: counts above all, or vectors that are scaled already.
 
-An .npy [N, D], or an .npz with `vectors` or `counts` [N, D], and `labels` and `groups` [N]. What a likelihood can take
-of them is checked when it is chosen; a table, whose columns differ, is read by `table`.
+An .npy [N, D], or an .npz with `vectors` or `counts` [N, D], with `labels`, `groups` [N] and `mask` [N, D]. What a
+likelihood can take of them is checked when it is chosen; a table, whose columns differ, is read by `table`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import npz, unlabeled, values
+from vae_jax.data import npz, numbers, unlabeled
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Info, Source, from_arrays, no_validation
@@ -22,7 +22,7 @@ from vae_jax.errors import InputError, either
 from vae_jax.files import bounded
 
 NAMES = ("vectors", "counts")  # of the array in an .npz; one that comes alone may have any name
-_BESIDE = ("labels", "groups")
+_FORM = numbers.Form("counts", "rows", "[N, D]", "rows")
 
 
 def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
@@ -34,7 +34,7 @@ def load(config: DataConfig, split: str, *, strict: bool = True) -> Source:
       strict: False for rows that a trained model looks at.
 
     Returns:
-      a source of `x` [N, D], with `label` [N] and `mask` [N, D] (False at NaN) where there are any.
+      a source of `x` [N, D], with `label` [N] and `mask` [N, D] (False where missing) where there are any.
 
     Raises:
       InputError: no such file, or arrays that are no rows of numbers.
@@ -61,8 +61,8 @@ def source(held: Mapping[str, np.ndarray], config: DataConfig, split: str, where
       InputError: as `load`.
     """
     split_lib.refuse_group_file(config, where)
-    x, seen = _checked(held, where)
-    labels, groups = values.beside(held, len(x), "rows", where)
+    found = numbers.checked(held, where, _FORM)
+    x, seen, labels, groups = _narrowed(found, where), found.seen, found.labels, found.groups
     hashes = functools.partial(split_lib.number_hashes, x, "<f8")
     division = split_lib.divided(config, where, hashes, len(x), groups=groups, labels=labels)
     if split not in division.rows:
@@ -89,35 +89,15 @@ def source(held: Mapping[str, np.ndarray], config: DataConfig, split: str, where
     return dataclasses.replace(from_arrays(info, split, part, config.pipeline), division=division)
 
 
-def _checked(held: Mapping[str, np.ndarray], where: str) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows [N, D], 0 where missing, and what is observed of them."""
-    rest = [name for name in held if name not in _BESIDE]
-    if len(rest) != 1:
-        has = ", ".join(held) or "nothing"
-        raise InputError(
-            f"{where}: needs one array of rows (has: {has}); save numpy.savez('data.npz', counts=x), and labels and "
-            "groups beside it"
-        )
-    name, x = rest[0] or "x", held[rest[0]]
-    if x.ndim != 2 or 0 in x.shape:
-        raise InputError(
-            f"{where}: {name} must be numbers [N, D] and not empty, is {x.shape}; save {name}.reshape(len({name}), -1)"
-        )
-    if x.dtype.kind not in "biuf":
-        raise InputError(f"{where}: {name} has type {x.dtype}; save {name}.astype('float32')")
-    if x.dtype.kind == "b":
-        x = x.astype(np.uint8)
-    seen = ~np.isnan(x) if x.dtype.kind == "f" else np.ones(x.shape, bool)
-    if x.dtype.kind == "f":
-        if (bad := np.isinf(x)).any():
-            raise values.endless(int(bad.sum()), int(np.flatnonzero(bad.any(1))[0]), where, name)
-        if not seen.any():
-            raise values.empty(name, where)
-        # float32 cannot hold what float64 can; a whole number must not be rounded unseen.
-        if np.abs(x[seen]).max() > np.finfo(np.float32).max:
-            raise InputError(f"{where}: {name} has values beyond float32; save {name} / 1e38, say")
-        x = np.where(seen, x, 0).astype(np.float32)
-    return x, seen
+def _narrowed(found: numbers.Numbers, where: str) -> np.ndarray:
+    """Returns the rows as they are kept: floats as float32, whole numbers as they are."""
+    x, name = found.x, found.name
+    if x.dtype.kind != "f":
+        return x
+    # float32 cannot hold what float64 can; a whole number must not be rounded unseen.
+    if np.abs(x).max() > np.finfo(np.float32).max:
+        raise InputError(f"{where}: {name} has values beyond float32; save {name} / 1e38, say")
+    return x.astype(np.float32)
 
 
 def looks_so(path: Path) -> bool:

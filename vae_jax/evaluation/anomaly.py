@@ -103,7 +103,7 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     require("anomaly", ("bound",), model)
     for other in subject.others:
         if other.spec.x.shape != subject.run.spec.x.shape or not has_bound(other.model):
-            raise InputError(f"{option('others', other.path)}: not a model of the same images with a bound on log p(x)")
+            raise InputError(f"{option('others', other.path)}: not a model of the same data with a bound on log p(x)")
     key = prng.site_key(subject.key, "anomaly")
     k = s.outlier_k
     # Functions, because each score reads both data sets from the start.
@@ -137,7 +137,9 @@ def measure(subject: Subject) -> dict[str, Estimate]:
     # Named here with what the run can do about it: the scores know only arrays.
     broken = next((name for name, pair in scores.items() if any(np.isnan(side).any() for side in pair)), None)
     if broken is not None:
-        raise InputError(f"{subject.run.path}: {broken} of some images is not a number; lower the learning rate")
+        raise InputError(
+            f"{subject.run.path}: {broken} of some {subject.examples} is not a number; lower the learning rate"
+        )
     subject.protocol["anomaly"] = "; ".join(notes)
     return {name: auroc(*pair) for name, pair in scores.items()}
 

@@ -85,7 +85,7 @@ def encode_all(
         seen += n
         report(seen)
     if seen == 0:
-        raise InputError("nothing to encode: there are no images")
+        raise InputError("nothing to encode: there are no examples")
     whole = {name: np.concatenate(value) for name, value in parts.items()}
     extra = {name.removeprefix("extra/"): value for name, value in whole.items() if name.startswith("extra/")}
     return Codes(whole["mean"], whole.get("log_var"), whole.get("z"), whole["index"], extra, whole.get("cond"))

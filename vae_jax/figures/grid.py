@@ -49,7 +49,9 @@ def mosaic(images: np.ndarray, *, group: int = 1, tile: int = TILE) -> np.ndarra
     """
     if np.ndim(images) != 5:
         fix = either("end --out with .npz", "use their arrays")
-        raise InputError(f"figure: examples of shape {list(np.shape(images)[2:])} are not images; {fix}")
+        raise InputError(
+            f"{either('--out', 'figure')}: examples of shape {list(np.shape(images)[2:])} are not images; {fix}"
+        )
     tiles = pixels(images)
     rows, columns, height, width, _ = tiles.shape
     factor = enlargement(height, width, tile)

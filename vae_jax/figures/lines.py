@@ -30,8 +30,9 @@ def lines(series: np.ndarray, made: np.ndarray | None = None, *, title: str = ""
     count, _, channels = series.shape
     if count > MOST_PLOTS or channels > MOST_LINES:
         fix = either("end --out with .npy", "use their arrays")
+        what = either("--out", "figure")
         raise InputError(
-            f"figure: {count} series of {channels} channels are too many for one picture, which shows {MOST_PLOTS} of "
+            f"{what}: {count} series of {channels} channels are too many for one picture, which shows {MOST_PLOTS} of "
             f"{MOST_LINES}; {fix}"
         )
     columns = min(count, max(1, round(math.sqrt(count))))

@@ -61,13 +61,23 @@ class Counts(PixelLikelihood):
         """Returns what the outputs [B, *shape] say of the means; before the first step 1 stands for the total."""
         return Expected(out, jnp.where(state["steps"] > 0, state["total"], 1.0) if self.of_total else None)
 
-    def fit(self, out, x, params, state, axis_name, mask=None):
+    @property
+    def takes_weight(self) -> bool:
+        return self.of_total
+
+    def fit(self, out, x, params, state, axis_name, mask=None, weight=None):
         del mask  # refused before (`takes_mask`): the total of what is observed is not that of x
         if not self.of_total:
             return self.build(out, params, state), state
         # The mean over all steps, of the global batch: exact, and no decay to choose.
-        batch, steps = collectives.pmean(jnp.mean(totals(x)), axis_name), state["steps"] + 1.0
-        new = {"total": state["total"] + (batch - state["total"]) / steps, "steps": steps}
+        if weight is None:
+            batch, steps = collectives.pmean(jnp.mean(totals(x)), axis_name), state["steps"] + 1.0
+            new = {"total": state["total"] + (batch - state["total"]) / steps, "steps": steps}
+            return self.build(out, params, new), new
+        # By weight: a step counts for as much as its examples, and one of no weight leaves the mean as it was.
+        moved = collectives.pmean(jnp.mean(weight * (totals(x).reshape(-1) - state["total"])), axis_name)
+        steps = state["steps"] + collectives.pmean(jnp.mean(weight), axis_name)
+        new = {"total": state["total"] + moved / jnp.where(steps > 0, steps, 1.0), "steps": steps}
         return self.build(out, params, new), new
 
 

@@ -57,6 +57,11 @@ class PixelLikelihood:
         # Noise u fills a cell of 1/256: E[log p(v + u)] + log(1/256) is at most the log mass of level v.
         return 1.0 / 256.0 if dequantized else None
 
+    @property
+    def takes_weight(self) -> bool:
+        """Says whether `fit` makes statistics of the batch, which the weights of its examples enter."""
+        return False
+
     def takes_mask(self, channels: int) -> bool:
         """Says whether `log_prob` and `fit` take a mask of what is observed, of data of so many channels.
 
@@ -115,6 +120,7 @@ class PixelLikelihood:
         state: Any,
         axis_name: str | None,
         mask: jax.Array | None = None,
+        weight: jax.Array | None = None,
     ) -> tuple[Any, Any]:
         """Returns (p(x|z), new state) in training, when x is known.
 
@@ -125,12 +131,14 @@ class PixelLikelihood:
           state: running state.
           axis_name: mapped axis over which batch statistics are taken; None in the global view.
           mask: bool [B, H, W, C], True where x is observed; given only to a likelihood that takes one.
+          weight: of the loss of each example, [B]; given only where `takes_weight`. A statistic of the batch counts an
+            example of weight 2 twice.
 
         Returns:
           a decoded distribution as of `build`, and the running state after this batch.
         """
         # Most likelihoods learn from x by gradient alone.
-        del x, axis_name, mask
+        del x, axis_name, mask, weight
         return self.build(out, params, state), state
 
 
@@ -255,6 +263,10 @@ class GaussianOptimal(SeparatePixels):
     min_log_std: float = -6.0
     """Floor of the log standard deviation. Hard, as no gradient passes it: above it sigma* is exactly optimal."""
 
+    @property
+    def takes_weight(self) -> bool:
+        return True
+
     def init_state(self):
         # The running mean is mse / weight: both start at 0, so the start has no part in it.
         return {"mse": jnp.zeros((), jnp.float32), "weight": jnp.zeros((), jnp.float32)}
@@ -265,22 +277,27 @@ class GaussianOptimal(SeparatePixels):
         variance = jnp.where(state["weight"] > 0, state["mse"] / jnp.maximum(state["weight"], 1e-12), 1.0)
         return GaussianPixels(out, self._log_std(variance))
 
-    def fit(self, out, x, params, state, axis_name, mask=None):
+    def fit(self, out, x, params, state, axis_name, mask=None, weight=None):
         del params
-        error = jnp.square(out - x)
+        error, counted = jnp.square(out - x), mask
         if mask is not None:
             error = jnp.where(mask, error, 0.0)
+        if weight is not None:
+            each = jnp.expand_dims(weight, range(1, x.ndim))  # [B, 1, ...]
+            error, counted = error * each, jnp.broadcast_to(each, x.shape) if mask is None else mask * each
         # Of the global batch: a variance per device would make the loss depend on the number of devices.
         mse = collectives.pmean(jax.lax.stop_gradient(jnp.mean(error)), axis_name)
-        if mask is not None:
-            # Over what is observed. The quotient of two whole numbers is exactly 1 where that is all.
-            count = collectives.pmean(jnp.sum(mask, dtype=jnp.float32), axis_name)
-            mse = mse * (mask.size / jnp.maximum(count, 1.0))
+        if counted is not None:
+            # Over what is observed, or by weight. The quotient of two whole numbers is exactly 1 where that is all.
+            count = collectives.pmean(jnp.sum(counted, dtype=jnp.float32), axis_name)
+            mse = mse * (x.size / jnp.where(count > 0, count, 1.0))
+        # A batch counts in the running mean as much as its examples do in the loss.
+        moves = (1 - self.decay) * (1.0 if weight is None else collectives.pmean(jnp.mean(weight), axis_name))
         new = {
-            "mse": self.decay * state["mse"] + (1 - self.decay) * mse,
-            "weight": self.decay * state["weight"] + (1 - self.decay),
+            "mse": self.decay * state["mse"] + moves * mse,
+            "weight": self.decay * state["weight"] + moves,
         }
-        if mask is not None:  # a batch of which nothing is observed says nothing of the variance
+        if counted is not None:  # a batch of which nothing counts says nothing of the variance
             new = {name: jnp.where(count > 0, value, state[name]) for name, value in new.items()}
         return GaussianPixels(out, self._log_std(mse)), new
 

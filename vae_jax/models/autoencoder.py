@@ -178,9 +178,9 @@ def loss(
     z = code(parts, params, corrupt(parts, key, x, mask, ctx) if ctx.train else x, mask)
     if ctx.train:
         out, mine = outputs(parts, params, z), params["vae"].get("likelihood", {})
-        # Only a likelihood that takes one is given a mask.
-        more = {} if mask is None else {"mask": mask}
-        p_x, like_state = likelihood.fit(out, x, mine, state["likelihood"], ctx.axis_name, **more)
+        # Not `build`: a likelihood may fit numbers of its own to the batch, as sigma-VAE does.
+        old = state["likelihood"]
+        p_x, like_state = observed.fit(likelihood, out, x, mine, old, ctx.axis_name, mask, batch.get("weight"))
     else:
         p_x, like_state = decode(parts, params, state, z), state["likelihood"]
     # 2. The target is the clean x. Nats per example, summed over pixels; only here is the batch mean taken.

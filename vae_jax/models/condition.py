@@ -82,7 +82,7 @@ class Condition:
             return None
         name = ENTRIES[self.on]
         if name not in batch:
-            raise InputError(f"this model is conditioned on {name}, which these images come without; add them")
+            raise InputError(f"this model is conditioned on {name}, which these examples come without; add them")
         # Labels are [B], factors [B, variables]; below both are [B, variables].
         values = jnp.asarray(batch[name])
         if self.on == "vector":

@@ -295,7 +295,7 @@ def loss(
     known = (batch["paired_x"], batch["paired_label"]) if few else (x, batch.get("label"))
     y = None if known[1] is None else one_hot(known[1][:, None], (parts.classes,))
     if y is None and ctx.train:
-        raise InputError("this model learns from labels, which these images come without; add them")
+        raise InputError("this model learns from labels, which these examples come without; add them")
 
     # A site per bound: the three of them draw independent noise.
     def bounded(site: str, x: jax.Array | None, y: jax.Array | None) -> tuple[jax.Array, Evidence]:

@@ -32,6 +32,40 @@ def log_prob(p_x: Any, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     return p_x.log_prob(x) if mask is None else p_x.log_prob(x, mask)
 
 
+def fit(
+    likelihood: Any,
+    out: jax.Array,
+    x: jax.Array,
+    params: Any,
+    state: Any,
+    axis_name: str | None,
+    mask: jax.Array | None,
+    weight: jax.Array | None,
+) -> tuple[Any, Any]:
+    """Fits p(x|z) to a batch, in training.
+
+    Args:
+      likelihood: the configuration of p(x|z).
+      out: outputs of the decoder [B, ...].
+      x: data [B, *shape].
+      params: of the likelihood.
+      state: of the likelihood.
+      axis_name: as of `Context`.
+      mask: of what is observed, of the shape of x; None for all of it.
+      weight: of the loss of each example, [B]; None weighs all alike.
+
+    Returns:
+      a decoded distribution, and the likelihood's running state after this batch.
+    """
+    # A class from outside of the package may know neither of the two: each is given only to one that takes it. Whether
+    # the likelihood takes a mask was checked when the model was built (`check`); weights are of the loss first of all,
+    # and a likelihood without statistics of the batch has no use for them.
+    more = {} if mask is None else {"mask": mask}
+    if weight is not None and getattr(likelihood, "takes_weight", False):
+        more["weight"] = weight
+    return likelihood.fit(out, x, params, state, axis_name, **more)
+
+
 def mean_error(mean: jax.Array, x: jax.Array, mask: jax.Array | None) -> jax.Array:
     """Returns the squared error of each example [B], a mean over its observed entries; 0 where there are none."""
     error, axes = jnp.square(mean - x), tuple(range(1, x.ndim))

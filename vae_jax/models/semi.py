@@ -282,7 +282,7 @@ def loss(
     """Returns the mean of U(x) + w L(x', y') - alpha log q(y'|x'), the state, and what is logged."""
     c, known = parts.config, pair(batch)
     if known is None and ctx.train:
-        raise InputError("this model learns from labels, which these images come without; add them")
+        raise InputError("this model learns from labels, which these examples come without; add them")
     # 1. The unlabeled bound. Evaluation computes it even where the loss leaves it out, for the logged ELBO.
     value, metrics = jnp.zeros(batch["x"].shape[0]), {"beta": ctx.hyper["beta"]}
     shown = None

@@ -7,6 +7,7 @@ so components from outside the package take part by what they declare.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -112,12 +113,18 @@ def _fix(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, ty
     for place in dict.fromkeys((*places, *registries)):
         left_by: dict[int, list[str]] = {}
         for name, cls in registries.get(place, {}).items():
-            left_by.setdefault(sum(1 for _ in _unmet({**components, place: cls()})), []).append(name)
+            left_by.setdefault(sum(1 for _ in _unmet({**components, place: _default(cls)})), []).append(name)
         if (least := min(left_by, default=left)) < left:
             best, left = f"choose {choice(f'model.{place}', left_by[least][:MOST])}", least
         if best and (left == 0 or place == places[-1]):
             break
     return best or f"choose another {option(f'model.{kind}')}"
+
+
+@functools.cache
+def _default(cls: type) -> Any:
+    """Returns a component at its default values, made once."""
+    return cls()
 
 
 def _name(component: Any, registry: Mapping[str, type]) -> str:

@@ -52,7 +52,7 @@ class Logging:
     keep: Annotated[int, AtLeast(1)] = 3
     """Checkpoints kept on disk."""
     eval_every: Annotated[int, Steps(0)] = 0
-    """Steps between evaluations on held-out data; 0 evaluates at the end only."""
+    """Steps between evaluations on the validation split; 0 evaluates at the end only."""
     figures_minutes: Annotated[float, NotNegative()] = 2.0
     """Minutes between figures; 0 makes them at the end only."""
     tensorboard: bool = True
@@ -156,7 +156,7 @@ def check(config: Config, *, json: bool = False) -> Config:
     prior = getattr(config.model, "prior", None)
     if config.accumulate > 1 and prior is not None and not prior.averages:
         raise InputError(
-            f"accumulate: the {kind('model.prior', prior)} prior keeps images, which microbatches would average; "
+            f"accumulate: the {kind('model.prior', prior)} prior keeps examples, which microbatches would average; "
             f"set {option('accumulate', 1)}"
         )
     _check_labels(config)

@@ -10,7 +10,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vae_jax.errors import InputError, command, either, nearest, quoted, shown
+from vae_jax.errors import InputError, command, either, nearest, note, quoted, shown
 from vae_jax.files import code as codes
 
 if TYPE_CHECKING:
@@ -68,10 +68,7 @@ def find(name: str | os.PathLike[str]) -> Path:
         raise InputError(f"{shown(name)}: no such experiment; {_meant(name, known)}")
     hidden = next((file for folder in folders()[1:] if (file := _files(folder).get(name))), None)
     if hidden is not None and hidden.read_bytes() != known[name].read_bytes():
-        print(
-            f"vae-jax: {known[name]} is used in place of the experiment of this name that comes with vae_jax",
-            file=sys.stderr,
-        )
+        note(f"vae-jax: {known[name]} is used in place of the experiment of this name that comes with vae_jax")
     return known[name]
 
 

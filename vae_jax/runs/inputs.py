@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import sys
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +31,7 @@ from vae_jax.data.config import OF_ARRAYS, OF_PICTURES
 from vae_jax.data.folder_files import Mixed
 from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
-from vae_jax.errors import InputError, choice, nearest, option, shown
+from vae_jax.errors import InputError, choice, nearest, note, option, shown
 from vae_jax.runs import tables
 from vae_jax.runs.kinds import kind
 from vae_jax.runs.run import Run, data_range
@@ -113,8 +112,8 @@ def _told(source: Source, batches: Iterator[Any]) -> Iterator[Any]:
 
 def tell(source: Source) -> None:
     """Writes on stderr what the user should know about examples that were read."""
-    for note in source.info.notes:
-        print(f"note: {note}", file=sys.stderr)
+    for text in source.info.notes:
+        note(f"note: {text}")
 
 
 def file_names(source: Source) -> tuple[str, ...]:
@@ -305,9 +304,14 @@ def _check_known(run: Run, source: Source, what: str) -> None:
     if lacks and run.model.condition.is_required:
         width = {"label": "[N]", "factors": f"[N, {len(spec.factors)}]", "cond": f"[N, {spec.cond}]"}[on]
         raise InputError(
-            f"{what}: {run.path} is conditioned on {name} {width}, which these images come without; save an .npz with "
-            f"the arrays images and {name}"
+            f"{what}: {run.path} is conditioned on {name} {width}, which these examples come without; save an "
+            f".npz with the arrays {_array(run)} and {name}"
         )
+
+
+def _array(run: Run) -> str:
+    """Returns a name by which an .npz holds examples such as a run was trained on."""
+    return {"image": "images", "vector": "vectors"}.get(run.spec.x.kind, "series")
 
 
 def describe(shape: Sequence[int]) -> str:
@@ -405,7 +409,7 @@ def _part(parts: Sequence[str], split: str, what: str, name: str, asked: bool) -
         fix = f"use {choice('split', reversed(parts))}"
     else:  # there the split is also that of what is compared with
         fix = "save the images to take as an .npz with the one array images"
-    raise InputError(f"{what}: holds no {split} images, only {there}; {fix}")
+    raise InputError(f"{what}: holds no {split} examples, only {there}; {fix}")
 
 
 def _parts(path: Path) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vae_jax.data.config import OF_PICTURES
+from vae_jax.data.memory import Given
 from vae_jax.errors import InputError
 from vae_jax.files.atomic import replacing
 from vae_jax.runs import splits
@@ -25,23 +27,23 @@ FILE, SUM = "data.npz", "data.sha256"
 PORTABLE = f"RUN/{FILE}"
 
 
-def within(config: Config, folder: Path, arrays: Mapping[str, np.ndarray], protocol: str | None = None) -> Config:
-    """Returns the config of a run in `folder` that is trained on arrays of its own.
+def within(config: Config, folder: Path, given: Given, protocol: str | None = None) -> Config:
+    """Returns the config of a run in `folder` that is trained on data in memory.
 
     Args:
       config: what to train.
       folder: of the run.
-      arrays: its data, by name.
-      protocol: of a run that is continued; None takes that of a config for arrays, and else "held-out", as `--data` of
-        a file does.
+      given: its data.
+      protocol: of a run that is continued; None takes that of a config for such data, and else "held-out", as `--data`
+        of a file does.
 
     Returns:
       the config, whose source is `folder / FILE`.
     """
-    protocol = protocol or (config.data.protocol if config.data.name == "npz" else "held-out")
+    protocol = protocol or (config.data.protocol if config.data.name == given.reader else "held-out")
     # Headers and names take some bytes more than the arrays.
-    size = sum(value.nbytes for value in arrays.values()) + (1 << 20)
-    options: dict[str, Any] = {"name": "npz", "source": str(folder / FILE), "protocol": protocol, **OF_PICTURES}
+    size = sum(value.nbytes + 1024 for value in given.arrays.values()) + (1 << 20)
+    options: dict[str, Any] = {"name": given.reader, "source": str(folder / FILE), "protocol": protocol, **OF_PICTURES}
     options["max_bytes"] = max(config.data.max_bytes, size)
     return dataclasses.replace(config, data=dataclasses.replace(config.data, **options))
 
@@ -73,8 +75,11 @@ def store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     if (folder / SUM).is_file():
         return
-    with replacing(folder / FILE) as temporary:
-        np.savez(temporary, **dict(arrays))  # type: ignore[arg-type]
+    # As numpy.savez does, to which an array of the name "file" would be the file.
+    with replacing(folder / FILE) as temporary, zipfile.ZipFile(temporary, "w") as held:
+        for name, value in arrays.items():
+            with held.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(value), allow_pickle=False)
     # The hash comes last: without it, a kill came between the two, and both are written again.
     with replacing(folder / SUM) as temporary:
         temporary.write_text(f"{_sha256(folder / FILE)}  {FILE}\n")

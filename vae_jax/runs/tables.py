@@ -62,7 +62,8 @@ def read(run: Run, given: Any, what: str) -> Given:
 
     Args:
       run: of a table.
-      given: the path of a .csv, .tsv, .parquet, .npy or .npz, or columns by name (a dict, or a data frame).
+      given: the path of a .csv, .tsv, .parquet, .npy or .npz, columns by name (a dict, or a data frame), or an array
+        [N, D] for a run of such an array.
       what: the argument and its value, for messages.
 
     Raises:
@@ -76,6 +77,8 @@ def read(run: Run, given: Any, what: str) -> Given:
         cells = table_read.read(path, run.config.data.max_bytes)
     elif isinstance(given, Mapping) or hasattr(given, "columns"):
         cells = table_read.from_columns({name: given[name] for name in getattr(given, "columns", given)}, what)
+    elif np.ndim(given) == 2 and [c.name for c in columns] == [f"x{i}" for i in range(np.shape(given)[1])]:
+        cells = table_read.of_arrays({"x": np.asarray(given)}, what)
     else:
         raise InputError(
             f"{what}: {type(given).__name__} has no names of columns; give a dict of columns, as run.table(x) makes of "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
     """Fits a mixture of Gaussians or pPCA to pixels and measures log p(x) of held-out images.
 
     Args:
-      data: a data set with gray levels or real numbers, not binary ones.
+      data: a data set with gray levels or real numbers, not binary ones, or the path of images.
       workdir: the folder to write; None takes `runs/baseline-KIND-DATA`, or the next free number after it.
       options: any of
         kind: "mog" (mixture of Gaussians, EM) or "ppca" (probabilistic PCA, exact);
@@ -84,20 +85,23 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
     for name in options:
         if name not in fields:
             raise InputError(f"{name}: no such option; {nearest(name, fields)}")
-    o = conform_fields(Baseline(data, **options), {})
+    o = _located(conform_fields(Baseline(data, **options), {}))
     path = _folder(o, conform(workdir, str | None, "workdir"))
     config = data_lib.DataConfig(
         o.data, o.source, batch_size=1, protocol=o.protocol, dequantize=o.dequantize, limit=o.limit
     )
-    train, held = data_lib.load(config, "train"), data_lib.load(config, o.split)
+    try:
+        train, held = data_lib.load(config, "train"), data_lib.load(config, o.split)
+    except InputError as error:
+        raise InputError(_renamed(str(error))) from None
     if train.info.kind != "image":
         raise InputError(
             f"baseline: {o.data} holds {train.info.kind}s, and its density is one of images; use images such as digits"
         )
     if train.info.mask:
         raise InputError(
-            f"baseline: {o.data} has missing values, which its density does not leave out; keep the examples of which "
-            "everything is observed"
+            f"{option('source', o.source) if o.source else o.data}: has missing values, which the density of a "
+            "baseline does not leave out; keep the examples of which everything is observed"
         )
     _check(o, train.info.values)
 
@@ -205,6 +209,30 @@ def _folder(o: Baseline, workdir: str | None) -> Path:
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: already there; choose another {option('workdir')}")
     return path
+
+
+def _located(o: Baseline) -> Baseline:
+    """Returns what to fit, with name and source of the data where these are a path."""
+    if o.source is not None or o.data in data_lib.DATASETS or not Path(o.data).expanduser().exists():
+        return o
+    try:
+        found = data_lib.choose(data_lib.DataConfig(), o.data)
+    except InputError as error:
+        raise InputError(_renamed(str(error))) from None
+    return replace(o, data=found.name, source=found.source)
+
+
+def _renamed(text: str) -> str:
+    """Returns a message about the options of a config with the names that they have here."""
+    if "data.binarize" in text:  # some protocols have binary images alone
+        fix = f"use {option('protocol', 'standard')} {option('split', 'test')}"
+        return (
+            f"{option('protocol')}: its held-out images are binary, for which a Gaussian density means nothing; {fix}"
+        )
+    text = re.sub(r'\*\*\{"data\.(\w+)": ([^{}]*)\}', r"\1=\2", text)
+    text = re.sub(r"--data\.(source|protocol|limit|dequantize)\b", r"--\1", text)
+    text = re.sub(r"(?<![\w.-])data\.(source|protocol|limit|dequantize)\b", lambda found: option(found[1]), text)
+    return re.sub(r"--data ((?!-)\S+)", r"`vae-jax baseline \1`", text).replace("data.name:", "data:")
 
 
 def _check(o: Baseline, values: str) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from vae_jax import spaces
 from vae_jax.data.pipeline import examples
 from vae_jax.errors import InputError, command, option
-from vae_jax.options.ranges import SEED
+from vae_jax.options.ranges import SAMPLES, SEED, Between
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
 from vae_jax.train import TrainState
@@ -75,9 +75,22 @@ def seed(value: Any) -> int:
     Raises:
       InputError: it is another type, or out of range.
     """
-    number = conform(value, int, "seed", 0)
-    if not SEED.holds(number):
-        raise InputError(f"{option('seed')}: {number} is out of range; it must be {SEED.words}")
+    return _within("seed", value, SEED, 0)
+
+
+def importance(value: Any) -> int:
+    """Returns a number of importance samples, k.
+
+    Raises:
+      InputError: it is another type, or out of range.
+    """
+    return _within("k", value, SAMPLES, 50)
+
+
+def _within(name: str, value: Any, known: Between, example: int) -> int:
+    number = conform(value, int, name, example)
+    if not known.holds(number):
+        raise InputError(f"{option(name)}: {number} is out of range; it must be {known.words}")
     return number
 
 
@@ -112,13 +125,28 @@ def chosen(run: Run, split: str, indices: Sequence[int], name: str = "indices") 
     return examples(source, run.config.data, np.asarray(indices))
 
 
-def first(run: Run, split: str, n: int) -> dict[str, Any]:
+def few(there: int, usual: int, what: str) -> str:
+    """Returns the line that says that there are fewer examples than are usual where no number is given, or ""."""
+    return f"{what}: {there}, fewer than the usual {usual}" if there < usual else ""
+
+
+def first(run: Run, split: str, n: int | None, usual: int) -> dict[str, Any]:
     """Returns the first n examples of a split.
+
+    Args:
+      run: whose data they are.
+      split: "train", "validation" or "test".
+      n: how many; None for as many as usual, or all of fewer.
+      usual: how many that is.
+
+    Returns:
+      one batch, with the noise of an evaluation.
 
     Raises:
       InputError: n is not positive, or more than there are.
     """
-    n, size = at_least("n", n), run.source(split).size
+    size = run.source(split).size
+    n = min(usual, size) if n is None else at_least("n", n)
     if n > size:
         raise InputError(
             f"{option('n')}: {n} is out of range; the {split} split of {run.config.data.shown} has {size:,} "

@@ -1,19 +1,24 @@
 """Evaluations while a run trains: the held-out curve, the best checkpoint, and the end of a run without progress.
 
 The best checkpoint lies in RUN/best, apart from the newest ones, which are rotated. What decides is the validation
-split alone: a test split that chose a checkpoint would measure it too well.
+split alone: a test split that chose a checkpoint would measure it too well. For the same reason no curve is made of a
+test split, by which somebody would choose options: data without a validation split are refused. Where the test split
+has the training examples by definition (protocol "full"), nothing is held out that a curve could use up.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from vae_jax import data
-from vae_jax.data import Source, split
-from vae_jax.errors import InputError, choice, command, option
+from vae_jax.data import DataConfig, Source, split
+from vae_jax.data.source import Info
+from vae_jax.errors import InputError, choice, command, option, options
 from vae_jax.evaluation import METRICS, evaluate
 from vae_jax.evaluation.likelihood import term_names
 from vae_jax.evaluation.reading import better
@@ -32,16 +37,50 @@ _SHARE = 20  # evaluations of a run in the advice for one that makes none
 _APART = ("logging.best", "evaluation.limit")
 
 
-def check(config: Config, source: Source, model: Model) -> None:
-    """Checks that the best checkpoint of a run can be chosen as its config says.
+def curve_split(info: Info) -> str | None:
+    """Returns the split that is measured while a run trains; None where only examples of the end are held out."""
+    if "validation" in info.sizes:
+        return "validation"
+    same = info.protocol == "full" and info.sizes.get("test") == info.sizes["train"]  # `data.limit` tests on others
+    return "test" if same else None
+
+
+def check(config: Config, source: Source, model: Model, load: Callable[[DataConfig, str], Source] = data.load) -> None:
+    """Checks that a run can be evaluated while it trains, and its best checkpoint chosen, as its config says.
 
     Args:
       config: of the run.
       source: its training split.
       model: built for these data.
+      load: reads another split.
 
     Raises:
       InputError: patience without a metric, no evaluations, no validation split, or a metric that does not decide.
+    """
+    _check_metric(config, source, model)
+    metric, every = config.logging.best, config.logging.eval_every
+    if metric is not None and "validation" not in source.info.sizes:
+        says = f"logging.best: {metric!r} decides by the validation split"
+    elif every and curve_split(source.info) is None:
+        says = f"logging.eval_every: {every} measures the validation split while the run trains"
+    else:
+        return
+    without = {"logging.eval_every": 0} if curve_split(source.info) is None else {}
+    without |= {"logging.best": None} if metric is not None else {}
+    without |= {"patience": 0} if config.patience else {}
+    protocols = validated(config.data, source, load)
+    fix = f"{choice('data.protocol', protocols)}, or " if protocols else ""
+    raise InputError(
+        f"{says}, but {config.data.shown!r} has none under protocol {source.info.protocol!r}; use {fix}"
+        f"{option(*next(iter(without.items()))) if len(without) == 1 else options(without)}"
+    )
+
+
+def _check_metric(config: Config, source: Source, model: Model) -> None:
+    """Checks what chooses the best checkpoint, where anything does.
+
+    Raises:
+      InputError: patience without a metric, no evaluations, or a metric that does not decide.
     """
     metric, every = config.logging.best, config.logging.eval_every
     if metric is None and not config.patience:
@@ -62,11 +101,6 @@ def check(config: Config, source: Source, model: Model) -> None:
             f"logging.best: {metric!r} is measured while the run trains, but no evaluations are made; add "
             f"{option('logging.eval_every', max(1, config.steps // _SHARE))}"
         )
-    if "validation" not in source.info.sizes:
-        raise InputError(
-            f"logging.best: {metric!r} decides by the validation split, but {config.data.shown!r} has none under "
-            f"protocol {source.info.protocol!r}; {_with_validation(config, source)}"
-        )
 
 
 def decisive(source: Source, model: Model) -> list[str]:
@@ -75,12 +109,21 @@ def decisive(source: Source, model: Model) -> list[str]:
     return [name for name in METRICS if name in found and better(name) is not None]
 
 
-def _with_validation(config: Config, source: Source) -> str:
-    """Returns how data get a validation split, or that they cannot."""
-    validated = data.entry(config.data.name).validated or split.validated(source)
-    if validated:
-        return f"use {choice('data.protocol', validated)}"
-    return f"give the data one, or leave {option('logging.best')} out"
+def validated(config: DataConfig, source: Source, load: Callable[[DataConfig, str], Source]) -> list[str]:
+    """Returns the protocols under which these data have a validation split, and can be read with the other options.
+
+    Args:
+      config: of the data.
+      source: their training split.
+      load: reads another split.
+    """
+    found = []
+    for protocol in data.entry(config.name).validated or split.validated(source):
+        # Some protocols need other options as well, and few examples do not make three splits.
+        with contextlib.suppress(InputError):
+            load(dataclasses.replace(config, protocol=protocol), "validation")
+            found.append(protocol)
+    return found
 
 
 class HeldOut:

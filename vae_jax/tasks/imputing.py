@@ -10,12 +10,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from vae_jax.data import SPLITS, memory, series, vectors
+from vae_jax.data import SPLITS, memory, numbers
 from vae_jax.errors import InputError, option
 from vae_jax.evaluation.imputation import impute_all
 from vae_jax.files import bounded
-from vae_jax.options.ranges import SAMPLES
-from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spec import Units, users
@@ -62,10 +60,11 @@ def impute(
     Args:
       run: a run, or the path of its folder. It may have been trained on complete data.
       x: images [N, H, W] or [N, H, W, C] with NaN where a value is missing, or of any type with a `mask`; series or
-        rows of numbers with NaN, for a run of these; a dict of arrays (`images`, `mask`, and what a conditional model
-        needs); or the path of an .npy or .npz. For a run of a table, columns by name (None or NaN is missing), or the
-        path of a .csv or .parquet.
-      mask: bool, of the shape of x or [N, H, W] of whole pixels, True where x is observed; None where NaN says it.
+        rows of numbers in the same way, for a run of these; a dict of arrays (`images`, `mask`, and what a conditional
+        model needs); or the path of an .npy or .npz. For a run of a table, columns by name (None or NaN is missing), or
+        the path of a .csv or .parquet.
+      mask: bool, of the shape of x or without its last axis (whole pixels or times), True where x is observed; None
+        where NaN says it.
       k: importance samples per example, K: the larger, the closer to the model's own mean.
       samples: copies with draws in place of the mean, S: multiple imputation by sampling importance resampling.
       seed: of all noise.
@@ -82,9 +81,7 @@ def impute(
         range.
     """
     run, seed, batch_size = given.opened(run), given.seed(seed), given.at_least("batch_size", batch_size)
-    samples, k = given.at_least("samples", samples, 0), conform(k, int, "k", 100)
-    if not SAMPLES.holds(k):
-        raise InputError(f"{option('k')}: {k} is out of range; it must be {SAMPLES.words}")
+    samples, k = given.at_least("samples", samples, 0), given.importance(k)
     if run.spec.columns:
         return _table(run, x, mask, k, samples, seed, batch_size, given.restored(run, step, state), report)
     held = _arrays(x, mask)
@@ -110,7 +107,7 @@ def impute(
     dequantized = run.config.data.dequantize
 
     def filled(estimate: np.ndarray) -> np.ndarray:
-        return _filled(images, is_observed, estimate, dequantized, run.spec.units)
+        return _filled(images, is_observed, estimate, dequantized, run.spec.units, source.info.values == "grey")
 
     copies = [filled(draw) for draw in found.draws]
     drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
@@ -120,8 +117,7 @@ def impute(
 
 def _main(held: Mapping[str, np.ndarray]) -> str:
     """Returns the name of the examples among arrays that were read already."""
-    others = (name for name in held if name not in ("labels", "groups", "y"))  # rows of numbers may have any name
-    return next(name for name in (IMAGES, *series.NAMES, *vectors.NAMES, *others) if name in held)
+    return IMAGES if IMAGES in held else numbers.main(held) or IMAGES
 
 
 def _table(
@@ -152,7 +148,7 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
         path = Path(x).expanduser()
         if not path.is_file() or path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(
-                f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save images with NaN"
+                f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save an array with NaN"
             )
         held = {name or IMAGES: value for name, value in bounded.arrays(path, option=_word()).items()}
     if parts := [name for name in held if name.removesuffix(f"_{IMAGES}") in SPLITS]:
@@ -168,7 +164,12 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
 
 
 def _filled(
-    images: np.ndarray, seen: np.ndarray, estimate: np.ndarray, dequantized: bool, units: Units | None = None
+    images: np.ndarray,
+    seen: np.ndarray,
+    estimate: np.ndarray,
+    dequantized: bool,
+    units: Units | None = None,
+    levels: bool = False,
 ) -> np.ndarray:
     """Returns images with the estimates (in the units of the model) where nothing was observed.
 
@@ -178,6 +179,7 @@ def _filled(
       estimate: [N, H, W, C], in [0, 1] for images.
       dequantized: whether the model sees gray levels v as (v + u) / 256, not as v / 255.
       units: what the model's numbers are to the user; None where they are the same.
+      levels: whether they were read as gray levels, as integers and some floats are.
     """
     values = estimate.reshape(images.shape)
     if images.dtype == np.bool_:
@@ -186,7 +188,8 @@ def _filled(
         values = users(estimate, units).reshape(images.shape)
         if images.dtype.kind in "iu":
             values = np.clip(np.rint(values), *units.range)
-    elif images.dtype.kind in "iu":
-        levels = values * 256.0 - 0.5 if dequantized else values * 255.0
-        values = np.clip(np.rint(levels), 0, 255)
+    elif levels:
+        values = np.clip(values * 256.0 - 0.5 if dequantized else values * 255.0, 0, 255)
+        if images.dtype.kind in "iu":
+            values = np.rint(values)
     return np.where(seen.reshape(images.shape), images, values.astype(images.dtype))

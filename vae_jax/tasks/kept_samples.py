@@ -30,8 +30,10 @@ def check(config: Config, model: Model) -> None:
             f"logging.samples_at: this model has no prior to sample from; leave {option('logging.samples_at')} out"
         )
     if steps and max(steps) > config.steps:
+        kept = tuple(step for step in steps if step <= config.steps)
+        fewer = f"use {option('logging.samples_at', *kept)}" if kept else f"leave {option('logging.samples_at')} out"
         raise InputError(
-            f"logging.samples_at: {max(steps)} is after the last step; use steps up to {config.steps}, or "
+            f"logging.samples_at: {max(steps)} is after the last step {config.steps}; {fewer}, or use "
             f"{option('steps', max(steps))}"
         )
 

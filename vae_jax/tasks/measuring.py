@@ -14,7 +14,7 @@ import jax
 from vae_jax.data.fingerprint import fingerprint
 from vae_jax.data.limit import text as rows_text
 from vae_jax.data.split import BY_FILE
-from vae_jax.errors import InputError, command, nearest, option
+from vae_jax.errors import InputError, command, holding_notes, nearest, option
 from vae_jax.evaluation import METRICS, Evaluation, evaluate, measures, other_names
 from vae_jax.evaluation import eval_file as evaluations
 from vae_jax.evaluation.needs import has_bound
@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 INPUT = "input"
 
 
+@holding_notes()
 def evaluate_run(
     run: Run | Path | str,
     x: Any = None,

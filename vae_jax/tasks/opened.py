@@ -59,7 +59,7 @@ class OpenRun(Run):
         """Returns encoded rows of a run of a table, such as samples, as columns by name, in their units and words."""
         return tables.rows(self, x)
 
-    def interpolate(self, indices: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7), **options: Any) -> paths.Interpolations:
+    def interpolate(self, indices: Sequence[int] = (), **options: Any) -> paths.Interpolations:
         """Decodes paths between pairs of examples; `vae_jax.interpolate` describes the options."""
         return paths.interpolate(self, indices, **self._newest(options))
 
@@ -95,11 +95,11 @@ class OpenRun(Run):
         """Returns a picture of n samples."""
         return sampling.samples(self, n, **self._newest(options)).figure()
 
-    def plot_reconstructions(self, n: int = 32, **options: Any) -> Figure:
+    def plot_reconstructions(self, n: int | None = None, **options: Any) -> Figure:
         """Returns a picture of examples of the run's data beside their reconstructions."""
         return reconstruction.pairs(self, n=n, **self._newest(options)).figure()
 
-    def plot_interpolations(self, indices: Sequence[int] = (0, 1, 2, 3, 4, 5, 6, 7), **options: Any) -> Figure:
+    def plot_interpolations(self, indices: Sequence[int] = (), **options: Any) -> Figure:
         """Returns a picture of paths between pairs of examples."""
         return self.interpolate(indices, **options).figure()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
-from vae_jax.errors import InputError, nearest, option
+from vae_jax.errors import InputError, choice, nearest, option
 from vae_jax.evaluation import latents
 from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.options.typed import conform, items
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Path_ = Literal["linear", "spherical"]
-ROWS = (0, 1, 2, 3, 4, 5, 6, 7)  # of a split, between which paths go by default
+PAIRS = 4  # of a split's first examples, between which paths go where none were named
+USUAL = 8  # examples that are moved where no number was given
 
 _UNKNOWN = np.iinfo(np.int64).min  # stands for a label that is not known
 
@@ -38,6 +39,7 @@ class Interpolations(NamedTuple):
       title: of the figure.
       units: the user's, which the figure is not in.
       names: what the rows of `index` are called; () for their numbers.
+      note: what the user should know of the choice of examples, or "".
     """
 
     index: np.ndarray
@@ -47,6 +49,7 @@ class Interpolations(NamedTuple):
     title: str
     units: Units | None = None
     names: tuple[str, ...] = ()
+    note: str = ""
 
     def figure(self) -> Figure:
         """Returns a picture with one path per row, between its two examples."""
@@ -62,7 +65,7 @@ class Interpolations(NamedTuple):
 
 def interpolate(
     run: Run | Path | str,
-    indices: Sequence[int] = ROWS,
+    indices: Sequence[int] = (),
     *,
     x: Any = None,
     steps: int = 10,
@@ -75,7 +78,8 @@ def interpolate(
 
     Args:
       run: a run, or the path of its folder.
-      indices: examples of the split: from the first to the second, from the third to the fourth, and so on.
+      indices: examples of the split: from the first to the second, from the third to the fourth, and so on; () for the
+        first 8, or the pairs of fewer.
       x: examples as for `encode`, two or more, in place of those: from each to the next.
       steps: codes on a path, both ends included; 2 or more.
       path: "linear" is straight, "spherical" a great circle, which keeps the norm typical of a Gaussian prior.
@@ -93,13 +97,14 @@ def interpolate(
     run, steps, indices = given.walkable(run), given.at_least("steps", steps, 2), items(indices, int, "indices")
     path = conform(path, Path_, "path", "linear")
     if x is not None:
-        given.refuse_indices(() if indices == ROWS else indices)
+        given.refuse_indices(indices)
         return _between(run, x, steps, path, split, step, state)
-    if len(indices) < 2 or len(indices) % 2:
+    if len(indices) % 2:
         raise InputError(
             f"{option('indices')}: {len(indices)} examples do not make pairs; give an even number, 2 or more"
         )
     split = given.shown_split(run, split)
+    indices, note = (indices, "") if indices else _first_pairs(run, split)
     batch = given.chosen(run, split, indices)
     state = given.restored(run, step, state)
     codes = encode_all(run.model, state, [batch])
@@ -110,7 +115,23 @@ def interpolate(
     title = f"{given.title(run, state)}: {path} interpolation between codes, {split} split"
     ends = x.reshape(-1, 2, *x.shape[1:])
     units, made = run.spec.units, decode_all(run.model, state, z, cond=cond)
-    return Interpolations(np.reshape(indices, (-1, 2)), z, users(made, units), users(ends, units), title, units)
+    pairs = np.reshape(indices, (-1, 2))
+    return Interpolations(pairs, z, users(made, units), users(ends, units), title, units, note=note)
+
+
+def _first_pairs(run: Run, split: str) -> tuple[tuple[int, ...], str]:
+    """Returns the first examples of a split, in pairs, and the line about fewer pairs than usual.
+
+    Raises:
+      InputError: there is one example.
+    """
+    source = run.source(split)
+    if source.size < 2:
+        larger = [name for name, size in source.info.sizes.items() if size > 1]
+        fix = f"use {choice('split', larger)}" if larger else f"give two or more with {option('x', flag='input')}"
+        raise InputError(f"{option('split')}: {split} holds 1 example, but a path goes from one to another; {fix}")
+    pairs = min(PAIRS, source.size // 2)
+    return tuple(range(2 * pairs)), given.few(pairs, PAIRS, f"pairs of examples of the {split} split")
 
 
 def _between(
@@ -146,6 +167,7 @@ class Moves(NamedTuple):
       x: the examples, float32 [N, *x.shape], in the user's units.
       title: of the figure.
       units: the user's, which the figure is not in.
+      note: what the user should know of the choice of examples, or "".
     """
 
     index: np.ndarray
@@ -156,6 +178,7 @@ class Moves(NamedTuple):
     x: np.ndarray
     title: str
     units: Units | None = None
+    note: str = ""
 
     def figure(self) -> Figure:
         """Returns a picture with one example per row, itself first."""
@@ -176,7 +199,7 @@ def arithmetic(
     to: int,
     *,
     factor: str | None = None,
-    n: int = 8,
+    n: int | None = None,
     steps: int = 6,
     strength: float = 1.0,
     learn: int = 10_000,
@@ -191,7 +214,7 @@ def arithmetic(
       from_: the label that the examples have, or value of the factor.
       to: the label (or value) to go to.
       factor: the factor that the two are values of; None for the label.
-      n: examples: the first n of the split with `from_`.
+      n: examples: the first n of the split with `from_`; None for 8, or all of fewer.
       steps: codes on each path, from the code itself (t = 0) to `strength`; 2 or more.
       strength: the last t: how many differences are added.
       learn: training examples whose codes give the means: the first ones, or some of every class of a sorted split.
@@ -206,7 +229,8 @@ def arithmetic(
       InputError: latents that are indices into a codebook, data without labels or such a factor, a value that no
         example has, an argument out of range.
     """
-    run, n, learn = given.walkable(run), given.at_least("n", n), given.at_least("learn", learn)
+    run, learn = given.walkable(run), given.at_least("learn", learn)
+    n = None if n is None else given.at_least("n", n)
     steps, strength = given.at_least("steps", steps, 2), conform(strength, float, "strength", 1.0)
     check_values(from_, to, strength)
     split = given.shown_split(run, split)
@@ -230,7 +254,8 @@ def arithmetic(
     title = f"{given.title(run, state)}: {what} {from_} to {to} by mean codes, {split} split"
     units = run.spec.units
     x, images = users(np.asarray(batch["x"]), units), users(images, units)
-    return Moves(codes.index, direction, shares, z, images, x, title, units)
+    note = given.few(len(x), USUAL, f"examples of the {split} split with {what} {from_}") if n is None else ""
+    return Moves(codes.index, direction, shares, z, images, x, title, units, note)
 
 
 def check_values(from_: int, to: int, strength: float) -> None:
@@ -243,13 +268,21 @@ def check_values(from_: int, to: int, strength: float) -> None:
         raise InputError(f"{option('to')}: {to} is where {_named('from_')} starts; choose two values")
 
 
-def _rows(run: Run, split: str, factor: str | None, value: int, n: int) -> list[int]:
-    """Returns the first n examples of a split that have the value."""
+def _rows(run: Run, split: str, factor: str | None, value: int, n: int | None) -> list[int]:
+    """Returns the first n examples of a split that have the value; for None as many as usual, or all of fewer."""
     rows: list[int] = []
+    most = USUAL if n is None else n
     for shown in run.batches(split, 500):
         rows += np.asarray(shown["index"])[_values(run, shown, factor, value) == value].tolist()
-        if len(rows) >= n:
-            return rows[:n]
+        if len(rows) >= most:
+            return rows[:most]
+    if rows and n is None:
+        return rows
+    if n is None:
+        raise InputError(
+            f"{_named('from_')}: {value}: no example of the {split} split has it; choose another value, or another "
+            f"{option('split')}"
+        )
     fix = f"use {option('n', len(rows))}" if rows else f"choose another value, or another {option('split')}"
     raise InputError(
         f"{option('n')}: {n} is out of range; only {len(rows)} examples of the {split} split have {value}; {fix}"

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from vae_jax import data
 from vae_jax.data import DataConfig, Source
-from vae_jax.data import split as split_lib
 from vae_jax.data.source import SPLITS
 from vae_jax.errors import InputError, choice, either, option
 from vae_jax.evaluation import measures, needs
@@ -49,21 +48,19 @@ def check(config: Config, source: Source, model: Model, load: Load = data.load) 
             f"have one (a point code, or a loss that is not a likelihood); write {none}"
         )
     if e.split not in source.info.sizes:
-        raise _no_split(config, source)
-    held_out.check(config, source, model)
+        raise _no_split(config, source, load)
+    held_out.check(config, source, model, load)
     kept_samples.check(config, model)
-    # The curve on held-out data is that of the validation split where there is one.
-    curve = ["validation"] if config.logging.eval_every and "validation" in source.info.sizes else []
-    return [load(config.data, split) for split in dict.fromkeys([e.split, *curve]) if split != source.split]
+    curve = held_out.curve_split(source.info) if config.logging.eval_every else None
+    return [load(config.data, split) for split in dict.fromkeys([e.split, curve]) if split not in (source.split, None)]
 
 
-def _no_split(config: Config, source: Source) -> InputError:
+def _no_split(config: Config, source: Source, load: Load) -> InputError:
     """Returns the error for an `evaluation.split` that the data do not have, with every way out that can be typed."""
     split, info = config.evaluation.split, source.info
     there = [name for name in reversed(SPLITS) if name in info.sizes]  # held-out ones first
     fix = f"use {choice('evaluation.split', there)}"
-    entry = data.entry(config.data.name)
-    if split == "validation" and (validated := entry.validated or split_lib.validated(source)):
+    if split == "validation" and (validated := held_out.validated(config.data, source, load)):
         fix += f", or {choice('data.protocol', validated)}"
     return InputError(
         f"evaluation.split: {config.data.shown!r} has no {split} split under protocol {info.protocol!r}; {fix}"
@@ -97,5 +94,5 @@ def _lacking(name: str, source: Source, model: Model) -> str:
         return f"udr: compares several runs, which {others} names; leave it out"
     if name == "anomaly":
         outliers = either("`vae-jax eval RUN --outliers DATA`", 'settings={"outliers": DATA} of `vj.evaluate_run`')
-        return f"anomaly: needs other images, which {outliers} names; leave it out"
+        return f"anomaly: needs another data set, which {outliers} names; leave it out"
     return ""

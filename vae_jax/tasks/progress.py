@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from vae_jax.errors import release_notes
+
 SHOWN = {"elbo": ".2f", "rate": ".2f", "distortion": ".2f", "mse": ".4f"}
 LINE_SECONDS = 10.0
 
@@ -30,7 +32,8 @@ class Progress:
         return self
 
     def say(self, text: str) -> None:
-        """Prints a sentence above the bar."""
+        """Prints a sentence above the bar, with the notes that waited: training refuses before it speaks."""
+        release_notes()
         self.console.print(text, highlight=False, soft_wrap=True)
 
     def report(self, step: int, metrics: dict[str, Any]) -> None:

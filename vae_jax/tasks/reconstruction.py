@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+USUAL = 32  # examples where no number was given
+
+
 class Reconstructions(NamedTuple):
     """Examples and what a model makes of their codes.
 
@@ -32,6 +35,7 @@ class Reconstructions(NamedTuple):
       title: of the figure.
       units: the user's, which the figure is not in.
       names: the file of each, of examples that have one; else ().
+      note: what the user should know of the choice of examples, or "".
     """
 
     index: np.ndarray
@@ -41,6 +45,7 @@ class Reconstructions(NamedTuple):
     title: str
     units: Units | None = None
     names: tuple[str, ...] = ()
+    note: str = ""
 
     def figure(self) -> Figure:
         """Returns a picture of the pairs."""
@@ -58,7 +63,7 @@ def reconstruct(
     run: Run | Path | str,
     x: Any = None,
     *,
-    n: int = 32,
+    n: int | None = None,
     indices: Sequence[int] = (),
     split: str | None = None,
     batch_size: int = 500,
@@ -70,7 +75,7 @@ def reconstruct(
     Args:
       run: a run, or the path of its folder.
       x: the examples, as for `encode`; None takes the run's own.
-      n: without x, the first n of the split.
+      n: without x, the first n of the split; None for 32, or all of fewer.
       indices: without x, these examples of the split instead.
       split: as for `encode`; without x of the run's data, None for the one that it evaluates.
       batch_size: examples at a time; no number depends on it.
@@ -91,7 +96,7 @@ def pairs(
     run: Run | Path | str,
     x: Any = None,
     *,
-    n: int = 32,
+    n: int | None = None,
     indices: Sequence[int] = (),
     split: str | None = None,
     batch_size: int = 500,
@@ -103,7 +108,7 @@ def pairs(
     Args:
       run: a run, or the path of its folder.
       x: the examples, all of them; None takes the run's own.
-      n: without x, the first n of the split.
+      n: without x, the first n of the split; None for `USUAL`, or all of fewer.
       indices: without x, the examples instead, in this order; () for the first n.
       split: of the run's data, or of x where that holds splits; None for the one that it evaluates.
       batch_size: examples of x at a time.
@@ -129,11 +134,13 @@ def pairs(
         found = made(run, state, batches, "")._replace(names=file_names(source))
         about = f"reconstructions of {shown_input(x)}, mean squared error {found.mse.mean():.4f}"
         return found._replace(title=f"{given.title(run, state)}: {about}")
-    batch = given.chosen(run, split, indices) if indices else given.first(run, split, n)
+    batch = given.chosen(run, split, indices) if indices else given.first(run, split, n, USUAL)
+    there = run.source(split).size
+    note = given.few(there, USUAL, f"examples of the {split} split") if n is None and not indices else ""
     state = given.restored(run, step, state)
     found = made(run, state, [batch], "")
     about = f"reconstructions, {split} split, mean squared error {found.mse.mean():.4f}"
-    return found._replace(title=f"{given.title(run, state)}: {about}")
+    return found._replace(title=f"{given.title(run, state)}: {about}", note=note)
 
 
 def made(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], title: str) -> Reconstructions:

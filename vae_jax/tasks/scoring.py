@@ -14,7 +14,6 @@ from vae_jax.errors import InputError, command, option
 from vae_jax.evaluation import anomaly
 from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.evaluation.needs import has_bound
-from vae_jax.options.ranges import SAMPLES
 from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import file_names, user_batches
 from vae_jax.runs.run import Run
@@ -119,9 +118,7 @@ def score(
         training data that are not there while no threshold is given, or an argument out of range.
     """
     run, seed = given.opened(run), given.seed(seed)
-    k, maps = conform(k, int, "k", 50), conform(maps, bool, "maps", False)
-    if not SAMPLES.holds(k):
-        raise InputError(f"{option('k')}: {k} is out of range; it must be {SAMPLES.words}")
+    k, maps = given.importance(k), conform(maps, bool, "maps", False)
     steps, learn = given.at_least("regret_steps", regret_steps, 0), given.at_least("learn", learn)
     batch_size = given.at_least("batch_size", batch_size)
     threshold = conform(threshold, float | None, "threshold", 100.0)

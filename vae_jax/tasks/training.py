@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from vae_jax import data, prng, train
-from vae_jax.data import Source, npz, unlabeled, whole
+from vae_jax.data import Source, memory, unlabeled, whole
 from vae_jax.data.pipeline import make_batch_fn, make_transform
 from vae_jax.errors import InputError, either, option
 from vae_jax.files.lock import locked
@@ -27,7 +25,7 @@ from vae_jax.runs.run import Run, data_range, is_torso
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
 from vae_jax.tasks import kept_samples, preflight, rehearsal, resuming
-from vae_jax.tasks.held_out import HeldOut
+from vae_jax.tasks.held_out import HeldOut, curve_split
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
 from vae_jax.train.alarms import Alarms
@@ -195,10 +193,10 @@ def check_pixels(config: Config, source: Source, model: Model) -> None:
             f"{option('data.dequantize', False)}"
         )
     if likelihood.levels == 256 and source.info.values == "float" and not binary:
+        stored = "store numpy.rint(images * 255).astype('uint8'), or " if source.info.kind == "image" else ""
         raise InputError(
-            f"data: the {name} likelihood gives masses to the 256 gray levels v / 255, but the images are real "
-            "numbers; store numpy.rint(images * 255).astype('uint8'), or use a density such as "
-            f"{option('model.likelihood', 'gaussian-learned')}"
+            f"data: the {name} likelihood gives masses to the 256 gray levels v / 255, but the data are real numbers; "
+            f"{stored}use a density such as {option('model.likelihood', 'gaussian-learned')}"
         )
 
 
@@ -221,7 +219,7 @@ def train_run(
     resume: bool = False,
     retune: bool = False,
     init_from: Run | None = None,
-    arrays: Mapping[str, np.ndarray] | None = None,
+    given: memory.Given | None = None,
     report: Report = lambda step, metrics: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Run:
@@ -234,7 +232,7 @@ def train_run(
       resume: continue the run in `workdir` (None: the newest of this experiment) from its last good checkpoint.
       retune: with `resume`, the learning rate may differ from that of the run.
       init_from: start with the weights of this run.
-      arrays: the data, in place of those of the config; they are kept in the run folder (`runs.own_data`).
+      given: data in memory, in place of those of the config; they are kept in the run folder (`runs.own_data`).
       report: called with (step, metrics) a few times a second.
       say: called with sentences for people.
 
@@ -248,14 +246,14 @@ def train_run(
     """
     config = configs.check(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
-    if arrays is not None:
+    if given is not None:
         # A run that is continued was divided before: its protocol stays.
         old = Run.load(path).config.data.protocol if resume and (path / "config.json").is_file() else None
-        config = configs.keep_targets(own_data.within(config, path, arrays, old), config)
+        config = configs.keep_targets(own_data.within(config, path, given, old), config)
     elif own_data.is_own(config, path):
         own_data.check(path)
     loaded: dict[str, Source] = {}
-    source = load_fitting(config, _reader(arrays, loaded))
+    source = load_fitting(config, _reader(given, loaded))
     if resume and is_torso(path):
         say(f"{path}: was stopped before its options were written; it starts anew")
         resume = False
@@ -269,8 +267,8 @@ def train_run(
             start = resuming.reopen(path, config, source, retune=retune)
         run = start.run if resume else start.create()
         start.run.loaded.update(loaded)  # the run that trains, and is returned
-        if arrays is not None:
-            own_data.store(run.path, arrays)
+        if given is not None:
+            own_data.store(run.path, given.arrays)
         splits.store(run.path, source)
         with log_to(run.path / "log.txt"):
             checkpoints = run.checkpoints(create=True)
@@ -287,18 +285,12 @@ def train_run(
                 checkpoints.close()
 
 
-def _reader(arrays: Mapping[str, np.ndarray] | None, loaded: dict[str, Source]) -> preflight.Load:
-    """Returns `data.load`, which remembers in `loaded` what it read; of arrays in memory where there are some."""
-
-    @functools.lru_cache(maxsize=1)  # all splits are read with the same options
-    def parts(options: data.DataConfig) -> npz.Held:
-        return npz.parts(dict(arrays or {}), "data", options.protocol, config=options)
-
-    def in_memory(options: data.DataConfig, split: str) -> Source:
-        return npz.source(parts(options), options, split, str(options.source))
+def _reader(given: memory.Given | None, loaded: dict[str, Source]) -> preflight.Load:
+    """Returns `data.load`, which remembers in `loaded` what it read; of data in memory where there are some."""
+    read = None if given is None else memory.read(given)
 
     def load(options: data.DataConfig, split: str) -> Source:
-        loaded[split] = data.load(options, split) if arrays is None else data.load(options, split, in_memory)
+        loaded[split] = data.load(options, split, read)
         return loaded[split]
 
     return load
@@ -320,7 +312,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     writer = MetricsWriter(
         run.path, resume_step=first, tensorboard=c.logging.tensorboard, say=lambda text: say(f"warning: {text}")
     )
-    split = "validation" if "validation" in source.info.sizes else c.evaluation.split
+    split = curve_split(source.info) or c.evaluation.split
     held_out = HeldOut(run, split, writer, lambda now: checkpoints.save(now, feed.position()), say)
     alarms = Alarms(_more_information(c), f"lower the learning rate: {resuming.lower_rate(run)}")
     latest: dict[str, Any] = {}

@@ -172,8 +172,8 @@ def collapse_warning(kl_per_dim: list[float], active_units: int | None, weight: 
     fix = f"{lower} ({option('model.objective.schedule', 'linear')})"
     if active_units == 0:
         return (
-            f"posterior collapse: none of the {size} latent dimensions depends on the image (rate {rate:.3g} nats), so "
-            f"every reconstruction is the same; {fix}"
+            f"posterior collapse: none of the {size} latent dimensions depends on the example (rate {rate:.3g} nats), "
+            f"so every reconstruction is the same; {fix}"
         )
     # ln 2 = 0.69 nats are needed to tell two equally likely images apart.
     if rate < 0.5:

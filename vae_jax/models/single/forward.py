@@ -95,7 +95,7 @@ def forward(parts: Parts, params: Params, state: State, key: jax.Array, batch: B
     drops = prng.example_keys(prng.site_key(key, "dropout"), ctx.index) if ctx.train and c.network.noisy else None
 
     def score(params: Params, z: jax.Array) -> Scored:
-        return _score(parts, params, state, z, x, mask, features, drops, ctx)
+        return _score(parts, params, state, z, x, mask, batch.get("weight"), features, drops, ctx)
 
     # 3. Reweigh the path of each sample (doubly reparameterized gradients).
     z, log_q = estimator.reweigh(z, log_q, q, c.objective, lambda z: score(params, z).log_p_x + vae.log_prior(p, z))
@@ -177,6 +177,7 @@ def _score(
     z: jax.Array,
     x: jax.Array,
     mask: jax.Array | None,
+    weight: jax.Array | None,
     features: jax.Array | None,
     drops: jax.Array | None,
     ctx: Context,
@@ -190,6 +191,7 @@ def _score(
       z: samples [K, B, n].
       x: data [B, *x.shape].
       mask: of what is observed, of the shape of x; None for all of it.
+      weight: of the loss of each example, [B]; None weighs all alike.
       features: of the condition [B, F], or None.
       drops: keys [B] of dropout: all samples of an example drop the same units; None drops none.
       ctx: of the step.
@@ -203,9 +205,9 @@ def _score(
     mine, old = vae.own(parts, params, "likelihood"), state.get("likelihood", {})
     seen = None if mask is None else repeat(mask, k)
     if ctx.train:
-        # Only a likelihood that takes one is given a mask.
-        more = {} if seen is None else {"mask": seen}
-        p_x, new = parts.config.likelihood.fit(out, tiled, mine, old, ctx.axis_name, **more)
+        # Each sample of an example has the example's weight, as in the loss, which takes their mean.
+        weights = None if weight is None else repeat(weight, k)
+        p_x, new = observed.fit(parts.config.likelihood, out, tiled, mine, old, ctx.axis_name, seen, weights)
     else:
         p_x, new = parts.config.likelihood.build(out, mine, old), old
     # Summed over the axes of x, in nats, and back to [K, B].
