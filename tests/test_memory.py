@@ -142,6 +142,19 @@ def test_a_run_on_a_frame_writes_and_reads_its_columns(tmp_path):
     np.testing.assert_array_equal(unnamed.encode(ROWS).mean, unnamed.encode(unnamed.path / "data.npz").mean)
 
 
+class Arrow(Frame):
+    """As a table of pyarrow: its columns are no names, but the columns themselves."""
+
+    def __init__(self, held):
+        super().__init__(held)
+        self.column_names, self.columns = self.columns, list(held.values())
+
+
+def test_a_run_on_an_arrow_table_reads_such_tables(tmp_path):
+    run = vj.train_run(config(None, Table()), tmp_path / "run", data=Arrow(PEOPLE), quiet=True)
+    np.testing.assert_array_equal(run.encode(Arrow(PEOPLE)).mean, run.encode(Frame(PEOPLE)).mean)
+
+
 class NAType:
     """As pandas' NA: what it is compared with decides nothing."""
 
@@ -189,6 +202,13 @@ def test_columns_of_one_name_are_refused():
     twice.columns = ["age", "age"]
     with pytest.raises(InputError, match="data: columns 1 and 2 are both called 'age'; rename one"):
         memory.taken(twice, "table")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_columns_that_no_file_can_keep_are_refused(name):
+    # An .npz would keep the second as "a", and the run could not be continued.
+    with pytest.raises(InputError, match="^data: column 1 is called '.*', which no file can keep; rename it$"):
+        memory.taken(Frame({name: AGE, "age": AGE}), "table")
 
 
 @pytest.mark.parametrize(
