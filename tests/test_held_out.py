@@ -274,6 +274,19 @@ def test_no_test_split_is_measured_while_a_run_trains(own, tmp_path, capsys, exp
         assert measured == ({"train", "validation"} if "protocol" in fix else {"train"})
 
 
+@pytest.mark.parametrize("option", ["--logging.eval-every 1", "--evaluation.split validation"])
+def test_a_run_that_is_continued_is_not_sent_to_another_protocol(own, tmp_path, capsys, option):
+    start = ["train", "vae_digits", "--data", own["x.npz"], "--data.protocol", "standard", *SMALL[:-2]]
+    assert main.run([*start, "--workdir", str(tmp_path / "run")]) == 0
+    words = ["train", "--resume", str(tmp_path / "run"), "--steps", "3", "--quiet", *option.split()]
+    capsys.readouterr()
+    assert main.run(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    fix = line.partition("; use ")[2].split(", or ")[-1]
+    assert "data.protocol" not in line
+    assert main.run([*words, *fix.split()[:2]]) == 0
+
+
 @pytest.mark.parametrize("data_of", ["x.npz", "digits"])
 def test_what_is_tested_on_its_training_data_has_a_curve_of_them(own, tmp_path, data_of):
     """Protocol "full" holds nothing out that a curve could use up."""

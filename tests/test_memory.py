@@ -207,7 +207,7 @@ def test_columns_of_one_name_are_refused():
 @pytest.mark.parametrize("name", ["", "a\0b"])
 def test_columns_that_no_file_can_keep_are_refused(name):
     # An .npz would keep the second as "a", and the run could not be continued.
-    with pytest.raises(InputError, match="^data: column 1 is called '.*', which no file can keep; rename it$"):
+    with pytest.raises(InputError, match=r"^data: column 1 is called '.*', which no file can keep; rename it$"):
         memory.taken(Frame({name: AGE, "age": AGE}), "table")
 
 
