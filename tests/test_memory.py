@@ -179,6 +179,10 @@ BAD = {
     "vectors": ("vectors", WAVES, r"^data: vectors must be numbers \[N, D\].*reshape", WAVES.reshape(N, -1)),
     "labels": ("vectors", {"counts": COUNTS, "labels": [1]}, "^data: 1 labels for 60 rows", COUNTS),
     "dates": (None, Frame({"day": AGE.astype("M8[D]")}), "^data: column day holds datetime64", Frame({"day": AGE})),
+    "lists": (None, Frame({"a": AGE, "b": np.array([[1], [2, 3]] * 30, object)}), "^data: column b holds a list",
+              Frame({"a": AGE})),
+    "arrays": ("table", {"b": np.array([np.ones(2), np.ones(3)] * 30, object)}, "^data: column b holds a ndarray",
+               Frame(PEOPLE)),
     "lengths": ("table", {"a": [1, 2], "b": [1]}, "^data: columns have different lengths", Frame(PEOPLE)),
     "words": ("table", np.full((9, 2), "a"), "^data: .* is an array of <U1; give an array of numbers", ROWS),
     "nothing": ("table", {}, "^data: a table is one array", ROWS),
@@ -243,7 +247,19 @@ def test_pictures_stay_pictures_whatever_the_config_reads():
     assert memory.taken(flat, "series").reader == "series"
 
 
-@pytest.mark.parametrize(("x", "kind"), [(WAVES, "series"), (ROWS, "vectors")])
+class Tensor:
+    """As those of torch, whose types are not numpy's."""
+
+    dtype = "torch.float64"
+
+    def __init__(self, x):
+        self.x, self.shape = x, x.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self.x
+
+
+@pytest.mark.parametrize(("x", "kind"), [(WAVES, "series"), (ROWS, "vectors"), (Tensor(WAVES), "series")])
 def test_two_arrays_are_given_by_the_name_in_the_message(x, kind):
     with pytest.raises(InputError) as error:
         memory.taken((x, LABELS), "sprites")

@@ -108,7 +108,7 @@ def named(given: Any, name: str, alone: str = "images", words: tuple[str, ...] =
         # numpy would stack two arrays of one shape to two examples, without a word.
         first = given[0]
         kind = "images" if np.ndim(first) > 2 else "vectors"
-        kind = "series" if series.is_likely(np.shape(first), first.dtype) else kind
+        kind = "series" if series.is_likely(np.shape(first), np.asarray(first).dtype) else kind
         splits = ', or {"train_images": X, "test_images": y} for two splits' if np.ndim(given[1]) > 2 else ""
         raise InputError(
             f'{name}: two arrays do not say what each of them is; give {{"{kind}": X, "labels": y}}{splits}'
