@@ -11,7 +11,7 @@ from options import tiny
 
 import vae_jax as vj
 from vae_jax import data
-from vae_jax.data import memory
+from vae_jax.data import memory, missing, table_read
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianLearned, NegativeBinomial, Table
@@ -171,6 +171,33 @@ def test_what_is_missing_in_a_frame_is_missing():
     assert found.reader == "table"
     assert found.arrays["a"].tolist() == ["1", "", "3"]
     assert found.arrays["b"].tolist() == ["x", "", ""]
+
+
+def test_what_a_masked_column_hides_is_missing():
+    held = {"a": np.ma.masked_equal([1, 2, 3], 2), "b": np.ma.MaskedArray(["x", "y", "z"], [1, 0, 0]), "c": np.ones(3)}
+    found = memory.taken(held, "table")
+    assert [c.text.tolist() for c in table_read.of_arrays(found.arrays, "data")] == [
+        ["1", "", "3"],
+        ["", "y", "z"],
+        ["1", "1", "1"],
+    ]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("shape", [(6, 4), (6, 5, 2), (6, 4, 4, 1)])
+def test_a_mask_is_never_lost(shape, whole):
+    hidden = RNG.random(shape) < 0.3
+    x = np.ma.MaskedArray(RNG.integers(0, 256, shape).astype(np.uint8 if whole else float), hidden)
+    with pytest.raises(InputError, match="^data: images is a masked array, whose mask is not read; give ") as error:
+        memory.taken(x, "series" if len(shape) == 3 else "vectors")
+    fix = str(error.value).partition("give ")[2]
+    fix = f"{{{fix.replace(' and ', ', ')}}}" if fix.startswith('"') else fix
+    given = eval(fix, {"numpy": np, "images": x})
+    (value,) = [value for name, value in given.items() if name != "mask"] if isinstance(given, dict) else [given]
+    assert value.dtype == (np.uint8 if whole and len(shape) > 2 else float)
+    mask = given["mask"] if isinstance(given, dict) else None
+    np.testing.assert_array_equal(missing.seen(value, "data", "x", mask), ~hidden)
+    assert memory.taken(np.ma.MaskedArray(x.data), "vectors").arrays
 
 
 BAD = {

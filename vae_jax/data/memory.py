@@ -126,6 +126,13 @@ def _is_pair(given: Any) -> bool:
 
 
 def _array(value: Any, name: str, key: str, words: tuple[str, ...]) -> np.ndarray:
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        # As an array it is what lies behind the mask.
+        fix = f"{key}.astype(float).filled(numpy.nan)"
+        if value.ndim > 2 and value.dtype.kind != "f":
+            mask = f"{key.removesuffix('images')}mask" if key.endswith("images") else "mask"
+            fix = f'"{key}": numpy.ma.getdata({key}) and "{mask}": ~numpy.ma.getmaskarray({key})'
+        raise InputError(f"{name}: {key} is a masked array, whose mask is not read; give {fix}")
     try:
         array = np.asarray(value)
     except ValueError:  # lists in lists, or arrays in a list, of different lengths

@@ -219,6 +219,8 @@ def kept(name: str, values: Any, where: str) -> np.ndarray:
     Raises:
       InputError: anything but one number or word per row.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.tolist()  # None where it is masked
     array = np.asarray(values, object if isinstance(values, list | tuple) else None)
     if array.ndim != 1:
         raise InputError(f"{where}: column {shown(name)} has shape {array.shape}; give one value per row")

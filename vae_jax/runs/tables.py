@@ -88,7 +88,7 @@ def read(run: Run, given: Any, what: str) -> Given:
     elif isinstance(given, Mapping) or memory.is_frame(given):
         cells = table_read.from_columns(memory.columns(given, what), what)
     elif np.ndim(given) == 2 and [c.name for c in columns] == [f"x{i}" for i in range(np.shape(given)[1])]:
-        cells = table_read.of_arrays({"x": np.asarray(given)}, what)
+        cells = table_read.of_arrays(memory.named(given, what, "x"), what)
     else:
         raise InputError(
             f"{what}: {type(given).__name__} has no names of columns; give a dict of columns, as run.table(x) makes of "
