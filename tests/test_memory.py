@@ -188,7 +188,7 @@ def test_what_a_masked_column_hides_is_missing():
 def test_a_mask_is_never_lost(shape, whole):
     hidden = RNG.random(shape) < 0.3
     x = np.ma.MaskedArray(RNG.integers(0, 256, shape).astype(np.uint8 if whole else float), hidden)
-    with pytest.raises(InputError, match="^data: images is a masked array, whose mask is not read; give ") as error:
+    with pytest.raises(InputError, match=r"^data: images is a masked array, whose mask is not read; give ") as error:
         memory.taken(x, "series" if len(shape) == 3 else "vectors")
     fix = str(error.value).partition("give ")[2]
     fix = f"{{{fix.replace(' and ', ', ')}}}" if fix.startswith('"') else fix
