@@ -291,6 +291,15 @@ def test_missing_values_of_series_are_filled_in(run, tmp_path):
     np.testing.assert_array_equal(vj.impute(run, WAVES[:6], seen, k=10).x, filled)
 
 
+def test_one_series_alone_is_refused_and_the_advice_works(run):
+    run, _ = run
+    with pytest.raises(InputError, match=r"^x: series must be numbers \[N, T, C\]") as error:
+        vj.encode(run, WAVES[0])
+    fix = str(error.value).partition("for one example ")[2]
+    found, want = (vj.encode(run, x).mean for x in (eval(fix, {"series": WAVES[0]}), WAVES[:1]))
+    np.testing.assert_allclose(found, want, atol=1e-6)
+
+
 def test_missing_whole_numbers_of_series_are_filled_in_with_the_nearest(run):
     run, _ = run
     x = np.rint(WAVES[:6] * 100)

@@ -114,7 +114,7 @@ def named(given: Any, name: str, alone: str = "images", words: tuple[str, ...] =
             f'{name}: two arrays do not say what each of them is; give {{"{kind}": X, "labels": y}}{splits}'
         )
     if not isinstance(given, Mapping):
-        return {alone: _array(given, name, "images", ())}
+        return {alone: _array(given, name, "images" if alone == "x" else alone, ())}  # of x it is not known yet
     return {str(key): _array(value, name, str(key), words) for key, value in given.items()}
 
 
