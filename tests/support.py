@@ -88,7 +88,8 @@ def refusal(config: VAE) -> str | None:
 
 def slow_but(keep: Iterable, values: Iterable) -> list:
     """Returns the values of a parametrized test, those that are not kept in the suite marked slow."""
-    kept = set(keep)
+    kept, values = set(keep), list(values)
+    assert kept <= set(values), f"not among the values: {kept - set(values)}"  # a typo would leave a test out unseen
     return [value if value in kept else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
 from vae_jax import data
@@ -173,7 +174,7 @@ def test_bad_input_is_one_line_and_writes_nothing(name, tmp_path, capsys, monkey
         ("npz --source plain.npz --split validation", "'standard'; use --protocol held-out"),
         ("image_folder --source plain.npz", "'image_folder' does not read; use `vae-jax baseline plain.npz`"),
         ("digits --source plain.npz", "the examples of 'digits' are embedded; use `vae-jax baseline plain.npz`"),
-        ("npz --source gaps.npz --dequantize False", "--source gaps.npz: has missing values, which the density of a"),
+        ("npz --source gaps.npz --dequantize False", "vae-jax: gaps.npz: has missing values, which the density of a"),
         (
             "fashion_mnist --protocol vampprior",
             "held-out images are binary, for which a Gaussian density means nothing",
@@ -198,6 +199,34 @@ def test_options_have_the_names_of_this_command_and_the_advice_works(words, said
     more = ["plain.npz" if word == "FILE.npz" else word for word in more]
     more += ["--components", "2", "--covariance", "diag", "--workdir", "run"]
     assert main.run(["baseline", *more, *(["--limit", "200"] if words[0] == "fashion_mnist" else [])]) == 0
+
+
+@pytest.mark.parametrize("name", ["scores.npy", "sizes", "rows.npy", "signed.npy"])
+@pytest.mark.parametrize("is_python", [False, True])
+def test_no_advice_names_an_option_that_is_not_here(name, is_python, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    x = np.random.default_rng(0).normal(size=(40, 16))
+    np.save("scores.npy", x.reshape(40, 4, 4))
+    np.save("rows.npy", x[:, :15])
+    np.save("signed.npy", (x / 9).clip(-1, 1).reshape(40, 4, 4))
+    (tmp_path / "sizes").mkdir()
+    for i in range(12):
+        Image.new("L", (4, 4 + i % 2)).save(f"sizes/{i}.png")
+    if is_python:
+        with pytest.raises(InputError) as error:
+            fit_baseline(name)
+        line = str(error.value)
+    else:
+        assert main.run(["baseline", name]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+    assert "data." not in line
+    fix = line.partition("; ")[2]
+    if name == "rows.npy":
+        assert fix.startswith("save images.reshape(-1, H, W, 1) with H * W = 15, or")
+    else:
+        assert fix == "save images of one size, as gray levels 0 to 255 or as floats in [0, 1]"
+    np.save("saved.npy", ((x - x.min()) / (x.max() - x.min())).reshape(-1, 4, 4, 1))
+    assert fit_baseline("saved.npy", components=1, covariance="diag", dequantize=False)
 
 
 def test_floats_are_measured_without_bits(tmp_path, capsys):

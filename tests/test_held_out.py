@@ -212,7 +212,9 @@ def test_the_test_split_never_chooses(tmp_path):
     config = put(LONG, data=put(LONG.data, protocol="full"))
     assert "validation" not in data.load(config.data, "train").info.sizes
     line = refused(config, tmp_path)
-    assert line.startswith("logging.best: 'elbo' decides by the validation split, but 'digits' has none under protocol")
+    assert line.startswith(
+        "logging.best: 'elbo' decides by the validation split, but 'digits' does not have one under protocol"
+    )
     assert line.endswith('\'full\'; use **{"data.protocol": "standard"}, or **{"logging.best": None}')
     training.train_run(put(config, steps=2, logging=put(LONG.logging, best=None)), "x", tmp_path / "full")
     training.train_run(put(LONG, steps=2), "x", tmp_path / "run")  # as advised
@@ -263,7 +265,7 @@ def test_no_test_split_is_measured_while_a_run_trains(own, tmp_path, capsys, exp
     line, *others = capsys.readouterr().err.splitlines()
     what = "logging.best: 'elbo' decides by" if "best" in more else "logging.eval_every: 1 measures"
     assert line.startswith(f"vae-jax: {what} the validation split")
-    assert f", but {name!r} has none under protocol " in line
+    assert f", but {name!r} does not have one under protocol " in line
     assert line.partition("; use ")[2] == ", or ".join(fixes)
     assert not others
     assert not (tmp_path / "no").exists()
@@ -272,6 +274,19 @@ def test_no_test_split_is_measured_while_a_run_trains(own, tmp_path, capsys, exp
         text = (tmp_path / f"run{i}" / "metrics.jsonl").read_text()
         measured = {json.loads(line)["split"] for line in text.splitlines()}
         assert measured == ({"train", "validation"} if "protocol" in fix else {"train"})
+
+
+@pytest.mark.parametrize("option", ["--logging.eval-every 1", "--evaluation.split validation"])
+def test_a_run_that_is_continued_is_not_sent_to_another_protocol(own, tmp_path, capsys, option):
+    start = ["train", "vae_digits", "--data", own["x.npz"], "--data.protocol", "standard", *SMALL[:-2]]
+    assert main.run([*start, "--workdir", str(tmp_path / "run")]) == 0
+    words = ["train", "--resume", str(tmp_path / "run"), "--steps", "3", "--quiet", *option.split()]
+    capsys.readouterr()
+    assert main.run(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    fix = line.partition("; use ")[2].split(", or ")[-1]
+    assert "data.protocol" not in line
+    assert main.run([*words, *fix.split()[:2]]) == 0
 
 
 @pytest.mark.parametrize("data_of", ["x.npz", "digits"])

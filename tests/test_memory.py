@@ -11,7 +11,7 @@ from options import tiny
 
 import vae_jax as vj
 from vae_jax import data
-from vae_jax.data import memory
+from vae_jax.data import memory, missing, table_read
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import GaussianLearned, NegativeBinomial, Table
@@ -142,6 +142,19 @@ def test_a_run_on_a_frame_writes_and_reads_its_columns(tmp_path):
     np.testing.assert_array_equal(unnamed.encode(ROWS).mean, unnamed.encode(unnamed.path / "data.npz").mean)
 
 
+class Arrow(Frame):
+    """As a table of pyarrow: its columns are no names, but the columns themselves."""
+
+    def __init__(self, held):
+        super().__init__(held)
+        self.column_names, self.columns = self.columns, list(held.values())
+
+
+def test_a_run_on_an_arrow_table_reads_such_tables(tmp_path):
+    run = vj.train_run(config(None, Table()), tmp_path / "run", data=Arrow(PEOPLE), quiet=True)
+    np.testing.assert_array_equal(run.encode(Arrow(PEOPLE)).mean, run.encode(Frame(PEOPLE)).mean)
+
+
 class NAType:
     """As pandas' NA: what it is compared with decides nothing."""
 
@@ -160,12 +173,43 @@ def test_what_is_missing_in_a_frame_is_missing():
     assert found.arrays["b"].tolist() == ["x", "", ""]
 
 
+def test_what_a_masked_column_hides_is_missing():
+    held = {"a": np.ma.masked_equal([1, 2, 3], 2), "b": np.ma.MaskedArray(["x", "y", "z"], [1, 0, 0]), "c": np.ones(3)}
+    found = memory.taken(held, "table")
+    assert [c.text.tolist() for c in table_read.of_arrays(found.arrays, "data")] == [
+        ["1", "", "3"],
+        ["", "y", "z"],
+        ["1", "1", "1"],
+    ]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("shape", [(6, 4), (6, 5, 2), (6, 4, 4, 1)])
+def test_a_mask_is_never_lost(shape, whole):
+    hidden = RNG.random(shape) < 0.3
+    x = np.ma.MaskedArray(RNG.integers(0, 256, shape).astype(np.uint8 if whole else float), hidden)
+    with pytest.raises(InputError, match=r"^data: images is a masked array, whose mask is not read; give ") as error:
+        memory.taken(x, "series" if len(shape) == 3 else "vectors")
+    fix = str(error.value).partition("give ")[2]
+    fix = f"{{{fix.replace(' and ', ', ')}}}" if fix.startswith('"') else fix
+    given = eval(fix, {"numpy": np, "images": x})
+    (value,) = [value for name, value in given.items() if name != "mask"] if isinstance(given, dict) else [given]
+    assert value.dtype == (np.uint8 if whole and len(shape) > 2 else float)
+    mask = given["mask"] if isinstance(given, dict) else None
+    np.testing.assert_array_equal(missing.seen(value, "data", "x", mask), ~hidden)
+    assert memory.taken(np.ma.MaskedArray(x.data), "vectors").arrays
+
+
 BAD = {
     "series": ("series", WAVES[:, :, 0], r"^data: series must be numbers \[N, T, C\]", WAVES[:, :, 0][..., None]),
     "infinite": (None, np.where(WAVES > 3, np.inf, WAVES), "^data: series has .* infinite values", WAVES),
     "vectors": ("vectors", WAVES, r"^data: vectors must be numbers \[N, D\].*reshape", WAVES.reshape(N, -1)),
     "labels": ("vectors", {"counts": COUNTS, "labels": [1]}, "^data: 1 labels for 60 rows", COUNTS),
     "dates": (None, Frame({"day": AGE.astype("M8[D]")}), "^data: column day holds datetime64", Frame({"day": AGE})),
+    "lists": (None, Frame({"a": AGE, "b": np.array([[1], [2, 3]] * 30, object)}), "^data: column b holds a list",
+              Frame({"a": AGE})),
+    "arrays": ("table", {"b": np.array([np.ones(2), np.ones(3)] * 30, object)}, "^data: column b holds a ndarray",
+               Frame(PEOPLE)),
     "lengths": ("table", {"a": [1, 2], "b": [1]}, "^data: columns have different lengths", Frame(PEOPLE)),
     "words": ("table", np.full((9, 2), "a"), "^data: .* is an array of <U1; give an array of numbers", ROWS),
     "nothing": ("table", {}, "^data: a table is one array", ROWS),
@@ -189,6 +233,13 @@ def test_columns_of_one_name_are_refused():
     twice.columns = ["age", "age"]
     with pytest.raises(InputError, match="data: columns 1 and 2 are both called 'age'; rename one"):
         memory.taken(twice, "table")
+
+
+@pytest.mark.parametrize("name", ["", "a\0b"])
+def test_columns_that_no_file_can_keep_are_refused(name):
+    # An .npz would keep the second as "a", and the run could not be continued.
+    with pytest.raises(InputError, match=r"^data: column 1 is called '.*', which no file can keep; rename it$"):
+        memory.taken(Frame({name: AGE, "age": AGE}), "table")
 
 
 @pytest.mark.parametrize(
@@ -223,7 +274,19 @@ def test_pictures_stay_pictures_whatever_the_config_reads():
     assert memory.taken(flat, "series").reader == "series"
 
 
-@pytest.mark.parametrize(("x", "kind"), [(WAVES, "series"), (ROWS, "vectors")])
+class Tensor:
+    """As those of torch, whose types are not numpy's."""
+
+    dtype = "torch.float64"
+
+    def __init__(self, x):
+        self.x, self.shape = x, x.shape
+
+    def __array__(self, dtype=None, copy=None):
+        return self.x
+
+
+@pytest.mark.parametrize(("x", "kind"), [(WAVES, "series"), (ROWS, "vectors"), (Tensor(WAVES), "series")])
 def test_two_arrays_are_given_by_the_name_in_the_message(x, kind):
     with pytest.raises(InputError) as error:
         memory.taken((x, LABELS), "sprites")

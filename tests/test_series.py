@@ -291,6 +291,29 @@ def test_missing_values_of_series_are_filled_in(run, tmp_path):
     np.testing.assert_array_equal(vj.impute(run, WAVES[:6], seen, k=10).x, filled)
 
 
+def test_one_series_alone_is_refused_and_the_advice_works(run):
+    run, _ = run
+    with pytest.raises(InputError, match=r"^x: series must be numbers \[N, T, C\]") as error:
+        vj.encode(run, WAVES[0])
+    fix = str(error.value).partition("for one example ")[2]
+    found, want = (vj.encode(run, x).mean for x in (eval(fix, {"series": WAVES[0]}), WAVES[:1]))
+    np.testing.assert_allclose(found, want, atol=1e-6)
+
+
+def test_missing_whole_numbers_of_series_are_filled_in_with_the_nearest(run):
+    run, _ = run
+    x = np.rint(WAVES[:6] * 100)
+    seen = RNG.random(x.shape) > 0.3
+    want = np.rint(vj.impute(run, x, seen, k=10).x)
+    assert want[~seen].min() < run.spec.units.range[0]
+    assert want[~seen].max() > run.spec.units.range[1]
+    np.testing.assert_array_equal(vj.impute(run, x.astype(int), seen, k=10).x, want)
+    # A type that does not hold all of them gets the nearest that it holds; what is observed stays as it is.
+    small = np.clip(x, -128, 127).astype(np.int8)
+    want = np.clip(np.rint(vj.impute(run, small.astype(float), seen, k=10).x), -128, 127)
+    np.testing.assert_array_equal(vj.impute(run, small, seen, k=10).x, want)
+
+
 def test_others_are_refused_in_one_line(run, tmp_path, capsys):
     run, _ = run
     given = {

@@ -57,7 +57,7 @@ def assert_same(a, b):
 def test_prepare_loads_the_checked_config(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 8), np.uint8))
     real, loaded = training.data.load, []
-    monkeypatch.setattr(training.data, "load", lambda c, split: loaded.append(c) or real(c, split))
+    monkeypatch.setattr(training.data, "load", lambda c, *rest: loaded.append(c) or real(c, *rest))
     checked, check = [], training.configs.check
     monkeypatch.setattr(training.configs, "check", lambda c, **k: checked.append(c) or check(c, **k))
     found = DataConfig("npz", tmp_path / "x.npz", batch_size=np.int64(8))  # type: ignore[arg-type]

@@ -114,7 +114,9 @@ def test_classes_that_the_model_never_had_are_refused(runs, tmp_path):
         refused(runs[name], path, "labels go up to 11", "trained on classes 0 to 9", "number the classes as in its")
         user_batches(runs[name], given(tmp_path, images=GRAY, labels=labels % 10), "test")
     user_batches(runs["vae"], given(tmp_path, images=GRAY, labels=labels), "test")  # which looks at no label
-    line = refused(runs["label"], given(tmp_path, images=GRAY), "is conditioned on labels [N], which these images come")
+    line = refused(
+        runs["label"], given(tmp_path, images=GRAY), "is conditioned on labels [N], which these examples come"
+    )
     assert line.endswith("save an .npz with the arrays images and labels")
 
 

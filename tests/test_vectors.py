@@ -134,7 +134,12 @@ def test_a_mask_beside_rows_says_what_nan_would_and_is_filled_in(tmp_path):
     np.testing.assert_array_equal(held["mask.npz"][0], held["nan.npy"][0])
     elbos = [[json.loads(line)["elbo"] for line in lines] for _, lines in held.values()]
     assert elbos[0] == elbos[1]
-    # Whole numbers have no NaN; their likelihoods, of a total, take no mask.
+    # Whole numbers are filled in with the nearest ones that their type holds.
+    run, whole = vj.load(tmp_path / "run mask.npz"), RNG.integers(0, 9, x.shape)
+    want = vj.impute(run, whole.astype(float), seen, k=20).x
+    np.testing.assert_array_equal(vj.impute(run, whole, seen, k=20).x, np.rint(want))
+    np.testing.assert_array_equal(vj.impute(run, whole.astype(np.uint8), seen, k=20).x, np.rint(want).clip(0))
+    # They have no NaN; their likelihoods, of a total, take no mask.
     np.savez(tmp_path / "c.npz", counts=cells(60, 5), mask=seen)
     source = load(DataConfig("vectors", str(tmp_path / "c.npz"), batch_size=8, protocol="full"))
     assert np.array_equal(source.arrays["mask"], seen)

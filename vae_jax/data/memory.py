@@ -61,9 +61,9 @@ def taken(given: Any, chosen: str, name: str = "data") -> Given:
       InputError: as `named`; or a frame with two columns of one name, or columns of anything but numbers and words.
     """
     if is_frame(given) and chosen != "vectors":
-        return Given("table", _columns(given, list(getattr(given, "column_names", given.columns)), name))
+        return Given("table", columns(given, name))
     if chosen == "table" and isinstance(given, Mapping) and all(map(_is_column, given.values())):
-        return Given("table", _columns(given, list(given), name))
+        return Given("table", columns(given, name))
     held = named(given, name, "x", words=("columns",) if chosen == "table" else ())
     reader = _reader(held, chosen)
     return Given(reader, held if isinstance(given, Mapping) else {_ALONE[reader]: held["x"]})
@@ -108,13 +108,13 @@ def named(given: Any, name: str, alone: str = "images", words: tuple[str, ...] =
         # numpy would stack two arrays of one shape to two examples, without a word.
         first = given[0]
         kind = "images" if np.ndim(first) > 2 else "vectors"
-        kind = "series" if series.is_likely(np.shape(first), first.dtype) else kind
+        kind = "series" if series.is_likely(np.shape(first), np.asarray(first).dtype) else kind
         splits = ', or {"train_images": X, "test_images": y} for two splits' if np.ndim(given[1]) > 2 else ""
         raise InputError(
             f'{name}: two arrays do not say what each of them is; give {{"{kind}": X, "labels": y}}{splits}'
         )
     if not isinstance(given, Mapping):
-        return {alone: _array(given, name, "images", ())}
+        return {alone: _array(given, name, "images" if alone == "x" else alone, ())}  # of x it is not known yet
     return {str(key): _array(value, name, str(key), words) for key, value in given.items()}
 
 
@@ -126,6 +126,13 @@ def _is_pair(given: Any) -> bool:
 
 
 def _array(value: Any, name: str, key: str, words: tuple[str, ...]) -> np.ndarray:
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        # As an array it is what lies behind the mask.
+        fix = f"{key}.astype(float).filled(numpy.nan)"
+        if value.ndim > 2 and value.dtype.kind != "f":
+            mask = f"{key.removesuffix('images')}mask" if key.endswith("images") else "mask"
+            fix = f'"{key}": numpy.ma.getdata({key}) and "{mask}": ~numpy.ma.getmaskarray({key})'
+        raise InputError(f"{name}: {key} is a masked array, whose mask is not read; give {fix}")
     try:
         array = np.asarray(value)
     except ValueError:  # lists in lists, or arrays in a list, of different lengths
@@ -138,10 +145,22 @@ def _array(value: Any, name: str, key: str, words: tuple[str, ...]) -> np.ndarra
     return array
 
 
-def _columns(given: Any, names: list[Any], name: str) -> dict[str, np.ndarray]:
-    """Returns the columns of a table as arrays [N] that hold no objects."""
+def columns(given: Any, name: str) -> dict[str, np.ndarray]:
+    """Returns the columns of a table by name, as arrays [N] that hold no objects.
+
+    Args:
+      given: a data frame, or a mapping of names to columns.
+      name: of the argument, for messages.
+
+    Raises:
+      InputError: two columns of one name or a name that no file can keep, or columns of anything but numbers and words.
+    """
+    # Those of an Arrow table are no names, but the columns themselves.
+    names = list(given) if isinstance(given, Mapping) else list(getattr(given, "column_names", given.columns))
     texts = [str(column) for column in names]
     for number, text in enumerate(texts):
+        if not text or "\0" in text:
+            raise InputError(f"{name}: column {number + 1} is called {text!r}, which no file can keep; rename it")
         if text in texts[:number]:
             raise InputError(
                 f"{name}: columns {texts.index(text) + 1} and {number + 1} are both called {text!r}; rename one"

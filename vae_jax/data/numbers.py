@@ -99,5 +99,6 @@ def _shaped(name: str, shape: tuple[int, ...], form: Form) -> str:
     if 0 in shape or not shape or len(shape) > form.rank > 2:
         return f"save {form.examples} of that shape"
     if len(shape) == form.rank - 1:
-        return f"{'for one channel ' if form.rank > 2 else ''}save {name}[..., None]"
+        of_one = f"for one channel save {name}[..., None], for one example {name}[None]"
+        return of_one if form.rank > 2 else f"save {name}[..., None]"
     return f"save {name}.reshape(len({name}), -1)" if form.rank == 2 else f"save {form.examples} of that shape"

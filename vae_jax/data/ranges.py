@@ -103,7 +103,7 @@ def are_levels(known: Mapping[str, np.ndarray]) -> bool:
 
 def is_whole(values: np.ndarray) -> bool:
     """Says whether numbers are whole."""
-    return bool((np.rint(values) == values).all())
+    return values.dtype.kind != "f" or bool((np.rint(values) == values).all())
 
 
 def note_levels(path: Path | str, names: Iterable[str]) -> str:

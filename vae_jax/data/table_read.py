@@ -219,10 +219,17 @@ def kept(name: str, values: Any, where: str) -> np.ndarray:
     Raises:
       InputError: anything but one number or word per row.
     """
+    if isinstance(values, np.ma.MaskedArray):
+        values = values.tolist()  # None where it is masked
     array = np.asarray(values, object if isinstance(values, list | tuple) else None)
     if array.ndim != 1:
         raise InputError(f"{where}: column {shown(name)} has shape {array.shape}; give one value per row")
     if array.dtype.kind == "O":
+        several = next((v for v in array.tolist() if isinstance(v, list | tuple | np.ndarray)), None)
+        if several is not None:
+            raise InputError(
+                f"{where}: column {shown(name)} holds a {type(several).__name__} in a row; give one number or word"
+            )
         return np.array(["" if _is_missing(v) else str(v) for v in array.tolist()], str)
     if array.dtype.kind not in "biufU":
         raise InputError(

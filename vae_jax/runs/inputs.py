@@ -223,7 +223,7 @@ def _several(
 
 def _in_memory(run: Run, given: Any, split: str, name: str, asked: bool) -> tuple[DataConfig, Source]:
     """Returns `_load` of arrays in memory."""
-    held = memory.named(given, name)
+    held = memory.named(given, name, _array(run))
     for key, value in held.items():
         # Pictures that are not square are doubted in a file; here the shape of the run says what they are.
         if key.endswith("images") and value.shape[1:] == run.spec.x.shape[:2] and run.spec.x.shape[2:] == (1,):

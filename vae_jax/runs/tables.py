@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.data import DataConfig, Info, Source, from_arrays, table_codes, table_columns, table_read, unlabeled
+from vae_jax.data import (
+    DataConfig,
+    Info,
+    Source,
+    from_arrays,
+    memory,
+    table_codes,
+    table_columns,
+    table_read,
+    unlabeled,
+)
 from vae_jax.data.pipeline import eval_batches
 from vae_jax.data.table_read import Cells
 from vae_jax.errors import InputError, nearest, option, shown
@@ -75,10 +85,10 @@ def read(run: Run, given: Any, what: str) -> Given:
         if not path.is_file():
             raise InputError(f"{what}: no such file; give a .csv, .tsv or .parquet, or {run.config.data.shown!r}")
         cells = table_read.read(path, run.config.data.max_bytes)
-    elif isinstance(given, Mapping) or hasattr(given, "columns"):
-        cells = table_read.from_columns({name: given[name] for name in getattr(given, "columns", given)}, what)
+    elif isinstance(given, Mapping) or memory.is_frame(given):
+        cells = table_read.from_columns(memory.columns(given, what), what)
     elif np.ndim(given) == 2 and [c.name for c in columns] == [f"x{i}" for i in range(np.shape(given)[1])]:
-        cells = table_read.of_arrays({"x": np.asarray(given)}, what)
+        cells = table_read.of_arrays(memory.named(given, what, "x"), what)
     else:
         raise InputError(
             f"{what}: {type(given).__name__} has no names of columns; give a dict of columns, as run.table(x) makes of "

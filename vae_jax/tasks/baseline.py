@@ -100,8 +100,8 @@ def fit_baseline(data: str, *, workdir: Path | str | None = None, **options: Any
         )
     if train.info.mask:
         raise InputError(
-            f"{option('source', o.source) if o.source else o.data}: has missing values, which the density of a "
-            "baseline does not leave out; keep the examples of which everything is observed"
+            f"{o.source or o.data}: has missing values, which the density of a baseline does not leave out; keep the "
+            "examples of which everything is observed"
         )
     _check(o, train.info.values)
 
@@ -222,6 +222,10 @@ def _located(o: Baseline) -> Baseline:
     return replace(o, data=found.name, source=found.source)
 
 
+# An option of a config, at the command line or in Python, that a baseline does not have.
+_ELSEWHERE = re.compile(r'(--|")data\.(?!(source|protocol|limit|dequantize)\b)')
+
+
 def _renamed(text: str) -> str:
     """Returns a message about the options of a config with the names that they have here."""
     if "data.binarize" in text:  # some protocols have binary images alone
@@ -229,6 +233,11 @@ def _renamed(text: str) -> str:
         return (
             f"{option('protocol')}: its held-out images are binary, for which a Gaussian density means nothing; {fix}"
         )
+    # Advice about options that are not here: what a file should hold helps as well.
+    what, *advice = text.split("; ")
+    kept = [part for part in advice if not _ELSEWHERE.search(part)]
+    fix = [] if kept or not advice else ["save images of one size, as gray levels 0 to 255 or as floats in [0, 1]"]
+    text = "; ".join([what, *kept, *fix])
     text = re.sub(r'\*\*\{"data\.(\w+)": ([^{}]*)\}', r"\1=\2", text)
     text = re.sub(r"--data\.(source|protocol|limit|dequantize)\b", r"--\1", text)
     text = re.sub(r"(?<![\w.-])data\.(source|protocol|limit|dequantize)\b", lambda found: option(found[1]), text)

@@ -71,7 +71,7 @@ def check(config: Config, source: Source, model: Model, load: Callable[[DataConf
     protocols = validated(config.data, source, load)
     fix = f"{choice('data.protocol', protocols)}, or " if protocols else ""
     raise InputError(
-        f"{says}, but {config.data.shown!r} has none under protocol {source.info.protocol!r}; use {fix}"
+        f"{says}, but {config.data.shown!r} does not have one under protocol {source.info.protocol!r}; use {fix}"
         f"{option(*next(iter(without.items()))) if len(without) == 1 else options(without)}"
     )
 

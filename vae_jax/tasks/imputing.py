@@ -107,7 +107,8 @@ def impute(
     dequantized = run.config.data.dequantize
 
     def filled(estimate: np.ndarray) -> np.ndarray:
-        return _filled(images, is_observed, estimate, dequantized, run.spec.units, source.info.values == "grey")
+        is_gray, are_pictures = source.info.values == "grey", run.spec.x.kind == "image"
+        return _filled(images, is_observed, estimate, dequantized, run.spec.units, is_gray, are_pictures)
 
     copies = [filled(draw) for draw in found.draws]
     drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
@@ -170,8 +171,9 @@ def _filled(
     dequantized: bool,
     units: Units | None = None,
     levels: bool = False,
+    are_pictures: bool = True,
 ) -> np.ndarray:
-    """Returns images with the estimates (in the units of the model) where nothing was observed.
+    """Returns images, series or rows with the estimates (in the units of the model) where nothing was observed.
 
     Args:
       images: as they were given, of any type that is read.
@@ -180,16 +182,19 @@ def _filled(
       dequantized: whether the model sees gray levels v as (v + u) / 256, not as v / 255.
       units: what the model's numbers are to the user; None where they are the same.
       levels: whether they were read as gray levels, as integers and some floats are.
+      are_pictures: whether 0 and 1 are the ends of what the model sees.
     """
-    values = estimate.reshape(images.shape)
-    if images.dtype == np.bool_:
-        values = values >= 0.5
-    elif units is not None and not dequantized:
-        values = users(estimate, units).reshape(images.shape)
-        if images.dtype.kind in "iu":
-            values = np.clip(np.rint(values), *units.range)
-    elif levels:
+    values, kind = estimate.reshape(images.shape), images.dtype.kind
+    # 1. In the user's units. Booleans are 0 and 1 to every model of pictures.
+    if kind != "b" and levels:
         values = np.clip(values * 256.0 - 0.5 if dequantized else values * 255.0, 0, 255)
-        if images.dtype.kind in "iu":
-            values = np.rint(values)
+    elif not (kind == "b" and are_pictures):
+        values = users(values, units)
+    # 2. In the user's type, which the nearest of its numbers is to be taken from.
+    if kind == "b":
+        values = values >= 0.5
+    elif kind in "iu":
+        limits = np.iinfo(images.dtype)
+        low, high = units.range if are_pictures and units is not None else (limits.min, limits.max)
+        values = np.clip(np.rint(values), low, high)
     return np.where(seen.reshape(images.shape), images, values.astype(images.dtype))

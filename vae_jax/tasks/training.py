@@ -253,7 +253,7 @@ def train_run(
     elif own_data.is_own(config, path):
         own_data.check(path)
     loaded: dict[str, Source] = {}
-    source = load_fitting(config, _reader(given, loaded))
+    source = load_fitting(config, _reader(given, loaded, config.data.protocol if resume else None))
     if resume and is_torso(path):
         say(f"{path}: was stopped before its options were written; it starts anew")
         resume = False
@@ -285,11 +285,20 @@ def train_run(
                 checkpoints.close()
 
 
-def _reader(given: memory.Given | None, loaded: dict[str, Source]) -> preflight.Load:
-    """Returns `data.load`, which remembers in `loaded` what it read; of data in memory where there are some."""
+def _reader(given: memory.Given | None, loaded: dict[str, Source], protocol: str | None) -> preflight.Load:
+    """Returns `data.load`, which remembers in `loaded` what it read; of data in memory where there are some.
+
+    Args:
+      given: data in memory.
+      loaded: to which sources are added by their split.
+      protocol: the one that is read; None for any.
+    """
     read = None if given is None else memory.read(given)
 
     def load(options: data.DataConfig, split: str) -> Source:
+        if protocol not in (None, options.protocol):
+            # Messages try other protocols, and must not advise one that a run that is continued cannot have.
+            raise InputError(f"data.protocol: {options.protocol!r} is not that of the run; use {protocol!r}")
         loaded[split] = data.load(options, split, read)
         return loaded[split]
 
