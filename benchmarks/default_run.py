@@ -2,7 +2,7 @@
 
 Writes `results/studies/default_run.json`, and with `--pictures DIR` the traversals of each seed.
 
-Run: python -m benchmarks.default_run [--seeds 0:5] [--steps N] [--out FILE] [--pictures DIR]. The seeds are trained as
+Run: python -m benchmarks.default_run [--seeds 0:5] [--steps N] [--out FILE] [--pictures DIR] [--folder DIR]. The seeds are trained as
 one program (`vae-jax sweep beta_vae`) and measured on the test split. A factor has a dimension of its own if its
 correlation with some dimension of the mean code is .95 or more, and that dimension's with the two other factors at
 most .3. Shapes are measured in two ways: the accuracy of a logistic regression from the mean code, learned on half of
@@ -25,8 +25,8 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from benchmarks.__main__ import environment, load_average
+import vae_jax as vj
 from vae_jax.cli import main as cli
-from vae_jax.runs.run import Run
 
 ORDERED = ("scale", "x", "y")  # factors whose values have an order, so that a correlation means something
 
@@ -47,7 +47,7 @@ def own_dimensions(found: np.ndarray) -> list[bool]:
 
 def measure(folder: Path) -> dict[str, Any]:
     """Returns what the run of one seed shows on the test split."""
-    run = Run.load(folder)
+    run = vj.load(folder)
     rows = np.arange(run.source("test").size)
     batch = run.examples("test", rows)
     names = run.source("test").info.factor_names
@@ -91,16 +91,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--out", type=Path, default=Path("results/studies/default_run.json"))
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--folder", type=Path, help="keeps the runs here")
     args = parser.parse_args(arguments)
     load, start = load_average(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        members = train(args.seeds, args.steps, Path(folder) / "sweep")
+        members = train(args.seeds, args.steps, args.folder or Path(folder) / "sweep")
         seconds = time.perf_counter() - start
         rows = [measure(member) for member in members]
-        steps = Run.load(members[0]).config.steps
+        steps = vj.load(members[0]).config.steps
         for member, row in zip(members, rows, strict=True) if args.pictures else ():
             args.pictures.mkdir(parents=True, exist_ok=True)
-            Run.load(member).plot_traversals().savefig(args.pictures / f"seed{row['seed']}.png")
+            vj.load(member).plot_traversals().savefig(args.pictures / f"seed{row['seed']}.png")
     found = {
         "what": "what the default experiment learns, by seed, on the test split",
         "protocol": " ".join((__doc__ or "").split("The seeds are ")[1].split()),
