@@ -2,12 +2,12 @@
 
 Writes `results/studies/default_run.json`, and with `--pictures DIR` the traversals of each seed.
 
-Run: python -m benchmarks.default_run [--seeds 0:5] [--steps N] [--out FILE] [--pictures DIR] [--folder DIR]. The seeds are trained as
-one program (`vae-jax sweep beta_vae`) and measured on the test split. A factor has a dimension of its own if its
-correlation with some dimension of the mean code is .95 or more, and that dimension's with the two other factors at
-most .3. Shapes are measured in two ways: the accuracy of a logistic regression from the mean code, learned on half of
-the test images and measured on the other half, and the overlap of an image and its reconstruction, which is the number
-of pixels that are on in both over that of those on in either.
+Run: python -m benchmarks.default_run [--seeds 0:5] [--steps N] [--out FILE] [--pictures DIR] [--folder DIR]. The seeds
+are trained as one program (`vae-jax sweep beta_vae`) and measured on the test split. A factor has a dimension of its
+own if its correlation with some dimension of the mean code is .95 or more, and that dimension's with the two other
+factors at most .3. Shapes are measured in two ways: the accuracy of a logistic regression from the mean code, learned
+on half of the test images and measured on the other half, and the overlap of an image and its reconstruction, which is
+the number of pixels that are on in both over that of those on in either.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
             vj.load(member).plot_traversals().savefig(args.pictures / f"seed{row['seed']}.png")
     found = {
         "what": "what the default experiment learns, by seed, on the test split",
-        "protocol": " ".join((__doc__ or "").split("The seeds are ")[1].split()),
+        "protocol": " ".join((__doc__ or "").split("[--folder DIR]. ")[1].split()),
         "steps": steps,
         "seeds": args.seeds,
         "load_at_start": load,
