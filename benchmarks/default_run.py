@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
-from benchmarks.__main__ import environment, load_average
 import vae_jax as vj
+from benchmarks.__main__ import environment, load_average
 from vae_jax.cli import main as cli
 
 ORDERED = ("scale", "x", "y")  # factors whose values have an order, so that a correlation means something
