@@ -43,7 +43,8 @@ PROTOCOLS = {
     "full": "all 737,280 images for training, and the same images as the test split (no validation split), as the "
     "disentanglement literature does",
     "upright": f"the {UPRIGHT_SIZE:,} images of the first orientation, which is no factor then, in a fixed "
-    f"pseudo-random split: {UPRIGHT_SIZE - 2 * UPRIGHT_HELD_OUT:,} train, {UPRIGHT_HELD_OUT:,} validation, {UPRIGHT_HELD_OUT:,} test",
+    f"pseudo-random split: {UPRIGHT_SIZE - 2 * UPRIGHT_HELD_OUT:,} train, {UPRIGHT_HELD_OUT:,} validation, "
+    f"{UPRIGHT_HELD_OUT:,} test",
 }
 
 _UNIT = 512  # fixed point of sines and of lengths in the shape's frame
