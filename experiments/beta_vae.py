@@ -1,7 +1,10 @@
-"""beta-VAE on procedural 32x32 sprites: position, scale and shape, each in a latent dimension of its own.
+"""beta-VAE on procedural 32x32 sprites: x, y, scale and shape, each in a latent dimension of its own.
 
 Command:    make train EXP=beta_vae      (or: vae-jax train beta_vae)
-Expect:     TODO
+Expect:     ELBO -27.4 +- 0.2, rate 7.8 nats on 1,843 held-out sprites; 4 active dimensions: x, y and scale, with
+            correlations of 0.98, 0.98 and 0.99, and the shape, which a linear classifier reads in 98 %. 2.5 minutes on
+            2 CPU cores. The shapes come out with seeds 0 to 4; with 1 and 3 x and y are rotated into each other (and
+            with 1 scale into the shape), as nothing in the objective forbids (results/studies/default_run.json).
 Reference:  Higgins et al. 2017; decoder after arXiv:1901.07017, rising KL weight after arXiv:1804.03599.
 """
 
