@@ -100,6 +100,7 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.network", "broadcast", "activation"): ("tanh", "loss sample terms"),
     ("model.network", "broadcast", "norm"): ("group", "shape:encoder"),
     ("model.network", "broadcast", "pixel_hidden"): ((17, 17, 17), "shape:decoder"),
+    ("model.network", "broadcast", "patch"): (3, "shape:decoder"),
     ("model.network", "broadcast", "aspect"): (0.5, "loss sample terms"),
     ("model.network", "local-ar", "hidden"): ((17,), "shape:encoder"),
     ("model.network", "local-ar", "activation"): ("tanh", "loss sample terms"),

@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -173,3 +174,16 @@ def test_broadcast_decoder_equals_the_tiled_input():
     x = np.maximum(x @ p["hidden_0"]["kernel"] + p["hidden_0"]["bias"], 0)
     x = x @ p["out"]["kernel"] + p["out"]["bias"]
     np.testing.assert_allclose(decoder.apply(variables, z), x, rtol=1e-4, atol=1e-5)
+
+
+def test_broadcast_decoder_decodes_a_square_of_pixels_at_each_coordinate():
+    decoder = Broadcast(pixel_hidden=(6,), patch=3, aspect=2.0).decoder((5, 7, 2), jnp.dtype("float32"))
+    z = np.random.default_rng(0).normal(size=(2, 4)).astype(np.float32)
+    variables = decoder.init(jax.random.key(1), z)
+    p, found = jax.tree.map(np.asarray, variables["params"]), np.asarray(decoder.apply(variables, z))
+    chex.assert_shape(found, (2, 5, 7, 2))
+    for i, j in itertools.product(range(5), range(7)):  # squares (0, 1) x (0, 1, 2), the last of both cut off
+        place = np.array([(-1, 1)[i // 3], (-2, 0, 2)[j // 3]])
+        hidden = np.maximum(z @ p["code"]["kernel"] + p["code"]["bias"] + place @ p["position"]["kernel"], 0)
+        all_pixels = (hidden @ p["out"]["kernel"] + p["out"]["bias"]).reshape(2, 3, 3, 2)
+        np.testing.assert_allclose(found[:, i, j], all_pixels[:, i % 3, j % 3], rtol=1e-4, atol=1e-5)

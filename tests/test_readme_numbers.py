@@ -88,6 +88,16 @@ def beta_vae(r: Result) -> list[str]:
     return [f"{r['step']:,} steps, 1 seed | {text} units"]
 
 
+def default_run(r: Result) -> list[str]:
+    least = r["least"]
+    return [
+        f"in {r['all_own']} of {len(r['runs'])} seeds x, y and scale each have a dimension of their own",
+        f"tells the three shapes apart in {100 * least['shape_accuracy']:.0f} % of the test images or more",
+        f"share {100 * least['overlap']:.0f} % or more of their pixels",
+        f"ELBO {plus_minus(r['elbo']['mean'], r['elbo']['sd'], 1)} nats",
+    ]
+
+
 def vae_digits(r: Result) -> list[str]:
     assert len(r["seeds"]) == 3
     text = f"ELBO {metric(r, 'elbo', 2)}, IW-100 {metric(r, 'iw_100', 3)} nats"
@@ -208,6 +218,7 @@ SAID: dict[str, Callable[[Result], list[str]]] = {
     "sprites": sprites,
     "sweep": sweep,
     "beta_vae": beta_vae,
+    "default_run": default_run,
     "vae_digits": vae_digits,
     "cvae_mnist": cvae,
     "iwae_mnist_iw5000": iwae,

@@ -90,7 +90,7 @@ DATASETS: dict[str, Entry] = {
         "own; grid of Matthey et al. 2017, dSprites",
         sprites.PROTOCOLS,
         sprites.load,
-        ("standard",),
+        ("standard", "upright"),
         resizable=True,
         made="computed",
     ),

@@ -31,14 +31,20 @@ FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 SHAPES = ("square", "ellipse", "heart")
 SIZE = math.prod(FACTOR_SIZES)
+UPRIGHT_SIZES = (3, 6, 1, 32, 32)  # the first orientation alone
+UPRIGHT_SIZE = math.prod(UPRIGHT_SIZES)
 # Integers of numpy (on the host) or of jax: what goes in comes out.
 Numbers = TypeVar("Numbers", np.ndarray, jax.Array)
 HELD_OUT = 7_373  # 1 % of the grid, for each of validation and test
+UPRIGHT_HELD_OUT = 1_843  # 10 %
 PROTOCOLS = {
     "standard": f"a fixed pseudo-random split of the 737,280 images: {SIZE - 2 * HELD_OUT:,} train, "
     f"{HELD_OUT:,} validation, {HELD_OUT:,} test",
     "full": "all 737,280 images for training, and the same images as the test split (no validation split), as the "
     "disentanglement literature does",
+    "upright": f"the {UPRIGHT_SIZE:,} images of the first orientation, which is no factor then, in a fixed "
+    f"pseudo-random split: {UPRIGHT_SIZE - 2 * UPRIGHT_HELD_OUT:,} train, {UPRIGHT_HELD_OUT:,} validation, "
+    f"{UPRIGHT_HELD_OUT:,} test",
 }
 
 _UNIT = 512  # fixed point of sines and of lengths in the shape's frame
@@ -74,11 +80,11 @@ def _tables() -> dict[str, np.ndarray]:
 _TABLES = _tables()
 
 
-def factors_of(index: Numbers, xp: ModuleType = jnp) -> Numbers:
-    """Returns the factors int32 [..., 5] of flat indices [...]; the last factor, y, varies fastest."""
+def factors_of(index: Numbers, xp: ModuleType = jnp, sizes: tuple[int, ...] = FACTOR_SIZES) -> Numbers:
+    """Returns the factors int32 [..., 5] of flat indices [...] of a grid; the last factor, y, varies fastest."""
     index = xp.asarray(index, dtype=np.int32)
     digits = []
-    for size in reversed(FACTOR_SIZES):
+    for size in reversed(sizes):
         digits.append(index % np.int32(size))
         index = index // np.int32(size)
     return xp.stack(digits[::-1], axis=-1)
@@ -133,30 +139,48 @@ def render(factors: Numbers, image_size: int = 32, xp: ModuleType = jnp) -> Numb
 _SPLIT_WORDS = np.array([0x1804, 0x03599], np.uint32)
 
 
-def _grid_index(position: Any, first: int | None, xp: ModuleType = jnp) -> Any:
-    """Returns flat indices int32 [B]: of positions [B] counted from `first` in the permuted grid; None is no split."""
-    position = xp.asarray(position, dtype=np.int32)
-    if first is None:
-        return position
-    if xp is np:
-        return permute_host(_SPLIT_WORDS, position + first, SIZE, np.zeros_like(position))
-    return permute(jax.random.wrap_key_data(jnp.asarray(_SPLIT_WORDS)), position + first, SIZE)
+@dataclass(frozen=True)
+class _Part:
+    """The images of one split: those at positions `first` and after of the permuted grid; None is no permutation."""
+
+    sizes: tuple[int, ...]
+    first: int | None
+    image_size: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The factors that vary."""
+        return tuple(name for name, size in zip(FACTOR_NAMES, self.sizes, strict=True) if size > 1)
+
+    def grid_index(self, position: Any, xp: ModuleType = jnp) -> Any:
+        """Returns flat indices int32 [B] of positions [B] in the split."""
+        position = xp.asarray(position, dtype=np.int32)
+        if self.first is None:
+            return position
+        size = math.prod(self.sizes)
+        if xp is np:
+            return permute_host(_SPLIT_WORDS, position + self.first, size, np.zeros_like(position))
+        return permute(jax.random.wrap_key_data(jnp.asarray(_SPLIT_WORDS)), position + self.first, size)
+
+    def examples(self, position: Any, xp: ModuleType = jnp) -> dict[str, Any]:
+        """Returns images, labels and the factors that vary, of positions [B] in the split."""
+        factors = factors_of(self.grid_index(position, xp), xp, self.sizes)
+        vary = np.array([FACTOR_NAMES.index(name) for name in self.names])
+        return {"image": render(factors, self.image_size, xp), "label": factors[:, 0], "factors": factors[:, vary]}
 
 
 @dataclass(frozen=True)
 class _Records:
     """The images of one split by random access, in numpy for grain's readers."""
 
-    first: int | None
+    part: _Part
     size: int
-    image_size: int
 
     def __len__(self) -> int:
         return self.size
 
     def rows(self, index: np.ndarray) -> dict[str, np.ndarray]:
-        factors = factors_of(_grid_index(index, self.first, np), np)
-        return {"image": render(factors, self.image_size, np), "label": factors[:, 0], "factors": factors}
+        return self.part.examples(index, np)
 
 
 def load(config: DataConfig, split: str) -> Source:
@@ -165,10 +189,13 @@ def load(config: DataConfig, split: str) -> Source:
     if not isinstance(image_size, int) or image_size not in (32, 64):
         shown = image_size if isinstance(image_size, int) else "x".join(map(str, image_size))
         raise InputError(f"data.image_size: 'sprites' cannot be rendered at {shown}; use 32 or 64")
-    sizes = {"train": SIZE - 2 * HELD_OUT, "validation": HELD_OUT, "test": HELD_OUT}
-    first: int | None = {"train": 0, "validation": SIZE - 2 * HELD_OUT, "test": SIZE - HELD_OUT}[split]
+    grid, held_out = (UPRIGHT_SIZES, UPRIGHT_HELD_OUT) if config.protocol == "upright" else (FACTOR_SIZES, HELD_OUT)
+    size = math.prod(grid)
+    sizes = {"train": size - 2 * held_out, "validation": held_out, "test": held_out}
+    first: int | None = {"train": 0, "validation": size - 2 * held_out, "test": size - held_out}[split]
     if config.protocol == "full":
-        sizes, first = {"train": SIZE, "test": SIZE}, None
+        sizes, first = {"train": size, "test": size}, None
+    part = _Part(grid, first, image_size)
     info = Info(
         "sprites",
         (image_size, image_size, 1),
@@ -177,25 +204,21 @@ def load(config: DataConfig, split: str) -> Source:
         PROTOCOLS[config.protocol],
         num_classes=3,
         label_names=SHAPES,
-        factor_names=FACTOR_NAMES,
-        factor_sizes=FACTOR_SIZES,
+        factor_names=part.names,
+        factor_sizes=tuple(size for size in grid if size > 1),
         values="binary",
         where="computed",
     )
-
     pipeline = "grain" if config.pipeline == "grain" else "device"
-    return Source(
-        info, split, sizes[split], {}, _fetch(first, image_size), _Records(first, sizes[split], image_size), pipeline
-    )
+    return Source(info, split, sizes[split], {}, _fetch(part), _Records(part, sizes[split]), pipeline)
 
 
 @functools.cache
-def _fetch(first: int | None, image_size: int) -> Callable[[Arrays, jax.Array], Batch]:
+def _fetch(part: _Part) -> Callable[[Arrays, jax.Array], Batch]:
     """Returns `Source.fetch` of a split, the same function for the same split."""
 
     def fetch(arrays: Arrays, index: jax.Array) -> Batch:
         index = jnp.asarray(index, jnp.int32)
-        factors = factors_of(_grid_index(index, first))
-        return {"image": render(factors, image_size), "index": index, "label": factors[:, 0], "factors": factors}
+        return {"index": index, **part.examples(index)}
 
     return fetch
