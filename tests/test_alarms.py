@@ -78,7 +78,7 @@ def test_they_go_to_the_terminal_and_the_log_with_options_that_help(tmp_path):
     assert text.removeprefix("warning: ") in (run.path / "log.txt").read_text()
     fix = (
         'a lower **{"model.objective.beta"} than 50 or an annealed weight with **{"model.objective.schedule": '
-        '"linear"} makes the code use more of them'
+        f'"linear", "model.objective.schedule.steps": {TINY.steps // 5}}} makes the code use more of them'
     )
     fix = fix.replace('**{"model.objective.beta"}', "model.objective.beta")
     assert text.endswith(f"; {fix}")

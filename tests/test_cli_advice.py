@@ -287,6 +287,9 @@ def test_required_options_are_named_without_their_help(empty, capsys):
     line = _refused(capsys, "encode", "r")
     assert line == ("vae-jax: --input and --out: are required; add them, as in --input images.npz --out codes.npz\n")
     assert "r: not a run folder" in _refused(capsys, "encode", "r", *line.split("as in ")[1].split())
+    line = _refused(capsys, "score", "r", "--input", "images.npz")
+    assert line == "vae-jax: --out: is required; add it, as in --out scores.csv\n"
+    assert "r: not a run folder" in _refused(capsys, "score", "r", "--input", "images.npz", "--out", "scores.csv")
     for typed, what in ((["eval"], "run"), (["encode", "--out", "codes.npz"], "run"), (["baseline"], "data")):
         line = _refused(capsys, *typed)
         assert line.startswith(f"vae-jax: {typed[0]}: which {what}? as in `vae-jax {typed[0]} ")

@@ -151,4 +151,4 @@ def test_active_units_need_both_moments():
     assert to_host({"loss": 1.0, **moments}) == {"loss": 1.0, "active_units": 1}
     for name, value in moments.items():
         assert to_host({"loss": 1.0, name: value}) == {"loss": 1.0}
-    assert collapse_warning([5.0, 0.0], None) is None
+    assert collapse_warning([5.0, 0.0], None, "go lower") is None

@@ -377,6 +377,10 @@ def test_samples_reconstructions_and_decoded_codes_are_tables(run, file, tmp_pat
     go("sample", run, "--n", 7, "--out", tmp_path / "s.parquet")
     for name, column in read(tmp_path / "s.parquet").items():
         assert column.text.tolist() == read(tmp_path / "s.csv")[name].text.tolist()
+    go("sample", run, "--n", 7, "--out", tmp_path / "s.npz")
+    with np.load(tmp_path / "s.npz", allow_pickle=False) as held:
+        for name, column in read(tmp_path / "s.csv").items():
+            assert [table_codes.text_of(v) for v in held[name].tolist()] == column.text.tolist()
     # Means do not vary as rows do.
     go("sample", run, "--n", 64, "--pixels", "mean", "--out", tmp_path / "m.csv")
     assert read(tmp_path / "m.csv")["age"].number.std() < read(run / "figures" / "samples.csv")["age"].number.std()
@@ -423,6 +427,18 @@ def test_a_class_that_is_not_there_conditions_nothing(tmp_path, capsys):
     go(*words[:7], tmp_path / "free", *words[8:])
     write(lacking, [["0.5", "p1", ""], ["0.7", "p2", ""]], ["x", "patient", "y"])
     go("encode", tmp_path / "free", "--input", lacking, *out)
+
+
+def test_no_command_writes_over_what_it_reads(run, file, tmp_path, capsys):
+    holes = tmp_path / "holes.csv"
+    holes.write_bytes(file.read_bytes())
+    (tmp_path / "link.csv").symlink_to(holes)
+    for command in ("impute", "score", "encode"):
+        for out in ("holes.csv", "link.csv"):
+            err = refused(capsys, command, run, "--input", holes, "--out", tmp_path / out)
+            assert f"--out {tmp_path / out}: the command reads this file; choose another" in err
+    assert holes.read_bytes() == file.read_bytes()
+    go("impute", run, "--input", holes, "--out", tmp_path / "filled.csv")
 
 
 def test_empty_cells_are_filled_and_nothing_else_changes(run, file, tmp_path, capsys):

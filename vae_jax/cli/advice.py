@@ -13,6 +13,8 @@ from vae_jax.errors import quoted
 _EXAMPLES = {
     "": {"run": "runs/beta_vae", "data": "digits", "name": "mnist", "input": "images.npz", "out": "codes.npz"},
     "decode": {"input": "codes.npz", "out": "images.npz"},
+    "impute": {"out": "filled.npz"},
+    "score": {"out": "scores.csv"},
 }
 
 

@@ -144,6 +144,9 @@ def _call(name: str, argv: list[str]) -> int | None:
     target = getattr(importlib.import_module(module), attribute)
     if isinstance(target, type):
         from vae_jax.cli.options import parse
+        from vae_jax.cli.output import check_apart
 
-        return parse(target, argv, f"vae-jax {name}")()
+        command = parse(target, argv, f"vae-jax {name}")
+        check_apart(command)
+        return command()
     return target(argv)

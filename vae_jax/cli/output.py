@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,22 @@ def _folder(path: Path, run: Path, label: int | None) -> Path:
     return target
 
 
+def check_apart(command: Any) -> None:
+    """Checks that a command does not write over a file that it reads.
+
+    Raises:
+      InputError: `out` is the file of another of its options.
+    """
+    out = getattr(command, "out", None)
+    if out is None or not os.path.exists(out):
+        return
+    others = (getattr(command, field.name) for field in dataclasses.fields(command) if field.name != "out")
+    for given in others:
+        for value in given if isinstance(given, tuple | list) else (given,):
+            if isinstance(value, str | Path) and os.path.isfile(value) and os.path.samefile(value, out):
+                raise InputError(f"--out {out}: the command reads this file; choose another")
+
+
 def is_folder(out: Path | str | None) -> bool:
     """Says whether --out names a folder for one file per image: it ends with /, or is a folder."""
     if out is None or Path(out).suffix.lower() in PICTURES:
@@ -129,6 +146,7 @@ def write(
     Raises:
       InputError: the file cannot be written.
     """
+    from vae_jax.files.arrays import write_npz
     from vae_jax.files.atomic import replacing
 
     try:
@@ -141,8 +159,7 @@ def write(
             print(f"{path}: {len(shown):,} PNG files")
         elif path.suffix.lower() == ".npz":
             kept: dict[str, Any] = {name: np.asarray(value) for name, value in arrays.items() if value is not None}
-            with replacing(path) as temporary:
-                np.savez_compressed(temporary, **kept)
+            write_npz(path, kept, compressed=True)
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in kept.items())
             print(f"{path}: {shapes}")
         elif path.suffix.lower() == ".npy":

@@ -75,17 +75,18 @@ def check_writer(path: Path) -> None:
 
 
 def write_rows(path: Path, run: Path, x: Any) -> bool:
-    """Writes encoded rows [..., E] as a table, and says so; False, and nothing, for a path of another kind.
+    """Writes encoded rows [..., E] as a table, and says so; False, and nothing, where the run is not of a table.
 
     Raises:
       InputError: the file cannot be written.
     """
-    if path.suffix.lower() not in table_write.SUFFIXES:
-        return False
     from vae_jax.runs.run import Run
     from vae_jax.tasks.tables import rows
 
-    write_columns(path, rows(Run.load(run), x))
+    loaded = Run.load(run)
+    if not loaded.spec.columns:
+        return False
+    write_columns(path, rows(loaded, x))
     return True
 
 

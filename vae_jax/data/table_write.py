@@ -1,4 +1,4 @@
-"""Tables into files: .csv with a header, or .parquet."""
+"""Tables into files: .csv with a header, .parquet, or .npz of one array per column."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from vae_jax.data import table_read
 from vae_jax.data.table_codes import text_of
+from vae_jax.files.arrays import write_npz
 from vae_jax.files.atomic import replacing
 
 SUFFIXES = (".csv", ".parquet")
@@ -20,7 +21,7 @@ def write(path: Path, columns: Mapping[str, Any]) -> None:
     """Writes a table whole or not at all.
 
     Args:
-      path: ends in .csv, or in .parquet for the types of the columns as well.
+      path: ends in .csv, or in .parquet or .npz for the types of the columns as well.
       columns: name -> array [N], in order; "" and NaN are empty cells.
 
     Raises:
@@ -34,6 +35,10 @@ def write(path: Path, columns: Mapping[str, Any]) -> None:
         table = pyarrow.table({name: _typed(value) for name, value in columns.items()})
         with replacing(path) as temporary:
             parquet.write_table(table, temporary)
+        return
+    if path.suffix.lower() == ".npz":
+        arrays = {name: table_read.kept(name, value, str(path)) for name, value in columns.items()}
+        write_npz(path, arrays, compressed=True)
         return
     texts = [[text_of(cell) for cell in np.asarray(value).tolist()] for value in columns.values()]
     with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:

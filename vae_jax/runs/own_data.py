@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 from vae_jax.data.config import OF_PICTURES
 from vae_jax.data.memory import Given
 from vae_jax.errors import InputError
+from vae_jax.files.arrays import write_npz
 from vae_jax.files.atomic import replacing
 from vae_jax.runs import splits
 from vae_jax.runs.config import Config
@@ -75,11 +75,7 @@ def store(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """
     if (folder / SUM).is_file():
         return
-    # As numpy.savez does, to which an array of the name "file" would be the file.
-    with replacing(folder / FILE) as temporary, zipfile.ZipFile(temporary, "w") as held:
-        for name, value in arrays.items():
-            with held.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array(member, np.asanyarray(value), allow_pickle=False)
+    write_npz(folder / FILE, arrays)
     # The hash comes last: without it, a kill came between the two, and both are written again.
     with replacing(folder / SUM) as temporary:
         temporary.write_text(f"{_sha256(folder / FILE)}  {FILE}\n")

@@ -103,7 +103,8 @@ def decode(
       state: looks at this state instead of a checkpoint.
 
     Returns:
-      float32 [N, *x.shape], in the units of the training data: images in [0, 1] are [N, H, W, C].
+      float32 [N, *x.shape], in the units of the training data: images in [0, 1] are [N, H, W, C]. Rows of a table are
+      encoded, as the model has them; `run.table(x)` brings them into its units and words.
 
     Raises:
       InputError: codes of another shape, NaN or Inf, indices that are not whole or not of the codebook, a file that

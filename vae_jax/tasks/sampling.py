@@ -51,7 +51,8 @@ def sample(
       state: looks at this state instead of a checkpoint.
 
     Returns:
-      float32 [n, *x.shape], in the units of the training data: images in [0, 1] are [n, H, W, C].
+      float32 [n, *x.shape], in the units of the training data: images in [0, 1] are [n, H, W, C]. Rows of a table are
+      encoded, as the model has them; `run.table(x)` brings them into its units and words.
 
     Raises:
       InputError: an argument out of range, a model without a prior, a condition that it does not take.

@@ -14,7 +14,7 @@ import jax
 from vae_jax import data, prng, train
 from vae_jax.data import Source, memory, unlabeled, whole
 from vae_jax.data.pipeline import make_batch_fn, make_transform
-from vae_jax.errors import InputError, either, option
+from vae_jax.errors import InputError, either, option, options
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
@@ -364,10 +364,9 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     else:
         say(f"trained to step {int(state.step)} in {time.perf_counter() - clock:.0f} s")
     held_out.summary(int(state.step))
-    if "kl_per_dim" in latest:
-        weight = "beta" if "beta" in run.model.training.hyper else None
-        if warning := collapse_warning(latest["kl_per_dim"], latest.get("active_units"), weight):
-            warn(warning)
+    kl = latest.get("kl_per_dim")
+    if kl is not None and (warning := collapse_warning(kl, latest.get("active_units"), _more_information(c))):
+        warn(warning)
     return run
 
 
@@ -404,7 +403,9 @@ def _more_information(config: Config) -> str:
     beta = next((name for name in ("model.objective.beta", "model.beta") if known.get(name)), None)
     ways = [f"a lower {option(beta)} than {known[beta]:g}"] if beta else []
     if schedule is not None and configs.kind("model.objective.schedule", schedule) == "constant":
-        ways.append(f"an annealed weight with {option('model.objective.schedule', 'linear')}")
+        # As long a warm-up as is usual; the default would outlast a short run.
+        rise = {"model.objective.schedule": "linear", "model.objective.schedule.steps": max(1, config.steps // 5)}
+        ways.append(f"an annealed weight with {options(rise)}")
     if not ways:
         return "a smaller latent says as much"
     return f"{' or '.join(ways)} makes the code use more of them"

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vae_jax.errors import option
 from vae_jax.files.atomic import replacing
 
 logger = logging.getLogger(__name__)
@@ -158,18 +157,16 @@ def logged(value: object) -> Any:
     return value
 
 
-def collapse_warning(kl_per_dim: list[float], active_units: int | None, weight: str | None = "beta") -> str | None:
+def collapse_warning(kl_per_dim: list[float], active_units: int | None, fix: str) -> str | None:
     """Returns a sentence in plain words if the posterior has collapsed, else None.
 
     Args:
       kl_per_dim: mean KL of each latent dimension, nats.
       active_units: how many dimensions depend on the image; None for a model that does not give the moments of its
         codes, which is judged by its rate alone.
-      weight: the objective's option that weighs the rate; None for one that has none.
+      fix: what to do about it.
     """
     rate, size = sum(kl_per_dim), len(kl_per_dim)
-    lower = "anneal the weight of the rate" if weight is None else f"lower {weight}, or anneal it"
-    fix = f"{lower} ({option('model.objective.schedule', 'linear')})"
     if active_units == 0:
         return (
             f"posterior collapse: none of the {size} latent dimensions depends on the example (rate {rate:.3g} nats), "
