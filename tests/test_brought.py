@@ -61,16 +61,19 @@ def test_digits_of_which_a_third_is_missing_are_trained_on_and_filled_in(tmp_pat
     assert (np.ptp(draws[:, gone], 0) > 0).any()
 
 
-def test_few_examples_are_shown_as_the_message_says(tmp_path, capsys):
+def test_few_examples_are_shown_with_a_note(tmp_path, capsys):
     """By default commands show more examples than small data hold out."""
     np.savez(tmp_path / "d.npz", images=DIGITS[:40], labels=load_digits().target[:40] % 2)
     train("vae_digits", tmp_path / "d.npz", tmp_path / "run")
     out = tmp_path / "o.npz"
     for words in (["reconstruct"], ["interpolate"], ["arithmetic", "--from", 0, "--to", 1]):
-        line = refused(capsys, words[0], tmp_path / "run", *words[1:], "--out", out)
-        assert not out.exists()
-        go(words[0], tmp_path / "run", *words[1:], "--out", out, *line.split("; use ")[1].removesuffix(", say").split())
+        capsys.readouterr()
+        go(words[0], tmp_path / "run", *words[1:], "--out", out)
+        assert "fewer than the usual" in capsys.readouterr().out
         out.unlink()
+    line = refused(capsys, "reconstruct", tmp_path / "run", "--n", 30, "--out", out)
+    assert not out.exists()
+    go("reconstruct", tmp_path / "run", "--out", out, *line.split("; use ")[1].removesuffix(", say").split())
 
 
 def test_nine_labels_of_ten_unknown(tmp_path):

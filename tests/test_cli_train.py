@@ -145,7 +145,7 @@ def test_components_by_name_and_their_options_together(tmp_path, monkeypatch):
     words = "--model.objective.beta 6 --model.objective beta --model.network mlp --model.network.hidden 32 16"
     words += " --model.objective.schedule=linear --model.objective.schedule.steps 50 --model.latent_dim 4"
     config = parse_config(index.load(index.find("beta_vae")), words.split(), "test")
-    assert config.model.objective == Beta(Linear(steps=50), beta=6.0)
+    assert config.model.objective == Beta(Linear(steps=50, start=0.125, hold=2000), beta=6.0)
     assert config.model.network == MLP((32, 16))
     assert config.model.latent_dim == 4
 
