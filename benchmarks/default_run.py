@@ -45,12 +45,11 @@ def own_dimensions(found: np.ndarray) -> list[bool]:
     return [bool(best >= 0.95 and other <= 0.3) for best, other in zip(found.max(1), others, strict=True)]
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def measure(run: vj.OpenRun) -> dict[str, Any]:
     """Returns what the run of one seed shows on the test split."""
-    run = vj.load(folder)
-    rows = np.arange(run.source("test").size)
+    test = run.source("test")
+    rows, names = np.arange(test.size), test.info.factor_names
     batch = run.examples("test", rows)
-    names = run.source("test").info.factor_names
     factors, images = np.asarray(batch["factors"]), np.asarray(batch["x"])
     shape = factors[:, names.index("shape")]
     codes = np.asarray(run.encode(images).mean)
@@ -62,7 +61,7 @@ def measure(folder: Path) -> dict[str, Any]:
     pixels = (1, 2, 3)
     overlap = (on & shown).sum(pixels) / (on | shown).sum(pixels)
     found = correlations(active, factors[:, [names.index(name) for name in ORDERED]])
-    metrics = json.loads((folder / "eval.json").read_text())["metrics"]
+    metrics = json.loads((run.path / "eval.json").read_text())["metrics"]
     return {
         "seed": run.config.seed,
         "elbo": metrics["elbo"]["value"],
@@ -75,13 +74,13 @@ def measure(folder: Path) -> dict[str, Any]:
     }
 
 
-def train(seeds: str, steps: int | None, folder: Path) -> list[Path]:
-    """Trains and evaluates the seeds; returns their run folders."""
+def train(seeds: str, steps: int | None, folder: Path) -> list[vj.OpenRun]:
+    """Trains and evaluates the seeds; returns their runs."""
     words = ["sweep", "beta_vae", "--seeds", seeds, "--workdir", str(folder), "--quiet", "--metrics", "elbo"]
     words += ["--logging.tensorboard", "False", *(["--steps", str(steps)] if steps else [])]
     if cli.run(words) != 0:
         raise RuntimeError("the sweep failed")
-    return sorted(path.parent for path in folder.glob("*/config.json"))
+    return [vj.load(path.parent) for path in sorted(folder.glob("*/config.json"))]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -95,17 +94,16 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     load, start = load_average(), time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        members = train(args.seeds, args.steps, args.folder or Path(folder) / "sweep")
+        runs = train(args.seeds, args.steps, args.folder or Path(folder) / "sweep")
         seconds = time.perf_counter() - start
-        rows = [measure(member) for member in members]
-        steps = vj.load(members[0]).config.steps
-        for member, row in zip(members, rows, strict=True) if args.pictures else ():
+        rows = [measure(run) for run in runs]
+        for run in runs if args.pictures else ():
             args.pictures.mkdir(parents=True, exist_ok=True)
-            vj.load(member).plot_traversals().savefig(args.pictures / f"seed{row['seed']}.png")
+            run.plot_traversals().savefig(args.pictures / f"seed{run.config.seed}.png")
     found = {
         "what": "what the default experiment learns, by seed, on the test split",
         "protocol": " ".join((__doc__ or "").split("[--folder DIR]. ")[1].split()),
-        "steps": steps,
+        "steps": runs[0].config.steps,
         "seeds": args.seeds,
         "load_at_start": load,
         "environment": environment(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from vae_jax.cli.output import counting, destination
+from vae_jax.cli.output import counting, destination, write
 from vae_jax.cli.tables import check_writer, is_table, write_columns
 from vae_jax.data.table_write import SUFFIXES
 from vae_jax.errors import InputError
@@ -66,10 +66,10 @@ class Impute:
         if rows:
             write_columns(out, _columns(found) if self.samples else found.x)
         elif suffix == ".npy":
-            _save(out, np.save, found.samples if self.samples else found.x)
+            _save(out, found.samples if self.samples else found.x)
         else:
             more = {"samples": found.samples} if self.samples else {}
-            _save(out, np.savez_compressed, **{found.name: found.x, **found.arrays, **more})
+            write(out, {found.name: found.x, **found.arrays, **more})
         print(f"bound on log p(observed) with {self.k:,} samples: {found.bound.mean():.4f} nats per example")
 
 
@@ -79,8 +79,8 @@ def _columns(found: Imputed) -> dict[str, Any]:
     return {"imputation": number} | {name: np.concatenate([copy[name] for copy in found.samples]) for name in found.x}
 
 
-def _save(path: Path, save: Any, *arrays: np.ndarray, **named: np.ndarray) -> None:
-    """Writes arrays whole or not at all, and says what.
+def _save(path: Path, array: np.ndarray) -> None:
+    """Writes an .npy whole or not at all, and says so.
 
     Raises:
       InputError: the file cannot be written.
@@ -89,8 +89,7 @@ def _save(path: Path, save: Any, *arrays: np.ndarray, **named: np.ndarray) -> No
 
     try:
         with replacing(path) as temporary:
-            save(temporary, *arrays, **named)
+            np.save(temporary, array)
     except OSError as error:
         raise InputError(f"{path}: cannot be written ({error.strerror or error}); choose another --out") from error
-    held = named or {"array": arrays[0]}
-    print(f"{path}: {', '.join(f'{name} {list(value.shape)}' for name, value in held.items())}")
+    print(f"{path}: array {list(array.shape)}")
