@@ -129,6 +129,7 @@ def test_a_cut_line_is_left_out_and_said(tmp_path, caplog):
     ("kl", "variance"),
     [
         ([2.0, 0.0, 1.0], [1.0, 0.0, 0.5]),
+        ([2.0, 1.0], [1.0, 0.5]),
         ([float("nan")] * 3, [float("inf")] * 3),
         ([0.0], [0.0]),
         ([1.0] * 256, [1e-9] * 256),
@@ -142,8 +143,9 @@ def test_kl_chart(kl, variance, tmp_path):
         assert [bar.get_height() for bar in upper.patches] == [2.0, 1.0, 0.0]
         assert [t.get_text() for t in lower.get_xticklabels()] == ["z0", "z2", "z1"]
         assert "2 of 3 dimensions active" in figure.get_suptitle()
-        label = lower.texts[0].get_window_extent()
-        assert not any(label.overlaps(bar.get_window_extent()) for bar in lower.patches)
+    lower = figure.axes[1]
+    label = lower.texts[0].get_window_extent()
+    assert not any(label.overlaps(bar.get_window_extent()) for bar in lower.patches)
 
 
 EVERY = {"samples", "reconstructions", "traversals", "loss_curves", "kl_per_dim"}
