@@ -79,6 +79,17 @@ def lines(split="train", **extra):
             for s in range(1, 30)]  # fmt: skip
 
 
+def test_of_hundreds_of_inputs_the_first_are_drawn_and_counted(capsys):
+    images = np.zeros((300, 2, 2, 1), np.float32)
+    figure = pairs(images, images, title="t")
+    assert figure.get_size_inches()[1] * figure.dpi < 5000
+    assert len(figure.axes[0].get_yticklabels()) == 64
+    assert figure.texts[0].get_text().replace("\n", " ") == "t (the first 256 of 300 examples)"
+    assert capsys.readouterr().err == "note: the picture shows the first 256 of 300 examples; use the arrays for all\n"
+    pairs(images[:256], images[:256])
+    assert not capsys.readouterr().err
+
+
 def test_curves_have_labels_and_units(tmp_path):
     figure = curves({"run": [*lines(), *lines("validation")]}, title="run")
     shown = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
@@ -118,6 +129,7 @@ def test_a_cut_line_is_left_out_and_said(tmp_path, caplog):
     ("kl", "variance"),
     [
         ([2.0, 0.0, 1.0], [1.0, 0.0, 0.5]),
+        ([2.0, 1.0], [1.0, 0.5]),
         ([float("nan")] * 3, [float("inf")] * 3),
         ([0.0], [0.0]),
         ([1.0] * 256, [1e-9] * 256),
@@ -131,6 +143,9 @@ def test_kl_chart(kl, variance, tmp_path):
         assert [bar.get_height() for bar in upper.patches] == [2.0, 1.0, 0.0]
         assert [t.get_text() for t in lower.get_xticklabels()] == ["z0", "z2", "z1"]
         assert "2 of 3 dimensions active" in figure.get_suptitle()
+    lower = figure.axes[1]
+    label = lower.texts[0].get_window_extent()
+    assert not any(label.overlaps(bar.get_window_extent()) for bar in lower.patches)
 
 
 EVERY = {"samples", "reconstructions", "traversals", "loss_curves", "kl_per_dim"}

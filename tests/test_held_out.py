@@ -276,7 +276,10 @@ def test_no_test_split_is_measured_while_a_run_trains(own, tmp_path, capsys, exp
         assert measured == ({"train", "validation"} if "protocol" in fix else {"train"})
 
 
-@pytest.mark.parametrize("option", ["--logging.eval-every 1", "--evaluation.split validation"])
+@pytest.mark.parametrize(
+    "option",
+    ["--logging.eval-every 1", "--evaluation.split validation", "--logging.best elbo", "--patience 2"],
+)
 def test_a_run_that_is_continued_is_not_sent_to_another_protocol(own, tmp_path, capsys, option):
     start = ["train", "vae_digits", "--data", own["x.npz"], "--data.protocol", "standard", *SMALL[:-2]]
     assert main.run([*start, "--workdir", str(tmp_path / "run")]) == 0

@@ -69,6 +69,12 @@ def test_a_signal_is_noticed_while_the_main_thread_waits_for_the_device():
 FLAG = "from vae_jax.train.signals import SignalFlag\n"
 
 
+def test_notes_that_were_held_back_are_not_lost():
+    held = "from vae_jax.errors import holding_notes, note\nwith holding_notes():\n    note('a note')\n"
+    done = python(held + "    os.kill(os.getpid(), 15)\n    time.sleep(3)")
+    assert (done.returncode, done.stderr) == (143, "a note\nvae-jax: stopped by SIGTERM\n")
+
+
 def test_the_training_loop_sees_the_first_signal_and_the_second_acts_at_once():
     done = python(
         FLAG + "with SignalFlag() as flag:\n"

@@ -74,18 +74,18 @@ def test_scores_are_those_of_the_model(run, pictures, tmp_path):
 
 
 @covers("score", "learn", "threshold", "batch-size")
-def test_the_threshold_is_the_99th_percentile_of_training_examples(run, pictures, tmp_path, capsys):
+def test_the_threshold_is_the_1st_percentile_of_training_examples(run, pictures, tmp_path, capsys):
     whole = scored(run, pictures, tmp_path)
-    surprise = -bounds(run, run.restore(), "train", range(1437), site="training")[0]
-    close(column(whole, "threshold"), np.full(7, np.percentile(surprise, 99)), atol=1e-2)
+    elbo = bounds(run, run.restore(), "train", range(1437), site="training")[0]
+    close(column(whole, "threshold"), np.full(7, np.percentile(elbo, 1)), atol=1e-2)
     assert whole["training_examples"] == ["1437"] * 7
-    assert "the 99th percentile of 1,437 training examples" in capsys.readouterr().out
+    assert "the 1st percentile of 1,437 training examples" in capsys.readouterr().out
     few = scored(run, pictures, tmp_path, "--learn", 40, "--batch-size", 3)
-    close(column(few, "threshold"), np.full(7, np.percentile(surprise[:40], 99)), atol=1e-2)
+    close(column(few, "threshold"), np.full(7, np.percentile(elbo[:40], 1)), atol=1e-2)
     close(column(few, "elbo"), column(whole, "elbo"), atol=1e-3)
-    middle = float(np.sort(-column(whole, "elbo"))[3]) + 1e-4
+    middle = float(np.sort(column(whole, "elbo"))[3]) - 1e-4
     flagged = scored(run, pictures, tmp_path, "--threshold", middle)
-    assert [int(v) for v in flagged["flag"]] == (-column(whole, "elbo") > middle).astype(int).tolist()
+    assert [int(v) for v in flagged["flag"]] == (column(whole, "elbo") < middle).astype(int).tolist()
     assert sum(map(int, flagged["flag"])) == 3
     assert flagged["training_examples"] == ["0"] * 7
 

@@ -64,6 +64,7 @@ def bring(folder: Path) -> None:
     np.savez(folder / "scans.npz", images=scans, labels=np.arange(60) % 3, groups=np.arange(60) // 3)
     rows = [f"{i / 7:.2f},{'ab'[i % 2]},{'' if i % 9 else i}" for i in range(60)]
     (folder / "patients.csv").write_text("\n".join(["age,kind,dose", *rows]))
+    np.save(folder / "series.npy", rng.normal(size=(60, 12, 2)).cumsum(1))
     np.savez(folder / "cells.npz", counts=rng.poisson(3.0, (60, 12)))
     gaps = rng.random((60, 8, 8, 1))
     gaps[rng.random(gaps.shape) < 0.3] = np.nan
@@ -154,6 +155,7 @@ LEAVES = {
     "vae-jax train own_table": lambda out: exactly(
         [column.name for column in Run.load("runs/own_table").spec.columns], ["age", "kind", "dose"]
     ),
+    "vae-jax train own_series": lambda out: exactly(Run.load("runs/own_series").spec.x.shape, (12, 2)),
     "vae-jax train counts_simulated": lambda out: exactly(Run.load("runs/counts_simulated").spec.x.shape, (12,)),
     "vae-jax train vae_digits --data gaps.npy": lambda out: exactly(Run.load("runs/gaps").spec.mask, True),
     "vae-jax impute": lambda out: exactly(bool(np.isfinite(np.load("filled.npy")).all()), True),

@@ -42,7 +42,10 @@ def test_noise_is_flagged_and_digits_are_not(run, pictures, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["path"] for row in rows if row["flag"] == "1"] == ["9/8.png"]
     assert all(row["label"] == row["path"][0] for row in rows)
-    assert f"{out}: 9 examples, 1 flagged: -ELBO above " in capsys.readouterr().out
+    # The file has the threshold in the sign of its column elbo, and the line says the same number.
+    threshold = float(rows[0]["threshold"])
+    assert [int(row["flag"]) for row in rows] == [int(float(row["elbo"]) < threshold) for row in rows]
+    assert f"{out}: 9 examples, 1 flagged: ELBO below {threshold:.6g} nats, " in capsys.readouterr().out
     noise = next(row for row in rows if row["path"] == "9/8.png")
     rest = [row for row in rows if row is not noise]
     for name, sign in (("elbo", -1), ("iw_20", -1), ("mse", 1), ("regret", 1)):
@@ -54,7 +57,7 @@ def test_python_gives_the_same_as_arrays(run, pictures):
     found = vj.score(run, pictures, k=5, regret_steps=3, maps=True)
     assert found.paths == tuple(sorted(str(p.relative_to(pictures)) for p in pictures.rglob("*.png")))
     assert found.known == 1437
-    np.testing.assert_array_equal(found.flag, -found.elbo > found.threshold)
+    np.testing.assert_array_equal(found.flag, found.elbo < found.threshold)
     x = vj.encode(run, pictures)
     # The error of a pixel is |x - x'|, and the squared error of an example its mean square over pixels.
     np.testing.assert_allclose(np.square(found.maps).mean((1, 2)), found.mse, rtol=1e-4)
@@ -84,7 +87,7 @@ def test_a_model_of_image_and_label_is_compared_by_the_image_alone(tmp_path):
         np.testing.assert_array_equal(found.iw, want.iw)
         assert found.threshold == want.threshold
         assert found.labels == [str(label) if label >= 0 else "" for label in labels]
-    # The threshold is one of images alone as well: about that many of the training images are above it.
+    # The threshold is one of images alone as well: about that many of the training images are below it.
     train = vj.score(run, run.source("train").arrays["image"][:100], **options)
     assert train.flag.sum() <= 3
 
@@ -107,12 +110,12 @@ def test_without_the_training_data_the_threshold_is_named(tmp_path, capsys):
     assert main.run(words) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
-    assert "--threshold: the training data that give it cannot be read; name the -ELBO in nats above which" in said
+    assert "--threshold: the training data that give it cannot be read; name the ELBO in nats below which" in said
     assert not (tmp_path / "s.csv").exists()
     advice = shlex.split(said.split("as in ")[1].split(" (")[0])
-    assert advice == ["--threshold", "100.0"]
+    assert advice == ["--threshold", "-100.0"]
     done(*words, *advice)
-    assert "above 100 nats, as given" in capsys.readouterr().out
+    assert "below -100 nats, as given" in capsys.readouterr().out
     assert len((tmp_path / "s.csv").read_text().splitlines()) == 41
 
 

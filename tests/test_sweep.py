@@ -354,6 +354,13 @@ def test_streamed_data_are_trained_run_by_run(tmp_path):
     assert np.isfinite(values["members"][0]["metrics"]["elbo"]["value"])
 
 
+def test_evaluations_that_members_do_not_make_are_said(capsys):
+    config = configs.put(SMALL, "logging.eval_every", 3)
+    plan(make((0, 1), config))
+    said = '**{"logging.eval_every": 3} is not used, for members of a sweep are not evaluated while they train'
+    assert capsys.readouterr().err == f"note: {said}\n"
+
+
 # --- the command
 
 

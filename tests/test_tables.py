@@ -4,9 +4,11 @@ import csv
 import dataclasses
 import json
 import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import vae_jax as vj
 from vae_jax.cli import main
@@ -408,6 +410,19 @@ def test_a_table_is_encoded_by_the_names_of_its_columns(run, file, tmp_path, cap
     assert "'old' in row 5 of column age is no number" in err
     strange[4][1] = ""
     go("encode", run, "--input", write(path, strange), *out)
+
+
+def test_inputs_of_another_kind_are_refused_with_both_kinds(run, file, tmp_path, capsys):
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "photos" / "a.png")
+    for given, seen in ((tmp_path / "photos", "a folder"), (tmp_path / "photos" / "a.png", "an image")):
+        for command in ("encode", "impute"):
+            err = refused(capsys, command, run, "--input", given, "--out", tmp_path / "o.csv")
+            assert f"--input {given}: is {seen}, but {run} was trained on a table with columns height, age, " in err
+    pictures = Path(__file__).parent / "runs" / "vae"
+    wanted = f"is a table, but {pictures} was trained on images of 8x8 with 1 channel; give such examples"
+    assert wanted in refused(capsys, "reconstruct", pictures, "--input", file, "--out", tmp_path / "o.png")
+    assert wanted in refused(capsys, "impute", pictures, "--input", file, "--out", tmp_path / "o.npy")
 
 
 def test_a_class_that_is_not_there_conditions_nothing(tmp_path, capsys):

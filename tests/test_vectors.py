@@ -49,6 +49,19 @@ def test_counts_with_an_empty_row_train_and_are_measured(run):
     assert run.source("train").info.values == "count"
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.float64])
+def test_counts_that_float32_would_change_are_refused_and_both_ways_out_are_read(tmp_path, dtype):
+    x = cells(40, 3).astype(dtype)
+    x[3, 1] = 2**24 + 1
+    config = DataConfig("vectors", str(tmp_path / "x.npz"), batch_size=4)
+    np.savez(tmp_path / "x.npz", counts=x)
+    with pytest.raises(InputError, match="counts has whole numbers up to 16777217, but float32 is exact") as error:
+        load(config)
+    for fix in re.search(r"save (.*), or (.*) if the last", str(error.value)).groups():
+        np.savez(tmp_path / "x.npz", counts=eval(fix, {"counts": x}))
+        assert load(config).size > 30
+
+
 def test_commands_take_and_make_rows(run, tmp_path):
     np.save(tmp_path / "new.npy", cells(7))
     words = ["--input", str(tmp_path / "new.npy"), "--out"]

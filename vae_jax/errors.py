@@ -31,6 +31,8 @@ class _Notes:
 
 
 _notes: ContextVar[_Notes | None] = ContextVar("notes", default=None)
+# The notes of the newest call, for a signal: its handler may run in another thread, which sees no context of this one.
+_newest = _Notes()
 
 
 def note(text: str) -> None:
@@ -54,6 +56,11 @@ def release_notes() -> None:
         notes.waiting.clear()
 
 
+def waiting_notes() -> list[str]:
+    """Returns the notes that wait, for a process that ends without leaving `holding_notes`."""
+    return list(_newest.waiting)
+
+
 @contextlib.contextmanager
 def holding_notes() -> Iterator[None]:
     """Makes `note` wait until the block ends or `release_notes`, and say each line once; a refusal drops what waits.
@@ -61,10 +68,12 @@ def holding_notes() -> Iterator[None]:
     A refusal is one line: what else there is to know of input that is refused belongs to another call. A block within
     a block is part of it.
     """
+    global _newest
     if _notes.get() is not None:
         yield
         return
-    token = _notes.set(_Notes())
+    _newest = _Notes()
+    token = _notes.set(_newest)
     is_refused = False
     try:
         yield
@@ -74,6 +83,7 @@ def holding_notes() -> Iterator[None]:
     finally:
         if not is_refused:
             release_notes()
+        _newest = _Notes()
         _notes.reset(token)
 
 

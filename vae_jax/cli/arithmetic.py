@@ -1,4 +1,4 @@
-"""`vae-jax arithmetic RUN --from A --to B`: the difference of two mean codes, added to the codes of images."""
+"""`vae-jax arithmetic RUN --from A --to B`: the difference of two mean codes, added to the codes of examples."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from vae_jax.options.ranges import DPI, AtLeast
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """Images of one label (or factor value) moved towards another: z + t (mean code of B - mean code of A)."""
+    """Examples of one label (or factor value) moved towards another: z + t (mean code of B - mean code of A)."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     from_: Annotated[int, tyro.conf.arg(name="from")]
-    """Label that the images have, or value of the factor."""
+    """Label that the examples have, or value of the factor."""
     to: int
     """Label (or value) to go to."""
     factor: str | None = None
@@ -31,9 +31,9 @@ class Arithmetic:
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     n: Annotated[int | None, AtLeast(1)] = None
-    """Images: the first n of the split with --from (default: 8, or all of fewer)."""
+    """Examples: the first n of the split with --from (default: 8, or all of fewer)."""
     steps: Annotated[int, AtLeast(2)] = 6
-    """Images on each path, from the code itself (t = 0) to --strength."""
+    """Examples on each path, from the code itself (t = 0) to --strength."""
     strength: float = 1.0
     """The last t: how many differences are added."""
     learn: Annotated[int, AtLeast(1)] = 10_000
@@ -45,11 +45,14 @@ class Arithmetic:
 
     def __call__(self) -> None:
         count = (self.n or 1) * (self.steps + 1)
-        out = examples_out(self.out, self.run, "arithmetic", count, self.dpi, folder=False)
+        from vae_jax.runs.run import Run
+
+        run = Run.load(self.run)
+        out = examples_out(self.out, run, "arithmetic", count, self.dpi, folder=False)
         from vae_jax.tasks.paths import arithmetic
 
         found = arithmetic(
-            self.run,
+            run,
             self.from_,
             self.to,
             factor=self.factor,
@@ -60,7 +63,7 @@ class Arithmetic:
             split=self.split,
             step=self.step,
         )
-        if not write_rows(out, self.run, found.images):
+        if not write_rows(out, run, found.images):
             names = ("index", "direction", "shares", "codes", "images")
             write(
                 check_count(out, found.images.shape[0] * (found.images.shape[1] + 1)),

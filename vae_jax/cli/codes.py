@@ -17,24 +17,24 @@ from vae_jax.options.ranges import DPI, SEED, AtLeast
 
 @dataclass(frozen=True)
 class Encode:
-    """Images to codes: mean and log_var of q(z|x), with index, labels and file names, in one .npz or .csv."""
+    """Examples to codes: mean and log_var of q(z|x), with index, labels and file names, in one .npz or .csv."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: tuple[str, ...]
-    """.npy or .npz with images [N, H, W(, C)], images, a folder of images, a prepared folder, or a data set name; for a
-    run of a table, a .csv or .parquet with its columns."""
+    """.npy or .npz with images [N, H, W(, C)], series [N, T, C] or rows [N, D], images, a folder of images, a prepared
+    folder, or a data set name; for a run of a table, a .csv or .parquet with its columns."""
     out: Path
     """.npz with mean, log_var, index, and z, labels, label_names, paths, factors, cond where there are any; a model of
     several levels has mean/LEVEL, ... in their place. Or .csv: path, label, z_0, z_1, ... (the mean), std_0, ..."""
     split: str | None = None
     """Split of a data set, or of a file or folder that holds splits (default: that of the run, or the only one)."""
     draw: bool = False
-    """Also write z, one sample of q(z|x) per image."""
+    """Also write z, one sample of q(z|x) per example."""
     seed: Annotated[int, SEED] = 0
     """Seed of the samples."""
     batch_size: Annotated[int, AtLeast(1)] = 500
-    """Images at a time."""
+    """Examples at a time."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
@@ -69,7 +69,7 @@ class Encode:
 
 @dataclass(frozen=True)
 class Decode:
-    """Codes to images."""
+    """Codes to examples."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
@@ -84,7 +84,7 @@ class Decode:
     array: str | None = None
     """Array of the .npz to decode (default: `mean`, else `z`, else the only one)."""
     pixels: Literal["mean", "mode", "sample"] = "mean"
-    """What is written of p(x|z): its mean, the most probable image, or a draw."""
+    """What is written of p(x|z): its mean, the most probable example, or a draw."""
     label: int | None = None
     """Class to decode as, of a conditional model (default: what the file's array `cond` says of each code)."""
     cond: tuple[float, ...] = ()
@@ -97,12 +97,13 @@ class Decode:
     def __call__(self) -> None:
         if self.pixels != "sample":
             unread.refuse(self, "--pixels sample", "seed")
-        out = examples_out(self.out, self.run, "decoded", 0, self.dpi)
         from vae_jax.runs.run import Run
-        from vae_jax.tasks import codes
 
         run = Run.load(self.run)
-        out = examples_out(self.out, self.run, "decoded", len(codes.read(run, self.input, self.array)[0]))
+        out = examples_out(self.out, run, "decoded", 0, self.dpi)
+        from vae_jax.tasks import codes
+
+        out = examples_out(self.out, run, "decoded", len(codes.read(run, self.input, self.array)[0]))
         found = codes.decoded(
             run,
             self.input,
@@ -113,5 +114,5 @@ class Decode:
             seed=self.seed,
             step=self.step,
         )
-        if not write_rows(out, self.run, found.images):
+        if not write_rows(out, run, found.images):
             write(out, {"images": found.images}, found.figure, dpi=self.dpi, units=found.units)

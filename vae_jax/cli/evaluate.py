@@ -23,7 +23,7 @@ class Evaluate(Settings):
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: tuple[str, ...] = ()
-    """Your own examples in place of a split: images, a folder of images, .npy, .npz, or a data set name. Their numbers
+    """Your own examples in place of a split: images, a folder, .npy, .npz, a table, or a data set name. Their numbers
     are written to --out alone."""
     metrics: str = ""
     """Comma-separated metrics to keep, e.g. elbo,rate,iwae; all of them if empty (see `vae-jax list metrics`)."""

@@ -13,7 +13,7 @@ from vae_jax.options.ranges import SEED, AtLeast
 
 @dataclass(frozen=True)
 class FitPrior:
-    """Fit a density to the codes of the training images; `vae-jax sample RUN --prior KIND` then draws from it."""
+    """Fit a density to the codes of the training examples; `vae-jax sample RUN --prior KIND` then draws from it."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
@@ -24,7 +24,7 @@ class FitPrior:
     steps: Annotated[int, AtLeast(1)] = 3000
     """Updates of flow and two-stage."""
     limit: Annotated[int, AtLeast(0)] = 100_000
-    """Most images of a split that are encoded, drawn at random; 0 for all."""
+    """Most examples of a split that are encoded, drawn at random; 0 for all."""
     split: str | None = None
     """Split whose codes score the density (default: the one that the run evaluates)."""
     source: Path | None = None

@@ -10,7 +10,7 @@ import numpy as np
 import tyro
 
 from vae_jax.cli.output import counting, destination, write
-from vae_jax.cli.tables import check_writer, is_table, write_columns
+from vae_jax.cli.tables import check_writer, write_columns
 from vae_jax.data.table_write import SUFFIXES
 from vae_jax.errors import InputError
 from vae_jax.options.ranges import SAMPLES, SEED, AtLeast
@@ -29,29 +29,30 @@ class Impute:
     """.npy or .npz with images [N, H, W(, C)], series [N, T, C] or rows [N, D]: NaN where a value is missing, or an
     array mask, True where observed; for a run of a table, a .csv or .parquet with empty cells."""
     out: Path
-    """File to write, of the input's kind and form: the same arrays, with images filled in; a table as .csv or
+    """File to write, of the input's kind and form: the same arrays, with missing values filled in; a table as .csv or
     .parquet."""
     k: Annotated[int, SAMPLES] = 1000
-    """Importance samples per image."""
+    """Importance samples per example."""
     samples: Annotated[int, AtLeast(0)] = 0
     """Multiple imputations: as many copies with draws; array `samples` of an .npz, all that a .npy holds, rows of a
     table with their number in a column `imputation`."""
     seed: Annotated[int, SEED] = 0
     """Seed of all noise."""
     batch_size: Annotated[int, AtLeast(1)] = 250
-    """Images at a time."""
+    """Examples at a time."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
 
     def __call__(self) -> None:
-        suffix, rows = self.input.suffix.lower(), is_table(self.run)
+        from vae_jax.runs.run import Run
+
+        run = Run.load(self.run)
+        suffix, rows = self.input.suffix.lower(), bool(run.spec.columns)
         kinds = SUFFIXES if rows else (suffix,) if suffix in (".npy", ".npz") else (".npy", ".npz")
         out = destination(self.out, self.out, kinds)
         check_writer(out)
-        from vae_jax.runs.run import Run
         from vae_jax.tasks.imputing import impute
 
-        run = Run.load(self.run)
         with counting("imputing") as report:
             found = impute(
                 run,

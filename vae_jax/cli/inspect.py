@@ -16,7 +16,7 @@ from vae_jax.options.ranges import DPI, SEED, AtLeast, NotNegative, Positive
 
 @dataclass(frozen=True)
 class Sample:
-    """Images from the prior: z ~ p(z), then E[x|z]."""
+    """New examples from the prior: z ~ p(z), then E[x|z]."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
@@ -27,7 +27,7 @@ class Sample:
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     n: Annotated[int, AtLeast(1)] = 64
-    """Images."""
+    """Examples."""
     label: int | None = None
     """Class to draw, of a model conditioned on labels (default: every class in turn)."""
     cond: tuple[float, ...] = ()
@@ -37,7 +37,7 @@ class Sample:
     temperature: Annotated[float, NotNegative()] = 1.0
     """Factor on the prior's standard deviation."""
     pixels: Literal["mean", "mode", "sample"] | None = None
-    """What is shown of p(x|z): its mean, the most probable image, or a draw (default: mean; of a table, a draw)."""
+    """What is shown of p(x|z): its mean, the most probable example, or a draw (default: mean; of a table, a draw)."""
     seed: Annotated[int, SEED] = 0
     """Seed of the draws."""
     step: int | Literal["best"] | None = None
@@ -45,11 +45,14 @@ class Sample:
 
     def __call__(self) -> None:
         stem = "samples" if self.prior is None else "samples_expost"
-        out = examples_out(self.out, self.run, stem, self.n, self.dpi, label=self.label)
+        from vae_jax.runs.run import Run
+
+        run = Run.load(self.run)
+        out = examples_out(self.out, run, stem, self.n, self.dpi, label=self.label)
         from vae_jax.tasks.sampling import samples
 
         found = samples(
-            self.run,
+            run,
             self.n,
             label=self.label,
             cond=self.cond,
@@ -59,19 +62,19 @@ class Sample:
             seed=self.seed,
             step=self.step,
         )
-        if not write_rows(out, self.run, found.images):
+        if not write_rows(out, run, found.images):
             write(out, {"images": found.images}, found.figure, dpi=self.dpi, units=found.units)
 
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Images beside their reconstructions E[x | E[z|x]]."""
+    """Examples beside their reconstructions E[x | E[z|x]]."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: tuple[str, ...] = ()
-    """Your own examples, all of them: images, a folder of images, .npy, .npz, or a data set name (default: the run's
-    own data)."""
+    """Your own examples, all of them: images, a folder of images, .npy, .npz, a table, or a data set name (default: the
+    run's own data)."""
     out: str | None = None
     """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG of each reconstruction
     (default: RUN/figures/reconstructions.png); of a table .csv (default) or .parquet; of other rows of numbers .npz
@@ -79,9 +82,9 @@ class Reconstruct:
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     n: Annotated[int | None, AtLeast(1)] = None
-    """Images: the first n of the split (default: 32, or all of fewer)."""
+    """Examples: the first n of the split (default: 32, or all of fewer)."""
     indices: tuple[int, ...] = ()
-    """These images of the split instead."""
+    """These examples of the split instead."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
@@ -90,14 +93,17 @@ class Reconstruct:
     def __call__(self) -> None:
         if self.indices or self.input:
             unread.refuse(self, "", "n")
-        out = examples_out(self.out, self.run, "reconstructions", len(self.indices) or self.n or 1, self.dpi)
+        from vae_jax.runs.run import Run
+
+        run = Run.load(self.run)
+        out = examples_out(self.out, run, "reconstructions", len(self.indices) or self.n or 1, self.dpi)
         from vae_jax.figures.folder import numbered
         from vae_jax.tasks.reconstruction import pairs
 
         x = self.input or None
-        found = pairs(self.run, x, n=self.n, indices=self.indices, split=self.split, step=self.step)
+        found = pairs(run, x, n=self.n, indices=self.indices, split=self.split, step=self.step)
         arrays = {"index": found.index, "images": found.x, "reconstructions": found.reconstructions, "mse": found.mse}
-        if not write_rows(out, self.run, found.reconstructions):
+        if not write_rows(out, run, found.reconstructions):
             write(
                 check_count(out, len(found.x)),
                 arrays,
@@ -112,13 +118,13 @@ class Reconstruct:
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Paths in latent space between pairs of images, decoded."""
+    """Paths in latent space between pairs of examples, decoded."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: tuple[str, ...] = ()
-    """Your own examples, two or more: images, a folder of images, .npy, .npz, or a data set name; from each to the next
-    (default: the run's own data)."""
+    """Your own examples, two or more: images, a folder of images, .npy, .npz, a table, or a data set name; from each to
+    the next (default: the run's own data)."""
     out: str | None = None
     """Picture (.png, .pdf, .svg), arrays (.npz, .npy), or a folder, ending with /, for one PNG per image
     (default: RUN/figures/interpolations.png); of a table .csv (default) or .parquet; of other rows of numbers, and of
@@ -126,10 +132,10 @@ class Interpolate:
     dpi: Annotated[int | None, DPI] = None
     """Dots per inch of the picture (default: 100)."""
     indices: tuple[int, ...] = ()
-    """Images of the split: from the first to the second, from the third to the fourth, and so on (default: the first 8,
-    or the pairs of fewer)."""
+    """Examples of the split: from the first to the second, from the third to the fourth, and so on (default: the first
+    8, or the pairs of fewer)."""
     steps: Annotated[int, AtLeast(2)] = 10
-    """Images on a path, both ends included."""
+    """Examples on a path, both ends included."""
     path: Literal["linear", "spherical"] = "linear"
     """Straight, or along a great circle, which keeps the norm typical of a Gaussian prior."""
     split: str | None = None
@@ -139,13 +145,16 @@ class Interpolate:
 
     def __call__(self) -> None:
         count = (len(self.indices) // 2 or 1) * self.steps
-        out = examples_out(self.out, self.run, "interpolations", count, self.dpi)
+        from vae_jax.runs.run import Run
+
+        run = Run.load(self.run)
+        out = examples_out(self.out, run, "interpolations", count, self.dpi)
         from vae_jax.tasks.paths import interpolate
 
         x = self.input or None
         options = {"steps": self.steps, "path": self.path, "split": self.split, "step": self.step}
-        found = interpolate(self.run, self.indices, x=x, **options)
-        if not write_rows(out, self.run, found.images):
+        found = interpolate(run, self.indices, x=x, **options)
+        if not write_rows(out, run, found.images):
             paths, steps = found.images.shape[:2]
             write(
                 check_count(out, paths * steps),
@@ -161,12 +170,13 @@ class Interpolate:
 
 @dataclass(frozen=True)
 class Traverse:
-    """One latent dimension moved at a time; the others stay at the code of one image."""
+    """One latent dimension moved at a time; the others stay at the code of one example."""
 
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: tuple[str, ...] = ()
-    """Your own example to start from: an image, or of a folder, .npy, .npz or data set the one that --index names."""
+    """Your own example to start from: an image, or of a folder, .npy, .npz, table or data set the one that --index
+    names."""
     out: Path | None = None
     """Picture (.png, .pdf, .svg) or arrays (.npz, .npy) (default: RUN/figures/traversals.png); of a
     table .csv (default) or .parquet; of other rows of numbers, and of series, .npz (default)."""
@@ -182,8 +192,8 @@ class Traverse:
     quantiles: bool = False
     """Take the values at equal steps of probability of the codes instead (0.5 % to 99.5 %)."""
     index: int | None = None
-    """Image of the split, or of --input, to start from (default: of 500 that stand for the split, the one whose code is
-    most central)."""
+    """Example of the split, or of --input, to start from (default: of 500 that stand for the split, the one whose code
+    is most central)."""
     split: str | None = None
     """train, validation or test (default: the one that the run evaluates); of --input, where that holds splits."""
     step: int | Literal["best"] | None = None
@@ -193,11 +203,14 @@ class Traverse:
         if self.quantiles:
             unread.refuse(self, "--quantiles False", "reach")
         count = len(self.dims) * self.steps
-        out = examples_out(self.out, self.run, "traversals", count, self.dpi, folder=False)
+        from vae_jax.runs.run import Run
+
+        run = Run.load(self.run)
+        out = examples_out(self.out, run, "traversals", count, self.dpi, folder=False)
         from vae_jax.tasks.traversal import traverse
 
         found = traverse(
-            self.run,
+            run,
             self.dims,
             steps=self.steps,
             reach=self.reach,
@@ -209,7 +222,7 @@ class Traverse:
         )
         walk = found.walk
         arrays = {"dims": walk.dims, "values": walk.values, "codes": walk.codes, "images": found.images, "kl": walk.kl}
-        if not write_rows(out, self.run, found.images):
+        if not write_rows(out, run, found.images):
             write(out, arrays, found.figure, dpi=self.dpi)
         if walk.unused:
             print(f"{walk.words_for_unused}; name dimensions with --dims to see any of them")

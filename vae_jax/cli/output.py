@@ -7,13 +7,16 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vae_jax.errors import InputError
 from vae_jax.options.ranges import DPI
 from vae_jax.spec import Units, models
+
+if TYPE_CHECKING:
+    from vae_jax.runs.run import Run
 
 FIGURES = (".png", ".pdf", ".svg")
 PICTURES = (*FIGURES, ".npz", ".npy")
@@ -25,7 +28,7 @@ def destination(
     default: Path,
     suffixes: tuple[str, ...],
     *,
-    run: Path | None = None,
+    run: Run | None = None,
     label: int | None = None,
 ) -> Path:
     """Returns the file or folder to write.
@@ -65,16 +68,14 @@ def destination(
     return target
 
 
-def _folder(path: Path, run: Path, label: int | None) -> Path:
+def _folder(path: Path, run: Run, label: int | None) -> Path:
     """Returns the folder for images of a run, checked; those of a class go into a folder of its name."""
     from vae_jax.figures.folder import check_free, check_images
     from vae_jax.runs.inputs import class_name
-    from vae_jax.runs.run import Run
 
-    spec = Run.load(run).spec
-    check_images(spec.x)
+    check_images(run.spec.x)
     # Some names of classes hold a slash, which would be a folder of its own.
-    target = path if label is None else path / class_name(spec.label_names, label).replace("/", "-")
+    target = path if label is None else path / class_name(run.spec.label_names, label).replace("/", "-")
     check_free(target)
     return target
 

@@ -15,7 +15,7 @@ from vae_jax.pages.plane import Map
 
 @dataclass(frozen=True)
 class Report:
-    """One self-contained HTML file on a run, or on several side by side: numbers, curves, images, latent map, config.
+    """One self-contained HTML file on a run, or on several side by side: numbers, curves, pictures, latent map, config.
 
     It loads nothing from outside and needs no script. Metrics are those of eval.json; a run without one, or with
     one of another step, is measured for the report with the evaluation settings of its config. Nothing else is written.

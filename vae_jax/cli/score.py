@@ -27,7 +27,8 @@ class Score:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     input: tuple[str, ...]
-    """Examples: images, a folder of images, .npy or .npz with images [N, H, W(, C)], or a data set name."""
+    """Examples: images, a folder of images, .npy or .npz with images [N, H, W(, C)], series [N, T, C] or rows [N, D], a
+    table, or a data set name."""
     out: Path
     """Table to write, .csv: one row per example."""
     k: Annotated[int, SAMPLES] = 50
@@ -35,7 +36,7 @@ class Score:
     regret_steps: Annotated[int, AtLeast(0)] = 100
     """Updates of each example's own posterior in the likelihood regret; 0 leaves it out."""
     threshold: float | None = None
-    """Flag examples whose -ELBO, in nats, is above it (default: the 99th percentile of training examples)."""
+    """Flag examples whose ELBO, in nats, is below it (default: the 1st percentile of training examples)."""
     learn: Annotated[int, AtLeast(1)] = 10_000
     """Training examples that give the threshold: the first ones, or some of every class of a sorted split."""
     maps: Path | None = None
@@ -77,9 +78,9 @@ class Score:
             )
         table = found.table()
         save(out, list(table), ([_text(v) for v in row] for row in zip(*table.values(), strict=True)))
-        made_of = f"the {PERCENTILE}th percentile of {found.known:,} training examples" if found.known else "as given"
+        made_of = f"the {PERCENTILE}st percentile of {found.known:,} training examples" if found.known else "as given"
         print(
-            f"{out}: {len(found.elbo):,} examples, {int(found.flag.sum()):,} flagged: -ELBO above "
+            f"{out}: {len(found.elbo):,} examples, {int(found.flag.sum()):,} flagged: ELBO below "
             f"{found.threshold:.6g} nats, {made_of}"
         )
         for note in found.notes:

@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 
+from vae_jax.errors import waiting_notes
 from vae_jax.files.atomic import discard, forget
 
 GRACE_SECONDS = 1.0  # for a handler in Python; the main thread may be inside XLA for minutes
@@ -61,8 +62,10 @@ def leave(signum: int, frame: object = None) -> None:
     # A progress bar hides the cursor; and the line must not begin in the middle of the bar.
     shown = "\r\x1b[K\x1b[?25h" if os.isatty(2) else ""
     what = "interrupted" if signum == signal.SIGINT else f"stopped by {signal.Signals(signum).name}"
+    # What the command held back for its end was not refused: without these lines it would be lost.
+    lines = "".join(f"{line}\n" for line in [*waiting_notes(), f"vae-jax: {what}"])
     with contextlib.suppress(OSError):
-        os.write(2, f"{shown}vae-jax: {what}\n".encode())
+        os.write(2, f"{shown}{lines}".encode())
     os._exit(128 + signum)
 
 

@@ -21,7 +21,7 @@ Trains every combination of the values of --vary with every seed. Members of equ
 --seeds     0:8 (0 to 7), 0:8:2, or 0,3,5 (default: the experiment's own seed)
 --vary      an option of training and its values, as in model.objective.beta=1,4,16; several are combined
 --metrics   what is measured at the end, as in `vae-jax eval` (default: the standard metrics)
---data      a folder of images, an .npz or .npy file, or the name of a data set, in place of the experiment's data
+--data      your own data (a folder of images, an .npz or .npy file, a table) or the name of a data set
 --workdir   the sweep's folder (default: runs/EXP-sweep, or the next free number after it)
 --resume    continue a sweep that was stopped; give the same options
 --strategy  vmap: one operation for all members; map: members in turn, in less memory (default: vmap)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vae_jax.cli.output import PICTURES, check_count, check_dpi, destination
 from vae_jax.data import table_read, table_write
 from vae_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from vae_jax.runs.run import Run
 
 OUT = (*table_write.SUFFIXES, ".npz")
 LINES = ("samples", "samples_expost", "reconstructions", "decoded")  # what is drawn of series
@@ -15,7 +18,7 @@ LINES = ("samples", "samples_expost", "reconstructions", "decoded")  # what is d
 
 def examples_out(
     out: Path | str | None,
-    run: Path,
+    run: Run,
     stem: str,
     count: int,
     dpi: int | None = None,
@@ -28,7 +31,7 @@ def examples_out(
 
     Args:
       out: as given.
-      run: the run's folder.
+      run: that makes them.
       stem: of the default's name.
       count: of the examples.
       dpi: dots per inch, where they were given.
@@ -41,31 +44,18 @@ def examples_out(
     Raises:
       InputError: as `output.destination`; too many for one picture; a .parquet without pyarrow; dots of no picture.
     """
-    from vae_jax.runs.run import Run
-
-    spec = Run.load(run).spec
+    spec, figures = run.spec, run.path / "figures"
     if not spec.columns:
         is_drawn = spec.x.kind == "image" or (spec.x.kind == "sequence" and stem in LINES)
-        default = run / "figures" / f"{stem}{'.png' if is_drawn else '.npz'}"
+        default = figures / f"{stem}{'.png' if is_drawn else '.npz'}"
         path = destination(out, default, PICTURES, run=run if folder else None, label=label)
         check_dpi(path, dpi)
         return check_count(path, count)
-    path = destination(out, run / "figures" / f"{stem}.csv", OUT)
+    path = destination(out, figures / f"{stem}.csv", OUT)
     if dpi is not None:
-        raise InputError(f"--dpi {dpi}: is not used, as {run} makes tables; leave it out")
+        raise InputError(f"--dpi {dpi}: is not used, as {run.path} makes tables; leave it out")
     check_writer(path)
     return path
-
-
-def is_table(run: Path) -> bool:
-    """Says whether a run is of a table.
-
-    Raises:
-      InputError: it is no run folder, or cannot be read.
-    """
-    from vae_jax.runs.run import Run
-
-    return bool(Run.load(run).spec.columns)
 
 
 def check_writer(path: Path) -> None:
@@ -74,19 +64,17 @@ def check_writer(path: Path) -> None:
         table_read.parquet(f"--out {path}")
 
 
-def write_rows(path: Path, run: Path, x: Any) -> bool:
+def write_rows(path: Path, run: Run, x: Any) -> bool:
     """Writes encoded rows [..., E] as a table, and says so; False, and nothing, where the run is not of a table.
 
     Raises:
       InputError: the file cannot be written.
     """
-    from vae_jax.runs.run import Run
+    if not run.spec.columns:
+        return False
     from vae_jax.tasks.tables import rows
 
-    loaded = Run.load(run)
-    if not loaded.spec.columns:
-        return False
-    write_columns(path, rows(loaded, x))
+    write_columns(path, rows(run, x))
     return True
 
 

@@ -54,9 +54,13 @@ class Numbers(NamedTuple):
 
 def main(held: Mapping[str, np.ndarray]) -> str | None:
     """Returns the name of the one array that is no labels, groups or mask; None where there is not one alone."""
-    labels = next((name for name in _LABELS if name in held), None)
-    rest = [name for name in held if name not in (labels, "groups", "mask")]
+    rest = [name for name in held if name not in (_labels(held), "groups", "mask")]
     return rest[0] if len(rest) == 1 else None
+
+
+def _labels(held: Mapping[str, np.ndarray]) -> str:
+    """Returns the name of the labels, "labels" where there are none."""
+    return next((name for name in _LABELS if name in held), _LABELS[0])
 
 
 def checked(held: Mapping[str, np.ndarray], where: str, form: Form) -> Numbers:
@@ -89,8 +93,8 @@ def checked(held: Mapping[str, np.ndarray], where: str, form: Form) -> Numbers:
         raise missing.empty(name, where, form.examples)
     kind = {"b": np.uint8, "f": np.float64 if x.dtype.itemsize > 4 else np.float32}.get(x.dtype.kind, x.dtype)
     x = np.where(seen, x, x.dtype.type(0)).astype(kind)
-    labels = next((held[name] for name in _LABELS if name in held), None)
-    given = {name: value for name, value in (("labels", labels), ("groups", held.get("groups"))) if value is not None}
+    own = {"labels": held.get(_labels(held)), "groups": held.get("groups")}
+    given = {name: value for name, value in own.items() if value is not None}
     return Numbers(x, seen, *values.beside(given, len(x), form.examples, where), name)
 
 

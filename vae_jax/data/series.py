@@ -72,7 +72,8 @@ def source(
     found = numbers.checked(held, where, _FORM)
     x, seen, labels, groups = found.x, found.seen, found.labels, found.groups
     if x.dtype.kind != "f":
-        x = x.astype(np.float64 if x.dtype.itemsize > 4 else np.float32)
+        # float32 holds whole numbers of 16 bits: larger ones are rounded only after their mean is taken away.
+        x = x.astype(np.float64 if x.dtype.itemsize > 2 else np.float32)
     hashes = functools.partial(split_lib.number_hashes, x, "<f4")
     division = split_lib.divided(config, where, hashes, len(x), groups=groups, labels=labels)
     rows = division.rows

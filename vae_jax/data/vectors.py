@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vae_jax.data import npz, numbers, unlabeled
+from vae_jax.data import npz, numbers, unlabeled, whole
 from vae_jax.data import split as split_lib
 from vae_jax.data.config import DataConfig
 from vae_jax.data.source import Info, Source, from_arrays, no_validation
@@ -92,12 +92,17 @@ def source(held: Mapping[str, np.ndarray], config: DataConfig, split: str, where
 def _narrowed(found: numbers.Numbers, where: str) -> np.ndarray:
     """Returns the rows as they are kept: floats as float32, whole numbers as they are."""
     x, name = found.x, found.name
-    if x.dtype.kind != "f":
-        return x
-    # float32 cannot hold what float64 can; a whole number must not be rounded unseen.
-    if np.abs(x).max() > np.finfo(np.float32).max:
+    # float32 cannot hold what float64 can.
+    if x.dtype.kind == "f" and np.abs(x).max() > np.finfo(np.float32).max:
         raise InputError(f"{where}: {name} has values beyond float32; save {name} / 1e38, say")
-    return x.astype(np.float32)
+    # As float32, in which every model computes, a larger count would be another one.
+    most = max(int(x.max()), -int(x.min()))
+    if most > whole.MOST and (x.dtype.kind != "f" or (x.dtype.itemsize > 4 and (np.rint(x) == x).all())):
+        raise InputError(
+            f"{where}: {name} has whole numbers up to {most:.10g}, but float32 is exact up to {whole.MOST:,}; "
+            f"save {name} // {most // whole.MOST + 1}, or {name}.astype('float32') if the last digits are noise"
+        )
+    return x.astype(np.float32) if x.dtype.kind == "f" else x
 
 
 def looks_so(path: Path) -> bool:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from vae_jax.errors import InputError, either
+from vae_jax.errors import InputError, either, note
 from vae_jax.files.atomic import replacing
 
 DPI = 100
 TILE = 64  # small images are enlarged by a whole factor to about this many pixels
 GAP = 2
+# Of one picture: some hundred examples would make one that no screen shows. Rows of large images may be more pixels.
+MOST_HEIGHT, LEAST_ROWS = 4300, 24
 _INK, _PAPER = "#222222", "white"
 _LETTER, _LINE = 6.2, 15  # pixels of one letter and of one line at 8 points
 
@@ -84,8 +86,11 @@ def grid(
     group: int = 1,
     xlabel: str = "",
     ylabel: str = "",
+    count: int | None = None,
 ) -> Figure:
     """Returns a labeled grid of images [R, S, H, W, C] in [0, 1]; every image pixel is a whole number of pixels.
+
+    Of more rows than one picture holds the first are drawn, which the title and a note say.
 
     Args:
       images: rows of images.
@@ -95,10 +100,12 @@ def grid(
       group: as for `mosaic`.
       xlabel: what the columns are.
       ylabel: what the rows are.
+      count: how many examples the rows hold, where the last one is filled up; None where rows are counted.
 
     Returns:
       a matplotlib figure, not yet written.
     """
+    images, title = _drawn(images, title, group, count)
     picture = mosaic(images, group=group)
     if part := channels_shown(images.shape[-1]):
         title = f"{title} ({part})" if title else part
@@ -115,6 +122,7 @@ def grid(
     axes.imshow(picture, interpolation="nearest", aspect="auto")
     size = enlargement(*images.shape[2:4])
     tops, lefts = offsets(len(images), images.shape[2] * size, group), offsets(images.shape[1], images.shape[3] * size)
+    rows = rows[: len(tops)]
     axes.set_yticks([t + images.shape[2] * size / 2 for t in tops[: len(rows)]], rows, fontsize=8, color=_INK)
     axes.set_xticks([x + images.shape[3] * size / 2 for x in lefts[: len(columns)]], columns, fontsize=8, color=_INK)
     axes.tick_params(length=0, pad=4)
@@ -125,6 +133,26 @@ def grid(
     if lines:
         figure.text(left / total[0], 1 - 8 / total[1], "\n".join(lines), va="top", fontsize=9, color=_INK)
     return figure
+
+
+def _drawn(images: np.ndarray, title: str, group: int, count: int | None) -> tuple[np.ndarray, str]:
+    """Returns the rows of images that one picture holds, and the title, which says where these are not all."""
+    row = images.shape[2] * enlargement(*images.shape[2:4]) + GAP
+    most = max(LEAST_ROWS, MOST_HEIGHT // row) // group * group
+    if len(images) <= most:
+        return images, title
+    if count is None:
+        words = bound_words(most // group, len(images) // group, "rows")
+    else:
+        words = bound_words(most // group * images.shape[1], count, "examples")
+    return images[:most], f"{title} ({words})"
+
+
+def bound_words(drawn: int, count: int, what: str) -> str:
+    """Returns "the first 256 of 300 examples" for a title, and says so in a note with how to have all."""
+    words = f"the first {drawn:,} of {count:,} {what}"
+    note(f"note: the picture shows {words}; {either('end --out with .npz', 'use the arrays')} for all")
+    return words
 
 
 def pairs(images: np.ndarray, made: np.ndarray, *, title: str = "", columns: int = 8) -> Figure:
@@ -141,7 +169,7 @@ def pairs(images: np.ndarray, made: np.ndarray, *, title: str = "", columns: int
     """
     halves = fold(np.asarray(images), columns), fold(np.asarray(made), columns)
     rows = np.stack(halves, 1).reshape(-1, *halves[0].shape[1:])
-    return grid(rows, title=title, rows=["original", "reconstruction"] * len(halves[0]), group=2)
+    return grid(rows, title=title, rows=["original", "reconstruction"] * len(halves[0]), group=2, count=len(images))
 
 
 def save(figure: Figure, path: Path, dpi: int | None = None) -> Path:

@@ -39,7 +39,8 @@ def kl_chart(kl: Sequence[float], variance: Sequence[float], *, title: str = "")
     floor = 1e-5
     lower.bar(at, np.maximum(spread, floor), color=colors)
     lower.axhline(ACTIVE_VARIANCE, color=_LINE, lw=1, ls="--")
-    lower.text(1.0, ACTIVE_VARIANCE * 1.25, f"active above {ACTIVE_VARIANCE:g}", color=_LINE, fontsize=8, ha="right",
+    # Beside the bars, which would lie behind it.
+    lower.text(1.01, ACTIVE_VARIANCE, f"active\nabove {ACTIVE_VARIANCE:g}", color=_LINE, fontsize=8, va="center",
                transform=lower.get_yaxis_transform())  # fmt: skip
     lower.set_yscale("log")
     lower.set_ylim(floor, max(3.0, 1.5 * float(spread.max(initial=0.0))))

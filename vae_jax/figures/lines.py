@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_jax.errors import InputError, either
+from vae_jax.figures.grid import bound_words
 
 MOST_PLOTS, MOST_LINES = 64, 16  # of more no eye follows one
 _INK = "#222222"
@@ -15,6 +16,8 @@ _INK = "#222222"
 
 def lines(series: np.ndarray, made: np.ndarray | None = None, *, title: str = "") -> Figure:
     """Returns a plot of each series against time, in the user's units; all have one scale.
+
+    Of more than `MOST_PLOTS` series the first are drawn, which the title and a note say.
 
     Args:
       series: [N, T, C].
@@ -25,16 +28,17 @@ def lines(series: np.ndarray, made: np.ndarray | None = None, *, title: str = ""
       a matplotlib figure, not yet written.
 
     Raises:
-      InputError: too many series or channels for one picture.
+      InputError: too many channels for one plot.
     """
     count, _, channels = series.shape
-    if count > MOST_PLOTS or channels > MOST_LINES:
+    if channels > MOST_LINES:
         fix = either("end --out with .npy", "use their arrays")
         what = either("--out", "figure")
         raise InputError(
-            f"{what}: {count} series of {channels} channels are too many for one picture, which shows {MOST_PLOTS} of "
-            f"{MOST_LINES}; {fix}"
+            f"{what}: series of {channels} channels are too many lines for one plot, which shows {MOST_LINES}; {fix}"
         )
+    if count > MOST_PLOTS:
+        title, count = f"{title} ({bound_words(MOST_PLOTS, count, 'series')})", MOST_PLOTS
     columns = min(count, max(1, round(math.sqrt(count))))
     rows = -(-count // columns)
     figure = Figure((2.4 * columns + 0.6, 1.5 * rows + 0.8), facecolor="white", layout="constrained")

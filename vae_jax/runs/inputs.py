@@ -33,6 +33,7 @@ from vae_jax.data.layout import split_folders
 from vae_jax.data.pictures import SUFFIXES
 from vae_jax.errors import InputError, choice, nearest, note, option, shown
 from vae_jax.runs import tables
+from vae_jax.runs.examples import check_kind, describe, words
 from vae_jax.runs.kinds import kind
 from vae_jax.runs.run import Run, data_range
 
@@ -73,6 +74,9 @@ def user_batches(
 
     given = _one(given)
     what = _what(given, name)
+    first = given[0] if _is_several(given) else given
+    if isinstance(first, str | Path):
+        check_kind(run, Path(first).expanduser(), what)
     if run.spec.columns:
         if _is_several(given):
             raise InputError(f"{what}: a run of a table takes one table at a time; give one")
@@ -91,7 +95,7 @@ def user_batches(
         )
     if seen != wanted or kinds[0] != kinds[1]:
         raise InputError(
-            f"{what}: holds {_examples(seen, kinds[0])}, but {run.path} was trained on {_examples(wanted, kinds[1])}; "
+            f"{what}: holds {words(seen, kinds[0])}, but {run.path} was trained on {words(wanted, kinds[1])}; "
             "give such examples"
         )
     if source.info.mask and not run.model.about.takes_mask:
@@ -192,7 +196,7 @@ def _mixed(run: Run, what: str, error: Mixed) -> InputError:
     """Returns the error for images of several numbers of channels, with what somebody with a trained run can do."""
     shape, kind = run.spec.x.shape, run.spec.x.kind
     if kind != "image":
-        return InputError(f"{what}: holds images, but {run.path} was trained on {_examples(shape, kind)}; give such")
+        return InputError(f"{what}: holds images, but {run.path} was trained on {words(shape, kind)}; give such")
     kind = "gray" if shape[2:] == (1,) else "RGB"
     return InputError(
         f"{what}: {error.wrong.partition(': ')[2]}, but {run.path} was trained on {describe(shape)}; convert all "
@@ -312,21 +316,6 @@ def _check_known(run: Run, source: Source, what: str) -> None:
 def _array(run: Run) -> str:
     """Returns a name by which an .npz holds examples such as a run was trained on."""
     return {"image": "images", "vector": "vectors"}.get(run.spec.x.kind, "series")
-
-
-def describe(shape: Sequence[int]) -> str:
-    """Returns "28x28 with 1 channel"."""
-    height, width, channels = shape
-    return f"{height}x{width} with {channels} channel{'s' if channels > 1 else ''}"
-
-
-def _examples(shape: Sequence[int], kind: str) -> str:
-    """Returns examples of a shape in words: "series of 12 times x 3 channels"."""
-    if kind == "image":
-        return f"images of {describe(shape)}"
-    if kind == "sequence":
-        return f"series of {shape[0]} times x {shape[1]} channels"
-    return f"{kind}s of {shape[0]} numbers" if kind == "vector" else f"rows of {shape[0]} {kind}"
 
 
 def _fix(seen: Sequence[int], wanted: Sequence[int], arrays: bool) -> str:

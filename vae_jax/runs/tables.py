@@ -23,6 +23,7 @@ from vae_jax.data import (
 from vae_jax.data.pipeline import eval_batches
 from vae_jax.data.table_read import Cells
 from vae_jax.errors import InputError, nearest, option, shown
+from vae_jax.runs.examples import check_kind
 from vae_jax.runs.run import Run
 
 
@@ -82,6 +83,7 @@ def read(run: Run, given: Any, what: str) -> Given:
     columns = run.spec.columns
     if isinstance(given, str | Path):
         path = Path(given).expanduser()
+        check_kind(run, path, what)
         if not path.is_file():
             raise InputError(f"{what}: no such file; give a .csv, .tsv or .parquet, or {run.config.data.shown!r}")
         cells = table_read.read(path, run.config.data.max_bytes)

@@ -57,15 +57,18 @@ def check(config: Config, source: Source, model: Model, load: Callable[[DataConf
     Raises:
       InputError: patience without a metric, no evaluations, no validation split, or a metric that does not decide.
     """
-    _check_metric(config, source, model)
     metric, every = config.logging.best, config.logging.eval_every
+    # The split first: no metric and no number of steps helps where there is nothing to measure.
     if metric is not None and "validation" not in source.info.sizes:
         says = f"logging.best: {metric!r} decides by the validation split"
+    elif config.patience and "validation" not in source.info.sizes:
+        says = f"patience: {config.patience} counts evaluations of the validation split"
     elif every and curve_split(source.info) is None:
         says = f"logging.eval_every: {every} measures the validation split while the run trains"
     else:
+        _check_metric(config, source, model)
         return
-    without = {"logging.eval_every": 0} if curve_split(source.info) is None else {}
+    without = {"logging.eval_every": 0} if every and curve_split(source.info) is None else {}
     without |= {"logging.best": None} if metric is not None else {}
     without |= {"patience": 0} if config.patience else {}
     protocols = validated(config.data, source, load)

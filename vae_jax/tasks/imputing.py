@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from vae_jax.data import SPLITS, memory, numbers
-from vae_jax.errors import InputError, option
+from vae_jax.errors import InputError, option, shown
 from vae_jax.evaluation.imputation import impute_all
 from vae_jax.files import bounded
+from vae_jax.runs.examples import check_kind
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
-from vae_jax.spec import Units, users
+from vae_jax.spec import users
 from vae_jax.tasks import given, tables
 from vae_jax.train import TrainState
 
@@ -84,7 +85,7 @@ def impute(
     samples, k = given.at_least("samples", samples, 0), given.importance(k)
     if run.spec.columns:
         return _table(run, x, mask, k, samples, seed, batch_size, given.restored(run, step, state), report)
-    held = _arrays(x, mask)
+    held = _arrays(run, x, mask)
     batches, source = user_batches(run, held, "train", batch_size)
     if not source.info.mask:
         raise InputError(
@@ -103,17 +104,11 @@ def impute(
     done = functools.partial(_tell, report, source.size)
     found = impute_all(run.model, state, noted(), key=key, k=k, draws=samples, report=done)
     name = _main(held)
-    images, is_observed = held[name], np.concatenate(seen)
-    dequantized = run.config.data.dequantize
-
-    def filled(estimate: np.ndarray) -> np.ndarray:
-        is_gray, are_pictures = source.info.values == "grey", run.spec.x.kind == "image"
-        return _filled(images, is_observed, estimate, dequantized, run.spec.units, is_gray, are_pictures)
-
-    copies = [filled(draw) for draw in found.draws]
-    drawn = np.stack(copies) if copies else np.zeros((0, *images.shape), images.dtype)
+    holed = _Holed(held[name], np.concatenate(seen), run, source.info.values == "grey")
+    copies = [holed.filled(draw) for draw in found.draws]
+    drawn = np.stack(copies) if copies else np.zeros((0, *holed.x.shape), holed.x.dtype)
     rest = {key: value for key, value in held.items() if key != name}
-    return Imputed(filled(found.mean), drawn, found.bound, rest, name)
+    return Imputed(holed.filled(found.mean), drawn, found.bound, rest, name)
 
 
 def _main(held: Mapping[str, np.ndarray]) -> str:
@@ -141,12 +136,13 @@ def _word() -> str:
     return option("x", flag="input")
 
 
-def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
+def _arrays(run: Run, x: Any, mask: Any) -> dict[str, np.ndarray]:
     """Returns the arrays of the examples by name, `images` among them, exactly as they were given."""
     if memory.is_arrays(x):
         held = memory.named(x, "x")
     else:
         path = Path(x).expanduser()
+        check_kind(run, path, f"{_word()} {shown(x)}")
         if not path.is_file() or path.suffix.lower() not in (".npy", ".npz"):
             raise InputError(
                 f"{_word()} {x}: is no .npy or .npz file, in which missing values can be marked; save an array with NaN"
@@ -164,37 +160,40 @@ def _arrays(x: Any, mask: Any) -> dict[str, np.ndarray]:
     return held
 
 
-def _filled(
-    images: np.ndarray,
-    seen: np.ndarray,
-    estimate: np.ndarray,
-    dequantized: bool,
-    units: Units | None = None,
-    levels: bool = False,
-    are_pictures: bool = True,
-) -> np.ndarray:
-    """Returns images, series or rows with the estimates (in the units of the model) where nothing was observed.
+class _Holed(NamedTuple):
+    """Images, series or rows with missing values.
 
-    Args:
-      images: as they were given, of any type that is read.
-      seen: what is observed, bool [N, H, W, C].
-      estimate: [N, H, W, C], in [0, 1] for images.
-      dequantized: whether the model sees gray levels v as (v + u) / 256, not as v / 255.
-      units: what the model's numbers are to the user; None where they are the same.
+    Attributes:
+      x: as they were given, of any type that is read.
+      seen: what is observed, bool [N, *x.shape] of the run.
+      run: that fills them in.
       levels: whether they were read as gray levels, as integers and some floats are.
-      are_pictures: whether 0 and 1 are the ends of what the model sees.
     """
-    values, kind = estimate.reshape(images.shape), images.dtype.kind
-    # 1. In the user's units. Booleans are 0 and 1 to every model of pictures.
-    if kind != "b" and levels:
-        values = np.clip(values * 256.0 - 0.5 if dequantized else values * 255.0, 0, 255)
-    elif not (kind == "b" and are_pictures):
-        values = users(values, units)
-    # 2. In the user's type, which the nearest of its numbers is to be taken from.
-    if kind == "b":
-        values = values >= 0.5
-    elif kind in "iu":
-        limits = np.iinfo(images.dtype)
-        low, high = units.range if are_pictures and units is not None else (limits.min, limits.max)
-        values = np.clip(np.rint(values), low, high)
-    return np.where(seen.reshape(images.shape), images, values.astype(images.dtype))
+
+    x: np.ndarray
+    seen: np.ndarray
+    run: Run
+    levels: bool
+
+    def filled(self, estimate: np.ndarray) -> np.ndarray:
+        """Returns the examples with the estimates where nothing was observed.
+
+        Args:
+          estimate: in the units of the model, of the shape of `seen`; in [0, 1] for images.
+        """
+        values, kind = estimate.reshape(self.x.shape), self.x.dtype.kind
+        units, are_pictures = self.run.spec.units, self.run.spec.x.kind == "image"
+        # 1. In the user's units. Booleans are 0 and 1 to every model of pictures.
+        if kind != "b" and self.levels:
+            # Dequantized levels v are (v + u) / 256 to the model, others v / 255.
+            values = np.clip(values * 256.0 - 0.5 if self.run.config.data.dequantize else values * 255.0, 0, 255)
+        elif not (kind == "b" and are_pictures):
+            values = users(values, units)
+        # 2. In the user's type, which the nearest of its numbers is to be taken from.
+        if kind == "b":
+            values = values >= 0.5
+        elif kind in "iu":
+            limits = np.iinfo(self.x.dtype)
+            low, high = units.range if are_pictures and units is not None else (limits.min, limits.max)
+            values = np.clip(np.rint(values), low, high)
+        return np.where(self.seen.reshape(self.x.shape), self.x, values.astype(self.x.dtype))

@@ -34,4 +34,5 @@ class Pictures(NamedTuple):
 
             return lines(self.images, title=self.title)
         images = models(self.images, self.units)
-        return grid(fold(images, max(8, round(len(self.images) ** 0.5))), title=self.title)
+        rows = fold(images, max(8, round(len(self.images) ** 0.5)))
+        return grid(rows, title=self.title, count=len(self.images))

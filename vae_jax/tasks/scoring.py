@@ -21,7 +21,7 @@ from vae_jax.tasks import given
 from vae_jax.tasks.code_table import label_texts
 from vae_jax.train import TrainState
 
-PERCENTILE = 99  # of -ELBO over training examples: the threshold
+PERCENTILE = 1  # of the ELBO of training examples: the threshold
 
 
 class Scores(NamedTuple):
@@ -36,9 +36,9 @@ class Scores(NamedTuple):
       regret: likelihood regret, nats [N]: by how much a posterior of the example's own raises its ELBO
         (arXiv:2003.02977); None where it was not requested, or where the model does not allow it.
       mse: squared error of the mean reconstruction of the mean code, mean over pixels [N].
-      flag: whether -ELBO is above the threshold, bool [N].
-      threshold: nats of -ELBO.
-      known: training examples of whose -ELBO the threshold is the 99th percentile; 0 where it was given.
+      flag: whether the ELBO is below the threshold, bool [N].
+      threshold: an ELBO, nats.
+      known: training examples of whose ELBO the threshold is the 1st percentile; 0 where it was given.
       k: importance samples of `iw`.
       notes: what could not be done, and why.
       maps: absolute error of each pixel, mean over channels, float32 [N, H, W]; None where none were requested.
@@ -99,7 +99,7 @@ def score(
       x: the examples, as for `encode`.
       k: importance samples of the bound.
       regret_steps: updates of each example's own posterior in the likelihood regret; 0 leaves it out.
-      threshold: examples whose -ELBO, in nats, is above it are flagged; None takes the 99th percentile of the run's
+      threshold: examples whose ELBO, in nats, is below it are flagged; None takes the 1st percentile of the run's
         training examples.
       learn: training examples that give the threshold: the first ones, or some of every class of a sorted split.
       maps: also returns the error of each pixel.
@@ -121,7 +121,7 @@ def score(
     k, maps = given.importance(k), conform(maps, bool, "maps", False)
     steps, learn = given.at_least("regret_steps", regret_steps, 0), given.at_least("learn", learn)
     batch_size = given.at_least("batch_size", batch_size)
-    threshold = conform(threshold, float | None, "threshold", 100.0)
+    threshold = conform(threshold, float | None, "threshold", -100.0)
     if threshold is not None and not np.isfinite(threshold):
         raise InputError(f"{option('threshold')}: {threshold} is out of range; it must be a finite number, in nats")
     if not has_bound(run.model):
@@ -133,13 +133,13 @@ def score(
     known = () if threshold is not None else _training(run, batch_size, learn)
     state = given.restored(run, step, state)
     key = prng.site_key(jax.random.key(seed), "score")
-    surprise = np.concatenate([_surprise(run, state, [batch], key) for batch in known]) if threshold is None else []
-    limit = float(np.percentile(surprise, PERCENTILE)) if threshold is None else threshold
+    usual = np.concatenate([_usual(run, state, [batch], key) for batch in known]) if threshold is None else []
+    limit = float(np.percentile(usual, PERCENTILE)) if threshold is None else threshold
     found, notes = _scored(run, state, batches, key, k, steps, maps, lambda done: report(done, source.size))
     labels = label_texts(found.get("label"), source.info.label_names, source.size)
     return Scores(
         found["index"], file_names(source), labels, found["elbo"], found["iw"], found.get("regret"), found["mse"],
-        -found["elbo"] > limit, limit, len(surprise), k, notes, found.get("map"),
+        found["elbo"] < limit, limit, len(usual), k, notes, found.get("map"),
     )  # fmt: skip
 
 
@@ -153,17 +153,17 @@ def _training(run: Run, batch_size: int, learn: int) -> Iterator[Mapping[str, An
         run.source("train")
     except InputError as error:
         raise InputError(
-            f"{option('threshold')}: the training data that give it cannot be read; name the -ELBO in nats above which "
-            f"examples are flagged, as in {option('threshold', 100.0)} ({error})"
+            f"{option('threshold')}: the training data that give it cannot be read; name the ELBO in nats below which "
+            f"examples are flagged, as in {option('threshold', -100.0)} ({error})"
         ) from None
     return run.batches("train", batch_size, learn)
 
 
-def _surprise(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array) -> np.ndarray:
-    """Returns -ELBO of each training example, nats [N]."""
+def _usual(run: Run, state: TrainState, batches: Iterable[Mapping[str, Any]], key: jax.Array) -> np.ndarray:
+    """Returns the ELBO of each training example, nats [N]."""
     batches = (_of_x(run, batch) for batch in batches)
     elbo = anomaly.bounds(run.model, state, batches, prng.site_key(key, "training"), 0)["elbo"]
-    return -_numbers(run, "elbo", elbo, "training examples")
+    return _numbers(run, "elbo", elbo, "training examples")
 
 
 def _of_x(run: Run, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
-from vae_jax.tasks import kept_samples, preflight, rehearsal, resuming
+from vae_jax.tasks import kept_samples, preflight, rehearsal, resuming, starts, warmups
 from vae_jax.tasks.held_out import HeldOut, curve_split
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
@@ -86,6 +86,7 @@ def load_fitting(config: Config, load: preflight.Load | None = None) -> Source:
       InputError: data, model and devices do not fit together.
     """
     load = load or data.load
+    starts.check(config)
     source = load(config.data, "train")
     check_later(config, source, check_fit(config, source), load)
     mesh = train.make_mesh(config.mesh)
@@ -380,7 +381,7 @@ def _introduce(run: Run, state: TrainState, source: Source, say: Callable[[str],
     line = devices(run)
     logger.info(line)
     say(line)
-    for note in source.info.notes:
+    for note in (*source.info.notes, *warmups.notes(run.config)):
         say(f"note: {note}")
 
 

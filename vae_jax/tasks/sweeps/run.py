@@ -13,14 +13,14 @@ from typing import Any, NamedTuple
 
 from vae_jax import data
 from vae_jax.data import DataConfig, Source
-from vae_jax.errors import InputError, either
+from vae_jax.errors import InputError, either, note, option
 from vae_jax.figures.curves import read_metrics
 from vae_jax.files.lock import locked
 from vae_jax.model import Model
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
-from vae_jax.tasks import preflight, training
+from vae_jax.tasks import preflight, starts, training
 from vae_jax.tasks.measuring import evaluate_run
 from vae_jax.tasks.progress import Progress
 from vae_jax.tasks.sweeps import table
@@ -59,6 +59,9 @@ def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
 
     members = (dataclasses.replace(m, config=configs.check(m.config)) for m in sweep.members)
     sweep = dataclasses.replace(sweep, members=tuple(members))
+    if every := next((m.config.logging.eval_every for m in sweep.members if m.config.logging.eval_every), 0):
+        what = option("logging.eval_every", every)
+        note(f"note: {what} is not used, for members of a sweep are not evaluated while they train")
     if folder is not None:
         sweep = keep_split(folder, sweep)
 
@@ -81,6 +84,7 @@ def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
                 "logging.samples_at: members of a sweep keep no samples while they train; leave it out, and draw them "
                 "from the members afterwards (`vae-jax sample`)"
             )
+        starts.check(config)
         if config.data not in sources:
             sources[config.data] = data.load(config.data, "train")
         source = sources[config.data]
