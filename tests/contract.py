@@ -8,6 +8,7 @@ can run beside each other.
 
 import dataclasses
 import functools
+from typing import Any
 
 import chex
 import jax
@@ -147,10 +148,17 @@ class Built:
 
         self.step = jax.jit(counted)
         self.evaluate = jax.jit(self._evaluate)
+        self._abstract: dict[str, Any] = {}
         self.params, self.state = self.start.params, self.start.model_state
         # A conditional model decodes a code only with its features.
         told = features_of(self.model)
         self.cond = None if told is None else told(self.params, self.state, self.batch)
+
+    def abstract(self, name: str, function, *args):
+        """Returns the shapes of what a function gives, traced once, under jax's own check that no key is used twice."""
+        if name not in self._abstract:
+            self._abstract[name] = checked(function, *args)
+        return self._abstract[name]
 
     def context(self, train: bool, **hyper):
         return support.context(self.model, B, train=train, **hyper)
@@ -175,6 +183,13 @@ def gradient_recorder(lr: float) -> optax.GradientTransformation:
     )
 
 
+def checked(function, *args):
+    """Returns the shapes of what a function gives; a key that is drawn from twice raises KeyReuseError."""
+    with jax.debug_key_reuse(True):
+        # A fresh jit: a cached trace would not be looked at again.
+        return jax.eval_shape(jax.jit(lambda *a: function(*a)), *args)
+
+
 @functools.cache
 def built(name: str) -> Built:
     return Built(*CASES[name])
@@ -184,19 +199,19 @@ def test_shapes(name):
     """init, loss, terms, encode, decode, sample and the bound trace abstractly and have the documented shapes."""
     case = built(name)
     model, key = case.model, jax.random.key(1)
-    params, state = jax.eval_shape(model.init, key, case.batch)
+    params, state = abstract_init(case)
     assert isinstance(params, dict)
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(params))
-    ctx = case.context(train=True)
 
-    value, aux = jax.eval_shape(functools.partial(model.loss, ctx=ctx), params, state, key, case.batch)
+    loss = functools.partial(model.loss, ctx=case.context(train=True))
+    value, aux = jax.eval_shape(loss, params, state, key, case.batch)
     chex.assert_shape(value, ())
     assert value.dtype == jnp.float32
     chex.assert_trees_all_equal_shapes_and_dtypes(aux.state, state)
     assert {"loss", "distortion"} <= set(aux.metrics)
     assert all(m.dtype == jnp.float32 for m in aux.metrics.values())
 
-    terms = jax.eval_shape(functools.partial(model.terms, ctx=ctx), params, state, key, case.batch)
+    terms = abstract_terms(case)
     assert "mse" in terms
     for term, leaf in terms.items():
         # A term of several levels is a tree.
@@ -207,26 +222,57 @@ def test_shapes(name):
         wanted = jax.tree.map(lambda space: jax.ShapeDtypeStruct((B, *space.shape), jnp.float32), case.latents)
         chex.assert_trees_all_equal_shapes_and_dtypes(encoding.z, wanted)
 
-    def looks(p_x, n):
-        keys = jax.random.split(key, n)
-        return p_x.mean(), p_x.mode(), p_x.sample(keys), p_x.log_prob(jnp.zeros((n, *case.shape)))
-
     def decoded(params, state, z):
-        return looks(model.decode(params, state, z, cond=case.cond), B)
+        return looks(model.decode(params, state, z, cond=case.cond), B, case.shape)
 
     *pictures, log_prob = jax.eval_shape(decoded, params, state, encoding.z)
     chex.assert_shape(pictures, (B, *case.shape))
     chex.assert_shape(log_prob, (B,))
     assert {leaf.dtype for leaf in (*pictures, log_prob)} == {jnp.dtype(jnp.float32)}
     if model.prior is not None:
-        n = B + 3
-        drawn = jax.eval_shape(lambda p, s: looks(model.sample(p, s, key, n, temperature=0.7), n), params, state)
-        chex.assert_shape(drawn[:3], (n, *case.shape))
+        chex.assert_shape(abstract_sample(case)[:3], (DRAWN, *case.shape))
     if has_bound(model):
-        bound = functools.partial(model.density.bound, ctx=ctx, k=3)
-        chex.assert_shape(jax.eval_shape(bound, params, state, key, case.batch), (B,))
+        chex.assert_shape(abstract_bound(case), (B,))
     if has_joint(model):
-        chex.assert_shape(jax.eval_shape(functools.partial(joint_parts, model), params, state, key, case.batch), (B,))
+        chex.assert_shape(abstract_joint(case), (B,))
+
+
+DRAWN = B + 3  # samples of the prior
+
+
+def looks(p_x, n: int, shape: tuple[int, ...]) -> tuple:
+    """Returns the mean, mode, a draw and the log-probability of zeros under n distributions of images."""
+    keys = jax.random.split(jax.random.key(2), n)
+    return p_x.mean(), p_x.mode(), p_x.sample(keys), p_x.log_prob(jnp.zeros((n, *shape)))
+
+
+# What is traced for its shapes and for its keys, once for both.
+
+
+def abstract_init(case: Built):
+    return case.abstract("init", case.model.init, jax.random.key(1), case.batch)
+
+
+def abstract_terms(case: Built):
+    terms = functools.partial(case.model.terms, ctx=case.context(train=False))
+    return case.abstract("terms", terms, case.params, case.state, jax.random.key(1), case.batch)
+
+
+def abstract_sample(case: Built):
+    def sample(params, state, key):
+        return looks(case.model.sample(params, state, key, DRAWN, temperature=0.7), DRAWN, case.shape)
+
+    return case.abstract("sample", sample, case.params, case.state, jax.random.key(1))
+
+
+def abstract_bound(case: Built):
+    bound = functools.partial(case.model.density.bound, ctx=case.context(train=False), k=3)
+    return case.abstract("bound", bound, case.params, case.state, jax.random.key(1), case.batch)
+
+
+def abstract_joint(case: Built):
+    joint = functools.partial(joint_parts, case.model)
+    return case.abstract("joint", joint, case.params, case.state, jax.random.key(1), case.batch)
 
 
 def joint_parts(model, params, state, key, batch) -> tuple:
@@ -264,25 +310,17 @@ def test_no_key_is_used_twice(name):
     It sees a key that is drawn from twice. It does not see the same number folded into one key twice.
     """
     case = built(name)
-    model, key, ctx = case.model, jax.random.key(1), case.context(train=False)
-
-    def check(function, *args):
-        # A fresh jit: a cached trace would not be looked at again.
-        jax.eval_shape(jax.jit(lambda *a: function(*a)), *args)
-
-    with jax.debug_key_reuse(True):
-        with pytest.raises(jax.errors.KeyReuseError):
-            check(lambda k: jax.random.normal(k) + jax.random.normal(k), key)
-        check(model.init, key, case.batch)
-        check(case.raw_step, case.start, case.batch)
-        check(functools.partial(model.terms, ctx=ctx), case.params, case.state, key, case.batch)
-        if model.prior is not None:
-            check(lambda p, s, k: model.sample(p, s, k, 3).mean(), case.params, case.state, key)
-        if has_bound(model):
-            bound = functools.partial(model.density.bound, ctx=ctx, k=2)
-            check(bound, case.params, case.state, key, case.batch)
-        if has_joint(model):
-            check(functools.partial(joint_parts, model), case.params, case.state, key, case.batch)
+    with pytest.raises(jax.errors.KeyReuseError):
+        checked(lambda k: jax.random.normal(k) + jax.random.normal(k), jax.random.key(1))
+    checked(case.raw_step, case.start, case.batch)
+    abstract_init(case)
+    abstract_terms(case)
+    if case.model.prior is not None:
+        abstract_sample(case)
+    if has_bound(case.model):
+        abstract_bound(case)
+    if has_joint(case.model):
+        abstract_joint(case)
 
 
 def test_every_leaf_gets_a_gradient(name):

@@ -105,6 +105,15 @@ def test_microbatches_must_divide_the_batch():
         jax.eval_shape(train.make_train_step(model, tx, ema_decay=0.9, accumulate=3), state, batch)
 
 
+def test_many_steps_trace_the_step_once():
+    """To trace takes as long as to compile; the shapes of the metrics do not cost another trace."""
+    traces, model = [], toy()
+    counted = model._replace(loss=lambda *args: traces.append(1) or model.loss(*args))
+    run, state, batch = toy_run(counted)
+    run.trace(state, batch, jnp.asarray(1, jnp.int32))
+    assert len(traces) == 1
+
+
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_multi_step_counts_and_averages(n):
     run, state, batch = toy_run(toy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -109,6 +110,8 @@ def make_multi_step(
       run; its metrics are means over the steps made, or those of the bad step alone when `finite` is False.
     """
 
+    # Inlined, it is traced once: the loop's body below finds the trace that the shapes of the metrics were read from.
+    @functools.partial(jax.jit, inline=True)
     def step(state: TrainState, arrays: Batch) -> tuple[TrainState, Metrics]:
         # Data keys hang off the run's base key, not off the step's: the data path may need the epoch, not the step.
         batch = batch_fn(arrays, prng.site_key(state.key, "data"), state.step)
