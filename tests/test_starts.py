@@ -31,10 +31,11 @@ def own(tmp_path_factory):
 @pytest.mark.parametrize(
     ("experiment", "typed", "part", "start"),
     [
-        ("own_images", "--data patients.csv", "the network conv64", "own_table"),
-        ("own_images", "--data series.npy", "the network conv64", "own_series"),
-        ("own_images", "--data cells.npz", "the network conv64", "counts_simulated"),
-        ("own_images", "--data.name table --data.source rows.npy", "the network conv64", "own_table"),
+        ("own_images", "--data patients.csv", "data.augment", "own_table"),
+        ("own_images", "--data series.npy", "data.augment", "own_series"),
+        ("own_images", "--data cells.npz", "data.augment", "counts_simulated"),
+        ("own_images", "--data.name table --data.source rows.npy", "data.augment", "own_table"),
+        ("beta_vae", "--data series.npy", "the network broadcast", "own_series"),
         ("own_table", "--data photos", "the likelihood table", "own_images"),
         ("own_table", "--data series.npy", "the likelihood table", "own_series"),
         ("own_series", "--data cells.npz --model.likelihood table", "the likelihood table", "counts_simulated"),
@@ -62,14 +63,12 @@ def test_a_sweep_and_python_say_the_same(own, monkeypatch, capsys):
     monkeypatch.chdir(own)
     assert main.run(["sweep", "own_table", "--seeds", "0:2", "--data", "photos"]) == 2
     assert "use `vae-jax train own_images --data photos`\n" in capsys.readouterr().err
-    said = (
-        'holds a table, which the network conv64 does not take; use `vj.experiment("own_table", data="patients.csv")`'
-    )
+    said = 'holds a table, which data.augment does not take; use `vj.experiment("own_table", data="patients.csv")`'
     with pytest.raises(InputError, match="holds a table") as error:
         vj.train_run(vj.experiment("own_images", data="patients.csv"), "never")
     assert str(error.value) == f"data patients.csv: {said}"
     with pytest.raises(InputError) as error:
         vj.train_run(vj.experiment("own_images"), "never", data=np.load("series.npy"))
     assert str(error.value).endswith(
-        'they are series, which the network conv64 does not take; use `vj.experiment("own_series")`'
+        'they are series, which data.augment does not take; use `vj.experiment("own_series")`'
     )

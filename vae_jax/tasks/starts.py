@@ -59,6 +59,8 @@ def _words(name: str, source: str) -> str:
 def _misfit(config: Config) -> str:
     """Returns the first part of a model that does not take the kind of its data, in words; "" for none."""
     row, is_table, found = data.entry(config.data.name), config.data.name in data.TABLES, components(config)
+    if row.kind != "image" and config.data.augment.changes:
+        return "data.augment"
     for place in ("model.network", "model.prior"):
         part = found.get(place)
         if part is not None and row.kind not in getattr(part, "kinds", (row.kind,)):
