@@ -23,6 +23,9 @@ def sums(z: jax.Array, index: jax.Array, codes: int, axis_name: str | None) -> t
       index: which entry each one chose, int32 [N].
       codes: number of entries K.
       axis_name: mapped axis of the devices; None in the global view.
+
+    Returns:
+      float32 [K] and [K, D].
     """
     ones = jnp.ones(len(index), jnp.float32)
     counts = jax.ops.segment_sum(ones, index, codes)
@@ -31,7 +34,17 @@ def sums(z: jax.Array, index: jax.Array, codes: int, axis_name: str | None) -> t
 
 
 def update(state: Any, counts: jax.Array, totals: jax.Array, decay: float) -> dict[str, Any]:
-    """Returns the averages after one more batch: m <- decay m + (1 - decay) (counts, totals)."""
+    """Returns the averages after one more batch: m <- decay m + (1 - decay) (counts, totals).
+
+    Args:
+      state: as of `init`.
+      counts: of the batch, as of `sums`.
+      totals: of the batch, as of `sums`.
+      decay: of the averages.
+
+    Returns:
+      of the structure of `state`.
+    """
 
     def moved(old: jax.Array, new: jax.Array) -> jax.Array:
         return decay * old + (1 - decay) * new
@@ -63,6 +76,9 @@ def means(state: Any, codebook: jax.Array, decay: float, epsilon: float = 0.0) -
       codebook: the entries as they are [K, D].
       decay: of the averages.
       epsilon: of the Laplace smoothing of the counts, n_k <- (n_k + epsilon) / (n + K epsilon) n; 0 for none.
+
+    Returns:
+      float32 [K, D].
     """
     share = _share(state, decay)
     size, total = state["size"] / share, state["total"] / share
@@ -82,6 +98,9 @@ def reset(state: Any, which: jax.Array, vectors: jax.Array, count: float, decay:
       vectors: what each of them is now [K, D].
       count: average count that they get.
       decay: of the averages.
+
+    Returns:
+      of the structure of `state`.
     """
     size = count * _share(state, decay)
     return {

@@ -38,6 +38,9 @@ def entropy_gap(z: jax.Array, book: jax.Array, ctx: Context | None, temperature:
       book: entries [K, D].
       ctx: of the step.
       temperature: of the choice.
+
+    Returns:
+      float32 [...].
     """
     # The whole matrix of distances: a soft choice has a gradient to every entry.
     products = z @ book.T

@@ -29,6 +29,9 @@ def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
       z: vectors of the global batch [N, D].
       codes: number of centers K.
       steps: of the algorithm; a center that nothing is near stays where it is.
+
+    Returns:
+      float32 [K, D].
     """
 
     def step(centers: jax.Array, _: None) -> tuple[jax.Array, None]:

@@ -83,7 +83,7 @@ class Residual(Quantizer):
         costs, terms, indices, errors = zip(*levels, strict=True)
         terms = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *terms)
         out = estimate(self.quantizer.estimator, z, total)
-        return Quantized(out, jnp.stack(indices, -1), sum(costs), terms, jnp.stack(errors, -1), new_state)
+        return Quantized(out, jnp.stack(indices, -1), sum(costs[1:], costs[0]), terms, jnp.stack(errors, -1), new_state)
 
     def _used(self, key: jax.Array | None, ctx: Context | None) -> Any:
         """Returns how many levels this batch uses, the same on all devices."""

@@ -35,7 +35,7 @@ class VQ(Quantizer):
     update: Literal["ema", "gradient"] = "ema"
     """How entries move: to the moving average of the vectors that chose them, or by the gradient of the loss."""
     decay: Annotated[float, Between(0, 1, "[)")] = 0.99
-    """Decay of the moving averages; 0 takes each batch by itself, one step of Lloyd's algorithm."""
+    """Decay of the moving averages; 0 takes each batch alone, one step of Lloyd's algorithm."""
     commitment: Annotated[float, NotNegative()] = 0.25
     """Weight of |z - sg(q)|^2, which holds the encoder to its entries."""
     estimator: Estimator = "straight-through"
