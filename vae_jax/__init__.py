@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vae_jax import metrics
+    from vae_jax import metrics, quantizers
     from vae_jax.api import (
         OpenRun,
         arithmetic,
@@ -124,6 +124,7 @@ __all__ = [
     "make_train_step",
     "metrics",
     "pmap_step",
+    "quantizers",
     "reconstruct",
     "report",
     "resume",
@@ -138,8 +139,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "__version__":
         return _version()
-    if name == "metrics":  # vj.metrics.mig(codes, factors), with no import of its own
-        return importlib.import_module("vae_jax.metrics")
+    if name in ("metrics", "quantizers"):  # vj.metrics.mig(codes, factors), with no import of its own
+        return importlib.import_module(f"vae_jax.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'vae_jax' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

@@ -1,0 +1,77 @@
+"""Gumbel-softmax quantization: a categorical distribution over entries, relaxed in training (DALL-E's dVAE)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import prng
+from vae_jax.distributions import concrete
+from vae_jax.model import Context
+from vae_jax.options.ranges import AtLeast, NotNegative, Positive, Steps
+from vae_jax.quantizers.base import Quantized, Quantizer, last, square, trains
+from vae_jax.quantizers.entropy import entropy
+
+
+@dataclass(frozen=True)
+class Gumbel(Quantizer):
+    """Gumbel-softmax: q = sum_k y_k e_k, y ~ Concrete(logits(z), temperature) (arXiv:2102.12092, arXiv:1611.01144).
+
+        cost = kl KL(p(k|z) || uniform) = kl (ln K - H(p(k|z)))   in nats per vector
+
+    Outside training q is the entry of the largest logit.
+    """
+
+    codes: Annotated[int, AtLeast(2)] = 512
+    """Number of entries of the codebook, K."""
+    kl: Annotated[float, NotNegative()] = 1.0
+    """Weight of the KL to the uniform distribution; 1 is the ELBO."""
+    temperature: Annotated[float, Positive()] = 1.0
+    """Temperature of the relaxation at step 0."""
+    final_temperature: Annotated[float, Positive()] = 0.0625
+    """Temperature from `anneal_steps` on; on the way there it falls exponentially."""
+    anneal_steps: Annotated[int, Steps(1)] = 10_000
+    """Length of the annealing, in steps."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.codes,)
+
+    def init(self, key: jax.Array, features: int) -> dict[str, Any]:
+        limit = 1 / math.sqrt(features)
+        weights = jax.random.uniform(prng.site_key(key, "logits"), (features, self.codes), minval=-limit, maxval=limit)
+        book = jax.random.normal(prng.site_key(key, "codebook"), (self.codes, features))
+        return {"logits": weights, "bias": jnp.zeros(self.codes), "codebook": book}
+
+    def logits(self, params: Any, z: jax.Array) -> jax.Array:
+        """Returns the logits of p(k|z), float32 [..., K]."""
+        logits = z.astype(jnp.float32) @ params["logits"]
+        return logits + last(params["bias"], logits)
+
+    def quantize(
+        self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
+    ) -> Quantized:
+        logits = self.logits(params, z)
+        index = jnp.argmax(logits, -1).astype(jnp.int32)
+        kl = math.log(self.codes) - entropy(jax.nn.softmax(logits, -1))
+        if trains(ctx):
+            assert ctx is not None
+            assert key is not None, "Gumbel noise is random: give quantize a key"
+            at = concrete.annealed(ctx.step, self.temperature, self.final_temperature, self.anneal_steps)
+            # Noise by example, so that it does not depend on the devices.
+            keys = prng.example_keys(prng.site_key(key, "gumbel"), ctx.index)
+            noise = jax.vmap(lambda one: jax.random.gumbel(one, logits.shape[1:]))(keys)
+            q = jax.nn.softmax((logits + noise) / at, -1) @ params["codebook"]
+        else:
+            q = params["codebook"][index]
+        # How far the relaxed vector is from the entry that stands for it once training is over.
+        error = square(jax.lax.stop_gradient(q - params["codebook"][index]))
+        return Quantized(q, index[..., None], self.kl * kl, {"kl": kl}, error[..., None], state)
+
+    def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
+        del state
+        return params["codebook"][indices[..., 0]]

@@ -1,0 +1,167 @@
+"""Residual quantization: each codebook quantizes what those before it left over."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Any
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import prng
+from vae_jax.errors import InputError
+from vae_jax.model import Context
+from vae_jax.options.ranges import AtLeast, Between
+from vae_jax.quantizers.base import Quantized, Quantizer, square, trains
+from vae_jax.quantizers.estimators import estimate
+from vae_jax.quantizers.vq import VQ
+
+
+@dataclass(frozen=True)
+class Residual(Quantizer):
+    """RVQ: q = sum_l q_l, q_l the entry nearest to r_l = z - sg(q_1 + ... + q_{l-1}) (SoundStream, arXiv:2107.03312).
+
+    The commitment of every level reaches the encoder: r_l carries the gradient of z. The gradient through q is that of
+    one quantizer, however many levels there are.
+    """
+
+    quantizer: VQ = field(default_factory=VQ)
+    """Of each level; its vectors are those of the model, so that it has no projection."""
+    depth: Annotated[int, AtLeast(1)] = 4
+    """Number of levels, L."""
+    dropout: Annotated[float, Between(0, 1)] = 0.0
+    """Share of training batches that use a random number of levels, 1 to L, so that fewer indices decode too."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return self.quantizer.sizes * self.depth
+
+    def check(self, features: int) -> None:
+        super().check(features)
+        if self.quantizer.inner:
+            raise InputError(
+                "Residual: its levels add up in the space of the vectors, so that the quantizer cannot have one of its "
+                "own; use inner=0"
+            )
+
+    def init(self, key: jax.Array, features: int) -> dict[str, Any]:
+        return self._levels(lambda one: self.quantizer.init(one, features), key)
+
+    def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
+        return self._levels(lambda one: self.quantizer.init_state(one, features), key)
+
+    def _levels(self, make: Any, key: jax.Array) -> dict[str, Any]:
+        made = {str(i): make(prng.site_key(key, f"level_{i}")) for i in range(self.depth)}
+        return {name: value for name, value in made.items() if value}
+
+    def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
+        # Fewer indices than levels decode to what these levels make of a vector.
+        parts = [
+            self.quantizer.embed(params.get(str(i), {}), state.get(str(i), {}), indices[..., i : i + 1])
+            for i in range(indices.shape[-1])
+        ]
+        return sum(parts[1:], parts[0])
+
+    def quantize(
+        self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
+    ) -> Quantized:
+        z, used = z.astype(jnp.float32), self._used(key, ctx)
+        total, new_state, levels = jnp.zeros_like(z), {}, []
+        for i in range(self.depth):
+            name, old = str(i), state.get(str(i), {})
+            mine, site = params.get(name, {}), None if key is None else prng.site_key(key, f"level_{i}")
+            # The entries so far are held constant, and z is not: this level's terms reach the encoder.
+            one = self.quantizer.quantize(mine, old, z - total, key=site, ctx=ctx)
+            # A level that this batch does without adds nothing, costs nothing and learns nothing.
+            entry, cost, terms = jax.tree.map(partial(_if, i < used), (one.z, one.cost, one.terms))
+            total = total + jax.lax.stop_gradient(entry)
+            if old:
+                new_state[name] = jax.tree.map(partial(jnp.where, i < used), one.state, old)
+            levels.append((cost, terms, one.indices[..., 0], square(jax.lax.stop_gradient(z) - total)))
+        costs, terms, indices, errors = zip(*levels, strict=True)
+        terms = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *terms)
+        out = estimate(self.quantizer.estimator, z, total)
+        return Quantized(out, jnp.stack(indices, -1), sum(costs[1:], costs[0]), terms, jnp.stack(errors, -1), new_state)
+
+    def _used(self, key: jax.Array | None, ctx: Context | None) -> Any:
+        """Returns how many levels this batch uses, the same on all devices."""
+        if not (self.dropout and trains(ctx)):
+            return self.depth
+        assert key is not None, "quantizer dropout is random: give quantize a key"
+        drops, count = jax.random.split(prng.site_key(key, "dropout"))
+        some = jax.random.randint(count, (), 1, self.depth + 1)
+        return jnp.where(jax.random.bernoulli(drops, self.dropout), some, self.depth)
+
+
+def _if(used: Any, x: jax.Array) -> jax.Array:
+    """Returns x where a level is used, else 0."""
+    return jnp.where(used, x, 0.0)
+
+
+@dataclass(frozen=True)
+class Grouped(Quantizer):
+    """Grouped quantization: the coordinates in G groups side by side, each with codebooks of its own.
+
+    With VQ this is product quantization (Jegou et al. 2011); with Residual, the grouped RVQ of HiFi-Codec
+    (arXiv:2305.02765).
+    """
+
+    quantizer: VQ | Residual = field(default_factory=VQ)
+    """Of each group."""
+    groups: Annotated[int, AtLeast(1)] = 2
+    """Number of groups, G, which divides the length of the vectors."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return self.quantizer.sizes * self.groups
+
+    def check(self, features: int) -> None:
+        super().check(features)
+        if features % self.groups:
+            fits = max(n for n in range(1, self.groups + 1) if features % n == 0)
+            raise InputError(
+                f"Grouped: {self.groups} groups do not divide vectors of length {features}; use groups={fits}"
+            )
+        self.quantizer.check(features // self.groups)
+
+    def init(self, key: jax.Array, features: int) -> dict[str, Any]:
+        return jax.vmap(lambda one: self.quantizer.init(one, features // self.groups))(self._keys(key))
+
+    def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
+        return jax.vmap(lambda one: self.quantizer.init_state(one, features // self.groups))(self._keys(key))
+
+    def _keys(self, key: jax.Array) -> jax.Array:
+        return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.groups))
+
+    def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
+        # [..., G * L], the levels of one group after another, to [G, ..., L].
+        split = jnp.moveaxis(indices.reshape(*indices.shape[:-1], self.groups, -1), -2, 0)
+        return self._joined(jax.vmap(self.quantizer.embed)(params, state, split))
+
+    def quantize(
+        self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
+    ) -> Quantized:
+        split = jnp.moveaxis(z.reshape(*z.shape[:-1], self.groups, -1), -2, 0)
+        keys = None if key is None else self._keys(key)
+
+        def one(params: Any, state: Any, z: jax.Array, key: jax.Array | None) -> Quantized:
+            return self.quantizer.quantize(params, state, z, key=key, ctx=ctx)
+
+        each = jax.vmap(one, (0, 0, 0, None if keys is None else 0))(params, state, split, keys)
+        cost, terms = jax.tree.map(lambda x: jnp.sum(x, 0), (each.cost, each.terms))
+        # The error after a codebook is that of the whole vector: groups that come later are still unquantized there.
+        return Quantized(
+            self._joined(each.z),
+            self._joined(each.indices),
+            cost,
+            terms,
+            self._joined(each.error),
+            each.state,
+        )
+
+    def _joined(self, x: jax.Array) -> jax.Array:
+        """Returns what groups [G, ..., n] make side by side, [..., G * n]."""
+        moved = jnp.moveaxis(x, 0, -2)
+        return moved.reshape(*moved.shape[:-2], math.prod(moved.shape[-2:]))
