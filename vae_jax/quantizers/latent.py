@@ -55,6 +55,7 @@ class Latent(Quantizer):
         lead = (1,) * (inner.ndim - 1)
         distance = jnp.abs(jax.lax.stop_gradient(inner)[..., None] - params["values"].reshape(*lead, *beyond.shape))
         digit = jnp.argmin(jnp.where(beyond.reshape(*lead, *beyond.shape), jnp.inf, distance), -1)
+        # Each coordinate chooses for itself; the index joins their choices.
         q = self._values(params, digit)
         fixed = jax.lax.stop_gradient(q)
         terms = {"codebook": square(jax.lax.stop_gradient(inner) - q), "commitment": square(inner - fixed)}

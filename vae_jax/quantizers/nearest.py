@@ -28,6 +28,7 @@ def nearest(z: jax.Array, codebook: jax.Array, *, most: int = _FLOATS) -> jax.Ar
     """
     entries = jax.lax.stop_gradient(codebook).astype(jnp.float32)
     flat = jax.lax.stop_gradient(z).reshape(-1, z.shape[-1]).astype(jnp.float32)
+    # Blocks of entries of a few hundred rows' worth, then as many rows as fit beside them.
     columns = min(len(entries), max(most // 256, 1))
     rows = max(most // columns, 1)
     # |z - e|^2 / 2 less |z|^2 / 2, which does not depend on the entry.

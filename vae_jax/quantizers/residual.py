@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Annotated, Any
 
 import jax
@@ -14,7 +15,7 @@ from vae_jax import prng
 from vae_jax.errors import InputError
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, Between
-from vae_jax.quantizers.base import Quantized, Quantizer, square, trains
+from vae_jax.quantizers.base import Quantized, Quantizer, needed, square, trains
 from vae_jax.quantizers.estimators import estimate
 from vae_jax.quantizers.vq import VQ
 
@@ -62,13 +63,15 @@ class Residual(Quantizer):
             self.quantizer.embed(params.get(str(i), {}), state.get(str(i), {}), indices[..., i : i + 1])
             for i in range(indices.shape[-1])
         ]
-        return sum(parts[1:], parts[0])
+        return reduce(add, parts)
 
     def quantize(
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         z, used = z.astype(jnp.float32), self._used(key, ctx)
+        # q_1 + ... + q_l so far, of the shape of z, without a gradient.
         total, new_state, levels = jnp.zeros_like(z), {}, []
+        # A loop in Python: levels are few, and each has a codebook of its own.
         for i in range(self.depth):
             name, old = str(i), state.get(str(i), {})
             mine, site = params.get(name, {}), None if key is None else prng.site_key(key, f"level_{i}")
@@ -81,16 +84,18 @@ class Residual(Quantizer):
                 new_state[name] = jax.tree.map(partial(jnp.where, i < used), one.state, old)
             levels.append((cost, terms, one.indices[..., 0], square(jax.lax.stop_gradient(z) - total)))
         costs, terms, indices, errors = zip(*levels, strict=True)
-        terms = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *terms)
+        # Costs of the levels add up; indices and errors stay apart, [..., L].
+        cost, terms = reduce(add, costs), jax.tree.map(lambda *parts: reduce(add, parts), *terms)
+        # One estimate for the sum: one per level would give L times the gradient.
         out = estimate(self.quantizer.estimator, z, total)
-        return Quantized(out, jnp.stack(indices, -1), sum(costs[1:], costs[0]), terms, jnp.stack(errors, -1), new_state)
+        return Quantized(out, jnp.stack(indices, -1), cost, terms, jnp.stack(errors, -1), new_state)
 
     def _used(self, key: jax.Array | None, ctx: Context | None) -> Any:
         """Returns how many levels this batch uses, the same on all devices."""
         if not (self.dropout and trains(ctx)):
             return self.depth
-        assert key is not None, "quantizer dropout is random: give quantize a key"
-        drops, count = jax.random.split(prng.site_key(key, "dropout"))
+        # Of the step's key alone, so that all devices and examples use the same levels: the rest could be left out.
+        drops, count = jax.random.split(prng.site_key(needed(key, "quantizer dropout"), "dropout"))
         some = jax.random.randint(count, (), 1, self.depth + 1)
         return jnp.where(jax.random.bernoulli(drops, self.dropout), some, self.depth)
 
@@ -126,6 +131,8 @@ class Grouped(Quantizer):
             )
         self.quantizer.check(features // self.groups)
 
+    # Parameters and states of the groups have a leading axis [G]: one program for all of them.
+
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
         return jax.vmap(lambda one: self.quantizer.init(one, features // self.groups))(self._keys(key))
 
@@ -143,6 +150,7 @@ class Grouped(Quantizer):
     def quantize(
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
+        # [..., D] to [G, ..., D / G].
         split = jnp.moveaxis(z.reshape(*z.shape[:-1], self.groups, -1), -2, 0)
         keys = None if key is None else self._keys(key)
 
@@ -151,7 +159,7 @@ class Grouped(Quantizer):
 
         each = jax.vmap(one, (0, 0, 0, None if keys is None else 0))(params, state, split, keys)
         cost, terms = jax.tree.map(lambda x: jnp.sum(x, 0), (each.cost, each.terms))
-        # The error after a codebook is that of the whole vector: groups that come later are still unquantized there.
+        # The errors of a group are those of its own coordinates: they add up to that of the vector over the groups.
         return Quantized(
             self._joined(each.z),
             self._joined(each.indices),

@@ -13,7 +13,7 @@ from vae_jax import collectives, prng
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, Between, NotNegative
 from vae_jax.quantizers import averages, projection
-from vae_jax.quantizers.base import Quantized, Quantizer, square, trains
+from vae_jax.quantizers.base import Quantized, Quantizer, needed, square, trains
 from vae_jax.quantizers.entropy import entropy_gap
 from vae_jax.quantizers.estimators import Estimator, estimate
 from vae_jax.quantizers.kmeans import kmeans, picked
@@ -95,6 +95,7 @@ class VQ(Quantizer):
         """Returns the codebook [K, inner], with the gradient that it may have."""
         if self.update == "ema":
             return jax.lax.stop_gradient(state["codebook"])
+        # The optimizer owns the parameter; what k-means and revival change is added to it, and has no gradient.
         return self._unit(params["codebook"] + state.get("offset", 0.0))
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
@@ -107,8 +108,7 @@ class VQ(Quantizer):
         inner = self._unit(projection.into(params, z))
         if trains(ctx) and self.kmeans:
             assert ctx is not None
-            assert key is not None, "k-means draws the vectors that it starts from: give quantize a key"
-            state = self._started(prng.site_key(key, "kmeans"), params, state, inner, ctx)
+            state = self._started(prng.site_key(needed(key, "k-means"), "kmeans"), params, state, inner, ctx)
         # 2. The nearest entry, and the terms of the loss, sums over coordinates [...].
         book = self.entries(params, state)
         index, q, terms = choose(inner, book, learned=self.update == "gradient")
@@ -129,6 +129,7 @@ class VQ(Quantizer):
         """Returns the state in which the codebook is `entries`."""
         if self.update == "ema":
             return state | {"codebook": entries}
+        # Parameters are not this function's to change: the difference is kept beside them.
         return state | {"offset": jax.lax.stop_gradient(entries - params["codebook"])}
 
     def _started(self, key: jax.Array, params: Any, state: Any, z: jax.Array, ctx: Context) -> dict[str, Any]:
@@ -138,13 +139,14 @@ class VQ(Quantizer):
         def first(state: Any) -> Any:
             return self._placed(params, state, self._unit(kmeans(key, flat, self.codes, self.kmeans)))
 
+        # One program for all steps; only the first one pays for k-means.
         return jax.lax.cond(state["average"]["steps"] == 0, first, lambda state: state, state)
 
     def _moved(
         self, key: jax.Array | None, params: Any, state: Any, z: jax.Array, index: jax.Array, ctx: Context
     ) -> dict[str, Any]:
         """Returns the state after a batch: new averages, entries at them, and dead entries revived."""
-        flat = z.reshape(-1, z.shape[-1])
+        flat = z.reshape(-1, z.shape[-1])  # [N, D], as the sums do not care where a vector stands
         counts, totals = averages.sums(flat, index.reshape(-1), self.codes, ctx.axis_name)
         average = averages.update(state["average"], counts, totals, self.decay)
         state = state | {"average": average}
@@ -152,9 +154,10 @@ class VQ(Quantizer):
             state["codebook"] = self._unit(averages.means(average, state["codebook"], self.decay, self.epsilon))
         if not self.revive:
             return state
-        assert key is not None, "revival draws vectors of the batch: give quantize a key"
+        # Which entries are dead, and what they become, is decided from the global batch: the same on all devices.
+        site = prng.site_key(needed(key, "revival"), "revival")
         dead = averages.sizes(average, self.decay) < self.revive
-        chosen = picked(prng.site_key(key, "revival"), collectives.all_gather(flat, ctx.axis_name), self.codes)
+        chosen = picked(site, collectives.all_gather(flat, ctx.axis_name), self.codes)
         book = jnp.where(dead[:, None], chosen, self.entries(params, state))
         # A revived entry counts as one in use, so that it is not replaced again before it could be chosen.
         state = self._placed(params, state, jax.lax.stop_gradient(book))
