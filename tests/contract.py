@@ -1,7 +1,7 @@
 """The contract of every registered component. A new entry of a registry is tested without another line.
 
-Each entry of MODELS, NETWORKS, LIKELIHOODS, POSTERIORS, PRIORS, OBJECTIVES, GRADIENTS and SCHEDULES is built once in a
-small model, whose other parts are the first of each registry that go with it; a few combinations show that the pieces
+Each entry of MODELS, NETWORKS, LIKELIHOODS, POSTERIORS, PRIORS, QUANTIZERS, OBJECTIVES, GRADIENTS and SCHEDULES is
+built once in a small model, whose other parts are the first of each registry that go with it; a few combinations show that the pieces
 do not depend on each other. The files test_contract*.py run these functions, each on a part of the cases, so that they
 can run beside each other.
 """
@@ -23,11 +23,12 @@ from vae_jax import prng, spaces, train
 from vae_jax.evaluation.needs import has_bound, has_joint
 from vae_jax.likelihoods import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
 from vae_jax.model import features_of
-from vae_jax.models import MODELS, VAE, Autoencoder
+from vae_jax.models import MODELS, VAE, VQVAE, Autoencoder
 from vae_jax.networks import MLP, NETWORKS, DeepConv, LeNet, PooledConv
 from vae_jax.objectives import GRADIENTS, OBJECTIVES, Beta, Elbo
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS, Normal
+from vae_jax.quantizers import QUANTIZERS
 from vae_jax.schedules import SCHEDULES, Cyclical
 
 B, D = 4, 3
@@ -40,7 +41,7 @@ def cases() -> dict[str, tuple]:
     """Returns name -> (model config, image shape)."""
     tiny, small = (6, 5, 1), (16, 16, 1)
     found = {f"model-{n}": (support.small(cls, D, SMALL), tiny) for n, cls in MODELS.items()}
-    found |= {f"network-{n}": (VAE(D, support.shrink(cls())), small) for n, cls in NETWORKS.items()}
+    found |= {f"network-{n}": (support.around(D, support.shrink(cls())), small) for n, cls in NETWORKS.items()}
     tables = {
         "likelihood": LIKELIHOODS,
         "posterior": POSTERIORS,
@@ -53,6 +54,7 @@ def cases() -> dict[str, tuple]:
             f"{part}-{n}": (support.fitting(D, SMALL, **{part: support.shrink(cls())}), tiny)
             for n, cls in table.items()
         }
+    found |= {f"quantizer-{n}": (VQVAE(4, support.GRID, quantizer=small_codes(cls())), tiny) for n, cls in QUANTIZERS.items()}
     found |= {f"schedule-{n}": (VAE(D, SMALL, objective=Beta(cls())), tiny) for n, cls in SCHEDULES.items()}
     # Of likelihoods an autoencoder sees only parameters, a running state, and whether it is a density.
     some = ("bernoulli", "gaussian-learned", "gaussian-optimal", "ms-ssim")
@@ -69,6 +71,13 @@ def cases() -> dict[str, tuple]:
         "ae-mask": (Autoencoder(D, SMALL, corruption="mask"), tiny),
         "ae-gaussian": (Autoencoder(D, SMALL, corruption="gaussian"), tiny),
     }
+
+
+def small_codes(quantizer):
+    """Returns a quantizer with few codes."""
+    few = {"codes": 8, "bits": 3, "levels": (3, 2)}
+    names = {f.name for f in dataclasses.fields(quantizer)}
+    return dataclasses.replace(quantizer, **{name: value for name, value in few.items() if name in names})
 
 
 def unique(found: dict[str, tuple]) -> dict[str, tuple]:

@@ -328,7 +328,9 @@ def base(option: str, name: str, needs: dict[str, Any] | None = None) -> Any:
         return VAE(D, SMALL, condition=Condition("label"))
     component = dataclasses.replace(support.shrink(REGISTRIES[option][name]()), **needs)
     if option == "model.network":
-        return VAE(D, component)
+        return support.around(D, component)
+    if option == "model.quantizer":
+        return VQVAE(4, support.GRID, quantizer=component)
     if option == "model.objective.schedule":
         return VAE(D, SMALL, objective=OBJECTIVES["beta"](component))
     return support.fitting(D, SMALL, **{option.rpartition(".")[2]: component})

@@ -15,17 +15,21 @@ from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import Bernoulli
 from vae_jax.model import About, Context
-from vae_jax.models import VAE
+from vae_jax.models import VAE, VQVAE
 from vae_jax.models.condition import Condition
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.options import needs
+from vae_jax.networks import ResidualConv
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
+from vae_jax.quantizers import VQ
 from vae_jax.spaces import Real
 from vae_jax.spec import DataSpec
 
 # What the data of the tests have besides the images, and `images` gives.
 FACTS: dict = {"examples": 100, "classes": 3, "factors": (2, 4), "cond": 2}
+# The smallest network with a grid for a code.
+GRID = ResidualConv(hidden=8, stages=1, blocks=1, block_hidden=4)
 
 
 def spec(shape: tuple[int, int, int]) -> DataSpec:
@@ -45,13 +49,21 @@ def shrink(config):
         for f in dataclasses.fields(config)
         if isinstance(value := getattr(config, f.name), tuple) and value and all(isinstance(n, int) for n in value)
     }
+    cut |= {name: 16 for name in ("hidden", "block_hidden") if isinstance(getattr(config, name, None), int)}
     return dataclasses.replace(config, **cut)
+
+
+def around(latent_dim: int, network):
+    """Returns a model around a network: a VAE, or a VQ-VAE where the code is a grid."""
+    return VQVAE(latent_dim, network, quantizer=VQ(codes=8)) if network.spatial else VAE(latent_dim, network)
 
 
 def small(cls, latent_dim: int, network, **options):
     """Returns a small model of a class of MODELS: every width cut to 16, and these options where it has them."""
     names = {f.name for f in dataclasses.fields(cls)}
     sizes = {"latent_dim": latent_dim, "network": network}
+    if cls is VQVAE:
+        sizes = {"features": latent_dim, "network": GRID, "quantizer": VQ(codes=8)}
     return dataclasses.replace(shrink(cls()), **{n: v for n, v in sizes.items() if n in names}, **options)
 
 

@@ -678,7 +678,7 @@ def test_sizes_that_are_no_powers_of_two_on_every_network(name, shape):
     """Traced only: a network takes the images, or says in one line which size it needs and what takes these."""
 
     def decoded(network):
-        model = VAE(2, network).build(DataSpec(ArraySpec(shape), examples=10))
+        model = support.around(2, network).build(DataSpec(ArraySpec(shape), examples=10))
         batch = {"x": jnp.zeros((2, *shape)), "index": jnp.arange(2)}
 
         def run(key):

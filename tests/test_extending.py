@@ -40,6 +40,7 @@ FIELDS = {
     "objective": ("model.objective", "target", -1.0),
     "gradient estimator": ("model.gradient", "share", 1.5),
     "KL schedule": ("model.objective.schedule", "steps", 0),
+    "quantizer": ("model.quantizer", "pull", -1.0),
     "model": ("model", "weight", -1.0),
     "data set": ("data.name", "", ""),
 }

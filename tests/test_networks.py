@@ -21,7 +21,8 @@ def shapes(network, image, outputs=8, codes=4, dtype="float32"):
     """Returns (encoder params, decoder params, encoder output, decoder output) as shapes."""
     network.check(ArraySpec(image))
     encoder, decoder = network.encoder(outputs, jnp.dtype(dtype)), network.decoder(image, jnp.dtype(dtype))
-    x, z, key = jnp.zeros((2, *image)), jnp.zeros((2, codes)), jax.random.key(0)
+    grid = network.grid(image) if network.spatial else ()
+    x, z, key = jnp.zeros((2, *image)), jnp.zeros((2, *grid, codes)), jax.random.key(0)
     code, encoder_variables = jax.eval_shape(encoder.init_with_output, key, x)
     given = (x,) if network.autoregressive else ()
     out, decoder_variables = jax.eval_shape(decoder.init_with_output, key, z, *given)
@@ -37,7 +38,8 @@ def count(*trees) -> int:
 @pytest.mark.parametrize("image", [(32, 32, 1), (64, 48, 3)])
 def test_networks_map_images_to_codes_and_back(name, image):
     _, _, code, out = shapes(NETWORKS[name](), image)
-    assert code.shape == (2, 8)
+    grid = NETWORKS[name]().grid(image) if NETWORKS[name].spatial else ()
+    assert code.shape == (2, *grid, 8)
     assert out.shape == (2, *image)
 
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from support import shrink
+from support import around, shrink
 
 from vae_jax import data, figures, train
 from vae_jax.data.config import DataConfig
@@ -33,7 +33,7 @@ def batch_of(tmp_path, shape):
 
 def trained(network, spec, batch, decodes=True):
     """Returns the reconstructions after two steps (None without), and the loss before each."""
-    model = VAE(2, network).build(spec)
+    model = around(2, network).build(spec)
     mesh = train.make_mesh(train.MeshConfig(data=1, fsdp=1))
     optimizer = optax.adam(1e-3)
     state = train.init_state(model, optimizer, jax.random.key(0), spec.blank(), mesh=mesh)

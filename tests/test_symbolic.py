@@ -51,7 +51,7 @@ def test_the_bound():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_every_network(name):
-    check(support.fitting(3, support.shrink(NETWORKS[name]())).build(support.spec(SHAPE)))
+    check(support.around(3, support.shrink(NETWORKS[name]())).build(support.spec(SHAPE)))
 
 
 @pytest.mark.parametrize("name", POSTERIORS)

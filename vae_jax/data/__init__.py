@@ -15,6 +15,7 @@ from vae_jax.data import (
     augment,
     balance,
     catalog,
+    cifar10,
     classes,
     digits,
     folder,
@@ -124,6 +125,13 @@ DATASETS: dict[str, Entry] = {
         {name: protocol.text for name, protocol in mnist.PROTOCOLS["fashion_mnist"].items()},
         mnist.load,
         mnist.validated("fashion_mnist"),
+    ),
+    "cifar10": Entry(
+        "60,000 color photographs of 10 kinds, 32x32 (its official binary files)",
+        "Krizhevsky 2009, Learning multiple layers of features from tiny images",
+        cifar10.PROTOCOLS,
+        cifar10.load,
+        ("validation",),
     ),
     "npz": Entry(
         "your own arrays: a .npz with images (and labels, factors), or a .npy; name it with --data",
@@ -365,6 +373,10 @@ def prepare(
         raise InputError(
             f"data prepare: {name!r} holds {row.kind}s, and only images are prepared; it is "
             f"{row.made or 'read as it is'}, so train with --data.name {name}"
+        )
+    if name not in prepared.NAMES:
+        raise InputError(
+            f"data prepare: {name!r} is read from its own files as they are; train with --data.name {name}"
         )
     if from_dir is not None and row.made:
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from vae_jax.data import idx, mnist, prepared
+from vae_jax.data import cifar10, idx, mnist, prepared
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 
@@ -37,6 +37,8 @@ class Report:
 
 def where(name: str) -> str:
     """Returns where a data set that is read would be read from now, or what is missing; opens no file."""
+    if name == "cifar10":
+        return cifar10.where()
     if name not in mnist.EDITIONS:
         return "yours: --data PATH"
     if folder := prepared.find(name, None):

@@ -48,7 +48,7 @@ class Autoencoder:
     def needs(self) -> tuple[Need, ...]:
         """Returns what its components must give."""
         # It reads x once, and decodes a code without keys: an autoregressive or a noisy decoder would have neither.
-        return (Need("network", ("one pass",)), Need("network", ("no noise",)))
+        return tuple(Need("network", (what,)) for what in ("one pass", "no noise", "vector code"))
 
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: loss = -log p(x | z = f(x~)), x~ the corrupted x.

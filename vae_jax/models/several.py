@@ -28,6 +28,7 @@ class Several:
         return (
             Need("network", ("one pass",)),
             Need("network", ("no noise",)),
+            Need("network", ("vector code",)),
             Need("likelihood", ("no running state",)),
             Need("likelihood", ("normalized",)),
         )

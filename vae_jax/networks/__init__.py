@@ -5,6 +5,7 @@ from vae_jax.networks.broadcast import Broadcast
 from vae_jax.networks.conv import Conv64, DeepConv, LeNet, PooledConv
 from vae_jax.networks.local_ar import LocalAR
 from vae_jax.networks.mlp import MLP, Linear
+from vae_jax.networks.spatial import ResidualConv, SpatialNetwork
 
 NETWORKS = {
     "mlp": MLP,
@@ -15,6 +16,21 @@ NETWORKS = {
     "deep-conv": DeepConv,
     "broadcast": Broadcast,
     "local-ar": LocalAR,
+    # Codes that are grids of vectors.
+    "residual-conv": ResidualConv,
 }
 
-__all__ = ["MLP", "NETWORKS", "Broadcast", "Conv64", "DeepConv", "LeNet", "Linear", "LocalAR", "Network", "PooledConv"]
+__all__ = [
+    "MLP",
+    "NETWORKS",
+    "Broadcast",
+    "Conv64",
+    "DeepConv",
+    "LeNet",
+    "Linear",
+    "LocalAR",
+    "Network",
+    "PooledConv",
+    "ResidualConv",
+    "SpatialNetwork",
+]

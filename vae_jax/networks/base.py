@@ -35,11 +35,13 @@ class Network:
     Attributes:
       kinds: the kinds of data that it takes (see `spec.ArraySpec`).
       autoregressive: whether the decoder is called as `(z, x)` and output (i, j) may depend on the pixels before it.
+      spatial: whether the code is a grid of vectors [B, h, w, n] (see `networks.spatial`), not one vector.
       noisy: whether the decoder takes `keys` [B], for dropout in training.
     """
 
     kinds: ClassVar[tuple[str, ...]] = ("image",)
     autoregressive: ClassVar[bool] = False
+    spatial: ClassVar[bool] = False
 
     @property
     def noisy(self) -> bool:
@@ -55,9 +57,13 @@ class Network:
 
     def gives(self) -> frozenset[str]:
         """Returns the properties that other components may need (see `options.needs`)."""
-        return frozenset(
-            name for name, given in {"one pass": not self.autoregressive, "no noise": not self.noisy}.items() if given
-        )
+        given = {
+            "one pass": not self.autoregressive,
+            "no noise": not self.noisy,
+            "vector code": not self.spatial,
+            "grid code": self.spatial,
+        }
+        return frozenset(name for name, it_does in given.items() if it_does)
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:
         """Returns the module x [B, *x.shape] -> [B, outputs]."""

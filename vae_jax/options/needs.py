@@ -33,6 +33,8 @@ WORDS: dict[str, str] = {
     "one pass": "a decoder that does not read x",
     "no noise": "a decoder without dropout",
     "no running state": "an error of its own for each decoding",
+    "vector code": "one code vector per example",
+    "grid code": "a grid of code vectors",
 }
 # property -> what to type where no component of the registry is to be exchanged.
 TYPED: dict[str, tuple[str, object]] = {

@@ -69,8 +69,9 @@ class Posterior:
 
     def needs(self) -> tuple[Need, ...]:
         """Returns what other components must give."""
-        # Without a density there is no KL to hold the code at the prior.
-        return (Need("objective", ("rateless",)),) if self.deterministic else ()
+        # Distributions are written over vectors. Without a density there is no KL to hold the code at the prior.
+        vector = Need("network", ("vector code",))
+        return (vector, Need("objective", ("rateless",))) if self.deterministic else (vector,)
 
     def init(self, key: jax.Array, latent_dim: int) -> dict[str, Any]:
         """Returns the trained parameters besides the encoder's (of a flow): none by default."""

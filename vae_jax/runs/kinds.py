@@ -18,6 +18,7 @@ from vae_jax.options.registry import Kind
 from vae_jax.options.tree import flatten, get, put
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
+from vae_jax.quantizers import QUANTIZERS
 from vae_jax.schedules import SCHEDULES
 
 # The option whose value names a component -> what it can name. Those of outer components come before inner ones.
@@ -27,6 +28,7 @@ KINDS: dict[str, Kind] = {
     "model.likelihood": Kind("likelihood", LIKELIHOODS, "vae_jax.likelihoods.PixelLikelihood"),
     "model.posterior": Kind("posterior", POSTERIORS, "vae_jax.posteriors.Posterior"),
     "model.prior": Kind("prior", PRIORS, "vae_jax.priors.Prior"),
+    "model.quantizer": Kind("quantizer", QUANTIZERS, "vae_jax.quantizers.Quantizer"),
     "model.objective": Kind("objective", OBJECTIVES, "vae_jax.objectives.Objective"),
     "model.objective.schedule": Kind("schedule", SCHEDULES, "vae_jax.schedules.Schedule"),
     "model.gradient": Kind("gradient", GRADIENTS, "vae_jax.objectives.Pathwise"),

@@ -20,10 +20,12 @@ ACTIVE_VARIANCE = 0.01  # a unit is active if Var_x(E_q[z|x]) exceeds this (arXi
 
 
 def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Returns floats and lists; `code_mean` and `code_square` become `active_units`, where a model gives both.
+    """Returns floats and lists; moments and shares of codes become `active_units`, `usage` and `perplexity`.
 
     active_units counts dimensions with Var_x(E[z|x]) = E[mu^2] - E[mu]^2 > 0.01, over the examples of the interval; a
-    one-hot variable [D, K] is one dimension, with the sum over its entries.
+    one-hot variable [D, K] is one dimension, with the sum over its entries. `usage` is the share of the entries of each
+    codebook that were chosen in the interval, `perplexity` exp(H) of how often each was, both lists of one number per
+    codebook.
     """
     # float64: the variance below is a difference of two moments that may be nearly equal.
     host = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
@@ -33,6 +35,10 @@ def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
         # [D] or, of one-hot variables, [D, K], to one variance per variable [D].
         variance = variance.reshape(len(variance), -1).sum(-1)
         host["active_units"] = np.asarray(int(np.sum(variance > ACTIVE_VARIANCE)))
+    if (share := host.pop("code_share", None)) is not None:
+        host["usage"] = np.mean(share > 0, -1)
+        entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)), -1)
+        host["perplexity"] = np.exp(entropy)
     return {name: value.tolist() for name, value in host.items()}
 
 

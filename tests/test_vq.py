@@ -1,0 +1,101 @@
+"""VQ-VAE over every quantizer: the contract of a model, codes in and out, what the log says of them, and refusals."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import support
+
+from vae_jax import spec as specs
+from vae_jax.errors import InputError
+from vae_jax.likelihoods import Bernoulli, Gaussian, GaussianOptimal
+from vae_jax.models import VAE, VQVAE
+from vae_jax.models.vq import shares
+from vae_jax.networks import MLP, ResidualConv
+from vae_jax.quantizers import FSQ, LFQ, VQ, Gumbel, ResidualVQ
+from vae_jax.train.metrics import to_host
+
+SHAPE = (9, 6, 2)
+NETWORK = ResidualConv(hidden=8, stages=1, blocks=1, block_hidden=4)
+QUANTIZERS = {
+    "vq": VQ(codes=5, kmeans=1, revive=0.1),
+    "gradient": VQ(codes=5, update="gradient"),
+    "residual": ResidualVQ(codes=5, depth=2),
+    "fsq": FSQ((3, 2)),
+    "lfq": LFQ(bits=3),
+    "gumbel": Gumbel(codes=5),
+}
+
+
+def built(quantizer, likelihood=None):
+    config = VQVAE(4, NETWORK, likelihood or Gaussian(0.2), quantizer)
+    model = config.build(specs.images(*SHAPE))
+    batch = support.images(4, SHAPE)
+    return model, *model.init(jax.random.key(0), batch), batch
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_indices_go_in_and_out(name):
+    model, params, state, batch = built(QUANTIZERS[name])
+    code = model.encode(params, state, None, batch)
+    space = model.about.latents
+    assert space.shape == (5, 3, len(QUANTIZERS[name].sizes))
+    chex.assert_shape(code.z, (4, *space.shape))
+    assert code.z.dtype == jnp.int32
+    assert 0 <= int(code.z.min()) <= int(code.z.max()) < space.codes
+    # What is decoded from the indices is what the terms have scored.
+    p_x = model.decode(params, state, code.z)
+    chex.assert_shape(p_x.mean(), batch["x"].shape)
+    terms = model.terms(params, state, jax.random.key(1), batch, support.context(model, 4, train=False))
+    np.testing.assert_allclose(-p_x.log_prob(batch["x"]), terms["distortion"], rtol=1e-4)
+    np.testing.assert_allclose(terms["elbo"], -terms["distortion"] - terms["rate"], rtol=1e-6)
+    # Uniform indices: the rate is that of naming one of all grids.
+    np.testing.assert_allclose(terms["rate"], 15 * np.sum(np.log(QUANTIZERS[name].sizes)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_a_step_trains_every_parameter_and_is_that_of_eager_code(name):
+    model, params, state, batch = built(QUANTIZERS[name], GaussianOptimal())
+    ctx = support.context(model, 4)
+
+    def loss(params):
+        return model.loss(params, state, jax.random.key(1), batch, ctx)
+
+    (value, aux), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    assert all(jnp.any(leaf != 0) for leaf in jax.tree.leaves(grads))
+    chex.assert_tree_all_finite((value, grads, aux.state))
+    chex.assert_trees_all_equal_shapes_and_dtypes(aux.state, state)
+    support.assert_trees_close(loss(params)[0], value, rtol=1e-4)
+    terms = sum(v for k, v in aux.metrics.items() if k.startswith("quantizer/"))
+    assert value != aux.metrics["distortion"] or not terms
+
+
+def test_the_log_has_usage_and_perplexity_over_its_whole_interval():
+    # Two batches, each of one code, together of two: a mean of perplexities would be 1.
+    each = [shares(jnp.full((3, 2, 1), i), 4) for i in (0, 1)]
+    host = to_host({"code_share": jnp.mean(jnp.stack(each), 0)})
+    assert host["usage"] == [0.5]
+    np.testing.assert_allclose(host["perplexity"], [2.0])
+    assert "code_share" not in host
+
+
+def test_likelihoods_of_images_score_a_vq_vae():
+    model, params, state, batch = built(VQ(codes=5), Bernoulli())
+    value, _ = model.loss(params, state, jax.random.key(1), batch, support.context(model, 4))
+    assert jnp.isfinite(value)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (VQVAE(network=MLP()), "vq needs a grid of code vectors, which the network .mlp. does not provide; choose "
+         "--model.network residual-conv"),
+        (VAE(4, NETWORK), "needs one code vector per example, which the network .residual-conv. does not provide"),
+        (VQVAE(network=ResidualConv(stages=4)), "use --model.network.stages 2 or less"),
+        (VQVAE(quantizer=LFQ(bits=31)), "more than the 2,147,483,647 that an index can name"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together_is_refused(config, words):
+    with pytest.raises(InputError, match=words):
+        config.build(specs.images(*SHAPE))
