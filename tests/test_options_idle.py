@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import option_fields
 import pytest
+import support
 from options import tiny
 
 import vae_jax as vj
@@ -14,15 +15,18 @@ from vae_jax import train
 from vae_jax.cli import main, options, sweep
 from vae_jax.cli.options import parse_config
 from vae_jax.errors import InputError
-from vae_jax.models import VAE, Autoencoder
+from vae_jax.models import VAE, VQVAE, Autoencoder
 from vae_jax.networks import MLP
 from vae_jax.objectives import Factor, FreeBits, LeaveOneOut
 from vae_jax.posteriors import Categorical
 from vae_jax.priors import PRIORS
+from vae_jax.quantizers import LFQ, VQ
 from vae_jax.runs import config as configs
 from vae_jax.runs import idle
 
 DISCRETE = VAE(3, MLP((4,)), posterior=Categorical(), prior=PRIORS["categorical"](), gradient=LeaveOneOut())
+MOVED = VQVAE(4, support.GRID, quantizer=VQ(codes=8, update="gradient"))
+SURE = VQVAE(3, support.GRID, quantizer=LFQ(bits=3, entropy=0.0))
 # The words that nothing reads -> the experiment that they are given for.
 CASES = {
     "--optimizer.schedule.final 0.2": tiny(),
@@ -45,6 +49,11 @@ CASES = {
     "--model.posterior.final-temperature 0.7": tiny(DISCRETE),
     "--model.posterior.anneal-steps 7": tiny(DISCRETE),
     "--model.posterior.relaxation straight-through": tiny(DISCRETE),
+    "--model.quantizer.decay 0.5": tiny(MOVED),
+    "--model.quantizer.epsilon 0.5": tiny(MOVED),
+    "--model.quantizer.diversity 0.5": tiny(SURE),
+    "--model.quantizer.temperature 0.5": tiny(SURE),
+    "--model.quantizer.joint 2": tiny(SURE),
     "--model.condition.encoder False": tiny(),
     "--model.condition.decoder False": tiny(),
 }

@@ -8,12 +8,14 @@ import pytest
 import support
 
 from vae_jax import spec as specs
+from vae_jax.config import Config
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import Bernoulli, Gaussian, GaussianOptimal
 from vae_jax.models import VAE, VQVAE
 from vae_jax.models.vq import shares
 from vae_jax.networks import MLP, ResidualConv
 from vae_jax.quantizers import FSQ, LFQ, VQ, Gumbel, ResidualVQ
+from vae_jax.runs import config as configs
 from vae_jax.train.metrics import to_host
 
 SHAPE = (9, 6, 2)
@@ -84,6 +86,14 @@ def test_likelihoods_of_images_score_a_vq_vae():
     model, params, state, batch = built(VQ(codes=5), Bernoulli())
     value, _ = model.loss(params, state, jax.random.key(1), batch, support.context(model, 4))
     assert jnp.isfinite(value)
+
+
+def test_microbatches_would_average_codebooks():
+    config = Config(model=VQVAE(4, NETWORK, quantizer=VQ(codes=5)), accumulate=4)
+    with pytest.raises(InputError, match=r"accumulate: the vq quantizer keeps a codebook.*set --accumulate 1"):
+        configs.check(config)
+    gradient = VQVAE(4, NETWORK, quantizer=VQ(codes=5, update="gradient"))
+    configs.check(Config(model=gradient, accumulate=4))
 
 
 @pytest.mark.parametrize(

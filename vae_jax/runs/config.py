@@ -153,12 +153,13 @@ def check(config: Config, *, json: bool = False) -> Config:
             f"accumulate: {config.accumulate} microbatches do not divide data.batch_size {config.data.batch_size}; "
             "choose a divisor"
         )
-    prior = getattr(config.model, "prior", None)
-    if config.accumulate > 1 and prior is not None and not prior.averages:
-        raise InputError(
-            f"accumulate: the {kind('model.prior', prior)} prior keeps examples, which microbatches would average; "
-            f"set {option('accumulate', 1)}"
-        )
+    for place, keeps in (("prior", "examples"), ("quantizer", "a codebook of the whole batch")):
+        part = getattr(config.model, place, None)
+        if config.accumulate > 1 and part is not None and not part.averages:
+            raise InputError(
+                f"accumulate: the {kind(f'model.{place}', part)} {place} keeps {keeps}, which microbatches would "
+                f"average; set {option('accumulate', 1)}"
+            )
     _check_labels(config)
     if callable(check_model := getattr(config.model, "check", None)):
         check_model()

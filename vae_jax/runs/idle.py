@@ -59,6 +59,17 @@ _CONDITION = Rule(
     ("model.condition.on", "label"),
 )
 
+
+def _quantizer(config: Config, name: str, default: Any) -> Any:
+    """Returns an option of the quantizer; `default` where there is no quantizer, or none with this option."""
+    return getattr(getattr(config.model, "quantizer", None), name, default)
+
+
+_AVERAGES = ("model.quantizer.update", "ema")
+_ENTROPIES = Rule(
+    lambda c: _quantizer(c, "entropy", 1.0) > 0, "the entropies have no weight", ("model.quantizer.entropy", 0.1)
+)
+
 # option, or the first part of several -> when it is read. Every rule that fits must hold.
 RULES: dict[str, Rule] = {
     **_optimizer("optimizer"),
@@ -80,6 +91,18 @@ RULES: dict[str, Rule] = {
     "model.posterior.temperature": _SCORE,
     "model.posterior.final_temperature": _SCORE,
     "model.posterior.anneal_steps": _SCORE,
+    "model.quantizer.decay": Rule(
+        # Entries are revived by their moving counts, whatever moves them.
+        lambda c: _quantizer(c, "update", "ema") == "ema" or _quantizer(c, "revive", 0.0) > 0,
+        "the gradient moves the codebook",
+        _AVERAGES,
+    ),
+    "model.quantizer.epsilon": Rule(
+        lambda c: _quantizer(c, "update", "ema") == "ema", "the gradient moves the codebook", _AVERAGES
+    ),
+    "model.quantizer.diversity": _ENTROPIES,
+    "model.quantizer.temperature": _ENTROPIES,
+    "model.quantizer.joint": _ENTROPIES,
     "model.condition.encoder": _CONDITION,
     "model.condition.decoder": _CONDITION,
 }
