@@ -1,14 +1,17 @@
 """Warnings while a run trains: dimensions without information, a loss that diverges; and the line on the devices."""
 
 import dataclasses
+import json
 
 import jax
 import pytest
+import support
 
 from vae_jax.data.config import DataConfig
-from vae_jax.models import M2, VAE, Autoencoder
+from vae_jax.models import M2, VAE, VQVAE, Autoencoder
 from vae_jax.networks import MLP
 from vae_jax.objectives import Beta
+from vae_jax.quantizers import VQ, SimVQ
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config, Logging
 from vae_jax.runs.run import Run
@@ -30,7 +33,7 @@ TINY = Config(
 
 def read(lines, key="kl_per_dim"):
     """Returns the warnings on each of a series of lines."""
-    alarms = Alarms("use beta", "go slower")
+    alarms = Alarms("use beta", "go slower", "use fsq")
     return [alarms.read(step, {key: value}) for step, value in enumerate(lines, 1)]
 
 
@@ -53,6 +56,33 @@ def test_nothing_is_said_of_dimensions_that_are_used_or_that_there_are_none_of()
 def test_a_long_list_is_cut():
     (text,) = read([[0.0] * 40] * 2)[1]
     assert "(40 of 40): 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, ... below 0.01 nats" in text
+
+
+def test_codebooks_out_of_use_are_named_once_and_again_when_they_change():
+    low, both, none = [0.5, 0.09], [0.01, 0.09], [0.1, 0.1]
+    said = read([low, low, low, both, both, none, none, none], "usage")
+    first = "step 2: entries that are hardly used (9.0% of codebook 1 chosen in this interval); use fsq"
+    other = "step 5: entries that are hardly used (1.0% of codebook 0, 9.0% of codebook 1 chosen in this interval); use fsq"
+    assert said == [[], [first], [], [], [other], [], ["step 7: every codebook has 10% of its entries in use or more again"], []]
+    assert read([none] * 3, "usage") == [[]] * 3
+
+
+def test_the_advice_on_codebooks_names_options_that_the_quantizer_has(tmp_path):
+    def advice(quantizer):
+        return training._more_entries(configs.put(TINY, "model", VQVAE(4, support.GRID, quantizer=quantizer)))
+
+    assert advice(VQ(codes=8)).count("model.quantizer") == 2
+    assert "revive" not in advice(VQ(codes=8, revive=0.1))
+    assert "revive" not in advice(SimVQ(codes=8))
+    # Of a codebook far from the data one entry is chosen; the advice, followed, brings the others back.
+    model = VQVAE(4, support.GRID, quantizer=VQ(codes=64))
+    config = dataclasses.replace(TINY, model=model, steps=60)
+    said = []
+    training.train_run(config, "x", tmp_path / "few", say=said.append)
+    better = configs.put(config, "model.quantizer.revive", 0.1)
+    training.train_run(better, "x", tmp_path / "more", say=said.append)
+    lines = [json.loads((tmp_path / name / "metrics.jsonl").read_text().splitlines()[-1]) for name in ("few", "more")]
+    assert lines[0]["usage"][0] < lines[1]["usage"][0]
 
 
 @pytest.mark.parametrize("usual", [50.0, -50.0])

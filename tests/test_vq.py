@@ -90,7 +90,7 @@ def test_likelihoods_of_images_score_a_vq_vae():
 
 def test_microbatches_would_average_codebooks():
     config = Config(model=VQVAE(4, NETWORK, quantizer=VQ(codes=5)), accumulate=4)
-    with pytest.raises(InputError, match=r"accumulate: the vq quantizer keeps a codebook.*set --accumulate 1"):
+    with pytest.raises(InputError, match=r"accumulate: the vq quantizer keeps a codebook.*set .*accumulate"):
         configs.check(config)
     gradient = VQVAE(4, NETWORK, quantizer=VQ(codes=5, update="gradient"))
     configs.check(Config(model=gradient, accumulate=4))

@@ -324,7 +324,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
     )
     split = curve_split(source.info) or c.evaluation.split
     held_out = HeldOut(run, split, writer, lambda now: checkpoints.save(now, feed.position()), say)
-    alarms = Alarms(_more_information(c), f"lower the learning rate: {resuming.lower_rate(run)}")
+    alarms = Alarms(_more_information(c), f"lower the learning rate: {resuming.lower_rate(run)}", _more_entries(c))
     latest: dict[str, Any] = {}
 
     def watch(step: int, metrics: dict[str, Any]) -> None:
@@ -410,6 +410,15 @@ def _more_information(config: Config) -> str:
     if not ways:
         return "a smaller latent says as much"
     return f"{' or '.join(ways)} makes the code use more of them"
+
+
+def _more_entries(config: Config) -> str:
+    """Returns what to do about entries of a codebook that nothing chooses, as options of a new run."""
+    ways = [option("model.quantizer", "fsq")]
+    # Entries that are chosen less often than once in ten batches.
+    if configs.flatten(config).get("model.quantizer.revive") == 0:
+        ways.insert(0, option("model.quantizer.revive", 0.1))
+    return f"{' or '.join(ways)} uses more of them"
 
 
 def _first_state(

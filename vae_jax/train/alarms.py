@@ -1,4 +1,4 @@
-"""Warnings while a run trains, from the lines that it logs anyway: dimensions that collapse, a loss that diverges."""
+"""Warnings while a run trains, from the lines that it logs anyway: collapse, codebooks out of use, divergence."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 # KL of a latent dimension in nats: below the first nothing is coded, below the second hardly anything.
 COLLAPSED, WEAK = 0.01, 0.1
+UNUSED = 0.1  # share of the entries of a codebook in use, below which it is not worth its size
 WINDOW = 10  # lines that a loss is compared with
 LEAST = 3  # of them before anything is said
 TIMES = 10.0  # of the usual size of the loss, the mark of divergence
@@ -20,10 +21,12 @@ class Alarms:
     Args:
       collapse: what to do about dimensions without information, for the message.
       divergence: what to do about a loss that diverges.
+      usage: what to do about a codebook whose entries are not used.
     """
 
-    def __init__(self, collapse: str, divergence: str):
-        self._collapse, self._divergence = collapse, divergence
+    def __init__(self, collapse: str, divergence: str, usage: str = ""):
+        self._collapse, self._divergence, self._usage = collapse, divergence, usage
+        self._idle: tuple[list[int], list[int]] = [], []  # codebooks out of use: of the line before, and last said
         self._seen: tuple[list[int], list[int]] = [], []  # of the line before
         self._said: tuple[list[int], list[int]] = [], []
         self._losses: deque[float] = deque(maxlen=WINDOW)
@@ -31,7 +34,11 @@ class Alarms:
 
     def read(self, step: int, line: dict[str, Any]) -> list[str]:
         """Returns the warnings that a line of training metrics gives rise to."""
-        found = [self._collapsed(step, line.get("kl_per_dim")), self._diverged(step, line.get("loss"))]
+        found = [
+            self._collapsed(step, line.get("kl_per_dim")),
+            self._unused(step, line.get("usage")),
+            self._diverged(step, line.get("loss")),
+        ]
         return [text for text in found if text]
 
     def _collapsed(self, step: int, kl: Any) -> str | None:
@@ -53,6 +60,21 @@ class Alarms:
             f"step {step:,}: latent dimensions that are hardly used ({len(low) + len(weak)} of {len(kl)}): "
             f"{', '.join(parts)}; {self._collapse}"
         )
+
+    def _unused(self, step: int, usage: Any) -> str | None:
+        """Returns a sentence on codebooks of which few entries are used, where they are others than were last named."""
+        if not isinstance(usage, list):
+            return None
+        low = [i for i, share in enumerate(usage) if share < UNUSED]
+        (before, said), self._idle = self._idle, (low, self._idle[1])
+        # Two lines in a row, as for dimensions: before the encoder has spread out, one entry takes all.
+        if before != low or said == low:
+            return None
+        self._idle = low, low
+        if not low:
+            return f"step {step:,}: every codebook has {UNUSED:.0%} of its entries in use or more again"
+        shares = ", ".join(f"{usage[i]:.1%} of codebook {i}" for i in low[:_MOST_LISTED])
+        return f"step {step:,}: entries that are hardly used ({shares} chosen in this interval); {self._usage}"
 
     def _diverged(self, step: int, loss: Any) -> str | None:
         """Returns a sentence on a loss that has risen by an order of magnitude, once until it falls again."""
