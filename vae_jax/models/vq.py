@@ -124,9 +124,27 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     return {"vae": {k: v for k, v in group.items() if v}}, {k: v for k, v in state.items() if v}
 
 
-def quantized(parts: Parts, params: Params, state: State, x: jax.Array, mask: Any, key: Any, ctx: Any) -> Quantized:
-    """Returns what the quantizer makes of f(x), with leading axes [B, h, w]."""
-    del mask
+def quantized(
+    parts: Parts,
+    params: Params,
+    state: State,
+    x: jax.Array,
+    key: jax.Array | None = None,
+    ctx: Context | None = None,
+) -> Quantized:
+    """Returns what the quantizer makes of f(x).
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      state: of the model.
+      x: data [B, *x.shape], 0 where they are missing.
+      key: of the noise of training.
+      ctx: of the step; None outside of training.
+
+    Returns:
+      with leading axes [B, h, w].
+    """
     mine = params["vae"]
     z = parts.encoder.apply({"params": mine["encoder"]}, parts.config.likelihood.seen(x))
     # Distances in float32 whatever the networks compute in.
@@ -151,7 +169,7 @@ def loss(
     (x, mask), c = observed.data(batch), parts.config
     # 1. f(x) and what stands for it; averages of the codebook move in training.
     site = prng.site_key(key, "quantizer")
-    out = quantized(parts, params, state, x, mask, site, ctx)
+    out = quantized(parts, params, state, x, site, ctx)
     # 2. p(x|z_q), fitted to the batch where the likelihood does that.
     mine, running = params["vae"].get("likelihood", {}), state.get("likelihood", {})
     decoded = outputs(parts, params, out.z)
@@ -194,7 +212,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     """Returns the terms of each example, as `Model.terms` says; the rate is that of uniform indices."""
     del key
     x, mask = observed.data(batch)
-    out = quantized(parts, params, state, x, mask, None, ctx._replace(train=False))
+    out = quantized(parts, params, state, x, ctx=ctx._replace(train=False))
     mine, running = params["vae"].get("likelihood", {}), state.get("likelihood", {})
     p_x = parts.config.likelihood.build(outputs(parts, params, out.z), mine, running)
     distortion, rate = -observed.log_prob(p_x, x, mask), jnp.full(len(x), parts.rate, jnp.float32)
@@ -206,7 +224,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
     """Returns indices, int32 [B, h, w, L]; they are not drawn."""
     del keys
-    return Encoding(quantized(parts, params, state, *observed.data(batch), None, None).indices)
+    return Encoding(quantized(parts, params, state, observed.data(batch)[0]).indices)
 
 
 def decode(parts: Parts, params: Params, state: State, z: jax.Array, *, cond: jax.Array | None = None) -> Any:
