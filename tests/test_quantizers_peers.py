@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vae_jax.model import Context
-from vae_jax.quantizers import BSQ, FSQ, LFQ, VQ, Residual, SimVQ
+from vae_jax.quantizers import BSQ, FSQ, LFQ, VQ, ResidualVQ, SimVQ
 from vae_jax.quantizers.estimators import rotated
 
 torch = pytest.importorskip("torch")
@@ -122,7 +122,7 @@ def test_vq_with_moving_averages():
 
 def test_residual_vq():
     peer = peers.ResidualVQ(dim=6, num_quantizers=3, codebook_size=8, decay=0.9, threshold_ema_dead_code=0)
-    quantizer = Residual(VQ(codes=8, decay=0.9, epsilon=1e-5), depth=3)
+    quantizer = ResidualVQ(codes=8, decay=0.9, epsilon=1e-5, depth=3)
     state = {str(i): averages_of(layer._codebook) for i, layer in enumerate(peer.layers)}
     for _ in range(3):
         z = given(2, 30, 6)

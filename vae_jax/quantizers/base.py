@@ -48,6 +48,11 @@ class Quantizer:
     """
 
     @property
+    def averages(self) -> bool:
+        """Whether states of microbatches may be averaged: not where a codebook follows the batch."""
+        return True
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries of each of the L codebooks that an index names."""
         raise TypeError(f"{type(self).__name__} must define sizes")

@@ -62,6 +62,10 @@ class VQ(Quantizer):
         """Whether the codebook moves other than by the gradient."""
         return self.update == "ema" or self.kmeans > 0 or self.revive > 0
 
+    @property
+    def averages(self) -> bool:
+        return not self._moves
+
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
         width = self.inner or features
         params = projection.init(prng.site_key(key, "projection"), features, width)
