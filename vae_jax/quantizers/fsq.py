@@ -72,6 +72,7 @@ class FSQ(Quantizer):
     ) -> Quantized:
         del key, ctx
         # One coordinate per entry of `levels`: bounded, at the nearest level, and scaled to [-1, 1].
+        # No state and no cost: there is nothing that could collapse.
         bounded = self.bound(projection.into(params, z))
         level = jnp.round(jax.lax.stop_gradient(bounded))
         half = last(self._half, bounded)
