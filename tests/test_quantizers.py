@@ -20,11 +20,11 @@ from vae_jax.quantizers import (
     LFQ,
     QUANTIZERS,
     VQ,
-    Grouped,
+    GroupedVQ,
     Gumbel,
     Latent,
-    Residual,
     ResidualFSQ,
+    ResidualVQ,
     SimVQ,
     nearest,
 )
@@ -39,9 +39,9 @@ EACH = {
     "gradient-vq": VQ(codes=7, update="gradient", estimator="rotation", kmeans=1, revive=0.1),
     "normalized-vq": VQ(codes=7, normalized=True, inner=3),
     "simvq": SimVQ(codes=7),
-    "residual-vq": Residual(VQ(codes=7), depth=3, dropout=0.5),
-    "grouped-vq": Grouped(VQ(codes=7), groups=2),
-    "grouped-residual-vq": Grouped(Residual(VQ(codes=5, update="gradient"), depth=2), groups=3),
+    "residual-vq": ResidualVQ(codes=7, depth=3, dropout=0.5),
+    "grouped-vq": GroupedVQ(codes=7, groups=2),
+    "grouped-residual-vq": GroupedVQ(codes=5, update="gradient", depth=2, groups=3),
     "fsq": FSQ((3, 4, 2)),
     "residual-fsq": ResidualFSQ((3, 4, 2), depth=3),
     "lfq": LFQ(bits=4, joint=3),
@@ -262,7 +262,7 @@ def test_where_there_is_no_rotation_the_gradient_is_straight_through(z, q):
 
 
 @pytest.mark.parametrize(
-    "quantizer", [Residual(VQ(codes=16, kmeans=3), depth=4), ResidualFSQ((4, 5, 3, 2, 2, 3), depth=4)]
+    "quantizer", [ResidualVQ(codes=16, kmeans=3, depth=4), ResidualFSQ((4, 5, 3, 2, 2, 3), depth=4)]
 )
 def test_the_error_falls_with_every_level(quantizer):
     (params, state), z = made(quantizer), vectors(300, FEATURES)
@@ -272,7 +272,7 @@ def test_the_error_falls_with_every_level(quantizer):
 
 
 def test_the_commitment_of_every_level_reaches_the_encoder():
-    quantizer, z = Residual(VQ(codes=8), depth=4), vectors(20, FEATURES)
+    quantizer, z = ResidualVQ(codes=8, depth=4), vectors(20, FEATURES)
     params, state = made(quantizer)
 
     def cost(z, level):
@@ -288,7 +288,7 @@ def test_the_commitment_of_every_level_reaches_the_encoder():
 
 
 def test_fewer_indices_decode_to_fewer_levels():
-    quantizer, z = Residual(VQ(codes=16), depth=3), vectors(20, FEATURES)
+    quantizer, z = ResidualVQ(codes=16, depth=3), vectors(20, FEATURES)
     params, state = made(quantizer)
     out = quantizer.quantize(params, state, z)
     for level in range(3):
@@ -297,7 +297,7 @@ def test_fewer_indices_decode_to_fewer_levels():
 
 
 def test_quantizer_dropout_leaves_the_levels_it_drops_as_they_were():
-    quantizer, z = Residual(VQ(codes=8), depth=4, dropout=1.0), vectors(20, FEATURES)
+    quantizer, z = ResidualVQ(codes=8, depth=4, dropout=1.0), vectors(20, FEATURES)
     params, state = made(quantizer)
     used = set()
     for seed in range(12):
@@ -386,8 +386,8 @@ def test_gumbel_kl_is_that_of_the_categorical():
         (LFQ(bits=31), 31, "2,147,483,648 codes are more than"),
         (FSQ((16,) * 8), 8, "4,294,967,296 codes are more than"),
         (VQ(codes=1), 4, "cannot tell vectors apart"),
-        (Grouped(groups=4), 6, "use groups=3"),
-        (Residual(VQ(inner=2)), 6, "use inner=0"),
+        (GroupedVQ(groups=4), 6, "use groups=3"),
+        (ResidualVQ(inner=2), 6, "use inner=0"),
     ],
 )
 def test_what_cannot_be_quantized_is_refused(quantizer, features, words):

@@ -6,7 +6,7 @@ from vae_jax.quantizers.gumbel import Gumbel
 from vae_jax.quantizers.latent import Latent
 from vae_jax.quantizers.lfq import BSQ, LFQ
 from vae_jax.quantizers.nearest import nearest
-from vae_jax.quantizers.residual import Grouped, Residual
+from vae_jax.quantizers.residual import GroupedVQ, ResidualVQ
 from vae_jax.quantizers.residual_fsq import ResidualFSQ
 from vae_jax.quantizers.simvq import SimVQ
 from vae_jax.quantizers.vq import VQ
@@ -15,8 +15,8 @@ QUANTIZERS = {
     # A learned codebook, alone, in levels, or side by side.
     "vq": VQ,
     "simvq": SimVQ,
-    "residual-vq": Residual,
-    "grouped-vq": Grouped,
+    "residual-vq": ResidualVQ,
+    "grouped-vq": GroupedVQ,
     # No codebook: levels or signs of coordinates.
     "fsq": FSQ,
     "residual-fsq": ResidualFSQ,
@@ -33,13 +33,13 @@ __all__ = [
     "LFQ",
     "QUANTIZERS",
     "VQ",
-    "Grouped",
+    "GroupedVQ",
     "Gumbel",
     "Latent",
     "Quantized",
     "Quantizer",
-    "Residual",
     "ResidualFSQ",
+    "ResidualVQ",
     "SimVQ",
     "nearest",
 ]

@@ -27,6 +27,7 @@ def sums(z: jax.Array, index: jax.Array, codes: int, axis_name: str | None) -> t
     Returns:
       float32 [K] and [K, D].
     """
+    # Sums of segments, not a product with one-hot vectors [N, K]: K may be a quarter of a million.
     ones = jnp.ones(len(index), jnp.float32)
     counts = jax.ops.segment_sum(ones, index, codes)
     totals = jax.ops.segment_sum(z.astype(jnp.float32), index, codes)
@@ -63,6 +64,7 @@ def sizes(state: Any, decay: float) -> jax.Array:
 
 def _share(state: Any, decay: float) -> jax.Array:
     """Returns 1 - decay^steps, the sum of the weights so far."""
+    # Of float32 powers: decay^steps reaches 0 without a fault, when no correction is left.
     steps = state["steps"].astype(jnp.float32)
     # 1 before the first batch: the averages are 0 then, whatever they are divided by.
     return jnp.where(steps > 0, 1 - jnp.power(jnp.float32(decay), steps), 1.0)
@@ -102,6 +104,7 @@ def reset(state: Any, which: jax.Array, vectors: jax.Array, count: float, decay:
     Returns:
       of the structure of `state`.
     """
+    # Averages are kept with the bias of the start; a count without it is put back under it.
     size = count * _share(state, decay)
     return {
         "steps": state["steps"],

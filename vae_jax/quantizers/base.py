@@ -48,12 +48,18 @@ class Quantizer:
     """
 
     @property
+    def averages(self) -> bool:
+        """Whether states of microbatches may be averaged: not where a codebook follows the batch."""
+        return True
+
+    @property
     def sizes(self) -> tuple[int, ...]:
         """Number of entries of each of the L codebooks that an index names."""
         raise TypeError(f"{type(self).__name__} must define sizes")
 
     def check(self, features: int) -> None:
         """Raises InputError if vectors of this length cannot be quantized, or there are more codes than int32 names."""
+        # Ranges of single options are checked by the options; here it is their product, and what the vectors allow.
         for size in self.sizes:
             if size < 2:
                 raise InputError(f"{type(self).__name__}: {size} code cannot tell vectors apart; use 2 or more")
@@ -68,6 +74,7 @@ class Quantizer:
         del key, features
         return {}
 
+    # Parameters go to the optimizer, the state does not: a codebook is in one or in the other.
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
         """Returns what is not trained by gradient, for vectors of length `features`."""
         del key, features
@@ -106,11 +113,24 @@ def trains(ctx: Context | None) -> bool:
     return ctx is not None and ctx.train
 
 
+def needed(key: jax.Array | None, what: str) -> jax.Array:
+    """Returns the key of what is random.
+
+    Raises:
+      InputError: there is none.
+    """
+    if key is None:
+        raise InputError(f"key: {what} is random in training; call quantize(..., key=jax.random.key(0))")
+    return key
+
+
 def square(x: jax.Array) -> jax.Array:
     """Returns the squared length of vectors [..., D], float32 [...]."""
+    # In bfloat16 a sum over some dozen coordinates would lose what tells two entries apart.
     return jnp.sum(jnp.square(x.astype(jnp.float32)), -1)
 
 
 def last(vector: Any, like: jax.Array) -> jax.Array:
     """Returns a vector [n] with as many axes as `like`, all of length 1 but the last."""
+    # Written out, so that nothing is broadcast by its rank alone.
     return jnp.reshape(jnp.asarray(vector), (1,) * (like.ndim - 1) + (-1,))

@@ -12,6 +12,7 @@ from vae_jax.quantizers.base import last
 
 def entropy(p: jax.Array) -> jax.Array:
     """Returns H(p) = -sum_k p_k ln p_k over the last axis, in nats [...]; 0 ln 0 is 0, with a finite gradient."""
+    # The inner `where` keeps the gradient finite where p is 0: the outer one alone would multiply 0 by infinity.
     return -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1.0)), 0.0), -1)
 
 
@@ -25,6 +26,7 @@ def gap(p: jax.Array, ctx: Context | None, diversity: float = 1.0) -> jax.Array:
       ctx: of the step; None is one device.
       diversity: weight of the entropy of the mean.
     """
+    # The mean over devices comes before its entropy: the mean of their entropies would depend on the division.
     axis_name = None if ctx is None else ctx.axis_name
     mean = collectives.pmean(jnp.mean(p.reshape(-1, p.shape[-1]), 0), axis_name)
     return entropy(p) - diversity * entropy(mean)

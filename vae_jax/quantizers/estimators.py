@@ -27,7 +27,9 @@ def rotated(z: jax.Array, q: jax.Array) -> jax.Array:
     fixed_z, fixed_q = jax.lax.stop_gradient(z), jax.lax.stop_gradient(q)
     norm_z = jnp.linalg.norm(fixed_z, axis=-1, keepdims=True)
     norm_q = jnp.linalg.norm(fixed_q, axis=-1, keepdims=True)
+    # Floors in place of a division by 0: what they make is not used (`known` below), but its gradient must be finite.
     unit_z, unit_q = fixed_z / jnp.maximum(norm_z, 1e-12), fixed_q / jnp.maximum(norm_q, 1e-12)
+    # R is two reflections in a row: at the half-way direction, then at that of q.
     half = unit_z + unit_q
     length = jnp.linalg.norm(half, axis=-1, keepdims=True)
     # Opposite vectors have no half-way direction either.
@@ -37,6 +39,7 @@ def rotated(z: jax.Array, q: jax.Array) -> jax.Array:
     def along(direction: jax.Array) -> jax.Array:
         return jnp.sum(z * direction, -1, keepdims=True)
 
+    # Everything but z is constant, so that the map is linear in z and its Jacobian is (|q| / |z|) R.
     turned = z - 2 * along(r) * r + 2 * along(unit_z) * unit_q
     out = norm_q / jnp.maximum(norm_z, 1e-12) * turned
     # The values are those of q exactly, so that a decoder sees the entries that `embed` gives.

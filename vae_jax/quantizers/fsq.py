@@ -60,6 +60,7 @@ class FSQ(Quantizer):
     def bound(self, z: jax.Array) -> jax.Array:
         """Returns z [..., n] inside the range of the levels: rounded, it is one of -(L // 2) .. (L - 1) // 2."""
         levels = np.asarray(self.levels)
+        # Constants of numpy in float64, rounded once: an even L needs o / h to be exact.
         half = (levels - 1) * (1 + _MARGIN) / 2
         offset = np.where(levels % 2 == 0, 0.5, 0.0)
         shift = np.where(levels > 2, np.arctanh(offset / np.maximum(half, 0.6)), 0.0)
@@ -70,6 +71,8 @@ class FSQ(Quantizer):
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         del key, ctx
+        # One coordinate per entry of `levels`: bounded, at the nearest level, and scaled to [-1, 1].
+        # No state and no cost: there is nothing that could collapse.
         bounded = self.bound(projection.into(params, z))
         level = jnp.round(jax.lax.stop_gradient(bounded))
         half = last(self._half, bounded)
@@ -87,6 +90,7 @@ class FSQ(Quantizer):
         return (digit - last(np.asarray(self.levels) // 2, digit)) / last(self._half, digit)
 
     def _index(self, level: jax.Array) -> jax.Array:
+        # Levels are whole numbers about 0; digits count from 0.
         return number(level.astype(jnp.int32) + last(np.asarray(self.levels, np.int32) // 2, level), self.levels)
 
     @property

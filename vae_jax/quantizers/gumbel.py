@@ -13,7 +13,7 @@ from vae_jax import prng
 from vae_jax.distributions import concrete
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, NotNegative, Positive, Steps
-from vae_jax.quantizers.base import Quantized, Quantizer, last, square, trains
+from vae_jax.quantizers.base import Quantized, Quantizer, last, needed, square, trains
 from vae_jax.quantizers.entropy import entropy
 
 
@@ -44,6 +44,7 @@ class Gumbel(Quantizer):
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
         limit = 1 / math.sqrt(features)
         weights = jax.random.uniform(prng.site_key(key, "logits"), (features, self.codes), minval=-limit, maxval=limit)
+        # Entries of unit variance, as the decoder's other inputs.
         book = jax.random.normal(prng.site_key(key, "codebook"), (self.codes, features))
         return {"logits": weights, "bias": jnp.zeros(self.codes), "codebook": book}
 
@@ -56,15 +57,16 @@ class Gumbel(Quantizer):
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         logits = self.logits(params, z)
+        # What stands for a vector once training is over, and the KL of the whole distribution: no sample is in it.
         index = jnp.argmax(logits, -1).astype(jnp.int32)
         kl = math.log(self.codes) - entropy(jax.nn.softmax(logits, -1))
         if trains(ctx):
             assert ctx is not None
-            assert key is not None, "Gumbel noise is random: give quantize a key"
             at = concrete.annealed(ctx.step, self.temperature, self.final_temperature, self.anneal_steps)
             # Noise by example, so that it does not depend on the devices.
-            keys = prng.example_keys(prng.site_key(key, "gumbel"), ctx.index)
-            noise = jax.vmap(lambda one: jax.random.gumbel(one, logits.shape[1:]))(keys)
+            keys = prng.example_keys(prng.site_key(needed(key, "Gumbel noise"), "gumbel"), ctx.index)
+            noise = concrete.gumbel(keys, logits.shape[1:])
+            # A mixture of entries, which tends to one of them as the temperature falls; its gradient reaches all.
             q = jax.nn.softmax((logits + noise) / at, -1) @ params["codebook"]
         else:
             q = params["codebook"][index]

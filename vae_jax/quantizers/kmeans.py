@@ -17,6 +17,7 @@ def picked(key: jax.Array, z: jax.Array, count: int) -> jax.Array:
       z: of the global batch [N, D].
       count: how many; beyond N they repeat.
     """
+    # Without replacement: two equal centers would never part.
     order = jax.random.permutation(key, len(z))
     return z[order[jnp.arange(count) % len(z)]]
 
@@ -34,6 +35,7 @@ def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
       float32 [K, D].
     """
 
+    # A scan: as many steps as there are, one program.
     def step(centers: jax.Array, _: None) -> tuple[jax.Array, None]:
         return lloyd(z, centers), None
 
@@ -42,5 +44,6 @@ def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
 
 def lloyd(z: jax.Array, centers: jax.Array) -> jax.Array:
     """Returns centers [K, D] moved to the mean of the vectors [N, D] that are nearest to each."""
+    # The whole batch is here already, on every device.
     counts, totals = averages.sums(z, nearest(z, centers), len(centers), None)
     return jnp.where(counts[:, None] > 0, totals / jnp.maximum(counts, 1.0)[:, None], centers)

@@ -50,11 +50,13 @@ class Latent(Quantizer):
     ) -> Quantized:
         del key, ctx
         inner = projection.into(params, z)
+        # Which entries of the table are beyond the values of a coordinate, [n, L].
         beyond = np.arange(max(self.levels)) >= np.asarray(self.levels)[:, None]
         # [..., n, L]: few enough to hold.
         lead = (1,) * (inner.ndim - 1)
         distance = jnp.abs(jax.lax.stop_gradient(inner)[..., None] - params["values"].reshape(*lead, *beyond.shape))
         digit = jnp.argmin(jnp.where(beyond.reshape(*lead, *beyond.shape), jnp.inf, distance), -1)
+        # Each coordinate chooses for itself; the index joins their choices.
         q = self._values(params, digit)
         fixed = jax.lax.stop_gradient(q)
         terms = {"codebook": square(jax.lax.stop_gradient(inner) - q), "commitment": square(inner - fixed)}
@@ -69,4 +71,5 @@ class Latent(Quantizer):
 
     def _values(self, params: Any, digit: jax.Array) -> jax.Array:
         """Returns the value that each coordinate's digit names, [..., n]."""
+        # Coordinate j reads row j: two index arrays of one shape.
         return params["values"][last(np.arange(len(self.levels)), digit), digit]

@@ -61,9 +61,11 @@ class LFQ(Quantizer):
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         del key
+        # 1. One coordinate per bit; of BSQ on the unit sphere, as its codes are.
         inner = projection.into(params, z)
         if self.spherical:
             inner = inner / jnp.maximum(jnp.sqrt(square(inner))[..., None], 1e-12)
+        # 2. The sign; 0 counts as negative, as in the index.
         positive = jax.lax.stop_gradient(inner) > 0
         q = jnp.where(positive, self.scale, -self.scale)
         terms = {"commitment": square(inner - q)}
@@ -71,12 +73,14 @@ class LFQ(Quantizer):
         if self.entropy:
             terms["entropy"] = self._entropy(inner, ctx)
             cost += self.entropy * terms["entropy"]
+        # 3. Bits to an index, int32.
         index = jnp.sum(jnp.where(positive, last(self._places, positive), 0), -1, dtype=jnp.int32)
         out = projection.out(params, straight_through(q, inner))
         return Quantized(out, index[..., None], cost, terms, square(inner - q)[..., None], state)
 
     def _entropy(self, z: jax.Array, ctx: Context | None) -> jax.Array:
         """Returns E[H(c|z)] - diversity H(c), summed over the groups of bits, [...]."""
+        # A table of 2^joint codes per group, in place of one of 2^bits.
         parts = []
         for start in range(0, self.bits, self.joint):
             group = z[..., start : start + self.joint]
@@ -87,6 +91,8 @@ class LFQ(Quantizer):
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
         del state
         return projection.out(params, self.code(indices[..., 0]))
+
+    # The codebook is never made: an index is read bit by bit.
 
     def code(self, index: jax.Array) -> jax.Array:
         """Returns the code of an index, int32 [...] -> float32 [..., bits]."""
@@ -101,6 +107,7 @@ class LFQ(Quantizer):
 
 def _signs(bits: int) -> np.ndarray:
     """Returns all codes of a few bits, -1 and 1, float32 [2^bits, bits]."""
+    # In the order of their indices, as `code` reads them.
     places = 2 ** np.arange(bits - 1, -1, -1)
     return np.where(np.arange(2**bits)[:, None] & places, 1, -1).astype(np.float32)
 

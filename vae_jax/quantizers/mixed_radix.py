@@ -17,6 +17,7 @@ def number(digits: jax.Array, levels: tuple[int, ...]) -> jax.Array:
       >>> number(jnp.array([2, 1]), (3, 4)).item()
       5
     """
+    # Whole numbers throughout: in bfloat16, or in float32 from 2^24 on, neighbors would become one.
     return jnp.sum(digits.astype(jnp.int32) * last(_places(levels), digits), -1, dtype=jnp.int32)
 
 

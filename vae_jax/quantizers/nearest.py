@@ -28,12 +28,14 @@ def nearest(z: jax.Array, codebook: jax.Array, *, most: int = _FLOATS) -> jax.Ar
     """
     entries = jax.lax.stop_gradient(codebook).astype(jnp.float32)
     flat = jax.lax.stop_gradient(z).reshape(-1, z.shape[-1]).astype(jnp.float32)
+    # Blocks of entries of a few hundred rows' worth, then as many rows as fit beside them.
     columns = min(len(entries), max(most // 256, 1))
     rows = max(most // columns, 1)
     # |z - e|^2 / 2 less |z|^2 / 2, which does not depend on the entry.
     offsets = 0.5 * jnp.sum(jnp.square(entries), -1)
     if len(flat) <= rows:
         return _of_rows(flat, entries, offsets, columns).reshape(z.shape[:-1])
+    # One block of rows after another; within it, one block of entries after another.
     found = jax.lax.map(lambda row: _of_rows(row, entries, offsets, columns), _blocks(flat, rows, 0.0))
     return found.reshape(-1)[: len(flat)].reshape(z.shape[:-1])
 

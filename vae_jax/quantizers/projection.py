@@ -19,6 +19,7 @@ def init(key: jax.Array, features: int, inner: int) -> dict[str, Any]:
     """
     if inner == features:
         return {}
+    # Uniform of variance 1 / (3 rows), as dense layers of PyTorch and of the reference codes begin.
     into, out = jax.random.split(key)
     return {
         "in": {"w": _uniform(into, features, inner), "b": jnp.zeros(inner)},

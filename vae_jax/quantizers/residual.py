@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, fields
+from functools import partial, reduce
+from operator import add
 from typing import Annotated, Any
 
 import jax
@@ -14,21 +15,19 @@ from vae_jax import prng
 from vae_jax.errors import InputError
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, Between
-from vae_jax.quantizers.base import Quantized, Quantizer, square, trains
+from vae_jax.quantizers.base import Quantized, needed, square, trains
 from vae_jax.quantizers.estimators import estimate
 from vae_jax.quantizers.vq import VQ
 
 
 @dataclass(frozen=True)
-class Residual(Quantizer):
-    """RVQ: q = sum_l q_l, q_l the entry nearest to r_l = z - sg(q_1 + ... + q_{l-1}) (SoundStream, arXiv:2107.03312).
+class ResidualVQ(VQ):
+    """Residual VQ: q = sum_l q_l, q_l the entry nearest to r_l = z - sg(q_1 + ... + q_{l-1}) (arXiv:2107.03312).
 
     The commitment of every level reaches the encoder: r_l carries the gradient of z. The gradient through q is that of
     one quantizer, however many levels there are.
     """
 
-    quantizer: VQ = field(default_factory=VQ)
-    """Of each level; its vectors are those of the model, so that it has no projection."""
     depth: Annotated[int, AtLeast(1)] = 4
     """Number of levels, L."""
     dropout: Annotated[float, Between(0, 1)] = 0.0
@@ -36,21 +35,26 @@ class Residual(Quantizer):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return self.quantizer.sizes * self.depth
+        return super().sizes * self.depth
+
+    @property
+    def level(self) -> VQ:
+        """The quantizer of one level."""
+        return VQ(**{f.name: getattr(self, f.name) for f in fields(VQ)})
 
     def check(self, features: int) -> None:
         super().check(features)
-        if self.quantizer.inner:
+        if self.inner:
             raise InputError(
-                "Residual: its levels add up in the space of the vectors, so that the quantizer cannot have one of its "
-                "own; use inner=0"
+                f"{type(self).__name__}: its levels add up in the space of the vectors, which no level can leave; use "
+                "inner=0"
             )
 
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
-        return self._levels(lambda one: self.quantizer.init(one, features), key)
+        return self._levels(lambda one: self.level.init(one, features), key)
 
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
-        return self._levels(lambda one: self.quantizer.init_state(one, features), key)
+        return self._levels(lambda one: self.level.init_state(one, features), key)
 
     def _levels(self, make: Any, key: jax.Array) -> dict[str, Any]:
         made = {str(i): make(prng.site_key(key, f"level_{i}")) for i in range(self.depth)}
@@ -59,21 +63,23 @@ class Residual(Quantizer):
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
         # Fewer indices than levels decode to what these levels make of a vector.
         parts = [
-            self.quantizer.embed(params.get(str(i), {}), state.get(str(i), {}), indices[..., i : i + 1])
+            self.level.embed(params.get(str(i), {}), state.get(str(i), {}), indices[..., i : i + 1])
             for i in range(indices.shape[-1])
         ]
-        return sum(parts[1:], parts[0])
+        return reduce(add, parts)
 
     def quantize(
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         z, used = z.astype(jnp.float32), self._used(key, ctx)
+        # q_1 + ... + q_l so far, of the shape of z, without a gradient.
         total, new_state, levels = jnp.zeros_like(z), {}, []
+        # A loop in Python: levels are few, and each has a codebook of its own.
         for i in range(self.depth):
             name, old = str(i), state.get(str(i), {})
             mine, site = params.get(name, {}), None if key is None else prng.site_key(key, f"level_{i}")
             # The entries so far are held constant, and z is not: this level's terms reach the encoder.
-            one = self.quantizer.quantize(mine, old, z - total, key=site, ctx=ctx)
+            one = self.level.quantize(mine, old, z - total, key=site, ctx=ctx)
             # A level that this batch does without adds nothing, costs nothing and learns nothing.
             entry, cost, terms = jax.tree.map(partial(_if, i < used), (one.z, one.cost, one.terms))
             total = total + jax.lax.stop_gradient(entry)
@@ -81,16 +87,18 @@ class Residual(Quantizer):
                 new_state[name] = jax.tree.map(partial(jnp.where, i < used), one.state, old)
             levels.append((cost, terms, one.indices[..., 0], square(jax.lax.stop_gradient(z) - total)))
         costs, terms, indices, errors = zip(*levels, strict=True)
-        terms = jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), *terms)
-        out = estimate(self.quantizer.estimator, z, total)
-        return Quantized(out, jnp.stack(indices, -1), sum(costs[1:], costs[0]), terms, jnp.stack(errors, -1), new_state)
+        # Costs of the levels add up; indices and errors stay apart, [..., L].
+        cost, terms = reduce(add, costs), jax.tree.map(lambda *parts: reduce(add, parts), *terms)
+        # One estimate for the sum: one per level would give L times the gradient.
+        out = estimate(self.estimator, z, total)
+        return Quantized(out, jnp.stack(indices, -1), cost, terms, jnp.stack(errors, -1), new_state)
 
     def _used(self, key: jax.Array | None, ctx: Context | None) -> Any:
         """Returns how many levels this batch uses, the same on all devices."""
         if not (self.dropout and trains(ctx)):
             return self.depth
-        assert key is not None, "quantizer dropout is random: give quantize a key"
-        drops, count = jax.random.split(prng.site_key(key, "dropout"))
+        # Of the step's key alone, so that all devices and examples use the same levels: the rest could be left out.
+        drops, count = jax.random.split(prng.site_key(needed(key, "quantizer dropout"), "dropout"))
         some = jax.random.randint(count, (), 1, self.depth + 1)
         return jnp.where(jax.random.bernoulli(drops, self.dropout), some, self.depth)
 
@@ -101,57 +109,65 @@ def _if(used: Any, x: jax.Array) -> jax.Array:
 
 
 @dataclass(frozen=True)
-class Grouped(Quantizer):
+class GroupedVQ(ResidualVQ):
     """Grouped quantization: the coordinates in G groups side by side, each with codebooks of its own.
 
-    With VQ this is product quantization (Jegou et al. 2011); with Residual, the grouped RVQ of HiFi-Codec
+    With one level this is product quantization (Jegou et al. 2011); with several, the grouped RVQ of HiFi-Codec
     (arXiv:2305.02765).
     """
 
-    quantizer: VQ | Residual = field(default_factory=VQ)
-    """Of each group."""
+    depth: Annotated[int, AtLeast(1)] = 1
+    """Number of levels of each group, L."""
     groups: Annotated[int, AtLeast(1)] = 2
     """Number of groups, G, which divides the length of the vectors."""
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return self.quantizer.sizes * self.groups
+        return super().sizes * self.groups
+
+    @property
+    def group(self) -> ResidualVQ:
+        """The quantizer of one group."""
+        return ResidualVQ(**{f.name: getattr(self, f.name) for f in fields(ResidualVQ)})
 
     def check(self, features: int) -> None:
         super().check(features)
         if features % self.groups:
             fits = max(n for n in range(1, self.groups + 1) if features % n == 0)
             raise InputError(
-                f"Grouped: {self.groups} groups do not divide vectors of length {features}; use groups={fits}"
+                f"GroupedVQ: {self.groups} groups do not divide vectors of length {features}; use groups={fits}"
             )
-        self.quantizer.check(features // self.groups)
+
+    # Parameters and states of the groups have a leading axis [G]: one program for all of them.
 
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
-        return jax.vmap(lambda one: self.quantizer.init(one, features // self.groups))(self._keys(key))
+        return jax.vmap(lambda one: self.group.init(one, features // self.groups))(self._keys(key))
 
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
-        return jax.vmap(lambda one: self.quantizer.init_state(one, features // self.groups))(self._keys(key))
+        return jax.vmap(lambda one: self.group.init_state(one, features // self.groups))(self._keys(key))
 
+    # Keys by the number of the group: more groups leave the first ones as they were.
     def _keys(self, key: jax.Array) -> jax.Array:
         return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.groups))
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
         # [..., G * L], the levels of one group after another, to [G, ..., L].
         split = jnp.moveaxis(indices.reshape(*indices.shape[:-1], self.groups, -1), -2, 0)
-        return self._joined(jax.vmap(self.quantizer.embed)(params, state, split))
+        return self._joined(jax.vmap(self.group.embed)(params, state, split))
 
     def quantize(
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
+        # [..., D] to [G, ..., D / G].
         split = jnp.moveaxis(z.reshape(*z.shape[:-1], self.groups, -1), -2, 0)
         keys = None if key is None else self._keys(key)
 
         def one(params: Any, state: Any, z: jax.Array, key: jax.Array | None) -> Quantized:
-            return self.quantizer.quantize(params, state, z, key=key, ctx=ctx)
+            return self.group.quantize(params, state, z, key=key, ctx=ctx)
 
         each = jax.vmap(one, (0, 0, 0, None if keys is None else 0))(params, state, split, keys)
         cost, terms = jax.tree.map(lambda x: jnp.sum(x, 0), (each.cost, each.terms))
-        # The error after a codebook is that of the whole vector: groups that come later are still unquantized there.
+        # The errors of a group are those of its own coordinates: they add up to that of the vector over the groups.
         return Quantized(
             self._joined(each.z),
             self._joined(each.indices),

@@ -43,6 +43,7 @@ class ResidualFSQ(FSQ):
         # In units of a cell: what is left after rounding is in [-1/2, 1/2].
         total = jnp.round(fixed)
         indices, errors = [self._index(total)], [square((fixed - total) / half)]
+        # Width of a part, in cells of FSQ: it shrinks by L with each level, in every coordinate.
         cell = 1.0
         for _ in range(1, self.depth):
             part = jnp.clip(jnp.floor(((fixed - total) / cell + 0.5) * levels), 0, levels - 1)
@@ -50,6 +51,7 @@ class ResidualFSQ(FSQ):
             cell = cell / levels
             indices.append(number(part, self.levels))
             errors.append(square((fixed - total) / half))
+        # As for FSQ, one estimate for all levels together.
         q = straight_through(total, bounded) / half
         cost, error = jnp.zeros(errors[0].shape), jnp.stack(errors, -1)
         return Quantized(projection.out(params, q), jnp.stack(indices, -1), cost, {}, error, state)

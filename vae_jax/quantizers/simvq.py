@@ -37,6 +37,7 @@ class SimVQ(Quantizer):
         return (self.codes,)
 
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
+        # As a dense layer: entries start as long as those of C.
         limit = 1 / math.sqrt(features)
         weights = jax.random.uniform(prng.site_key(key, "map"), (features, features), minval=-limit, maxval=limit)
         return {"map": weights}
@@ -47,6 +48,7 @@ class SimVQ(Quantizer):
 
     def entries(self, params: Any, state: Any) -> jax.Array:
         """Returns the codebook [K, D], with the gradient of W."""
+        # Full precision: on a GPU a rounded product would move every entry, and so the choice among them.
         return jnp.matmul(state["frozen"], params["map"], precision="highest")
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
@@ -56,8 +58,10 @@ class SimVQ(Quantizer):
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         del key, ctx
+        # Both terms are there at once: W has no other gradient, and the encoder must not run away from it.
         z = z.astype(jnp.float32)
         index, q, terms = choose(z, self.entries(params, state), learned=True)
+        # The decoder's gradient is the encoder's; W moves by the codebook term alone.
         fixed = jax.lax.stop_gradient(q)
         cost = self.commitment * terms["commitment"] + terms["codebook"]
         return Quantized(straight_through(fixed, z), index[..., None], cost, terms, square(z - fixed)[..., None], state)

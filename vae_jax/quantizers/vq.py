@@ -13,7 +13,7 @@ from vae_jax import collectives, prng
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, Between, NotNegative
 from vae_jax.quantizers import averages, projection
-from vae_jax.quantizers.base import Quantized, Quantizer, square, trains
+from vae_jax.quantizers.base import Quantized, Quantizer, needed, square, trains
 from vae_jax.quantizers.entropy import entropy_gap
 from vae_jax.quantizers.estimators import Estimator, estimate
 from vae_jax.quantizers.kmeans import kmeans, picked
@@ -62,7 +62,12 @@ class VQ(Quantizer):
         """Whether the codebook moves other than by the gradient."""
         return self.update == "ema" or self.kmeans > 0 or self.revive > 0
 
+    @property
+    def averages(self) -> bool:
+        return not self._moves
+
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
+        # Sites by name: with or without a projection the codebook starts at the same numbers.
         width = self.inner or features
         params = projection.init(prng.site_key(key, "projection"), features, width)
         if self.update == "gradient":
@@ -71,6 +76,7 @@ class VQ(Quantizer):
 
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
         width = self.inner or features
+        # Only what the options need, so that checkpoints hold nothing that never moves.
         state: dict[str, Any] = {}
         if self.update == "ema":
             state["codebook"] = self._start(key, width)
@@ -89,12 +95,14 @@ class VQ(Quantizer):
     def _unit(self, x: jax.Array) -> jax.Array:
         if not self.normalized:
             return x
+        # The floor keeps the gradient of a zero vector finite.
         return x / jnp.maximum(jnp.sqrt(square(x))[..., None], 1e-12)
 
     def entries(self, params: Any, state: Any) -> jax.Array:
         """Returns the codebook [K, inner], with the gradient that it may have."""
         if self.update == "ema":
             return jax.lax.stop_gradient(state["codebook"])
+        # The optimizer owns the parameter; what k-means and revival change is added to it, and has no gradient.
         return self._unit(params["codebook"] + state.get("offset", 0.0))
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
@@ -107,8 +115,7 @@ class VQ(Quantizer):
         inner = self._unit(projection.into(params, z))
         if trains(ctx) and self.kmeans:
             assert ctx is not None
-            assert key is not None, "k-means draws the vectors that it starts from: give quantize a key"
-            state = self._started(prng.site_key(key, "kmeans"), params, state, inner, ctx)
+            state = self._started(prng.site_key(needed(key, "k-means"), "kmeans"), params, state, inner, ctx)
         # 2. The nearest entry, and the terms of the loss, sums over coordinates [...].
         book = self.entries(params, state)
         index, q, terms = choose(inner, book, learned=self.update == "gradient")
@@ -129,6 +136,7 @@ class VQ(Quantizer):
         """Returns the state in which the codebook is `entries`."""
         if self.update == "ema":
             return state | {"codebook": entries}
+        # Parameters are not this function's to change: the difference is kept beside them.
         return state | {"offset": jax.lax.stop_gradient(entries - params["codebook"])}
 
     def _started(self, key: jax.Array, params: Any, state: Any, z: jax.Array, ctx: Context) -> dict[str, Any]:
@@ -138,13 +146,15 @@ class VQ(Quantizer):
         def first(state: Any) -> Any:
             return self._placed(params, state, self._unit(kmeans(key, flat, self.codes, self.kmeans)))
 
+        # One program for all steps; only the first one pays for k-means.
         return jax.lax.cond(state["average"]["steps"] == 0, first, lambda state: state, state)
 
     def _moved(
         self, key: jax.Array | None, params: Any, state: Any, z: jax.Array, index: jax.Array, ctx: Context
     ) -> dict[str, Any]:
         """Returns the state after a batch: new averages, entries at them, and dead entries revived."""
-        flat = z.reshape(-1, z.shape[-1])
+        flat = z.reshape(-1, z.shape[-1])  # [N, D], as the sums do not care where a vector stands
+        # Counts and sums of the global batch, so that every device makes the same step.
         counts, totals = averages.sums(flat, index.reshape(-1), self.codes, ctx.axis_name)
         average = averages.update(state["average"], counts, totals, self.decay)
         state = state | {"average": average}
@@ -152,9 +162,10 @@ class VQ(Quantizer):
             state["codebook"] = self._unit(averages.means(average, state["codebook"], self.decay, self.epsilon))
         if not self.revive:
             return state
-        assert key is not None, "revival draws vectors of the batch: give quantize a key"
+        # Which entries are dead, and what they become, is decided from the global batch: the same on all devices.
+        site = prng.site_key(needed(key, "revival"), "revival")
         dead = averages.sizes(average, self.decay) < self.revive
-        chosen = picked(prng.site_key(key, "revival"), collectives.all_gather(flat, ctx.axis_name), self.codes)
+        chosen = picked(site, collectives.all_gather(flat, ctx.axis_name), self.codes)
         book = jnp.where(dead[:, None], chosen, self.entries(params, state))
         # A revived entry counts as one in use, so that it is not replaced again before it could be chosen.
         state = self._placed(params, state, jax.lax.stop_gradient(book))
@@ -174,6 +185,7 @@ def choose(z: jax.Array, book: jax.Array, *, learned: bool) -> tuple[jax.Array, 
       |z - sg(q)|^2, whose gradient reaches the vectors alone, and `codebook` |sg(z) - q|^2, whose gradient reaches the
       entries alone.
     """
+    # The search sees no gradient; that of the entry comes from taking it out of the codebook.
     index = nearest(z, book)
     q = book[index]
     terms = {"commitment": square(z - jax.lax.stop_gradient(q))}
