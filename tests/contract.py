@@ -422,7 +422,9 @@ def test_bfloat16_keeps_float32_results(name):
     _, reference, reference_aux = case.evaluate(key, case.batch, index, case.start.hyper)
     chex.assert_trees_all_equal_dtypes((value, aux), (reference, reference_aux))
     np.testing.assert_allclose(value, reference, rtol=0.03)
-    assert value != reference, "the compute type did not reach the networks"
+    # Of a mean over all pixels the roundings may cancel, in seven digits, on one machine or another.
+    pairs = zip(jax.tree.leaves((value, aux.metrics)), jax.tree.leaves((reference, reference_aux.metrics)), strict=True)
+    assert any(jnp.any(low != full) for low, full in pairs), "the compute type did not reach the networks"
 
 
 def test_finite_far_from_the_data(name):

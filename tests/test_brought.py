@@ -185,7 +185,7 @@ def test_few_photographs_are_trained_on_for_some_epochs(tmp_path):
     for i in range(24):
         pixels = rng.integers(0, 256, (20 + i, 30 - i % 3, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"photos/{i}.jpg")
-    words = ["--model.network.channels", 8, 8, "--model.network.kernels", 4, 4, "--data.image-size", 16]
+    words = ["--model.network.hidden", 8, "--data.image-size", 16]
     words += ["--data", tmp_path / "photos", "--epochs", 2, "--workdir", tmp_path / "run", "--data.batch-size", 8]
     go("train", "own_images", *words, "--logging.tensorboard", False, "--mesh.data", 1, "--quiet")
     assert json.loads((tmp_path / "run/eval.json").read_text())["step"] < 10

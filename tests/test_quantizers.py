@@ -23,8 +23,8 @@ from vae_jax.quantizers import (
     GroupedVQ,
     Gumbel,
     Latent,
-    ResidualVQ,
     ResidualFSQ,
+    ResidualVQ,
     SimVQ,
     nearest,
 )

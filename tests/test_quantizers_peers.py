@@ -4,6 +4,8 @@ The peers are no dependency: `pip install vector-quantize-pytorch==1.32.0 dm-hai
 them these tests skip.
 """
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from vae_jax.model import Context
 from vae_jax.quantizers import BSQ, FSQ, LFQ, VQ, ResidualVQ, SimVQ
-from vae_jax.quantizers.estimators import rotated
+from vae_jax.quantizers.estimators import estimate
 
 torch = pytest.importorskip("torch")
 peers = pytest.importorskip("vector_quantize_pytorch")
@@ -59,16 +61,13 @@ def test_signs_and_their_entropies(kind):
 def test_gradients(rotation):
     z, q, g = given(20, 6), given(20, 6), given(20, 6)
     theirs = torch.tensor(z, requires_grad=True)
-    module = __import__("vector_quantize_pytorch.vector_quantize_pytorch", fromlist=["rotate_to"])
-    estimate = module.rotate_to if rotation else module.straight_through
-    out = estimate(theirs, torch.tensor(q))
+    module = importlib.import_module("vector_quantize_pytorch.vector_quantize_pytorch")
+    out = (module.rotate_to if rotation else module.straight_through)(theirs, torch.tensor(q))
     out.backward(torch.tensor(g))
-    from vae_jax.quantizers.estimators import estimate as ours
-
-    value, pull = jax.vjp(lambda z: ours("rotation" if rotation else "straight-through", z, q), jnp.asarray(z))
+    kind = "rotation" if rotation else "straight-through"
+    value, pull = jax.vjp(lambda z: estimate(kind, z, q), jnp.asarray(z))
     np.testing.assert_allclose(value, out.detach().numpy(), **CLOSE)
     np.testing.assert_allclose(pull(jnp.asarray(g))[0], theirs.grad.numpy(), rtol=1e-4, atol=1e-5)
-    assert rotated is not None
 
 
 def test_simvq():
@@ -137,7 +136,7 @@ def test_residual_vq():
 
 
 def test_vq_with_moving_averages_of_haiku():
-    """Theirs correct the bias of the start as ours do; an entry that was never chosen becomes 0 there, and stays here."""
+    """Theirs correct the bias of the start as ours do; an entry never chosen becomes 0 there, and stays here."""
     hk = pytest.importorskip("haiku")
 
     def run(z):

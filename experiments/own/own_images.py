@@ -2,8 +2,8 @@
 
 Command:    vae-jax train own_images --data photos/     (pictures of any size, brought to 64 x 64)
             make train EXP=own_images                   (no download: crops of the two photographs in scikit-learn)
-Expect:     ELBO +11,793 +- 640 nats (a density over [0, 1]^12,288, so positive), rate 312, PSNR 28.6 dB (184 test crops,
-            1 seed). Of 300 photographs, 31 held out: PSNR 20.1 dB. 9 minutes on one CPU core.
+Expect:     ELBO +11,793 +- 640 nats (a density over [0, 1]^12,288, so positive), rate 312, PSNR 28.6 dB (184 test
+            crops, 1 seed). Of 300 photographs, 31 held out: PSNR 20.1 dB. 9 minutes on one CPU core.
 Reference:  Rybkin et al., arXiv:2006.13202 (the variance of the pixels is the optimal one, so no beta is tuned).
 """
 

@@ -49,11 +49,7 @@ def mosaic(images: np.ndarray, *, group: int = 1, tile: int = TILE) -> np.ndarra
       group: rows that stand together; a wider gap follows each group.
       tile: the size in pixels that small images are enlarged to, by the nearest whole factor, pixels kept sharp.
     """
-    if np.ndim(images) != 5:
-        fix = either("end --out with .npz", "use their arrays")
-        raise InputError(
-            f"{either('--out', 'figure')}: examples of shape {list(np.shape(images)[2:])} are not images; {fix}"
-        )
+    _check_images(images)
     tiles = pixels(images)
     rows, columns, height, width, _ = tiles.shape
     factor = enlargement(height, width, tile)
@@ -64,6 +60,15 @@ def mosaic(images: np.ndarray, *, group: int = 1, tile: int = TILE) -> np.ndarra
         for column, left in enumerate(lefts):
             canvas[top : top + height * factor, left : left + width * factor] = tiles[row, column]
     return canvas
+
+
+def _check_images(images: np.ndarray) -> None:
+    """Raises InputError for what is no grid of images [R, S, H, W, C]."""
+    if np.ndim(images) != 5:
+        fix = either("end --out with .npz", "use their arrays")
+        raise InputError(
+            f"{either('--out', 'figure')}: examples of shape {list(np.shape(images)[2:])} are not images; {fix}"
+        )
 
 
 def enlargement(height: int, width: int, tile: int = TILE) -> int:
@@ -105,6 +110,7 @@ def grid(
     Returns:
       a matplotlib figure, not yet written.
     """
+    _check_images(images)
     images, title = _drawn(images, title, group, count)
     picture = mosaic(images, group=group)
     if part := channels_shown(images.shape[-1]):

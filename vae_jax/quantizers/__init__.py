@@ -38,8 +38,8 @@ __all__ = [
     "Latent",
     "Quantized",
     "Quantizer",
-    "ResidualVQ",
     "ResidualFSQ",
+    "ResidualVQ",
     "SimVQ",
     "nearest",
 ]

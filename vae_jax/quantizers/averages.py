@@ -64,6 +64,7 @@ def sizes(state: Any, decay: float) -> jax.Array:
 
 def _share(state: Any, decay: float) -> jax.Array:
     """Returns 1 - decay^steps, the sum of the weights so far."""
+    # Of float32 powers: decay^steps reaches 0 without a fault, when no correction is left.
     steps = state["steps"].astype(jnp.float32)
     # 1 before the first batch: the averages are 0 then, whatever they are divided by.
     return jnp.where(steps > 0, 1 - jnp.power(jnp.float32(decay), steps), 1.0)

@@ -74,6 +74,7 @@ class Quantizer:
         del key, features
         return {}
 
+    # Parameters go to the optimizer, the state does not: a codebook is in one or in the other.
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
         """Returns what is not trained by gradient, for vectors of length `features`."""
         del key, features

@@ -27,6 +27,7 @@ def rotated(z: jax.Array, q: jax.Array) -> jax.Array:
     fixed_z, fixed_q = jax.lax.stop_gradient(z), jax.lax.stop_gradient(q)
     norm_z = jnp.linalg.norm(fixed_z, axis=-1, keepdims=True)
     norm_q = jnp.linalg.norm(fixed_q, axis=-1, keepdims=True)
+    # Floors in place of a division by 0: what they make is not used (`known` below), but its gradient must be finite.
     unit_z, unit_q = fixed_z / jnp.maximum(norm_z, 1e-12), fixed_q / jnp.maximum(norm_q, 1e-12)
     # R is two reflections in a row: at the half-way direction, then at that of q.
     half = unit_z + unit_q

@@ -71,7 +71,8 @@ class FSQ(Quantizer):
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         del key, ctx
-        # 1. One coordinate per entry of `levels`, bounded; 2. the nearest level; 3. scaled to [-1, 1] and projected back.
+        # One coordinate per entry of `levels`: bounded, at the nearest level, and scaled to [-1, 1].
+        # No state and no cost: there is nothing that could collapse.
         bounded = self.bound(projection.into(params, z))
         level = jnp.round(jax.lax.stop_gradient(bounded))
         half = last(self._half, bounded)

@@ -44,6 +44,7 @@ class Gumbel(Quantizer):
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
         limit = 1 / math.sqrt(features)
         weights = jax.random.uniform(prng.site_key(key, "logits"), (features, self.codes), minval=-limit, maxval=limit)
+        # Entries of unit variance, as the decoder's other inputs.
         book = jax.random.normal(prng.site_key(key, "codebook"), (self.codes, features))
         return {"logits": weights, "bias": jnp.zeros(self.codes), "codebook": book}
 
@@ -65,6 +66,7 @@ class Gumbel(Quantizer):
             # Noise by example, so that it does not depend on the devices.
             keys = prng.example_keys(prng.site_key(needed(key, "Gumbel noise"), "gumbel"), ctx.index)
             noise = concrete.gumbel(keys, logits.shape[1:])
+            # A mixture of entries, which tends to one of them as the temperature falls; its gradient reaches all.
             q = jax.nn.softmax((logits + noise) / at, -1) @ params["codebook"]
         else:
             q = params["codebook"][index]

@@ -35,6 +35,7 @@ def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
       float32 [K, D].
     """
 
+    # A scan: as many steps as there are, one program.
     def step(centers: jax.Array, _: None) -> tuple[jax.Array, None]:
         return lloyd(z, centers), None
 

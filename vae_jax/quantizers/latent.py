@@ -50,6 +50,7 @@ class Latent(Quantizer):
     ) -> Quantized:
         del key, ctx
         inner = projection.into(params, z)
+        # Which entries of the table are beyond the values of a coordinate, [n, L].
         beyond = np.arange(max(self.levels)) >= np.asarray(self.levels)[:, None]
         # [..., n, L]: few enough to hold.
         lead = (1,) * (inner.ndim - 1)
@@ -70,4 +71,5 @@ class Latent(Quantizer):
 
     def _values(self, params: Any, digit: jax.Array) -> jax.Array:
         """Returns the value that each coordinate's digit names, [..., n]."""
+        # Coordinate j reads row j: two index arrays of one shape.
         return params["values"][last(np.arange(len(self.levels)), digit), digit]

@@ -92,6 +92,8 @@ class LFQ(Quantizer):
         del state
         return projection.out(params, self.code(indices[..., 0]))
 
+    # The codebook is never made: an index is read bit by bit.
+
     def code(self, index: jax.Array) -> jax.Array:
         """Returns the code of an index, int32 [...] -> float32 [..., bits]."""
         each = index[..., None]
@@ -105,6 +107,7 @@ class LFQ(Quantizer):
 
 def _signs(bits: int) -> np.ndarray:
     """Returns all codes of a few bits, -1 and 1, float32 [2^bits, bits]."""
+    # In the order of their indices, as `code` reads them.
     places = 2 ** np.arange(bits - 1, -1, -1)
     return np.where(np.arange(2**bits)[:, None] & places, 1, -1).astype(np.float32)
 

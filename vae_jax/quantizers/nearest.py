@@ -35,6 +35,7 @@ def nearest(z: jax.Array, codebook: jax.Array, *, most: int = _FLOATS) -> jax.Ar
     offsets = 0.5 * jnp.sum(jnp.square(entries), -1)
     if len(flat) <= rows:
         return _of_rows(flat, entries, offsets, columns).reshape(z.shape[:-1])
+    # One block of rows after another; within it, one block of entries after another.
     found = jax.lax.map(lambda row: _of_rows(row, entries, offsets, columns), _blocks(flat, rows, 0.0))
     return found.reshape(-1)[: len(flat)].reshape(z.shape[:-1])
 

@@ -22,7 +22,7 @@ from vae_jax.quantizers.vq import VQ
 
 @dataclass(frozen=True)
 class ResidualVQ(VQ):
-    """Residual VQ: q = sum_l q_l, q_l the entry nearest to r_l = z - sg(q_1 + ... + q_{l-1}) (SoundStream, arXiv:2107.03312).
+    """Residual VQ: q = sum_l q_l, q_l the entry nearest to r_l = z - sg(q_1 + ... + q_{l-1}) (arXiv:2107.03312).
 
     The commitment of every level reaches the encoder: r_l carries the gradient of z. The gradient through q is that of
     one quantizer, however many levels there are.
@@ -146,6 +146,7 @@ class GroupedVQ(ResidualVQ):
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
         return jax.vmap(lambda one: self.group.init_state(one, features // self.groups))(self._keys(key))
 
+    # Keys by the number of the group: more groups leave the first ones as they were.
     def _keys(self, key: jax.Array) -> jax.Array:
         return jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(self.groups))
 

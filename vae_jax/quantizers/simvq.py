@@ -58,6 +58,7 @@ class SimVQ(Quantizer):
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         del key, ctx
+        # Both terms are there at once: W has no other gradient, and the encoder must not run away from it.
         z = z.astype(jnp.float32)
         index, q, terms = choose(z, self.entries(params, state), learned=True)
         # The decoder's gradient is the encoder's; W moves by the codebook term alone.

@@ -67,6 +67,7 @@ class VQ(Quantizer):
         return not self._moves
 
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
+        # Sites by name: with or without a projection the codebook starts at the same numbers.
         width = self.inner or features
         params = projection.init(prng.site_key(key, "projection"), features, width)
         if self.update == "gradient":
@@ -75,6 +76,7 @@ class VQ(Quantizer):
 
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
         width = self.inner or features
+        # Only what the options need, so that checkpoints hold nothing that never moves.
         state: dict[str, Any] = {}
         if self.update == "ema":
             state["codebook"] = self._start(key, width)
@@ -93,6 +95,7 @@ class VQ(Quantizer):
     def _unit(self, x: jax.Array) -> jax.Array:
         if not self.normalized:
             return x
+        # The floor keeps the gradient of a zero vector finite.
         return x / jnp.maximum(jnp.sqrt(square(x))[..., None], 1e-12)
 
     def entries(self, params: Any, state: Any) -> jax.Array:
@@ -151,6 +154,7 @@ class VQ(Quantizer):
     ) -> dict[str, Any]:
         """Returns the state after a batch: new averages, entries at them, and dead entries revived."""
         flat = z.reshape(-1, z.shape[-1])  # [N, D], as the sums do not care where a vector stands
+        # Counts and sums of the global batch, so that every device makes the same step.
         counts, totals = averages.sums(flat, index.reshape(-1), self.codes, ctx.axis_name)
         average = averages.update(state["average"], counts, totals, self.decay)
         state = state | {"average": average}
@@ -181,6 +185,7 @@ def choose(z: jax.Array, book: jax.Array, *, learned: bool) -> tuple[jax.Array, 
       |z - sg(q)|^2, whose gradient reaches the vectors alone, and `codebook` |sg(z) - q|^2, whose gradient reaches the
       entries alone.
     """
+    # The search sees no gradient; that of the entry comes from taking it out of the codebook.
     index = nearest(z, book)
     q = book[index]
     terms = {"commitment": square(z - jax.lax.stop_gradient(q))}
