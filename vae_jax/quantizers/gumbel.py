@@ -43,6 +43,7 @@ class Gumbel(Quantizer):
         return (self.codes,)
 
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
+        # Small logits at the start: nearly uniform choices, with a gradient to every entry.
         weights = projection.uniform(prng.site_key(key, "logits"), features, self.codes)
         # Entries of unit variance, as the decoder's other inputs.
         book = jax.random.normal(prng.site_key(key, "codebook"), (self.codes, features))
