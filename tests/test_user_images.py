@@ -281,7 +281,9 @@ def test_a_file_of_arrays_that_is_none(runs, tmp_path):
     (tmp_path / "x.npz").write_bytes(b"PK\x05\x06" + bytes(18))
     refused(runs["vae"], str(tmp_path / "x.npz"), "has no array 'images' (has: nothing)")
     (tmp_path / "x.csv").write_text("1,2")
-    refused(runs["vae"], str(tmp_path / "x.csv"), "neither .npy nor .npz, nor an image or a folder of images")
+    refused(runs["vae"], str(tmp_path / "x.csv"), "is a table, but", "was trained on images of 8x8")
+    (tmp_path / "x.doc").write_text("1,2")
+    refused(runs["vae"], str(tmp_path / "x.doc"), "neither .npy nor .npz, nor an image or a folder of images")
 
 
 def test_a_condition_that_is_no_number_is_refused(runs, tmp_path, capsys):

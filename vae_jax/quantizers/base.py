@@ -130,6 +130,12 @@ def square(x: jax.Array) -> jax.Array:
     return jnp.sum(jnp.square(x.astype(jnp.float32)), -1)
 
 
+def unit(x: jax.Array) -> jax.Array:
+    """Returns vectors [..., D] divided by their length; 0 stays 0."""
+    # The floor keeps the quotient of a zero vector finite.
+    return x / jnp.maximum(jnp.sqrt(square(x))[..., None], 1e-12)
+
+
 def last(vector: Any, like: jax.Array) -> jax.Array:
     """Returns a vector [n] with as many axes as `like`, all of length 1 but the last."""
     # Written out, so that nothing is broadcast by its rank alone.

@@ -13,6 +13,7 @@ from vae_jax import prng
 from vae_jax.distributions import concrete
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, NotNegative, Positive, Steps
+from vae_jax.quantizers import projection
 from vae_jax.quantizers.base import Quantized, Quantizer, last, needed, square, trains
 from vae_jax.quantizers.entropy import entropy
 
@@ -42,8 +43,8 @@ class Gumbel(Quantizer):
         return (self.codes,)
 
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
-        limit = 1 / math.sqrt(features)
-        weights = jax.random.uniform(prng.site_key(key, "logits"), (features, self.codes), minval=-limit, maxval=limit)
+        # Small logits at the start: nearly uniform choices, with a gradient to every entry.
+        weights = projection.uniform(prng.site_key(key, "logits"), features, self.codes)
         # Entries of unit variance, as the decoder's other inputs.
         book = jax.random.normal(prng.site_key(key, "codebook"), (self.codes, features))
         return {"logits": weights, "bias": jnp.zeros(self.codes), "codebook": book}

@@ -14,7 +14,7 @@ from vae_jax.distributions.concrete import straight_through
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, NotNegative, Positive
 from vae_jax.quantizers import projection
-from vae_jax.quantizers.base import Quantized, Quantizer, last, square
+from vae_jax.quantizers.base import Quantized, Quantizer, last, square, unit
 from vae_jax.quantizers.entropy import gap
 
 
@@ -64,7 +64,7 @@ class LFQ(Quantizer):
         # 1. One coordinate per bit; of BSQ on the unit sphere, as its codes are.
         inner = projection.into(params, z)
         if self.spherical:
-            inner = inner / jnp.maximum(jnp.sqrt(square(inner))[..., None], 1e-12)
+            inner = unit(inner)
         # 2. The sign; 0 counts as negative, as in the index.
         positive = jax.lax.stop_gradient(inner) > 0
         q = jnp.where(positive, self.scale, -self.scale)

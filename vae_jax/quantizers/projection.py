@@ -22,12 +22,13 @@ def init(key: jax.Array, features: int, inner: int) -> dict[str, Any]:
     # Uniform of variance 1 / (3 rows), as dense layers of PyTorch and of the reference codes begin.
     into, out = jax.random.split(key)
     return {
-        "in": {"w": _uniform(into, features, inner), "b": jnp.zeros(inner)},
-        "out": {"w": _uniform(out, inner, features), "b": jnp.zeros(features)},
+        "in": {"w": uniform(into, features, inner), "b": jnp.zeros(inner)},
+        "out": {"w": uniform(out, inner, features), "b": jnp.zeros(features)},
     }
 
 
-def _uniform(key: jax.Array, rows: int, columns: int) -> jax.Array:
+def uniform(key: jax.Array, rows: int, columns: int) -> jax.Array:
+    """Returns the first weights of a linear map, [rows, columns]."""
     limit = 1 / math.sqrt(rows)
     return jax.random.uniform(key, (rows, columns), minval=-limit, maxval=limit)
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from functools import partial, reduce
 from operator import add
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ from vae_jax.options.ranges import AtLeast, Between
 from vae_jax.quantizers.base import Quantized, needed, square, trains
 from vae_jax.quantizers.estimators import estimate
 from vae_jax.quantizers.vq import VQ
+
+T = TypeVar("T", bound=VQ)
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ResidualVQ(VQ):
     @property
     def level(self) -> VQ:
         """The quantizer of one level."""
-        return VQ(**{f.name: getattr(self, f.name) for f in fields(VQ)})
+        return _narrowed(self, VQ)
 
     def check(self, features: int) -> None:
         super().check(features)
@@ -103,6 +105,12 @@ class ResidualVQ(VQ):
         return jnp.where(jax.random.bernoulli(drops, self.dropout), some, self.depth)
 
 
+def _narrowed(config: VQ, cls: type[T]) -> T:
+    """Returns a config of a base class, with the values that it has of the options of `config`."""
+    # By the fields of the base: an option that is added to VQ reaches the levels without a line here.
+    return cls(**{f.name: getattr(config, f.name) for f in fields(cls)})
+
+
 def _if(used: Any, x: jax.Array) -> jax.Array:
     """Returns x where a level is used, else 0."""
     return jnp.where(used, x, 0.0)
@@ -128,7 +136,7 @@ class GroupedVQ(ResidualVQ):
     @property
     def group(self) -> ResidualVQ:
         """The quantizer of one group."""
-        return ResidualVQ(**{f.name: getattr(self, f.name) for f in fields(ResidualVQ)})
+        return _narrowed(self, ResidualVQ)
 
     def check(self, features: int) -> None:
         super().check(features)

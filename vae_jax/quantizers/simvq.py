@@ -13,6 +13,7 @@ from vae_jax import prng
 from vae_jax.distributions.concrete import straight_through
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, NotNegative
+from vae_jax.quantizers import projection
 from vae_jax.quantizers.base import Quantized, Quantizer, square
 from vae_jax.quantizers.vq import choose
 
@@ -37,10 +38,7 @@ class SimVQ(Quantizer):
         return (self.codes,)
 
     def init(self, key: jax.Array, features: int) -> dict[str, Any]:
-        # As a dense layer: entries start as long as those of C.
-        limit = 1 / math.sqrt(features)
-        weights = jax.random.uniform(prng.site_key(key, "map"), (features, features), minval=-limit, maxval=limit)
-        return {"map": weights}
+        return {"map": projection.uniform(prng.site_key(key, "map"), features, features)}
 
     def init_state(self, key: jax.Array, features: int) -> dict[str, Any]:
         frozen = jax.random.normal(prng.site_key(key, "codebook"), (self.codes, features)) / math.sqrt(features)

@@ -13,7 +13,7 @@ from vae_jax import collectives, prng
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, Between, NotNegative
 from vae_jax.quantizers import averages, projection
-from vae_jax.quantizers.base import Quantized, Quantizer, needed, square, trains
+from vae_jax.quantizers.base import Quantized, Quantizer, needed, square, trains, unit
 from vae_jax.quantizers.entropy import entropy_gap
 from vae_jax.quantizers.estimators import Estimator, estimate
 from vae_jax.quantizers.kmeans import kmeans, picked
@@ -93,10 +93,7 @@ class VQ(Quantizer):
         return self._unit(book)
 
     def _unit(self, x: jax.Array) -> jax.Array:
-        if not self.normalized:
-            return x
-        # The floor keeps the gradient of a zero vector finite.
-        return x / jnp.maximum(jnp.sqrt(square(x))[..., None], 1e-12)
+        return unit(x) if self.normalized else x
 
     def entries(self, params: Any, state: Any) -> jax.Array:
         """Returns the codebook [K, inner], with the gradient that it may have."""
