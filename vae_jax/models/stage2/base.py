@@ -1,0 +1,146 @@
+"""What a generator is: a distribution over the latents of a frozen first stage."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import spaces
+from vae_jax.errors import InputError, option
+from vae_jax.spaces import Codes, Latents
+
+
+class Around(NamedTuple):
+    """What a generator is built for.
+
+    Attributes:
+      latents: of the first stage: a space, or a tree of them for several levels.
+      cond: length F of the features that it is conditioned on; 0 without a condition.
+      dtype: in which its networks compute.
+    """
+
+    latents: Latents
+    cond: int = 0
+    dtype: Any = jnp.float32
+
+    @property
+    def length(self) -> int:
+        """Length n of the latents of one example as a vector: the number of tokens where they are codes."""
+        return spaces.size(self.latents)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Number of codes at each of the n places."""
+        return tuple(s.codes for s in spaces.leaves(self.latents) for _ in range(s.size))
+
+    @property
+    def codes(self) -> int:
+        """The largest number of codes at any place: the length K of logits."""
+        return max(self.sizes)
+
+
+class Choices(NamedTuple):
+    """How samples are drawn.
+
+    Attributes:
+      temperature: divides logits, or scales noise, where that has a meaning; 0 takes the most probable.
+      top_k: draw among the k most probable codes alone; 0 for all.
+      top_p: draw among the fewest codes whose probabilities sum to p or more; 1 for all.
+      guidance: s of `f(z) + s (f(z|c) - f(z))` (arXiv:2207.12598): 1 is p(z|c) itself.
+      steps: passes of a generator that draws many places at once; 0 for its own number.
+      prompt: int32 [n, P], the first P codes of each sample, P <= n places; None for none.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    guidance: float = 1.0
+    steps: int = 0
+    prompt: Any = None
+
+
+@dataclass(frozen=True)
+class Generator:
+    """Base of the generators, frozen configs of pure functions over latents as vectors [B, n].
+
+    `cond` are features [B, F] or None; a row of zeros stands for "no condition", with which training replaces some, so
+    that p(z) is learned beside p(z|c).
+
+    Attributes:
+      of: what it generates: "codes", int32 indices, or "real" vectors.
+      likelihood: whether `rate` is -log p(z), an upper "bound" on it, or "none".
+      takes: the fields of `Choices` that sampling reads.
+    """
+
+    of: ClassVar[Literal["codes", "real"]] = "codes"
+    likelihood: ClassVar[Literal["exact", "bound", "none"]] = "none"
+    takes: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, around: Around) -> None:
+        """Raises InputError if it cannot be built for these latents."""
+        levels = spaces.leaves(around.latents)
+        if self.of == "codes" and not all(isinstance(space, Codes) for space in levels):
+            raise InputError(
+                f"model.generator: {type(self).__name__} generates codes, but the latents of the first stage are "
+                f"{spaces.words(around.latents)}; choose {option('model.generator', 'flow-matching')}"
+            )
+        if self.of == "real" and not spaces.is_euclidean(around.latents):
+            raise InputError(
+                f"model.generator: {type(self).__name__} generates real vectors, but the latents of the first stage "
+                f"are {spaces.words(around.latents)}; choose {option('model.generator', 'transformer')}"
+            )
+
+    def init(self, key: jax.Array, around: Around) -> dict[str, Any]:
+        """Returns the trained parameters."""
+        raise TypeError(f"{type(self).__name__} must define init")
+
+    def loss(
+        self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around, train: bool
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        """Returns what training minimizes, and what is logged.
+
+        Args:
+          params: as of `init`.
+          keys: of all noise, one per example [B].
+          z: latents as vectors [B, n]: int32 indices, or float32.
+          cond: features [B, F]; None without a condition.
+          around: what it was built for.
+          train: whether noise of training (dropout) is in.
+
+        Returns:
+          nats per example [B], where it is a likelihood or a bound, and means by name.
+        """
+        raise TypeError(f"{type(self).__name__} must define loss")
+
+    def rate(self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around) -> jax.Array:
+        """Returns -log p(z|cond) in nats [B], or an upper bound on it, as `likelihood` says; arguments as of `loss`."""
+        raise TypeError(f"{type(self).__name__} must define rate")
+
+    def sample(
+        self, params: Any, key: jax.Array, n: int, cond: jax.Array | None, around: Around, choices: Choices
+    ) -> jax.Array:
+        """Returns latents as vectors [n, length].
+
+        Args:
+          params: as of `init`.
+          key: of all draws; that of sample i is keyed by i.
+          n: how many; static.
+          cond: features [n, F]; None without a condition.
+          around: what it was built for.
+          choices: how they are drawn; numbers are static.
+        """
+        raise TypeError(f"{type(self).__name__} must define sample")
+
+
+def guided(with_cond: jax.Array, without: jax.Array, guidance: float) -> jax.Array:
+    """Returns f(z) + s (f(z|c) - f(z)) of two outputs of one shape."""
+    return without + guidance * (with_cond - without)
+
+
+def without_condition(cond: jax.Array) -> jax.Array:
+    """Returns the features that stand for "no condition"."""
+    return jnp.zeros_like(cond)

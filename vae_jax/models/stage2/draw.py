@@ -1,0 +1,58 @@
+"""Draws of codes from logits: temperature, top-k, top-p."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax.models.stage2.base import Choices
+
+IMPOSSIBLE = -1e30  # a logit that no softmax gives any probability; finite, so that differences of two are no NaN
+
+
+def possible(logits: jax.Array, sizes: jax.Array) -> jax.Array:
+    """Returns logits [..., K] without the codes that a place does not have.
+
+    Args:
+      logits: [..., K].
+      sizes: number of codes at each place, int32, of the leading axes of `logits`.
+    """
+    there = jnp.arange(logits.shape[-1]).reshape((1,) * sizes.ndim + (-1,)) < sizes[..., None]
+    return jnp.where(there, logits, IMPOSSIBLE)
+
+
+def filtered(logits: jax.Array, choices: Choices) -> jax.Array:
+    """Returns the logits [B, K] that are drawn from: at the temperature, of the k most probable, of the top p.
+
+    Args:
+      logits: float32 [B, K].
+      choices: `temperature` above 0, `top_k`, `top_p`; of codes of equal probability at the edge all are kept.
+    """
+    logits = logits / choices.temperature
+    codes = logits.shape[-1]
+    if 0 < choices.top_k < codes:
+        least = jax.lax.top_k(logits, choices.top_k)[0][:, -1:]
+        logits = jnp.where(logits < least, IMPOSSIBLE, logits)
+    if choices.top_p < 1.0:
+        descending = jax.lax.top_k(logits, codes)[0]
+        share = jax.nn.softmax(descending, -1)
+        # Kept: every code before which less than p was collected, hence always the first.
+        before = jnp.cumsum(share, -1) - share
+        least = jnp.min(jnp.where(before < choices.top_p, descending, jnp.inf), -1, keepdims=True)
+        logits = jnp.where(logits < least, IMPOSSIBLE, logits)
+    return logits
+
+
+def codes(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Array:
+    """Returns one code of each row, int32 [B].
+
+    Args:
+      keys: one per row, [B].
+      logits: float32 [B, K].
+      choices: temperature 0 takes the most probable.
+    """
+    if choices.temperature == 0:
+        return jnp.argmax(logits, -1).astype(jnp.int32)
+    # "high": Gumbel noise of one float32 uniform ends at 16.6, above which rare codes would never be drawn.
+    draw = jax.vmap(lambda key, row: jax.random.categorical(key, row, mode="high"))
+    return draw(keys, filtered(logits, choices)).astype(jnp.int32)

@@ -1,0 +1,102 @@
+"""Generators that draw one code after another: exact likelihood, sampling by steps, prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vae_jax import prng
+from vae_jax.models.stage2 import draw
+from vae_jax.models.stage2.base import Around, Choices, Generator, guided, without_condition
+
+
+@dataclass(frozen=True)
+class Sequential(Generator):
+    """Base: log p(z|c) = sum_i log p(z_i | z_1 .. z_(i-1), c), codes in raster order, levels of a place in a row."""
+
+    likelihood: ClassVar[Literal["exact", "bound", "none"]] = "exact"
+    takes: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p", "guidance", "prompt")
+
+    def logits(
+        self, params: Any, keys: jax.Array | None, z: jax.Array, cond: jax.Array | None, around: Around
+    ) -> jax.Array:
+        """Returns the logits of all places in one pass, float32 [B, n, K]; those of place i depend on z_1 .. z_(i-1).
+
+        Args:
+          params: as of `init`.
+          keys: one per example [B] for the noise of training; None outside.
+          z: int32 [B, n].
+          cond: features [B, F]; None without a condition.
+          around: what it was built for.
+        """
+        raise TypeError(f"{type(self).__name__} must define logits")
+
+    def start(self, params: Any, n: int, cond: jax.Array | None, around: Around) -> Any:
+        """Returns what `step` carries, before the first code of n samples."""
+        raise TypeError(f"{type(self).__name__} must define start")
+
+    def step(
+        self, params: Any, carry: Any, code: jax.Array, place: jax.Array, cond: jax.Array | None, around: Around
+    ) -> tuple[Any, jax.Array]:
+        """Returns the carry after a code, and the logits of the place after it.
+
+        Args:
+          params: as of `init`.
+          carry: of the steps before.
+          code: int32 [n], the code at `place - 1`; of no meaning at place 0.
+          place: int32 scalar, whose logits are returned.
+          cond: features [n, F]; None without a condition.
+          around: what it was built for.
+
+        Returns:
+          the carry, and logits float32 [n, K]: those of `logits` at this place.
+        """
+        raise TypeError(f"{type(self).__name__} must define step")
+
+    def loss(
+        self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around, train: bool
+    ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        return self._nats(params, keys if train else None, z, cond, around), {}
+
+    def rate(self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around) -> jax.Array:
+        del keys
+        return self._nats(params, None, z, cond, around)
+
+    def _nats(
+        self, params: Any, keys: jax.Array | None, z: jax.Array, cond: jax.Array | None, around: Around
+    ) -> jax.Array:
+        """Returns -log p(z|c) in nats [B], the sum over places."""
+        logits = draw.possible(self.logits(params, keys, z, cond, around), _sizes(around)[None])
+        log_p = jax.nn.log_softmax(logits, -1)
+        return -jnp.sum(jnp.take_along_axis(log_p, z[..., None], -1)[..., 0], -1)
+
+    def sample(
+        self, params: Any, key: jax.Array, n: int, cond: jax.Array | None, around: Around, choices: Choices
+    ) -> jax.Array:
+        keys, sizes = prng.example_keys(key, jnp.arange(n)), _sizes(around)
+        prompt = jnp.zeros((n, 0), jnp.int32) if choices.prompt is None else jnp.asarray(choices.prompt, jnp.int32)
+        given = jnp.pad(prompt, ((0, 0), (0, around.length - prompt.shape[1])))
+        # Both conditions side by side in one batch, where guidance needs the two.
+        both = cond is not None and choices.guidance != 1.0
+        features = jnp.concatenate([cond, without_condition(cond)]) if both and cond is not None else cond
+        carry = self.start(params, 2 * n if both else n, features, around)
+
+        def one(held: tuple[Any, jax.Array], place: jax.Array) -> tuple[tuple[Any, jax.Array], jax.Array]:
+            carry, code = held
+            carry, logits = self.step(params, carry, jnp.tile(code, 2) if both else code, place, features, around)
+            logits = guided(logits[:n], logits[n:], choices.guidance) if both else logits
+            logits = draw.possible(logits, jnp.broadcast_to(sizes[place], (n,)))
+            drawn = draw.codes(prng.numbered_keys(keys, place), logits, choices)
+            code = jnp.where(place < prompt.shape[1], given[:, place], drawn)
+            return (carry, code), code
+
+        first = (carry, jnp.zeros(n, jnp.int32))
+        return jax.lax.scan(one, first, jnp.arange(around.length))[1].T
+
+
+def _sizes(around: Around) -> jax.Array:
+    return jnp.asarray(around.sizes, jnp.int32)
