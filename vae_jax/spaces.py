@@ -130,9 +130,13 @@ def size(latents: Latents) -> int:
 
 
 def vector(latents: Latents, z: Any) -> Any:
-    """Returns latents of any structure as vectors [B, n], the levels side by side."""
+    """Returns latents of any structure as vectors [B, n], the levels side by side; int32 where all are indices."""
     parts = [space.vector(part) for space, part in zip(leaves(latents), jax.tree.leaves(z), strict=True)]
-    return parts[0] if len(parts) == 1 else jnp.concatenate([jnp.asarray(part, jnp.float32) for part in parts], -1)
+    if len(parts) == 1:
+        return parts[0]
+    # float32 does not hold every index.
+    dtype = jnp.int32 if all(isinstance(space, Codes) for space in leaves(latents)) else jnp.float32
+    return jnp.concatenate([jnp.asarray(part, dtype) for part in parts], -1)
 
 
 def shaped(latents: Latents, v: Any) -> Any:

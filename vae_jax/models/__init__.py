@@ -6,6 +6,7 @@ from vae_jax.models.multimodal import Multimodal as Multimodal
 from vae_jax.models.semi import M2 as M2
 from vae_jax.models.single import VAE as VAE
 from vae_jax.models.vq import VQVAE as VQVAE
+from vae_jax.models.vq2 import VQVAE2 as VQVAE2
 
 MODELS = {
     "vae": VAE,
@@ -14,4 +15,5 @@ MODELS = {
     "classifier": Classifier,
     "multimodal": Multimodal,
     "vq": VQVAE,
+    "vq2": VQVAE2,
 }
