@@ -22,10 +22,6 @@ class SpatialNetwork(Network):
 
     spatial: ClassVar[bool] = True
 
-    def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Returns (h, w) of the code of images of this shape."""
-        raise TypeError(f"{type(self).__name__} must define grid")
-
 
 def check_halvings(stages: int, shape: tuple[int, ...], name: str, what: str) -> None:
     """Checks that something can be halved so often.
