@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 
 _FLOATS = 2**20  # distances held at a time
 
@@ -33,7 +34,8 @@ def nearest(z: jax.Array, codebook: jax.Array, *, most: int = _FLOATS) -> jax.Ar
     rows = max(most // columns, 1)
     # |z - e|^2 / 2 less |z|^2 / 2, which does not depend on the entry.
     offsets = 0.5 * jnp.sum(jnp.square(entries), -1)
-    if len(flat) <= rows:
+    # Of a symbolic number of vectors nothing is known but that all of them are there: one block of rows.
+    if is_symbolic_dim(flat.shape[0]) or len(flat) <= rows:
         return _of_rows(flat, entries, offsets, columns).reshape(z.shape[:-1])
     # One block of rows after another; within it, one block of entries after another.
     found = jax.lax.map(lambda row: _of_rows(row, entries, offsets, columns), _blocks(flat, rows, 0.0))
