@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -35,31 +36,41 @@ class Around(NamedTuple):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of codes at each of the n places."""
-        return tuple(s.codes for s in spaces.leaves(self.latents) for _ in range(s.size))
+        return tuple((space.sizes or (space.codes,))[book] for space in self._levels for book in space.places())
+
+    @property
+    def books(self) -> tuple[int, ...]:
+        """Number of the codebook that the code at each of the n places is of, counted over all levels from 0."""
+        firsts = itertools.accumulate((max(len(space.sizes), 1) for space in self._levels), initial=0)
+        return tuple(first + book for first, space in zip(firsts, self._levels) for book in space.places())
 
     @property
     def codes(self) -> int:
         """The largest number of codes at any place: the length K of logits."""
         return max(self.sizes)
 
+    @property
+    def _levels(self) -> list[Codes]:
+        return [space for space in spaces.leaves(self.latents) if isinstance(space, Codes)]
+
 
 class Choices(NamedTuple):
     """How samples are drawn.
 
     Attributes:
-      temperature: divides logits, or scales noise, where that has a meaning; 0 takes the most probable.
+      temperature: divides logits, or scales noise, where that has a meaning; 0 takes the most probable. May be traced.
       top_k: draw among the k most probable codes alone; 0 for all.
       top_p: draw among the fewest codes whose probabilities sum to p or more; 1 for all.
       guidance: s of `f(z) + s (f(z|c) - f(z))` (arXiv:2207.12598): 1 is p(z|c) itself.
-      steps: passes of a generator that draws many places at once; 0 for its own number.
+      passes: of the network of a generator that draws many places at once, or solves an equation; 0 for its own number.
       prompt: int32 [n, P], the first P codes of each sample, P <= n places; None for none.
     """
 
-    temperature: float = 1.0
+    temperature: Any = 1.0
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
-    steps: int = 0
+    passes: int = 0
     prompt: Any = None
 
 
