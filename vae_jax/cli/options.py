@@ -127,7 +127,10 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
 
 @dataclasses.dataclass(frozen=True)
 class _AsItIs:
-    """Stands for a first stage, which has no options here."""
+    """Stands for a first stage, which has no options here; it is never built."""
+
+    def build(self, spec: Any) -> Any:
+        raise TypeError("the first stage was not put back")
 
 
 _DATA_HELP = (

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 FLAGS = ("--resume", "--smoke", "--distributed", "--quiet")
 RUNS = ("--resume", "--init-from", "--stage1")  # options that name a run
 SINGLE = ("--workdir", "--data", "--init-from", "--stage1")  # options of one value beside those of the config
-RUN_OPTIONS = "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --stage1 RUN, --smoke, --quiet, --distributed."
+RUN_OPTIONS = (
+    "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --stage1 RUN, --smoke, --quiet, --distributed."
+)
 
 
 def train(argv: list[str]) -> int:
@@ -44,9 +46,7 @@ def train(argv: list[str]) -> int:
     return _new(name, named, workdir, flags, rest)
 
 
-def _new(
-    name: str | None, named: dict[str, Path], workdir: Path | None, flags: set[str], words: list[str]
-) -> int:
+def _new(name: str | None, named: dict[str, Path], workdir: Path | None, flags: set[str], words: list[str]) -> int:
     """Trains an experiment, or the options of the run that it starts from, in a folder of its own."""
     from vae_jax.runs import experiments as index
     from vae_jax.runs.config import keep_targets

@@ -95,6 +95,6 @@ def _prompt(run: Run, n: int, prompt: Any, length: Any) -> np.ndarray:
                 "less to leave something to draw"
             )
         most = max(space.codes for space in spaces.leaves(run.model.about.latents))
-        if held.size and not (0 <= held.min() and held.max() < most):
+        if held.size and not (held.min() >= 0 and held.max() < most):
             raise InputError(f"{option('prompt')}: holds codes out of range; they are 0 to {most - 1}")
     return np.ascontiguousarray(np.resize(held, (n, held.shape[1])), np.int32)

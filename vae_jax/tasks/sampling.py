@@ -9,7 +9,8 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from vae_jax.errors import InputError, command, option
+from vae_jax import spaces
+from vae_jax.errors import InputError, command, either, option
 from vae_jax.evaluation.codes import Pixels, draw
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
@@ -113,10 +114,12 @@ def samples(
     if not 0 <= temperature < float("inf"):
         raise InputError(f"{option('temperature')}: {temperature} is out of range; it must be zero or more")
     if prior is None and run.model.prior is None:
-        raise InputError(
-            f"{run.path}: its model does not provide a prior to sample from; fit one with "
-            f"{command('fit_prior', run.path)}, or try reconstruct or interpolate"
-        )
+        fit = f"fit one with {command('fit_prior', run.path)}, or try reconstruct or interpolate"
+        if spaces.is_nominal(run.model.about.latents):
+            named = option("stage1", str(run.path))
+            fit = f"train one, as with {either(f'`vae-jax train EXP {named}`', f'`vj.train_run(config, {named})`')}"
+            fit += f", where the model is {option('model', 'second-stage')}"
+        raise InputError(f"{run.path}: its model does not provide a prior to sample from; {fit}")
     chosen = choosing.checked(run, n, choices, prior, conditioned=label is not None or bool(cond))
     state, key = given.restored(run, step, state), jax.random.key(seed)
     features = requested(run, state, n, label, cond)

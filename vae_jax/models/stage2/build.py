@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import prng, spaces
-from vae_jax.model import Aux, Batch, Context, Encoding, Metrics, Model, Params, PriorFns, State
+from vae_jax.model import Aux, Batch, ConditionFns, Context, Encoding, Metrics, Model, Params, PriorFns, State
 from vae_jax.models import observed
-from vae_jax.models.condition import Condition
+from vae_jax.models.condition import ENTRIES, Condition
 from vae_jax.models.per_example import batch_mean
 from vae_jax.models.stage2.base import Around, Choices, Generator
 from vae_jax.spec import DataSpec
@@ -54,8 +54,39 @@ def model(parts: Parts) -> Model:
         # Latents have no unit of the prior any more: it has learned where they are.
         about=first.about._replace(unit=None, takes_weight=True),
         prior=PriorFns(partial(sample, parts), conditional, parts.generator.takes),
-        condition=parts.condition.functions(parts.spec),
+        condition=condition(parts),
     )
+
+
+def condition(parts: Parts) -> ConditionFns | None:
+    """Returns the capability of a conditional generator; None without a condition.
+
+    The first stage encodes and decodes without it. Where p(z) was learned beside p(z|c), examples may come without it.
+    """
+    found = parts.condition.functions(parts.spec)
+    if found is None:
+        return None
+    return found._replace(features=partial(required, parts), is_required=parts.drop == 0)
+
+
+def required(parts: Parts, params: Params, state: State, batch: Batch) -> jax.Array:
+    """Returns the features [B, F] of a batch, rows of zeros where it has none."""
+    del params, state
+    found = features(parts, batch)
+    assert found is not None
+    return found
+
+
+def features(parts: Parts, batch: Batch) -> jax.Array | None:
+    """Returns the features [B, F] of a batch; None of a generator without a condition.
+
+    An unknown label, or a batch without labels, is "no condition": a row of zeros.
+    """
+    if parts.condition.on == "none":
+        return None
+    if parts.drop and ENTRIES[parts.condition.on] not in batch:
+        return jnp.zeros((jax.tree.leaves(dict(batch))[0].shape[0], parts.around.cond))
+    return parts.condition.features(batch, parts.spec)
 
 
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
@@ -98,7 +129,7 @@ def loss(
     # 1. Latents of the first stage, drawn from q(z|x) where they are real vectors.
     z, _ = coded(parts, state, _at(keys, "encode"), batch)
     # 2. The condition, hidden from some examples.
-    cond = parts.condition.features(batch, parts.spec)
+    cond = features(parts, batch)
     if cond is not None and ctx.train and parts.drop:
         shown = prng.uniform(_at(keys, "drop"), ()) >= parts.drop
         cond = cond * shown[:, None]
@@ -127,7 +158,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     out = {"distortion": distortion, "mse": observed.mean_error(mean, x, mask)}
     if parts.generator.likelihood == "none":
         return out
-    cond = parts.condition.features(batch, parts.spec)
+    cond = features(parts, batch)
     rate = parts.generator.rate(params["prior"], _at(keys, "generator"), z, cond, around_of(parts, state))
     if encoding.posterior is not None:
         rate = rate + encoding.posterior.log_prob(z)
