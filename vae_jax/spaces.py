@@ -106,13 +106,20 @@ class Codes(Space):
     """Indices into a codebook, int32 [B, *shape] with values 0 to `codes - 1`. Their vectors hold the indices."""
 
     codes: int = 1
-    """Number of entries of the codebook."""
+    """Number of entries of the codebook, or of the largest."""
+    sizes: tuple[int, ...] = ()
+    """Number of entries of each of L codebooks, where the last axis has one index of each; empty: there is one."""
 
     words: ClassVar[str] = "indices into a codebook"
     nominal: ClassVar[bool] = True
 
     def shaped(self, v: Any) -> Any:
         return jnp.asarray(v, jnp.int32).reshape(v.shape[0], *self.shape)
+
+    def places(self) -> tuple[int, ...]:
+        """Returns, for each index of the vector, the number of the codebook that it is of: 0 .. L - 1."""
+        books = max(len(self.sizes), 1)
+        return tuple(i % books for i in range(self.size))
 
 
 # A space, or a dict or tuple of them: spaces are leaves for jax.tree.
@@ -132,7 +139,11 @@ def size(latents: Latents) -> int:
 def vector(latents: Latents, z: Any) -> Any:
     """Returns latents of any structure as vectors [B, n], the levels side by side."""
     parts = [space.vector(part) for space, part in zip(leaves(latents), jax.tree.leaves(z), strict=True)]
-    return parts[0] if len(parts) == 1 else jnp.concatenate([jnp.asarray(part, jnp.float32) for part in parts], -1)
+    if len(parts) == 1:
+        return parts[0]
+    # Indices stay whole numbers; beside anything else they are float32.
+    dtype = jnp.int32 if all(isinstance(space, Codes) for space in leaves(latents)) else jnp.float32
+    return jnp.concatenate([jnp.asarray(part, dtype) for part in parts], -1)
 
 
 def shaped(latents: Latents, v: Any) -> Any:

@@ -69,7 +69,7 @@ class VQVAE:
         encoder = self.network.encoder(self.features, dtype)
         decoder = self.network.decoder((*shape[:-1], self.likelihood.outputs(shape[-1])), dtype)
         sizes = self.quantizer.sizes
-        space = Codes((*self.network.grid(shape), len(sizes)), max(sizes))
+        space = Codes((*self.network.grid(shape), len(sizes)), max(sizes), sizes)
         parts = Parts(self, space, encoder, decoder)
         return Model(
             init=partial(init, parts),

@@ -2,5 +2,10 @@
 
 from vae_jax.models.stage2.base import Around, Choices, Generator
 from vae_jax.models.stage2.sequential import Sequential
+from vae_jax.models.stage2.transformer import Transformer
 
-__all__ = ["Around", "Choices", "Generator", "Sequential"]
+GENERATORS = {
+    "transformer": Transformer,
+}
+
+__all__ = ["GENERATORS", "Around", "Choices", "Generator", "Sequential", "Transformer"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -35,12 +36,22 @@ class Around(NamedTuple):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of codes at each of the n places."""
-        return tuple(s.codes for s in spaces.leaves(self.latents) for _ in range(s.size))
+        return tuple((space.sizes or (space.codes,))[book] for space in self._levels for book in space.places())
+
+    @property
+    def books(self) -> tuple[int, ...]:
+        """Number of the codebook that the code at each of the n places is of, counted over all levels from 0."""
+        firsts = itertools.accumulate((max(len(space.sizes), 1) for space in self._levels), initial=0)
+        return tuple(first + book for first, space in zip(firsts, self._levels) for book in space.places())
 
     @property
     def codes(self) -> int:
         """The largest number of codes at any place: the length K of logits."""
         return max(self.sizes)
+
+    @property
+    def _levels(self) -> list[Codes]:
+        return [space for space in spaces.leaves(self.latents) if isinstance(space, Codes)]
 
 
 class Choices(NamedTuple):
