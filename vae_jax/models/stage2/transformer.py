@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 
 from vae_jax.models.stage2.base import Around
 from vae_jax.models.stage2.sequential import Sequential
@@ -21,7 +22,7 @@ class Transformer(Tokens, Sequential):
     def logits(
         self, params: Any, keys: jax.Array | None, z: jax.Array, cond: jax.Array | None, around: Around
     ) -> jax.Array:
-        return self.module(around).apply({"params": params}, z, cond, keys=keys)
+        return jnp.asarray(self.module(around).apply({"params": params}, z, cond, keys=keys))
 
     def start(self, params: Any, n: int, cond: jax.Array | None, around: Around) -> Any:
         del cond
@@ -31,4 +32,5 @@ class Transformer(Tokens, Sequential):
         self, params: Any, carry: Any, code: jax.Array, place: jax.Array, cond: jax.Array | None, around: Around
     ) -> tuple[Any, jax.Array]:
         module = self.module(around)
-        return module.apply({"params": params}, code, place, cond, carry, method="step")
+        carry, logits = module.apply({"params": params}, code, place, cond, carry, method="step")
+        return carry, jnp.asarray(logits)
