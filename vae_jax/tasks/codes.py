@@ -59,9 +59,9 @@ def encode(
       report: called with (examples done, examples in all).
 
     Returns:
-      `mean` and `log_var` float32 [N, n] (None for a deterministic model; indices are int32), `z` [N, n] if drawn, `index` int32 [N], in
-      `extra` what else the examples came with (`label`, `factors`), `cond` [N, F] of a conditional model, `paths` of
-      images, and `label_names` of labels.
+      `mean` and `log_var` float32 [N, n] (None for a deterministic model; indices are int32), `z` [N, n] if drawn,
+      `index` int32 [N], in `extra` what else the examples came with (`label`, `factors`), `cond` [N, F] of a
+      conditional model, `paths` of images, and `label_names` of labels.
 
     Raises:
       InputError: examples that cannot be read, or that this model cannot take; an argument out of range.
@@ -186,7 +186,9 @@ def _divided(run: Run, v: np.ndarray) -> list[np.ndarray]:
 
 
 def read(run: Run, z: Any, array: str | None = None) -> tuple[np.ndarray, Any, str]:
-    """Returns (codes [N, n], float32 or int32 indices, the condition that came with them or None, what they were given as).
+    """Returns (codes, the condition that came with them or None, what they were given as).
+
+    Codes are float32 [N, n], or int32 where they are indices.
 
     Raises:
       InputError: the file cannot be read, or its codes are of another shape, or hold NaN, Inf or no index.
