@@ -1,6 +1,6 @@
 """Second stage of digits: an autoregressive transformer over the 4 x 4 codes of a VQ-VAE, given the label.
 
-Command:    make train EXP=vq_vae_digits, then make train EXP=transformer_prior_digits ARGS="--stage1 runs/vq_vae_digits"
+Command:    make train EXP=transformer_prior_digits ARGS="--stage1 runs/vq_vae_digits"
 Expect:     not measured yet.
 Reference:  van den Oord et al., arXiv:1711.00937, sec. 3.3; transformer: arXiv:2012.09841; guidance: arXiv:2207.12598.
 """

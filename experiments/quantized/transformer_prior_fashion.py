@@ -1,6 +1,6 @@
 """Second stage of Fashion-MNIST: an autoregressive transformer over the 7 x 7 codes of a VQ-VAE, given the label.
 
-Command:    make train EXP=vq_vae_fashion, then make train EXP=transformer_prior_fashion ARGS="--stage1 runs/vq_vae_fashion"
+Command:    make train EXP=transformer_prior_fashion ARGS="--stage1 runs/vq_vae_fashion"
 Expect:     not measured yet.
 Reference:  van den Oord et al., arXiv:1711.00937, sec. 3.3; transformer: arXiv:2012.09841; guidance: arXiv:2207.12598.
 """
