@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from enumeration import COND, check_shares, chosen, conds, far, init, rows
 
 from vae_jax.errors import InputError
 from vae_jax.models.stage2 import Around, Choices, Transformer, draw
@@ -19,13 +20,8 @@ from vae_jax.spaces import Codes, OneHot
 # Two places with two codebooks each, of 2 and 3 codes: 36 rows of codes.
 AROUND = Around(Codes((2, 2), 3, (2, 3)), cond=2)
 NET = Transformer(width=8, depth=2, heads=2, dropout=0.5)
-ALL = np.array(list(itertools.product(range(2), range(3), range(2), range(3))), np.int32)
-COND = np.array([[1.0, -0.5]], np.float32)
+ALL = rows(AROUND)
 CHOICES, MANY = Choices(), 6000
-
-
-def init(net, around):
-    return jax.jit(lambda key: net.init(key, around))(jax.random.key(0))
 
 
 @functools.cache
@@ -36,15 +32,7 @@ def sampler(n, choices=CHOICES):
 
 @pytest.fixture(scope="module")
 def params():
-    """Returns parameters far from the start, in which every code and every place matters."""
-    start = init(NET, AROUND)
-    leaves, tree = jax.tree.flatten(start)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    return jax.tree.unflatten(tree, [x + 0.7 * jax.random.normal(key, x.shape) for x, key in zip(leaves, keys)])
-
-
-def conds(n, value=COND):
-    return jnp.tile(jnp.asarray(value), (n, 1))
+    return far(init(NET, AROUND))
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +58,11 @@ def test_no_logit_depends_on_its_own_or_a_later_code(logits):
     """Bit for bit: rows that agree in the codes before a place have the same logits there, and no others have."""
     given, _ = logits
     for place in range(4):
-        rows = {}
+        seen = {}
         for row, code in zip(given[:, place], ALL):
-            rows.setdefault(tuple(code[:place]), set()).add(row.tobytes())
-        assert all(len(same) == 1 for same in rows.values())
-        assert len(set.union(*rows.values())) == len(rows)
+            seen.setdefault(tuple(code[:place]), set()).add(row.tobytes())
+        assert all(len(same) == 1 for same in seen.values())
+        assert len(set.union(*seen.values())) == len(seen)
 
 
 def test_gradients_reach_the_codes_before_alone():
@@ -102,35 +90,13 @@ def test_cached_steps_equal_one_pass(params, logits):
 
 
 def probabilities(with_cond, without, choices):
-    """Returns the probability of each row, by the definition of every choice: written in numpy, one place at a time."""
+    """Returns the probability of each row, one place after another."""
     total = np.ones(36)
-    for row in range(36):
-        for place, size in enumerate(AROUND.sizes):
-            given, free = (x[row, place, :size].astype(np.float64) for x in (with_cond, without))
-            score = free + choices.guidance * (given - free)
-            p = np.exp((score - score.max()) / choices.temperature)
-            order = np.argsort(-p)
-            kept = order[: choices.top_k or None]
-            p = p / p[kept].sum()
-            enough = np.searchsorted(np.cumsum(p[kept]), choices.top_p) + 1
-            kept = kept[:enough]
-            total[row] *= p[ALL[row, place]] / p[kept].sum() if ALL[row, place] in kept else 0
+    for row, place in itertools.product(range(36), range(4)):
+        size = AROUND.sizes[place]
+        p = chosen(with_cond[row, place, :size], without[row, place, :size], choices)
+        total[row] *= p[ALL[row, place]]
     return total
-
-
-def shares(samples):
-    """Returns the share of each row among samples, all of which are possible."""
-    rows, counts = np.unique(np.asarray(samples), axis=0, return_counts=True)
-    found = dict(zip(map(tuple, rows.tolist()), counts / len(samples)))
-    assert found.keys() <= set(map(tuple, ALL.tolist()))
-    return np.array([found.get(tuple(row), 0) for row in ALL.tolist()])
-
-
-def check_shares(samples, exact):
-    found, n = shares(samples), len(samples)
-    assert exact.sum() == pytest.approx(1, abs=1e-9)
-    assert (found[exact == 0] == 0).all()
-    assert (np.abs(found - exact) < 4.5 * np.sqrt(exact / n) + 5 / n).all()
 
 
 @pytest.mark.parametrize(
@@ -144,7 +110,7 @@ def check_shares(samples, exact):
 )
 def test_samples_have_their_exact_frequencies(params, logits, choices):
     samples = sampler(MANY, choices)(params, jax.random.key(3), conds(MANY))
-    check_shares(samples, probabilities(*logits, choices))
+    check_shares(samples, probabilities(*logits, choices), ALL)
 
 
 def test_temperature_zero_takes_the_most_probable(params, logits):
@@ -173,7 +139,7 @@ def test_prompts_are_kept_and_the_rest_is_drawn_after_them(params, logits):
         lambda prompt: NET.sample(params, jax.random.key(6), MANY, conds(MANY), AROUND, Choices(prompt=prompt))
     )
     exact = probabilities(*logits, CHOICES) * (ALL[:, :2] == prompt).all(1)
-    check_shares(draw_after(np.tile(prompt, (MANY, 1))), exact / exact.sum())
+    check_shares(draw_after(np.tile(prompt, (MANY, 1))), exact / exact.sum(), ALL)
     whole = np.tile(ALL, (MANY // 36 + 1, 1))[:MANY]
     np.testing.assert_array_equal(draw_after(whole), whole)
 
@@ -181,7 +147,7 @@ def test_prompts_are_kept_and_the_rest_is_drawn_after_them(params, logits):
 def test_features_of_zero_are_no_condition(params, logits):
     zero = sampler(MANY)(params, jax.random.key(5), conds(MANY, 0 * COND))
     np.testing.assert_array_equal(zero, sampler(MANY)(params, jax.random.key(5), None))
-    check_shares(zero, probabilities(logits[1], logits[1], CHOICES))
+    check_shares(zero, probabilities(logits[1], logits[1], CHOICES), ALL)
     # Guidance of 0 leaves the condition out.
     none = sampler(MANY, Choices(guidance=0.0))(params, jax.random.key(5), conds(MANY))
     np.testing.assert_array_equal(none, zero)

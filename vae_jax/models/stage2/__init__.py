@@ -1,11 +1,24 @@
 """Second stages: generators of the latents of a frozen first stage."""
 
+from vae_jax.models.stage2.absorbing import Absorbing
 from vae_jax.models.stage2.base import Around, Choices, Generator
+from vae_jax.models.stage2.masked import Masked
 from vae_jax.models.stage2.sequential import Sequential
 from vae_jax.models.stage2.transformer import Transformer
 
 GENERATORS = {
     "transformer": Transformer,
+    "masked": Masked,
+    "absorbing": Absorbing,
 }
 
-__all__ = ["GENERATORS", "Around", "Choices", "Generator", "Sequential", "Transformer"]
+__all__ = [
+    "GENERATORS",
+    "Absorbing",
+    "Around",
+    "Choices",
+    "Generator",
+    "Masked",
+    "Sequential",
+    "Transformer",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from vae_jax import prng
 from vae_jax.models.stage2.base import Choices
 
 IMPOSSIBLE = -1e30  # a logit that no softmax gives any probability; finite, so that differences of two are no NaN
@@ -57,3 +58,37 @@ def codes(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Array:
     draw = jax.vmap(lambda key, row: jax.random.categorical(key, row, mode="high"))
     drawn = draw(keys, filtered(logits, choices))
     return jnp.where(choices.temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
+
+
+def everywhere(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Array:
+    """Returns one code at each place, drawn independently, int32 [B, n].
+
+    Args:
+      keys: one per example, [B].
+      logits: float32 [B, n, K].
+      choices: as of `codes`.
+    """
+    own = prng.sample_keys(keys, jnp.arange(logits.shape[1]))
+    return jax.vmap(lambda keys, row: codes(keys, row, choices), in_axes=(0, 1), out_axes=1)(own, logits)
+
+
+def site(keys: jax.Array, name: str) -> jax.Array:
+    """Returns the keys of the use `name`, one per example: keys [B]."""
+    return jax.vmap(lambda key: prng.site_key(key, name))(keys)
+
+
+def at_random(keys: jax.Array, count: jax.Array, n: int) -> jax.Array:
+    """Returns a mask that is True at `count` of n places, each set of places as likely as any other, bool [B, n].
+
+    Args:
+      keys: one per example, [B].
+      count: int32 [B].
+      n: number of places.
+    """
+    return lowest(prng.uniform(keys, (n,)), count)
+
+
+def lowest(scores: jax.Array, count: jax.Array) -> jax.Array:
+    """Returns where the `count` lowest scores of each row are: float32 [B, n] and int32 [B] -> bool [B, n]."""
+    # Ranks, not a threshold: of equal scores the first are taken, and the count is exact.
+    return jnp.argsort(jnp.argsort(scores, -1), -1) < count[:, None]
