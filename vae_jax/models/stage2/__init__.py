@@ -3,11 +3,15 @@
 from vae_jax.models.stage2.absorbing import Absorbing
 from vae_jax.models.stage2.base import Around, Choices, Generator
 from vae_jax.models.stage2.masked import Masked
+from vae_jax.models.stage2.pixelcnn import PixelCNN
 from vae_jax.models.stage2.sequential import Sequential
 from vae_jax.models.stage2.transformer import Transformer
 
 GENERATORS = {
+    # Codes, one after another: exact likelihood.
     "transformer": Transformer,
+    "pixelcnn": PixelCNN,
+    # Codes, many at a time.
     "masked": Masked,
     "absorbing": Absorbing,
 }
@@ -19,6 +23,7 @@ __all__ = [
     "Choices",
     "Generator",
     "Masked",
+    "PixelCNN",
     "Sequential",
     "Transformer",
 ]
