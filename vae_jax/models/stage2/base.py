@@ -22,11 +22,14 @@ class Around(NamedTuple):
       latents: of the first stage: a space, or a tree of them for several levels.
       cond: length F of the features that it is conditioned on; 0 without a condition.
       dtype: in which its networks compute.
+      stats: mean [n] and standard deviation [n] of real latents over the training data, traced arrays of the state;
+        None for latents that are taken as they are.
     """
 
     latents: Latents
     cond: int = 0
     dtype: Any = jnp.float32
+    stats: tuple[jax.Array, jax.Array] | None = None
 
     @property
     def length(self) -> int:
