@@ -155,6 +155,43 @@ def test_codes_are_whole_numbers_out_and_in(second):
             vj.decode(second.path, bad)
 
 
+@covers("compress", "out", "split", "batch-size", "step")
+@covers("decompress", "out", "pixels", "dpi", "step")
+def test_a_compressed_file_holds_the_codes_bit_for_bit(second, tmp_path, capsys):
+    file = tmp_path / "x.vjc"
+    done("compress", second.path, "digits", "--split", "test", "--batch-size", 70, "--step", 4, "--out", file)
+    said = capsys.readouterr().out
+    assert "180 examples" in said
+    assert "PNG of the same images, without loss" in said
+    codes = vj.encode(second.path, "digits", split="test").mean
+    done("decompress", second.path, file, "--pixels", "mode", "--step", 4, "--out", tmp_path / "y.npz")
+    with np.load(tmp_path / "y.npz") as held:
+        np.testing.assert_array_equal(held["codes"], codes)
+        np.testing.assert_allclose(held["images"], vj.decode(second.path, codes, pixels="mode"), atol=1e-6)
+    done("decompress", second.path, file, "--dpi", 50, "--out", tmp_path / "y.png")
+    # About as many bits as the prior says, and what a header takes.
+    found = vj.load(second.path).compress("digits", split="test")
+    assert found.data == file.read_bytes()
+    assert 8 * len(found.data) < 1.02 * found.bits.sum() + 8 * 1000
+    np.testing.assert_array_equal(vj.load(second.path).decompress(found.data).codes, codes)
+
+
+def test_a_file_that_is_damaged_or_of_another_prior_is_refused_and_nothing_is_written(second, first, tmp_path, capsys):
+    file, out = tmp_path / "x.vjc", tmp_path / "y.npz"
+    done("compress", second.path, "digits", "--split", "test", "--out", file)
+    held = file.read_bytes()
+    file.write_bytes(held[:-30] + bytes([held[-30] ^ 1]) + held[-29:])
+    assert str(file) in refused(capsys, "decompress", second.path, file, "--out", out)
+    file.write_bytes(held)
+    other = make(tmp_path / "other", tiny(SecondStage(FIRST, Transformer(8, 1, 2))))
+    assert "another prior" in refused(capsys, "decompress", other.path, file, "--out", out)
+    assert "no such file" in refused(capsys, "decompress", second.path, tmp_path / "no.vjc", "--out", out)
+    assert "does not have a prior that draws" in refused(capsys, "compress", first.path, "digits", "--out", file)
+    assert "end it with .vjc" in refused(capsys, "compress", second.path, "digits", "--out", tmp_path / "x.zip")
+    assert not out.exists()
+    assert file.read_bytes() == held
+
+
 def refused(capsys, *words) -> str:
     assert cli(*words) == 2
     err = capsys.readouterr().err
