@@ -1,9 +1,9 @@
 """The contract of every registered component. A new entry of a registry is tested without another line.
 
 Each entry of MODELS, NETWORKS, LIKELIHOODS, POSTERIORS, PRIORS, QUANTIZERS, OBJECTIVES, GRADIENTS and SCHEDULES is
-built once in a small model, whose other parts are the first of each registry that go with it; a few combinations show that the pieces
-do not depend on each other. The files test_contract*.py run these functions, each on a part of the cases, so that they
-can run beside each other.
+built once in a small model, whose other parts are the first of each registry that go with it; a few combinations show
+that the pieces do not depend on each other. The files test_contract*.py run these functions, each on a part of the
+cases, so that they can run beside each other.
 """
 
 import dataclasses
@@ -54,7 +54,9 @@ def cases() -> dict[str, tuple]:
             f"{part}-{n}": (support.fitting(D, SMALL, **{part: support.shrink(cls())}), tiny)
             for n, cls in table.items()
         }
-    found |= {f"quantizer-{n}": (VQVAE(4, support.GRID, quantizer=small_codes(cls())), tiny) for n, cls in QUANTIZERS.items()}
+    found |= {
+        f"quantizer-{n}": (VQVAE(4, support.GRID, quantizer=small_codes(cls())), tiny) for n, cls in QUANTIZERS.items()
+    }
     found |= {f"schedule-{n}": (VAE(D, SMALL, objective=Beta(cls())), tiny) for n, cls in SCHEDULES.items()}
     # Of likelihoods an autoencoder sees only parameters, a running state, and whether it is a density.
     some = ("bernoulli", "gaussian-learned", "gaussian-optimal", "ms-ssim")

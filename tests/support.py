@@ -17,9 +17,9 @@ from vae_jax.likelihoods import Bernoulli
 from vae_jax.model import About, Context
 from vae_jax.models import VAE, VQVAE
 from vae_jax.models.condition import Condition
+from vae_jax.networks import ResidualConv
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.options import needs
-from vae_jax.networks import ResidualConv
 from vae_jax.posteriors import POSTERIORS
 from vae_jax.priors import PRIORS
 from vae_jax.quantizers import VQ

@@ -62,8 +62,19 @@ def test_codebooks_out_of_use_are_named_once_and_again_when_they_change():
     low, both, none = [0.5, 0.09], [0.01, 0.09], [0.1, 0.1]
     said = read([low, low, low, both, both, none, none, none], "usage")
     first = "step 2: entries that are hardly used (9.0% of codebook 1 chosen in this interval); use fsq"
-    other = "step 5: entries that are hardly used (1.0% of codebook 0, 9.0% of codebook 1 chosen in this interval); use fsq"
-    assert said == [[], [first], [], [], [other], [], ["step 7: every codebook has 10% of its entries in use or more again"], []]
+    other = (
+        "step 5: entries that are hardly used (1.0% of codebook 0, 9.0% of codebook 1 chosen in this interval); use fsq"
+    )
+    assert said == [
+        [],
+        [first],
+        [],
+        [],
+        [other],
+        [],
+        ["step 7: every codebook has 10% of its entries in use or more again"],
+        [],
+    ]
     assert read([none] * 3, "usage") == [[]] * 3
 
 

@@ -43,7 +43,9 @@ def test_content_does_not_depend_on_the_order():
 def test_other_files_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(cifar10, "_PER_FILE", 20)
     config = DataConfig("cifar10", str(tmp_path), batch_size=2)
-    with pytest.raises(InputError, match=r"data_batch_5.bin \[.gz\] not found \(looked in .*; unpack the binary version"):
+    with pytest.raises(
+        InputError, match=r"data_batch_5.bin \[.gz\] not found \(looked in .*; unpack the binary version"
+    ):
         data.load(config)
     for i in range(1, 6):
         (tmp_path / f"data_batch_{i}.bin").write_bytes(rows(20, i).tobytes())
@@ -63,5 +65,5 @@ def test_other_files_are_refused(tmp_path, monkeypatch):
 
 
 def test_it_is_not_prepared():
-    with pytest.raises(InputError, match="train with --data.name cifar10"):
+    with pytest.raises(InputError, match=r"train with --data\.name cifar10"):
         data.prepare("cifar10", data_dir="never")

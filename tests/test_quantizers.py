@@ -388,6 +388,7 @@ def test_gumbel_kl_is_that_of_the_categorical():
         (VQ(codes=1), 4, "cannot tell vectors apart"),
         (GroupedVQ(groups=4), 6, "use groups=3"),
         (ResidualVQ(inner=2), 6, "use inner=0"),
+        (GroupedVQ(inner=2), 6, "use inner=0"),
     ],
 )
 def test_what_cannot_be_quantized_is_refused(quantizer, features, words):

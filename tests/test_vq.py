@@ -18,6 +18,8 @@ from vae_jax.quantizers import FSQ, LFQ, VQ, Gumbel, ResidualVQ
 from vae_jax.runs import config as configs
 from vae_jax.train.metrics import to_host
 
+pytestmark = pytest.mark.usefixtures("command_line")  # whose words the messages below are
+
 SHAPE = (9, 6, 2)
 NETWORK = ResidualConv(hidden=8, stages=1, blocks=1, block_hidden=4)
 QUANTIZERS = {

@@ -115,6 +115,7 @@ def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
         if isinstance(names[option], str):
             config = configs.choose(config, option, names.pop(option))
     for option, value in names.items():
+        kinds.refuse_first(option)
         known = configs.flatten(config)
         if option not in known and option not in configs.REGISTRIES:
             every = [*known, *kinds.components(config)]
@@ -132,6 +133,7 @@ def train_run(
     name: str = "custom",
     resume: bool = False,
     init_from: Path | str | None = None,
+    stage1: Path | str | None = None,
     quiet: bool = False,
 ) -> OpenRun:
     """Trains a config into a run folder, with a progress display, and returns the run.
@@ -151,6 +153,7 @@ def train_run(
         update (`steps`, `logging`, `evaluation`, ...), which is written into the folder. To give only what changes, or
         another learning rate, call `resume`.
       init_from: a run folder; training starts at step 0 with the weights that it is evaluated with.
+      stage1: a run folder, the first stage of a config with `model="second-stage"`; its weights stay as they are.
       quiet: print nothing.
 
     Returns:
@@ -166,6 +169,8 @@ def train_run(
     resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
     if resume and init_from is not None:
         raise InputError("init_from: a run that is resumed has its own weights; leave out resume or init_from")
+    if stage1 is not None and (resume or init_from is not None):
+        raise InputError("stage1: the run's weights hold their first stage; leave stage1 out")
     given = None if data is None else memory.taken(data, config.data.name)
     origin = None if init_from is None else Run.load(init_from)
     with Progress(config.steps, quiet=quiet) as progress:
@@ -175,6 +180,7 @@ def train_run(
             workdir,
             resume=resume,
             init_from=origin,
+            stage1=None if stage1 is None else Run.load(stage1),
             given=given,
             report=progress.report,
             say=progress.say,

@@ -231,6 +231,7 @@ class SampleFn(Protocol):
         *,
         cond: jax.Array | None = None,
         temperature: float = 1.0,
+        **choices: Any,
     ) -> Any:
         """Returns latents z ~ p(z), or p(z|cond).
 
@@ -240,7 +241,8 @@ class SampleFn(Protocol):
           key: of all n draws.
           n: how many; static.
           cond: features [n, F] of a conditional model; None without a condition.
-          temperature: scales the standard deviation of the prior where that has a meaning.
+          temperature: scales the standard deviation of the prior, or divides its logits, where that has a meaning.
+          choices: those that `PriorFns.takes` lists besides the temperature, by name; numbers are static.
 
         Returns:
           leaves [n, *shape], of the structure of `About.latents`.
@@ -355,10 +357,12 @@ class PriorFns(NamedTuple):
       sample: `(params, state, key, n, cond=None, temperature=1.0) -> z` of the structure of `About.latents`, leaves
         [n, *shape]. Images are `decode(sample(...))`.
       is_conditional: whether p(z|cond) depends on the condition, so that there is no one p(z).
+      takes: what else can be chosen when it draws: "top_k", "guidance", ...
     """
 
     sample: SampleFn
     is_conditional: bool = False
+    takes: tuple[str, ...] = ()
 
 
 class DensityFns(NamedTuple):
@@ -466,6 +470,7 @@ class Model(NamedTuple):
         *,
         cond: jax.Array | None = None,
         temperature: float = 1.0,
+        **choices: Any,
     ) -> Any:
         """Returns p(x|z) with z ~ p(z): what the model generates.
 
@@ -475,7 +480,8 @@ class Model(NamedTuple):
           key: of the draw of z; draw x from the result with keys of its own.
           n: how many.
           cond: features [n, F] of a conditional model; None takes those of `ConditionFns.default`.
-          temperature: scales the standard deviation of the prior where that has a meaning.
+          temperature: scales the standard deviation of the prior, or divides its logits, where that has a meaning.
+          choices: those that `PriorFns.takes` lists besides the temperature, by name.
 
         Returns:
           p(x|z) of the n draws: `.mean()`, `.mode()` or `.sample(keys)` gives data [n, *x.shape].
@@ -484,7 +490,7 @@ class Model(NamedTuple):
           InputError: the model has no prior.
         """
         prior, cond = self.drawn_from(n, cond)
-        z = prior.sample(params, state, key, n, cond=cond, temperature=temperature)
+        z = prior.sample(params, state, key, n, cond=cond, temperature=temperature, **choices)
         return self.decode(params, state, z, cond=cond)
 
     def drawn_from(self, n: int, cond: Any = None) -> tuple[PriorFns, Any]:

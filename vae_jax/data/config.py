@@ -60,8 +60,8 @@ class DataConfig:
     """Which data, which split protocol, and what is done to a pixel before the model sees it."""
 
     name: str = "sprites"
-    """Data set: sprites, digits, counts, wine (embedded), mnist, fashion_mnist, cifar10, npz, image_folder, table, series,
-    vectors (see `vae-jax data list`), or a class of your own, package.module:Class."""
+    """Data set: sprites, digits, counts, wine (embedded), mnist, fashion_mnist, cifar10, npz, image_folder, table,
+    series, vectors (see `vae-jax data list`), or a class of your own, package.module:Class."""
     source: str | None = None
     """Folder or file with the data of `name`; `--data PATH` sets both by what the path is."""
     batch_size: Annotated[int, AtLeast(1)] = 64

@@ -5,6 +5,7 @@ from vae_jax.models.classifier import Classifier as Classifier
 from vae_jax.models.multimodal import Multimodal as Multimodal
 from vae_jax.models.semi import M2 as M2
 from vae_jax.models.single import VAE as VAE
+from vae_jax.models.stage2.config import SecondStage as SecondStage
 from vae_jax.models.vq import VQVAE as VQVAE
 
 MODELS = {
@@ -14,4 +15,5 @@ MODELS = {
     "classifier": Classifier,
     "multimodal": Multimodal,
     "vq": VQVAE,
+    "second-stage": SecondStage,
 }

@@ -218,7 +218,10 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     distortion, rate = -observed.log_prob(p_x, x, mask), jnp.full(len(x), parts.rate, jnp.float32)
     mean = parts.config.likelihood.matched(p_x.mean(), x)
     error = observed.mean_error(mean, x, mask)
-    return {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "mse": error}
+    # Of one codebook [B], of several a tuple of these: levels have names of their own.
+    by_level = tuple(jnp.mean(out.error[..., i], (1, 2)) for i in range(out.error.shape[-1]))
+    found = {"elbo": -(distortion + rate), "distortion": distortion, "rate": rate, "mse": error}
+    return found | {"quantization_error": by_level[0] if len(by_level) == 1 else by_level}
 
 
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:

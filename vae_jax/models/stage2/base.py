@@ -22,11 +22,14 @@ class Around(NamedTuple):
       latents: of the first stage: a space, or a tree of them for several levels.
       cond: length F of the features that it is conditioned on; 0 without a condition.
       dtype: in which its networks compute.
+      stats: mean [n] and standard deviation [n] of real latents over the training data, traced arrays of the state;
+        None for latents that are taken as they are.
     """
 
     latents: Latents
     cond: int = 0
     dtype: Any = jnp.float32
+    stats: tuple[jax.Array, jax.Array] | None = None
 
     @property
     def length(self) -> int:
@@ -58,19 +61,19 @@ class Choices(NamedTuple):
     """How samples are drawn.
 
     Attributes:
-      temperature: divides logits, or scales noise, where that has a meaning; 0 takes the most probable.
+      temperature: divides logits, or scales noise, where that has a meaning; 0 takes the most probable. May be traced.
       top_k: draw among the k most probable codes alone; 0 for all.
       top_p: draw among the fewest codes whose probabilities sum to p or more; 1 for all.
       guidance: s of `f(z) + s (f(z|c) - f(z))` (arXiv:2207.12598): 1 is p(z|c) itself.
-      steps: passes of a generator that draws many places at once; 0 for its own number.
+      passes: of the network of a generator that draws many places at once, or solves an equation; 0 for its own number.
       prompt: int32 [n, P], the first P codes of each sample, P <= n places; None for none.
     """
 
-    temperature: float = 1.0
+    temperature: Any = 1.0
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
-    steps: int = 0
+    passes: int = 0
     prompt: Any = None
 
 

@@ -27,9 +27,11 @@ def filtered(logits: jax.Array, choices: Choices) -> jax.Array:
 
     Args:
       logits: float32 [B, K].
-      choices: `temperature` above 0, `top_k`, `top_p`; of codes of equal probability at the edge all are kept.
+      choices: `temperature`, which may be traced, `top_k`, `top_p`; of codes of equal probability at the edge all are
+        kept.
     """
-    logits = logits / choices.temperature
+    # At 0 the most probable is taken, whatever this gives.
+    logits = logits / jnp.maximum(choices.temperature, 1e-6)
     codes = logits.shape[-1]
     if 0 < choices.top_k < codes:
         least = jax.lax.top_k(logits, choices.top_k)[0][:, -1:]
@@ -52,11 +54,10 @@ def codes(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Array:
       logits: float32 [B, K].
       choices: temperature 0 takes the most probable.
     """
-    if choices.temperature == 0:
-        return jnp.argmax(logits, -1).astype(jnp.int32)
     # "high": Gumbel noise of one float32 uniform ends at 16.6, above which rare codes would never be drawn.
     draw = jax.vmap(lambda key, row: jax.random.categorical(key, row, mode="high"))
-    return draw(keys, filtered(logits, choices)).astype(jnp.int32)
+    drawn = draw(keys, filtered(logits, choices))
+    return jnp.where(choices.temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
 
 
 def everywhere(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Array:
