@@ -11,6 +11,7 @@
 | `sample`, `decode`, `reconstruct` | `sample(RUN, 64)`, `decode(RUN, z)`, `reconstruct(RUN, x)` | an array |
 | `encode RUN` | `encode(RUN, x)` | `Codes` |
 | `score RUN` | `score(RUN, x)` | `Scores`, one of each kind per example |
+| `compress RUN`, `decompress RUN` | `compress(RUN, x)`, `decompress(RUN, data)` | `Compressed`, `Decompressed` |
 | `impute RUN` | `impute(RUN, x)` | `Imputed`: x with its missing values filled in |
 | `interpolate`, `traverse`, `arithmetic` | the same names | arrays by name, and `figure()` |
 | `compare RUN RUN`, `report RUN` | `compare([RUN, RUN])`, `report(RUN)` | rows by name, the file |
@@ -39,6 +40,7 @@ from vae_jax.tasks import training
 from vae_jax.tasks.baseline import fit_baseline
 from vae_jax.tasks.codes import decode, encode
 from vae_jax.tasks.compare import compare
+from vae_jax.tasks.compressing import compress, decompress
 from vae_jax.tasks.fit_prior import fit_prior
 from vae_jax.tasks.imputing import impute
 from vae_jax.tasks.measuring import check_names, evaluate_run
@@ -59,7 +61,9 @@ __all__ = [
     "OpenRun",
     "arithmetic",
     "compare",
+    "compress",
     "decode",
+    "decompress",
     "encode",
     "evaluate_run",
     "experiment",

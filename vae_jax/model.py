@@ -350,6 +350,22 @@ class Training(NamedTuple):
     adversaries: tuple[str, ...] = ()
 
 
+class Coder(Protocol):
+    """An entropy coder of latents as vectors of codes, int32 [N, n]."""
+
+    def compress(self, codes: Any) -> bytes:
+        """Returns a file from which `decompress` makes the same codes."""
+        ...
+
+    def decompress(self, data: bytes, where: str = "data") -> Any:
+        """Returns the codes of a file, which messages call `where`; raises InputError for any other content."""
+        ...
+
+    def bits(self, codes: Any) -> Any:
+        """Returns -log2 p(z) of each example, float64 [N]."""
+        ...
+
+
 class PriorFns(NamedTuple):
     """Capability: latents can be drawn from a prior.
 
@@ -358,11 +374,13 @@ class PriorFns(NamedTuple):
         [n, *shape]. Images are `decode(sample(...))`.
       is_conditional: whether p(z|cond) depends on the condition, so that there is no one p(z).
       takes: what else can be chosen when it draws: "top_k", "guidance", ...
+      coder: `(params, state) -> Coder` of codes with this prior; None where it has no order to code them in.
     """
 
     sample: SampleFn
     is_conditional: bool = False
     takes: tuple[str, ...] = ()
+    coder: Callable[[Params, State], Coder] | None = None
 
 
 class DensityFns(NamedTuple):

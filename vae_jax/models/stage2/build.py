@@ -17,6 +17,8 @@ from vae_jax.models import observed
 from vae_jax.models.condition import ENTRIES, Condition
 from vae_jax.models.per_example import batch_mean
 from vae_jax.models.stage2.base import Around, Choices, Generator
+from vae_jax.models.stage2.coding import Coder
+from vae_jax.models.stage2.sequential import Sequential
 from vae_jax.spec import DataSpec
 
 FIRST, STATS = "first", "latents"  # entries of the state
@@ -53,7 +55,12 @@ def model(parts: Parts) -> Model:
         decode=partial(decode, parts),
         # Latents have no unit of the prior any more: it has learned where they are.
         about=first.about._replace(unit=None, takes_weight=True),
-        prior=PriorFns(partial(sample, parts), conditional, parts.generator.takes),
+        prior=PriorFns(
+            partial(sample, parts),
+            conditional,
+            parts.generator.takes,
+            partial(coder, parts) if isinstance(parts.generator, Sequential) else None,
+        ),
         condition=condition(parts),
     )
 
@@ -192,6 +199,11 @@ def sample(
     chosen = Choices(temperature, **choices)
     z = parts.generator.sample(params["prior"], key, n, cond, around_of(parts, state), chosen)
     return spaces.shaped(parts.around.latents, z)
+
+
+def coder(parts: Parts, params: Params, state: State) -> Coder:
+    """Returns the entropy coder of codes with p(z)."""
+    return Coder(parts.generator, params["prior"], around_of(parts, state))
 
 
 def _at(keys: jax.Array, site: str) -> jax.Array:
