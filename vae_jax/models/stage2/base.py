@@ -131,13 +131,24 @@ class Generator:
         raise TypeError(f"{type(self).__name__} must define loss")
 
     def rate(self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around) -> jax.Array:
-        """Returns -log p(z|cond) in nats [B], or an upper bound on it, as `likelihood` says; arguments as of `loss`."""
+        """Returns the rate of latents under this generator, -log p(z|cond), or an upper bound, as `likelihood` says.
+
+        Args:
+          params: as of `init`.
+          keys: one per example [B]; a likelihood that is exact needs none.
+          z: latents as vectors [B, n].
+          cond: features [B, F]; None without a condition.
+          around: what it was built for.
+
+        Returns:
+          nats per example [B].
+        """
         raise TypeError(f"{type(self).__name__} must define rate")
 
     def sample(
         self, params: Any, key: jax.Array, n: int, cond: jax.Array | None, around: Around, choices: Choices
     ) -> jax.Array:
-        """Returns latents as vectors [n, length].
+        """Draws latents.
 
         Args:
           params: as of `init`.
@@ -146,6 +157,9 @@ class Generator:
           cond: features [n, F]; None without a condition.
           around: what it was built for.
           choices: how they are drawn; numbers are static.
+
+        Returns:
+          latents as vectors [n, length].
         """
         raise TypeError(f"{type(self).__name__} must define sample")
 

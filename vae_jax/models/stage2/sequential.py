@@ -24,7 +24,7 @@ class Sequential(Generator):
     def logits(
         self, params: Any, keys: jax.Array | None, z: jax.Array, cond: jax.Array | None, around: Around
     ) -> jax.Array:
-        """Returns the logits of all places in one pass, float32 [B, n, K]; those of place i depend on z_1 .. z_(i-1).
+        """Scores the codes of all places in one pass; what belongs to place i depends on z_1 .. z_(i-1) alone.
 
         Args:
           params: as of `init`.
@@ -32,11 +32,24 @@ class Sequential(Generator):
           z: int32 [B, n].
           cond: features [B, F]; None without a condition.
           around: what it was built for.
+
+        Returns:
+          logits, float32 [B, n, K].
         """
         raise TypeError(f"{type(self).__name__} must define logits")
 
     def start(self, params: Any, n: int, cond: jax.Array | None, around: Around) -> Any:
-        """Returns what `step` carries, before the first code of n samples."""
+        """Makes what `step` carries.
+
+        Args:
+          params: as of `init`.
+          n: number of samples.
+          cond: features [n, F]; None without a condition.
+          around: what it was built for.
+
+        Returns:
+          the carry before the first code, arrays of static shapes.
+        """
         raise TypeError(f"{type(self).__name__} must define start")
 
     def step(

@@ -31,13 +31,16 @@ class Unmasking(Tokens):
         raise TypeError(f"{type(self).__name__} must define left")
 
     def priority(self, keys: jax.Array, log_p: jax.Array, share: float | jax.Array, choices: Choices) -> jax.Array:
-        """Returns which masked places are uncovered first, those with the highest numbers: float32 [B, n].
+        """Orders the masked places.
 
         Args:
           keys: of the examples in this pass, [B].
           log_p: log probability of the codes just drawn, float32 [B, n].
           share: of the passes that are left after this one.
           choices: of the draw.
+
+        Returns:
+          float32 [B, n]; the places with the highest numbers are uncovered first.
         """
         raise TypeError(f"{type(self).__name__} must define priority")
 
@@ -50,7 +53,7 @@ class Unmasking(Tokens):
         cond: jax.Array | None,
         around: Around,
     ) -> jax.Array:
-        """Returns the logits of all places, float32 [B, n, K]; at masked places they do not depend on the code there.
+        """Scores the codes of all places in one pass, from the codes that are not masked alone.
 
         Args:
           params: as of `init`.
@@ -59,6 +62,9 @@ class Unmasking(Tokens):
           masked: bool [B, n].
           cond: features [B, F]; None without a condition.
           around: what it was built for.
+
+        Returns:
+          logits, float32 [B, n, K].
         """
         logits = jnp.asarray(self.module(around).apply({"params": params}, z, cond, masked, keys))
         return draw.possible(logits, jnp.asarray(around.sizes, jnp.int32)[None])
