@@ -94,12 +94,12 @@ def test_features_of_zeros_are_no_condition():
 
 
 def test_a_loss_reaches_every_parameter_and_starts_at_uniform_codes():
-    z, cond = drawn(8, GRID), features(8, GRID)
+    z, cond, generator = drawn(8, GRID), features(8, GRID), dataclasses.replace(SMALL, layers=2)
 
     def loss(params):
-        return jnp.mean(SMALL.loss(params, jax.random.split(jax.random.key(1), 8), z, cond, GRID, True)[0])
+        return jnp.mean(generator.loss(params, jax.random.split(jax.random.key(1), 8), z, cond, GRID, True)[0])
 
-    value, grads = jax.jit(lambda key: jax.value_and_grad(loss)(SMALL.init(key, GRID)))(jax.random.key(0))
+    value, grads = jax.jit(lambda key: jax.value_and_grad(loss)(generator.init(key, GRID)))(jax.random.key(0))
     np.testing.assert_allclose(value, GRID.length * np.log(GRID.codes), rtol=0.02)
     assert all(np.all(np.isfinite(g)) and np.any(g != 0) for g in jax.tree.leaves(grads))
 

@@ -70,6 +70,7 @@ class Coder:
         if not 0 < chunk <= MOST_CHUNK:
             raise InputError(f"chunk: {chunk} is out of range; it must be in [1, {MOST_CHUNK}]")
         chunk = min(chunk, len(codes))
+        # The last chunk has fewer images, but the batch of the others: one program serves all.
         program = self._program(chunk, cond is not None)
         chunks, sums = [], []
         for start in range(0, len(codes), chunk):
@@ -92,8 +93,10 @@ class Coder:
         Raises:
           InputError: a file that is damaged, cut off, or of another prior; nothing is returned of it.
         """
+        # 1. Is this what was written? Then every byte is right, whoever wrote it.
         values, chunks = vjc.unpack(data, where)
         header = checked(values, len(chunks), where)
+        # 2. Was it written with this prior, and this program?
         if (header.length, header.params) != (len(self._around.sizes), self._sha256):
             raise InputError(
                 f"{where}: was compressed with another prior (SHA-256 of its parameters {header.params[:12]}, of those "
@@ -107,6 +110,7 @@ class Coder:
                 f"{where}: was compressed by another version of the program (with {shown(header.made)}; here "
                 f"{versions()}); decompress it with the versions that it was compressed with"
             )
+        # 3. Do the codes come out that went in? All of them, before any is returned.
         out = []
         for number, content in enumerate(chunks, 1):
             rows = min(header.chunk, header.images - (number - 1) * header.chunk)
@@ -140,6 +144,8 @@ class Coder:
 
     def _encode(self, program: FixedProgram, codes: np.ndarray, cond: np.ndarray | None) -> bytes:
         stream = self._constriction.stream
+        # `perfect=False` scales cumulative weights by (TOTAL - size) / TOTAL, rounds down, and adds 1 for each code:
+        # in float64 that is exact for integers of up to 24 bits, and no code is impossible.
         encoder, family = stream.queue.RangeEncoder(), stream.model.Categorical(perfect=False)
 
         def true_code(place: int, weights: np.ndarray) -> np.ndarray:
@@ -169,6 +175,7 @@ class Coder:
     def _codes(self, codes: np.ndarray) -> np.ndarray:
         """Returns codes as int32 [N, n], all of which exist."""
         codes, sizes = np.asarray(codes), np.asarray(self._around.sizes)
+        # The shape first: what follows looks at every code.
         if codes.ndim != 2 or codes.shape[1] != len(sizes) or codes.dtype.kind not in "iu":
             raise InputError(f"codes: are {codes.dtype} {codes.shape}; give integers [N, {len(sizes)}]")
         if not 0 < len(codes) <= MOST_IMAGES:
@@ -222,17 +229,59 @@ def _sum(codes: np.ndarray) -> int:
 def compress(
     generator: Generator, params: Any, around: Around, codes: np.ndarray, cond: np.ndarray | None = None
 ) -> bytes:
-    """Returns the content of a .vjc file; see `Coder.compress`."""
+    """Returns the content of a .vjc file.
+
+    Args:
+      generator: one that draws one code after another.
+      params: of it, as of `init`.
+      around: what it was built for.
+      codes: integers [N, n].
+      cond: features [N, F]; None without a condition.
+
+    Returns:
+      a header, and a chunk for each 64 images.
+
+    Raises:
+      InputError: as of `Coder` and its `compress`.
+    """
     return Coder(generator, params, around).compress(codes, cond)
 
 
 def decompress(generator: Generator, params: Any, around: Around, data: bytes, where: str = "data") -> np.ndarray:
-    """Returns the codes of a .vjc file, int32 [N, n]; see `Coder.decompress`."""
+    """Returns the codes of a .vjc file.
+
+    Args:
+      generator: the one that it was compressed with.
+      params: of it.
+      around: what it was built for.
+      data: content of the file.
+      where: what to call it in messages.
+
+    Returns:
+      int32 [N, n].
+
+    Raises:
+      InputError: as of `Coder` and its `decompress`.
+    """
     return Coder(generator, params, around).decompress(data, where)
 
 
 def bits(
     generator: Generator, params: Any, around: Around, codes: np.ndarray, cond: np.ndarray | None = None
 ) -> np.ndarray:
-    """Returns -log2 p(codes|cond) of each example, float64 [N]; see `Coder.bits`."""
+    """Returns -log2 p(codes|cond) of each example.
+
+    Args:
+      generator: one that draws one code after another.
+      params: of it, as of `init`.
+      around: what it was built for.
+      codes: integers [N, n].
+      cond: features [N, F]; None without a condition.
+
+    Returns:
+      bits, float64 [N].
+
+    Raises:
+      InputError: as of `Coder`.
+    """
     return Coder(generator, params, around).bits(codes, cond)

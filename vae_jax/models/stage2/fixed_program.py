@@ -17,12 +17,19 @@ from vae_jax.models.stage2.sequential import Sequential
 
 TOTAL = 1 << 24  # what the weights of a place sum to: the precision of the range coder
 # Threads may divide a sum by how many they are.
-_COMPILED = {"xla_cpu_multi_thread_eigen": False}
+_COMPILED: dict[str, bool | str] = {"xla_cpu_multi_thread_eigen": False}
 _DIGITS = 32  # of a SHA-256: 128 bits tell priors apart
 
 
 class FixedProgram:
-    """`start` and `step` of a generator, compiled for the CPU, a batch of fixed length and float32.
+    """`start` and `step` of a generator, compiled for the CPU and a batch of fixed length.
+
+    Args:
+      generator: whose codes are coded.
+      params: of it; arguments of the program, not part of it.
+      around: what it was built for, with float32 for its type.
+      batch: images side by side.
+      conditional: whether there are features.
 
     Attributes:
       sha256: of the text of the program, 32 digits: of whatever it computes with parameters of these shapes.
@@ -37,9 +44,11 @@ class FixedProgram:
 
         def step(params: Any, carry: Any, code: Any, place: Any, cond: Any) -> tuple[Any, Any]:
             carry, logits = generator.step(params, carry, code, place, cond, around)
+            # A place with fewer codes than others: no part of the probability for those it does not have.
             sizes = jnp.broadcast_to(jnp.asarray(around.sizes, jnp.int32)[place], (batch,))
             return carry, jax.nn.softmax(draw.possible(logits, sizes).astype(jnp.float32), -1)
 
+        # Compiled here and now: a program that were traced again later could differ.
         cpu = cpu_device()
         with jax.default_device(cpu):
             self._params = jax.device_put(params, cpu)

@@ -35,6 +35,7 @@ class PixelCNN(Sequential):
     def check(self, around: Around) -> None:
         super().check(around)
         levels = spaces.leaves(around.latents)
+        # Windows need neighbors in two directions, which several levels or a row of codes do not have.
         if len(levels) > 1 or len(levels[0].shape) != 3:
             found = f"{len(levels)} levels" if len(levels) > 1 else f"of shape {levels[0].shape}"
             raise InputError(
@@ -46,6 +47,7 @@ class PixelCNN(Sequential):
                 f"model.generator.kernel: a window of {self.kernel} has no middle; use "
                 f"{option('model.generator.kernel', self.kernel + 1)}"
             )
+        # Every code has a group of channels of its own, all of one width.
         places = levels[0].shape[-1]
         if self.hidden % places:
             up = -(-self.hidden // places) * places
