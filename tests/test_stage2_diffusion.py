@@ -216,14 +216,14 @@ def test_guidance(generator):
     np.testing.assert_allclose(guided, free + 3.0 * (with_cond - free), atol=1e-5)
     np.testing.assert_allclose(close, with_cond, atol=1e-4)  # one pass, or two
     draw = functools.partial(generator.sample, params, jax.random.key(3), 2, around=around)
-    without = draw(cond=0 * cond, choices=Choices(steps=2))
-    np.testing.assert_allclose(draw(cond=cond, choices=Choices(steps=2, guidance=0.0)), without, atol=1e-3)
+    without = draw(cond=0 * cond, choices=Choices(passes=2))
+    np.testing.assert_allclose(draw(cond=cond, choices=Choices(passes=2, guidance=0.0)), without, atol=1e-3)
 
 
 def test_a_sample_does_not_depend_on_how_many_there_are():
     generator, around = PAIR[1], Around(Real((3,)))
     params = trained_at_random(generator, around)
-    few, more = (generator.sample(params, jax.random.key(3), n, None, around, Choices(steps=3)) for n in (2, 5))
+    few, more = (generator.sample(params, jax.random.key(3), n, None, around, Choices(passes=3)) for n in (2, 5))
     np.testing.assert_allclose(few, more[:2], atol=1e-5)
 
 

@@ -149,7 +149,7 @@ def test_evaluation_has_a_mask_of_every_size():
     np.testing.assert_allclose(nats, 5 * np.log1p(np.exp(np.arange(1, 6))).mean(), rtol=1e-6)
 
 
-@pytest.mark.parametrize("choices", [CHOICES, Choices(temperature=0.7, top_k=2, top_p=0.9, guidance=2.0)])
+@pytest.mark.parametrize("choices", [CHOICES, Choices(temperature=1.5, top_k=2, top_p=0.95, guidance=2.0)])
 def test_one_code_per_pass_draws_from_the_mixture_over_orders(params, tables, choices):
     samples = sampler(ABSORBING, MANY, choices)(params, jax.random.key(0), conds(MANY))
     check_shares(samples, mixture(tables, choices), ALL)
@@ -161,11 +161,11 @@ def test_two_passes_draw_two_codes_at_once(params, tables):
     for row, last in itertools.product(range(18), range(3)):
         first = [p(tables, (0, 1, 2), row, i)[ALL[row, i]] for i in range(3) if i != last]
         exact[row] += np.prod(first) * p(tables, (last,), row, last)[ALL[row, last]] / 3
-    choices = Choices(steps=2)
+    choices = Choices(passes=2)
     check_shares(sampler(ABSORBING, MANY, choices)(params, jax.random.key(1), conds(MANY)), exact, ALL)
 
 
-@pytest.mark.parametrize("choices", [Choices(steps=2), Choices(steps=2, temperature=0.5, guidance=2.0)])
+@pytest.mark.parametrize("choices", [Choices(passes=2), Choices(passes=2, temperature=0.5, guidance=2.0)])
 def test_the_most_confident_code_is_kept_first(params, tables, choices):
     """Three codes are drawn and one is kept, in proportion to p^(1/noise); then the others are drawn from it."""
     assert MASKED.left(3, 2) == [2, 0]

@@ -37,9 +37,9 @@ class Absorbing(Unmasking):
 
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "bound"
 
-    def left(self, masked: int, steps: int) -> list[int]:
-        steps = min(steps or self.steps, masked)
-        return [masked * (steps - i) // steps for i in range(1, steps + 1)]
+    def left(self, masked: int, passes: int) -> list[int]:
+        passes = min(passes or self.steps, masked)
+        return [masked * (passes - i) // passes for i in range(1, passes + 1)]
 
     def priority(self, keys: jax.Array, log_p: jax.Array, share: float | jax.Array, choices: Choices) -> jax.Array:
         del share, choices

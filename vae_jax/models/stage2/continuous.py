@@ -41,7 +41,7 @@ class Continuous(Generator):
 
     of: ClassVar[Literal["codes", "real"]] = "real"
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "exact"
-    takes: ClassVar[tuple[str, ...]] = ("temperature", "guidance", "steps")
+    takes: ClassVar[tuple[str, ...]] = ("temperature", "guidance", "passes")
 
     def init(self, key: jax.Array, around: Around) -> dict[str, Any]:
         cond = jnp.zeros((1, around.cond)) if around.cond else None
@@ -108,7 +108,7 @@ class Continuous(Generator):
         # Keyed by its index, a sample is the same however many there are. Nothing else is drawn.
         noise = prng.normal(prng.example_keys(key, jnp.arange(n)), (around.length,))
         network = self.network(params, cond, around, guidance=choices.guidance)
-        x = self.solve(network, choices.temperature * noise, choices.steps or self.steps)
+        x = self.solve(network, choices.temperature * noise, choices.passes or self.steps)
         return statistics.denormalized(x, around.stats)
 
     def _module(self, around: Around) -> Denoiser:

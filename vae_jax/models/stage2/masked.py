@@ -35,12 +35,12 @@ class Masked(Unmasking):
     noise: Annotated[float, NotNegative()] = 4.5
     """Of the order of uncovering, at the start: with 0 always the most confident first, with much at random."""
 
-    def left(self, masked: int, steps: int) -> list[int]:
-        steps = steps or self.steps
+    def left(self, masked: int, passes: int) -> list[int]:
+        passes = passes or self.steps
         counts = [masked]
-        for i in range(1, steps + 1):
+        for i in range(1, passes + 1):
             # At least one code is uncovered in each pass.
-            cosine = 0 if i == steps else math.floor(masked * math.cos(0.5 * math.pi * i / steps))
+            cosine = 0 if i == passes else math.floor(masked * math.cos(0.5 * math.pi * i / passes))
             counts.append(max(min(cosine, counts[-1] - 1), 0))
             if counts[-1] == 0:
                 break

@@ -19,14 +19,14 @@ from vae_jax.models.stage2.tokens import Tokens
 class Unmasking(Tokens):
     """Base: p(z_i | codes that are not masked), for all masked i in one pass."""
 
-    takes: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p", "guidance", "steps", "prompt")
+    takes: ClassVar[tuple[str, ...]] = ("temperature", "top_k", "top_p", "guidance", "passes", "prompt")
 
-    def left(self, masked: int, steps: int) -> list[int]:
+    def left(self, masked: int, passes: int) -> list[int]:
         """Returns how many places are still masked after each pass; it falls from pass to pass, and ends with 0.
 
         Args:
           masked: number of places masked at the start, 1 or more.
-          steps: number of passes; 0 for the generator's own.
+          passes: how many there are; 0 for the generator's own.
         """
         raise TypeError(f"{type(self).__name__} must define left")
 
@@ -98,10 +98,10 @@ class Unmasking(Tokens):
             stay = draw.lowest(first, jnp.full(n, left))
             return (jnp.where(masked & ~stay, drawn, z), stay), None
 
-        left = self.left(places - known, choices.steps)
-        passes = np.arange(len(left))
-        share = np.float32(1 - (passes + 1) / len(left))
-        at = (jnp.asarray(passes), jnp.asarray(left, jnp.int32), jnp.asarray(share))
+        left = self.left(places - known, choices.passes)
+        numbers = np.arange(len(left))
+        share = np.float32(1 - (numbers + 1) / len(left))
+        at = (jnp.asarray(numbers), jnp.asarray(left, jnp.int32), jnp.asarray(share))
         masked = jnp.broadcast_to(jnp.arange(places)[None] >= known, (n, places))
         return jax.lax.scan(one, (z, masked), at)[0][0]
 
