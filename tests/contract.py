@@ -139,6 +139,8 @@ class Built:
         self.counts = getattr(getattr(config, "likelihood", None), "counts", False)
         self.batch = support.images(B, shape, counts=self.counts)
         self.stochastic = getattr(config, "corruption", "any") != "none"
+        if hasattr(config, "quantizer"):
+            self.stochastic = config.quantizer.draws
         if isinstance(config, VAE):
             # Draws of the prior, a permutation or a probe are noise even beside a deterministic code.
             self.stochastic = config.objective.noisy or not config.posterior.deterministic
@@ -230,7 +232,10 @@ def test_shapes(name):
 
     for keys in (None, jax.random.split(key, B)):
         encoding = jax.eval_shape(model.encode, params, state, keys, case.batch)
-        wanted = jax.tree.map(lambda space: jax.ShapeDtypeStruct((B, *space.shape), jnp.float32), case.latents)
+        wanted = jax.tree.map(
+            lambda space: jax.ShapeDtypeStruct((B, *space.shape), jnp.int32 if space.nominal else jnp.float32),
+            case.latents,
+        )
         chex.assert_trees_all_equal_shapes_and_dtypes(encoding.z, wanted)
 
     def decoded(params, state, z):
@@ -433,7 +438,8 @@ def test_finite_far_from_the_data(name):
     """Codes that drive the decoder to outputs beyond 1e4 give finite log-probabilities, means and gradients."""
     case = built(name)
     if spaces.is_nominal(case.latents):
-        return far_entries(case)
+        far_entries(case)
+        return
     decode = jax.jit(case.model.decode)
     probe = decode(case.params, case.state, case.latent(1.0), cond=case.cond)
     if isinstance(probe, AutoregressivePixels):
@@ -460,12 +466,13 @@ def far_entries(case: Built) -> None:
         p_x = case.model.decode(params, state, case.latent(1))
         return jnp.sum(p_x.log_prob(case.batch["x"])), p_x.mean()
 
-    def scaled(path, leaf):
+    def scaled(scale, path, leaf):
         # Codebooks are in the state or in the parameters.
         return leaf * np.asarray(scale, leaf.dtype) if "quantizer" in jax.tree_util.keystr(path) else leaf
 
     for scale in (1e4, -1e4):
-        params, state = jax.tree_util.tree_map_with_path(scaled, (case.params, case.state))
+        far = functools.partial(scaled, scale)
+        params, state = jax.tree_util.tree_map_with_path(far, (case.params, case.state))
         chex.assert_tree_all_finite(log_prob(params, state))
 
 

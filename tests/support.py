@@ -62,8 +62,9 @@ def small(cls, latent_dim: int, network, **options):
     """Returns a small model of a class of MODELS: every width cut to 16, and these options where it has them."""
     names = {f.name for f in dataclasses.fields(cls)}
     sizes = {"latent_dim": latent_dim, "network": network}
-    if cls is VQVAE:
+    if "quantizer" in names:
         sizes = {"features": latent_dim, "network": GRID, "quantizer": VQ(codes=8)}
+        sizes |= {"top_hidden": 8, "top_blocks": 1}
     return dataclasses.replace(shrink(cls()), **{n: v for n, v in sizes.items() if n in names}, **options)
 
 

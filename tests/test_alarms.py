@@ -76,6 +76,8 @@ def test_codebooks_out_of_use_are_named_once_and_again_when_they_change():
         [],
     ]
     assert read([none] * 3, "usage") == [[]] * 3
+    # Of a model of several levels.
+    assert read([low] * 2, "usage/top")[1] == [first.replace("book 1", "book top 1")]
 
 
 def test_the_advice_on_codebooks_names_options_that_the_quantizer_has(tmp_path):

@@ -31,6 +31,7 @@ from vae_jax.likelihoods.discretized import (
     log_mass,
     mean_level,
 )
+from vae_jax.likelihoods.logit_laplace import LogitLaplacePixels
 from vae_jax.metrics import structural
 from vae_jax.metrics.structural import WEIGHTS, plan
 from vae_jax.models import VAE
@@ -454,7 +455,7 @@ def test_cell_width_is_the_likelihoods():
         assert wide[n].cell_width(256, False) == 1.0
         assert wide[n].cell_width(256, True) is None
         assert wide[n].cell_width(None, False) is None
-    for n in ("gaussian-learned", "laplace", "student-t", "log-cosh", "beta", "continuous-bernoulli"):
+    for n in ("gaussian-learned", "laplace", "student-t", "beta", "continuous-bernoulli", "logit-laplace"):
         assert wide[n].cell_width(256, True) == 1 / 256
         assert wide[n].cell_width(256, False) is None
         assert wide[n].cell_width(2, False) is None
@@ -498,6 +499,7 @@ def test_beta_refuses_black_and_white(tmp_path):
         ("laplace", "init_scale", 0.0, "positive"),
         ("student-t", "df", 1.0, "more than 1"),
         ("beta", "min_shape", 0.0, "positive"),
+        ("logit-laplace", "epsilon", 0.5, "in .0, 0.5."),
         ("logistic-256", "init_scale", -1.0, "positive"),
         ("logistic-mixture", "components", 0, "1 or more"),
         ("ms-ssim", "weight", 0.0, "positive"),
@@ -534,3 +536,38 @@ def test_sech_normalizes():
     total, _ = integrate.quad(lambda t: float(np.exp(-np.log(np.cosh(t)) - math.log(math.pi))), -30, 30)
     np.testing.assert_allclose(total, 1.0, rtol=1e-8)
     np.testing.assert_allclose(alone(constant(SechPixels, 0.0, 0.0), [0.0]), -math.log(math.pi), rtol=1e-6)
+
+
+@pytest.mark.parametrize("epsilon", [1e-6, 0.1])
+@pytest.mark.parametrize(("loc", "b"), [(0.3, 0.2), (-2.0, 1.0), (1.0, 3.0)])
+def test_logit_laplace_is_the_density_of_a_sigmoid(epsilon, loc, b):
+    build = constant(LogitLaplacePixels, loc, math.log(b), epsilon)
+    # y = sigmoid(t) has the density of t over y (1 - y); x is an affine map of y.
+    t = np.linspace(-5, 5, 21)
+    y = special.expit(t)
+    x = (y - epsilon) / (1 - 2 * epsilon)
+    want = stats.laplace(loc, b).logpdf(t) - np.log(y * (1 - y)) + math.log(1 - 2 * epsilon)
+    np.testing.assert_allclose(alone(build, x), want, rtol=1e-3, atol=5e-3 / b)
+    # It integrates to 1 over its range, and has these mean and draws.
+    t = np.linspace(-16, 16, 200_001)
+    x = (special.expit(t) - epsilon) / (1 - 2 * epsilon)
+    density = np.exp(stats.laplace(loc, b).logpdf(t))
+    np.testing.assert_allclose(np.trapezoid(np.exp(alone(build, x)), x), np.trapezoid(density, t), atol=2e-3)
+    exact = integrate.quad(lambda u: special.expit(stats.laplace(loc, b).ppf(u)), 0, 1)[0]
+    exact = (exact - epsilon) / (1 - 2 * epsilon)
+    np.testing.assert_allclose(np.ravel(mean(build(1))), exact, atol=2e-3)
+    n = 20_000
+    drawn = special.logit(np.ravel(draws(build(n), n)).astype(float) * (1 - 2 * epsilon) + epsilon)
+    assert stats.kstest(drawn[np.abs(drawn) < 12], stats.laplace(loc, b).cdf).pvalue > 1e-3
+
+
+def test_logit_laplace_mode_is_the_highest_point():
+    x = np.linspace(-0.1249, 1.1249, 4001)
+    for loc, b in ((0.3, 0.2), (-3.0, 0.6), (2.0, 1.5), (-2.0, 1.5)):
+        build = constant(LogitLaplacePixels, loc, math.log(b), 0.1)
+        np.testing.assert_allclose(np.ravel(mode(build(1))), x[np.argmax(alone(build, x))], atol=1e-3)
+
+
+def test_logit_laplace_takes_gray_levels(tmp_path):
+    # Black and white lie inside the range.
+    training.prepare(config(LIKELIHOODS["logit-laplace"](), name="digits"))

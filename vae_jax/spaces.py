@@ -137,7 +137,7 @@ def size(latents: Latents) -> int:
 
 
 def vector(latents: Latents, z: Any) -> Any:
-    """Returns latents of any structure as vectors [B, n], the levels side by side."""
+    """Returns latents of any structure as vectors [B, n], the levels side by side; int32 where all are indices."""
     parts = [space.vector(part) for space, part in zip(leaves(latents), jax.tree.leaves(z), strict=True)]
     if len(parts) == 1:
         return parts[0]

@@ -4,6 +4,7 @@ from vae_jax.likelihoods.continuous import BetaDensity, ContinuousBernoulli, Lap
 from vae_jax.likelihoods.counts import Multinomial, NegativeBinomial, Poisson, ZeroInflatedNB
 from vae_jax.likelihoods.decoded import AutoregressivePixels, BernoulliPixels, GaussianPixels
 from vae_jax.likelihoods.discretized import Categorical256, Logistic256, LogisticMixture
+from vae_jax.likelihoods.logit_laplace import LogitLaplace
 from vae_jax.likelihoods.losses import MsSsim
 from vae_jax.likelihoods.pixels import (
     Bernoulli,
@@ -27,6 +28,7 @@ LIKELIHOODS = {
     "student-t": StudentT,
     "log-cosh": LogCosh,
     "beta": BetaDensity,
+    "logit-laplace": LogitLaplace,
     "logistic-256": Logistic256,
     "logistic-mixture": LogisticMixture,
     "categorical-256": Categorical256,
@@ -48,6 +50,7 @@ __all__ = [
     "GaussianOptimal",
     "GaussianPixels",
     "GaussianPixelwise",
+    "LogitLaplace",
     "Multinomial",
     "NegativeBinomial",
     "PixelLikelihood",

@@ -5,7 +5,7 @@ from vae_jax.networks.broadcast import Broadcast
 from vae_jax.networks.conv import Conv64, DeepConv, LeNet, PooledConv
 from vae_jax.networks.local_ar import LocalAR
 from vae_jax.networks.mlp import MLP, Linear
-from vae_jax.networks.spatial import ResidualConv, SpatialNetwork
+from vae_jax.networks.spatial import ResidualConv, SpatialNetwork, check_halvings
 
 NETWORKS = {
     "mlp": MLP,
@@ -33,4 +33,5 @@ __all__ = [
     "PooledConv",
     "ResidualConv",
     "SpatialNetwork",
+    "check_halvings",
 ]

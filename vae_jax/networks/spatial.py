@@ -27,6 +27,26 @@ class SpatialNetwork(Network):
         raise TypeError(f"{type(self).__name__} must define grid")
 
 
+def check_halvings(stages: int, shape: tuple[int, ...], name: str, what: str) -> None:
+    """Checks that something can be halved so often.
+
+    Args:
+      stages: how often.
+      shape: of it, [h, w, ...].
+      name: option that says how often.
+      what: it is.
+
+    Raises:
+      InputError: less than one row or column would be left.
+    """
+    least = min(shape[:2])
+    if 2**stages <= least:
+        return
+    most, size = least.bit_length() - 1, f"{shape[0]}x{shape[1]}"
+    fix = f"use {option(name, most)} or less" if most else "use larger images, or fewer stages of the network"
+    raise InputError(f"{name}: {stages} halvings leave nothing of {what} of {size}; {fix}")
+
+
 class ResidualStack(nn.Module):
     """Blocks x + conv1x1(act(conv3x3(act(x)))), then the activation."""
 
@@ -110,14 +130,7 @@ class ResidualConv(SpatialNetwork):
 
     def check(self, x: ArraySpec) -> None:
         super().check(x)
-        least = min(x.shape[:2])
-        if 2**self.stages > least:
-            most = max(least.bit_length() - 1, 1)
-            size = f"{x.shape[0]}x{x.shape[1]}"
-            raise InputError(
-                f"model.network.stages: {self.stages} halvings leave nothing of images of {size}; use "
-                f"{option('model.network.stages', most)} or less"
-            )
+        check_halvings(self.stages, x.shape, "model.network.stages", "images")
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return stage_sizes(shape, self.stages)[-1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,7 +46,12 @@ class Quantizer:
         params, state = quantizer.init(key, 16), quantizer.init_state(key, 16)
         out = quantizer.quantize(params, state, z)            # z [..., 16] -> out.z [..., 16], out.indices [..., 1]
         quantizer.embed(params, out.state, out.indices)       # out.z again
+
+    Attributes:
+      draws: whether indices are drawn from a distribution, outside of training too where there is a key.
     """
+
+    draws: ClassVar[bool] = False
 
     @property
     def averages(self) -> bool:
@@ -89,13 +95,24 @@ class Quantizer:
           params: as of `init`.
           state: as of `init_state`.
           z: vectors [B, ..., D]; the first axis is that of the examples.
-          key: of all noise of this batch; training alone needs one.
-          ctx: of the step; None quantizes without training: nothing moves and nothing is random.
+          key: of all noise of this batch; training alone needs one. Outside of it only a quantizer that `draws` reads
+            it: without a key it gives the most probable entries.
+          ctx: of the step; None quantizes without training: nothing moves.
 
         Returns:
           entries, indices, cost, errors and the new state.
         """
         raise TypeError(f"{type(self).__name__} must define quantize")
+
+    def rate(self, out: Quantized) -> jax.Array:
+        """Returns the nats of the indices of each vector, float32 [...], all entries being equally likely beforehand.
+
+        That is KL(q || uniform): sum_l ln K_l where the vector decides its indices.
+
+        Args:
+          out: as of `quantize`.
+        """
+        return jnp.full(out.indices.shape[:-1], sum(math.log(size) for size in self.sizes), jnp.float32)
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
         """Returns the entries of indices [..., L], float32 [..., D]: the `z` of `quantize`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,10 @@ class Gumbel(Quantizer):
 
         cost = kl KL(p(k|z) || uniform) = kl (ln K - H(p(k|z)))   in nats per vector
 
-    Outside training q is the entry of the largest logit.
+    Outside training q is one entry: drawn from p(k|z) where there is a key, else that of the largest logit.
     """
+
+    draws: ClassVar[bool] = True
 
     codes: Annotated[int, AtLeast(2)] = 512
     """Number of entries of the codebook, K."""
@@ -58,22 +60,32 @@ class Gumbel(Quantizer):
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
     ) -> Quantized:
         logits = self.logits(params, z)
-        # What stands for a vector once training is over, and the KL of the whole distribution: no sample is in it.
-        index = jnp.argmax(logits, -1).astype(jnp.int32)
+        # The entry of the largest logit, and the KL of the whole distribution: no sample is in it.
+        index = best = jnp.argmax(logits, -1).astype(jnp.int32)
         kl = math.log(self.codes) - entropy(jax.nn.softmax(logits, -1))
         if trains(ctx):
             assert ctx is not None
             at = concrete.annealed(ctx.step, self.temperature, self.final_temperature, self.anneal_steps)
-            # Noise by example, so that it does not depend on the devices.
-            keys = prng.example_keys(prng.site_key(needed(key, "Gumbel noise"), "gumbel"), ctx.index)
-            noise = concrete.gumbel(keys, logits.shape[1:])
+            noise = self._noise(needed(key, "Gumbel noise"), ctx, logits)
             # A mixture of entries, which tends to one of them as the temperature falls; its gradient reaches all.
             q = jax.nn.softmax((logits + noise) / at, -1) @ params["codebook"]
         else:
+            if key is not None:
+                # The largest of logits and Gumbel noise is drawn with the probabilities p(k|z).
+                index = jnp.argmax(logits + self._noise(key, ctx, logits), -1).astype(jnp.int32)
             q = params["codebook"][index]
-        # How far the relaxed vector is from the entry that stands for it once training is over.
-        error = square(jax.lax.stop_gradient(q - params["codebook"][index]))
+        # How far what is decoded is from the most probable entry.
+        error = square(jax.lax.stop_gradient(q - params["codebook"][best]))
         return Quantized(q, index[..., None], self.kl * kl, {"kl": kl}, error[..., None], state)
+
+    def _noise(self, key: jax.Array, ctx: Context | None, logits: jax.Array) -> jax.Array:
+        """Returns Gumbel noise of the shape of the logits [B, ..., K]."""
+        # By example, so that it does not depend on the devices.
+        index = jnp.arange(len(logits)) if ctx is None else ctx.index
+        return concrete.gumbel(prng.example_keys(prng.site_key(key, "gumbel"), index), logits.shape[1:])
+
+    def rate(self, out: Quantized) -> jax.Array:
+        return out.terms["kl"]
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
         del state

@@ -26,7 +26,7 @@ class Alarms:
 
     def __init__(self, collapse: str, divergence: str, usage: str = ""):
         self._collapse, self._divergence, self._usage = collapse, divergence, usage
-        self._idle: tuple[list[int], list[int]] = [], []  # codebooks out of use: of the line before, and last said
+        self._idle: tuple[list[str], list[str]] = [], []  # codebooks out of use: of the line before, and last said
         self._seen: tuple[list[int], list[int]] = [], []  # of the line before
         self._said: tuple[list[int], list[int]] = [], []
         self._losses: deque[float] = deque(maxlen=WINDOW)
@@ -36,7 +36,7 @@ class Alarms:
         """Returns the warnings that a line of training metrics gives rise to."""
         found = [
             self._collapsed(step, line.get("kl_per_dim")),
-            self._unused(step, line.get("usage")),
+            self._unused(step, _usage(line)),
             self._diverged(step, line.get("loss")),
         ]
         return [text for text in found if text]
@@ -61,11 +61,9 @@ class Alarms:
             f"{', '.join(parts)}; {self._collapse}"
         )
 
-    def _unused(self, step: int, usage: Any) -> str | None:
+    def _unused(self, step: int, usage: dict[str, float]) -> str | None:
         """Returns a sentence on codebooks of which few entries are used, where they are others than were last named."""
-        if not isinstance(usage, list):
-            return None
-        low = [i for i, share in enumerate(usage) if share < UNUSED]
+        low = [name for name, share in usage.items() if share < UNUSED]
         (before, said), self._idle = self._idle, (low, self._idle[1])
         # Two lines in a row, as for dimensions: before the encoder has spread out, one entry takes all.
         if before != low or said == low:
@@ -73,7 +71,7 @@ class Alarms:
         self._idle = low, low
         if not low:
             return f"step {step:,}: every codebook has {UNUSED:.0%} of its entries in use or more again"
-        shares = ", ".join(f"{usage[i]:.1%} of codebook {i}" for i in low[:_MOST_LISTED])
+        shares = ", ".join(f"{usage[name]:.1%} of codebook {name}" for name in low[:_MOST_LISTED])
         return f"step {step:,}: entries that are hardly used ({shares} chosen in this interval); {self._usage}"
 
     def _diverged(self, step: int, loss: Any) -> str | None:
@@ -95,6 +93,16 @@ class Alarms:
         # The lines before it remain the measure for as long as it lasts.
         self._losses.pop()
         return f"step {step:,}: the loss diverges, {loss:.3g} after {usual:.3g} in the lines before; {self._divergence}"
+
+
+def _usage(line: dict[str, Any]) -> dict[str, float]:
+    """Returns the share of entries in use of each codebook, by its number, after the level where there are several."""
+    found = {}
+    for name, shares in line.items():
+        what, _, level = name.partition("/")
+        if what == "usage" and isinstance(shares, list):
+            found |= {f"{level} {i}".strip(): share for i, share in enumerate(shares)}
+    return found
 
 
 def _listed(dims: list[int]) -> str:

@@ -25,7 +25,7 @@ def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
     active_units counts dimensions with Var_x(E[z|x]) = E[mu^2] - E[mu]^2 > 0.01, over the examples of the interval; a
     one-hot variable [D, K] is one dimension, with the sum over its entries. `usage` is the share of the entries of each
     codebook that were chosen in the interval, `perplexity` exp(H) of how often each was, both lists of one number per
-    codebook.
+    codebook; of a model of several levels, `usage/LEVEL` and `perplexity/LEVEL`.
     """
     # float64: the variance below is a difference of two moments that may be nearly equal.
     host = {name: np.asarray(value, np.float64) for name, value in metrics.items()}
@@ -35,10 +35,12 @@ def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
         # [D] or, of one-hot variables, [D, K], to one variance per variable [D].
         variance = variance.reshape(len(variance), -1).sum(-1)
         host["active_units"] = np.asarray(int(np.sum(variance > ACTIVE_VARIANCE)))
-    if (share := host.pop("code_share", None)) is not None:
-        host["usage"] = np.mean(share > 0, -1)
+    # `code_share`, or `code_share/top` of a level of that name.
+    for name in [name for name in host if name.partition("/")[0] == "code_share"]:
+        share, level = host.pop(name), name.removeprefix("code_share")
+        host[f"usage{level}"] = np.mean(share > 0, -1)
         entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)), -1)
-        host["perplexity"] = np.exp(entropy)
+        host[f"perplexity{level}"] = np.exp(entropy)
     return {name: value.tolist() for name, value in host.items()}
 
 
