@@ -21,7 +21,7 @@ MEAN = np.array([0.5, -0.3, 0.1])
 ROTATION = np.linalg.qr(np.arange(9.0).reshape(3, 3) ** 2 + np.eye(3))[0]
 COV = ROTATION @ np.diag([1.5, 0.6, 0.3]) @ ROTATION.T
 EYE = np.eye(3)
-STATS = (np.array([1.0, -2.0, 0.5], np.float32), np.array([2.0, 0.5, 1.0], np.float32))
+STATS = (np.array([1.0, -2.0, 0.5], np.float32), np.array([2.0, 0.5, 3.0], np.float32))
 PAIR = [Diffusion(width=16, blocks=1), FlowMatching(width=16, blocks=1)]
 both = pytest.mark.parametrize("generator", PAIR, ids=list(GENERATORS))
 
@@ -187,7 +187,13 @@ def test_noise_levels_run_from_the_highest_to_the_lowest():
     levels = np.asarray(diffusion.noise_levels(18, 0.002, 80.0))
     np.testing.assert_allclose(levels[[0, -1]], [80.0, 0.002], rtol=1e-5)
     np.testing.assert_allclose(np.diff(levels ** (1 / 7), 2), 0.0, atol=1e-5)
-    np.testing.assert_allclose(diffusion.noise_levels(1, 0.002, 80.0), [80.0], rtol=1e-5)
+    one = diffusion.noise_levels(1, 0.002, 80.0)
+    np.testing.assert_allclose(one, [80.0], rtol=1e-5)
+    # One step is D itself.
+    noise = jnp.array([[1.0, -1.0, 0.5]])
+    np.testing.assert_allclose(
+        diffusion.edm_sample(gaussian_denoiser, noise, one), gaussian_denoiser(80.0 * noise, one), rtol=1e-5
+    )
 
 
 def test_statistics_there_and_back():
@@ -240,6 +246,7 @@ def test_grids_go_through_convolutions():
     assert noisy.dtype == clean.dtype == jnp.float32
     assert np.all(noisy != clean)
     rate = jax.jit(lambda z, c: generator.rate(params, keys(2), z, c, around))
+    assert "bf16" not in str(jax.make_jaxpr(rate)(z, cond))
     both_ways = rate(z, cond), rate(z[::-1], cond[::-1])
     assert np.all(np.isfinite(both_ways[0]))
     # An example's density depends on no other, nor on its place.

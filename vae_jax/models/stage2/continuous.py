@@ -64,6 +64,9 @@ class Continuous(Generator):
           around: what it was built for.
           keys: of dropout [B]; None outside training.
           guidance: as in `Choices`.
+
+        Returns:
+          the function (x [B, n], time [B]) -> float32 [B, n].
         """
         module = self._module(around)
 

@@ -48,13 +48,16 @@ def denoiser(network: Field) -> Field:
 
 
 def edm_loss(denoise: Field, x: jax.Array, sigma: jax.Array, noise: jax.Array) -> jax.Array:
-    """Returns (1 + 1/sigma^2) mean (D(x + sigma e; sigma) - x)^2 [B]: the mean squared error of F.
+    """Returns the mean squared error of F in terms of D: (1 + 1/sigma^2) mean (D(x + sigma e; sigma) - x)^2.
 
     Args:
       denoise: D.
       x: data of variance 1, [B, n].
       sigma: noise levels [B].
       noise: e, standard normal [B, n].
+
+    Returns:
+      float32 [B].
     """
     # The weight is 1 / out^2: D errs by `out` times what F errs.
     error = jnp.mean(jnp.square(denoise(x + sigma[:, None] * noise, sigma) - x), -1)

@@ -17,13 +17,16 @@ from vae_jax.models.stage2.ode import Field, Method, integrate
 
 
 def velocity_loss(velocity: Field, x: jax.Array, t: jax.Array, noise: jax.Array) -> jax.Array:
-    """Returns mean (v(x_t, t) - (x - e))^2 [B] on the path from noise e at t = 0 to data x at t = 1.
+    """Returns mean (v(x_t, t) - (x - e))^2 on the path from noise e at t = 0 to data x at t = 1.
 
     Args:
       velocity: v.
       x: data [B, n].
       t: times [B].
       noise: e, standard normal [B, n].
+
+    Returns:
+      float32 [B].
     """
     # The line from noise to data, along which the velocity of this pair is x - e.
     at = (1.0 - t)[:, None] * noise + t[:, None] * x
