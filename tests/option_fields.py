@@ -16,6 +16,7 @@ import support
 from vae_jax.model import Context
 from vae_jax.models import MODELS, VAE, VQVAE
 from vae_jax.models.condition import Condition
+from vae_jax.models.stage2.config import PriorCondition
 from vae_jax.networks import MLP
 from vae_jax.objectives import OBJECTIVES
 from vae_jax.runs import config as configs
@@ -388,7 +389,7 @@ def fields() -> list[tuple[str, str, str]]:
         for option, registry in REGISTRIES.items()
         for name, cls in registry.items()
         for f in dataclasses.fields(cls)
-        if f"{option}.{f.name}" not in REGISTRIES and f.name != "condition"
+        if f"{option}.{f.name}" not in REGISTRIES and f.name not in ("condition", "first")
     ]
     return found + [("model.condition", "label", f.name) for f in dataclasses.fields(Condition)]
 
@@ -405,6 +406,8 @@ def base(option: str, name: str, needs: dict[str, Any] | None = None) -> Any:
         return support.around(D, component)
     if option == "model.quantizer":
         return VQVAE(4, support.GRID, quantizer=component)
+    if option == "model.generator":
+        return support.second(REGISTRIES[option][name](), condition=PriorCondition("label"))
     if option == "model.objective.schedule":
         return VAE(D, SMALL, objective=OBJECTIVES["beta"](component))
     return support.fitting(D, SMALL, **{option.rpartition(".")[2]: component})
