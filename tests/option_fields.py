@@ -407,7 +407,7 @@ def base(option: str, name: str, needs: dict[str, Any] | None = None) -> Any:
     if option == "model.quantizer":
         return VQVAE(4, support.GRID, quantizer=component)
     if option == "model.generator":
-        return support.second(REGISTRIES[option][name](), condition=PriorCondition("label"))
+        return support.second(component, condition=PriorCondition("label"))
     if option == "model.objective.schedule":
         return VAE(D, SMALL, objective=OBJECTIVES["beta"](component))
     return support.fitting(D, SMALL, **{option.rpartition(".")[2]: component})

@@ -62,17 +62,8 @@ def around(latent_dim: int, network):
 def second(generator=None, **options) -> SecondStage:
     """Returns a small second stage, on codes or on real vectors as the generator wants them."""
     generator = generator or GENERATORS["transformer"]()
-    few = {
-        "width": 8,
-        "depth": 1,
-        "heads": 2,
-        "hidden": 8,
-        "layers": 1,
-        "kernel": 3,
-        "blocks": 1,
-        "steps": 2,
-        "masks": 2,
-    }
+    few = {"width": 8, "depth": 1, "heads": 2, "hidden": 8, "layers": 1, "kernel": 3, "blocks": 1}
+    few |= {"passes": 2, "masks": 2}
     names = {f.name for f in dataclasses.fields(generator)}
     generator = dataclasses.replace(generator, **{name: value for name, value in few.items() if name in names})
     first = VAE(3, MLP((8,))) if generator.of == "real" else VQVAE(3, GRID, quantizer=VQ(codes=5))

@@ -183,11 +183,11 @@ def test_the_most_confident_code_is_kept_first(params, tables, choices):
 
 
 def test_passes_uncover_by_the_schedule():
-    left = Masked(steps=8).left(49, 0)
+    left = Masked(passes=8).left(49, 0)
     assert left == [math.floor(49 * math.cos(math.pi * i / 16)) for i in range(1, 8)] + [0]
     assert Masked().left(3, 12) == [2, 1, 0]
     assert Masked().left(5, 1) == Absorbing().left(5, 1) == [0]
-    assert Absorbing(steps=4).left(10, 0) == [7, 5, 2, 0]
+    assert Absorbing(passes=4).left(10, 0) == [7, 5, 2, 0]
     assert Absorbing().left(4, 0) == [3, 2, 1, 0]
 
 

@@ -26,11 +26,11 @@ class Absorbing(Unmasking):
     exactly, which leaves m uniform on 1 .. n, S a random set of m places, and less variance. The bound is the mean over
     all n! orders of the autoregressive -log p: the order of uncovering is what it leaves out.
 
-    Ancestral sampling uncovers n / steps codes per pass, at random places. With one code per pass it draws from the
+    Ancestral sampling uncovers n / passes codes per pass, at random places. With one code per pass it draws from the
     mixture over all orders, which the reverse process in continuous time is (arXiv:2409.02908).
     """
 
-    steps: Annotated[int, AtLeast(1)] = 64
+    passes: Annotated[int, AtLeast(1)] = 64
     """Passes of sampling, where the draw does not say; with as many as there are places it is exact."""
     masks: Annotated[int, AtLeast(1)] = 8
     """Masks per example over which evaluation takes the mean of the bound, stratified over m; training has one."""
@@ -38,7 +38,7 @@ class Absorbing(Unmasking):
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "bound"
 
     def left(self, masked: int, passes: int) -> list[int]:
-        passes = min(passes or self.steps, masked)
+        passes = min(passes or self.passes, masked)
         return [masked * (passes - i) // passes for i in range(1, passes + 1)]
 
     def priority(self, keys: jax.Array, log_p: jax.Array, share: float | jax.Array, choices: Choices) -> jax.Array:

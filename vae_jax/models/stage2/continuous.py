@@ -32,7 +32,7 @@ class Continuous(Generator):
     """Residual blocks, of two layers each."""
     dropout: Annotated[float, Share()] = 0.0
     """Share of the hidden units that drop out in training."""
-    steps: Annotated[int, AtLeast(1)] = 32
+    passes: Annotated[int, AtLeast(1)] = 32
     """Steps of the sampler, unless others are requested."""
     tolerance: Annotated[float, Between(1e-6, 0.1)] = 1e-5
     """Relative and absolute error of one step of the solver behind log p(z)."""
@@ -111,7 +111,7 @@ class Continuous(Generator):
         # Keyed by its index, a sample is the same however many there are. Nothing else is drawn.
         noise = prng.normal(prng.example_keys(key, jnp.arange(n)), (around.length,))
         network = self.network(params, cond, around, guidance=choices.guidance)
-        x = self.solve(network, choices.temperature * noise, choices.passes or self.steps)
+        x = self.solve(network, choices.temperature * noise, choices.passes or self.passes)
         return statistics.denormalized(x, around.stats)
 
     def _module(self, around: Around) -> Denoiser:

@@ -30,13 +30,13 @@ class Masked(Unmasking):
     masked codes, and keeps those with the highest  log p + noise (1 - t) Gumbel,  t the share of passes made.
     """
 
-    steps: Annotated[int, AtLeast(1)] = 12
+    passes: Annotated[int, AtLeast(1)] = 12
     """Passes of sampling, where the draw does not say; no more than there are places."""
     noise: Annotated[float, NotNegative()] = 4.5
     """Of the order of uncovering, at the start: with 0 always the most confident first, with much at random."""
 
     def left(self, masked: int, passes: int) -> list[int]:
-        passes = passes or self.steps
+        passes = passes or self.passes
         counts = [masked]
         for i in range(1, passes + 1):
             # At least one code is uncovered in each pass.
