@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.errors import InputError
-from vae_jax.spaces import Latents
+from vae_jax.spaces import Coder, Latents
 from vae_jax.spec import DataSpec
 
 Params = dict[str, Any]
@@ -348,22 +348,6 @@ class Training(NamedTuple):
     hyper: Mapping[str, float] = {}
     gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
     adversaries: tuple[str, ...] = ()
-
-
-class Coder(Protocol):
-    """An entropy coder of latents as vectors of codes, int32 [N, n]."""
-
-    def compress(self, codes: Any) -> bytes:
-        """Returns a file from which `decompress` makes the same codes."""
-        ...
-
-    def decompress(self, data: bytes, where: str = "data") -> Any:
-        """Returns the codes of a file, which messages call `where`; raises InputError for any other content."""
-        ...
-
-    def bits(self, codes: Any) -> Any:
-        """Returns -log2 p(z) of each example, float64 [N]."""
-        ...
 
 
 class PriorFns(NamedTuple):

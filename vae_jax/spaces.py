@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -120,6 +120,22 @@ class Codes(Space):
         """Returns, for each index of the vector, the number of the codebook that it is of: 0 .. L - 1."""
         books = max(len(self.sizes), 1)
         return tuple(i % books for i in range(self.size))
+
+
+class Coder(Protocol):
+    """An entropy coder of codes as vectors, int32 [N, n]."""
+
+    def compress(self, codes: Any) -> bytes:
+        """Returns a file from which `decompress` makes the same codes."""
+        ...
+
+    def decompress(self, data: bytes, where: str = "data") -> Any:
+        """Returns the codes of a file, which messages call `where`; raises InputError for any other content."""
+        ...
+
+    def bits(self, codes: Any) -> Any:
+        """Returns -log2 p(z) of each example, float64 [N]."""
+        ...
 
 
 # A space, or a dict or tuple of them: spaces are leaves for jax.tree.

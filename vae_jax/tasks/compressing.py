@@ -11,10 +11,10 @@ import numpy as np
 
 from vae_jax.errors import InputError, either, option
 from vae_jax.evaluation.codes import Pixels, decode_all, encode_all
-from vae_jax.model import Coder
 from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
+from vae_jax.spaces import Coder
 from vae_jax.spec import users
 from vae_jax.tasks import given
 from vae_jax.tasks.pictures import Pictures
@@ -29,7 +29,7 @@ class Compressed(NamedTuple):
       codes: int32 [N, n].
       bits: -log2 p(z) of each example under the prior, float64 [N]: what no coder can beat on average.
       mse: squared error of each example's reconstruction from its codes, float64 [N].
-      others: bytes of the same images in other formats, all together, by name; {} of what is no grey or RGB image.
+      others: bytes of the same images in other formats, all together, by name; {} of what is no gray or RGB image.
     """
 
     data: bytes

@@ -44,7 +44,7 @@ def within(config: Config, stage1: Run | None, init_from: Run | None = None) -> 
         if not is_second(config):
             return config
         if init_from is not None and is_second(init_from.config):
-            return configs.put(config, configs.FIRST, init_from.config.model.first)  # type: ignore[attr-defined]
+            return configs.put(config, configs.FIRST, configs.get(init_from.config, configs.FIRST))
         made = either("`vae-jax train vq_vae_digits`", '`vj.train_run(vj.experiment("vq_vae_digits"))`')
         raise InputError(
             f"{option('stage1')}: a second stage is trained on the codes of a trained run; train one, as with {made}, "
