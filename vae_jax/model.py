@@ -70,19 +70,15 @@ class Likelihood(Protocol):
         Where the configuration's `takes_mask` says so, there is a second argument: `mask`, bool, of the shape of x or
         None. The sum is then over the entries where it is True.
         """
-        ...
 
     def mean(self) -> jax.Array:
         """Returns E[x|z], [B, *x.shape]."""
-        ...
 
     def mode(self) -> jax.Array:
         """Returns the most probable x, [B, *x.shape]."""
-        ...
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns x ~ p(x|z), [B, *x.shape], from one key per example."""
-        ...
 
 
 class Posterior(Protocol):
@@ -90,23 +86,18 @@ class Posterior(Protocol):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns z ~ q(z|x), [B, D], from one key per example."""
-        ...
 
     def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the z of `sample` and log q(z|x) [B] in nats; where `log_prob` must invert a map, this need not."""
-        ...
 
     def log_prob(self, z: jax.Array) -> jax.Array:
         """Returns log q(z|x) in nats [B], summed over dimensions."""
-        ...
 
     def mode(self) -> jax.Array:
         """Returns the code that stands for q: its mean or mode, [B, D]."""
-        ...
 
     def variance(self) -> jax.Array:
         """Returns Var[z_j] of each dimension [B, D], exact or of the base distribution."""
-        ...
 
 
 class Encoding(NamedTuple):
