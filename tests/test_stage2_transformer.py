@@ -189,8 +189,8 @@ def test_heads_that_do_not_divide_the_width_are_refused_with_a_number_that_does(
 
 @pytest.mark.slow
 def test_rare_codes_are_drawn_as_often_as_they_should_be():
-    """10^7 draws, 40 codes of probability 5e-8 each: with the noise of one float32 uniform they would be 5, not 20."""
-    p, rare, chunk = 5e-8, 40, 10**5
+    """10^7 draws, 20 codes of probability 5e-8 each: 10 are due; noise of one float32 uniform each gives 2.4."""
+    p, rare, chunk = 5e-8, 20, 10**5
     logits = jnp.log(jnp.concatenate([jnp.array([1 - rare * p]), jnp.full(rare, p)]))
 
     def drawn(key):
@@ -198,4 +198,5 @@ def test_rare_codes_are_drawn_as_often_as_they_should_be():
         return jnp.sum(codes > 0)
 
     keys = jax.random.split(jax.random.key(0), 10**7 // chunk)
-    assert 9 <= jax.jit(lambda keys: jax.lax.map(drawn, keys).sum())(keys) <= 33
+    # With this key 10, and 4 with that noise.
+    assert 6 <= jax.jit(lambda keys: jax.lax.map(drawn, keys).sum())(keys) <= 16
