@@ -23,7 +23,7 @@ COV = ROTATION @ np.diag([1.5, 0.6, 0.3]) @ ROTATION.T
 EYE = np.eye(3)
 STATS = (np.array([1.0, -2.0, 0.5], np.float32), np.array([2.0, 0.5, 3.0], np.float32))
 PAIR = [Diffusion(width=16, blocks=1), FlowMatching(width=16, blocks=1)]
-both = pytest.mark.parametrize("generator", PAIR, ids=list(GENERATORS))
+both = pytest.mark.parametrize("generator", PAIR, ids=["diffusion", "flow-matching"])
 
 
 def gaussian_denoiser(x, sigma):

@@ -70,15 +70,19 @@ class Likelihood(Protocol):
         Where the configuration's `takes_mask` says so, there is a second argument: `mask`, bool, of the shape of x or
         None. The sum is then over the entries where it is True.
         """
+        ...
 
     def mean(self) -> jax.Array:
         """Returns E[x|z], [B, *x.shape]."""
+        ...
 
     def mode(self) -> jax.Array:
         """Returns the most probable x, [B, *x.shape]."""
+        ...
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns x ~ p(x|z), [B, *x.shape], from one key per example."""
+        ...
 
 
 class Posterior(Protocol):
@@ -86,18 +90,23 @@ class Posterior(Protocol):
 
     def sample(self, keys: jax.Array) -> jax.Array:
         """Returns z ~ q(z|x), [B, D], from one key per example."""
+        ...
 
     def sample_and_log_prob(self, keys: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Returns the z of `sample` and log q(z|x) [B] in nats; where `log_prob` must invert a map, this need not."""
+        ...
 
     def log_prob(self, z: jax.Array) -> jax.Array:
         """Returns log q(z|x) in nats [B], summed over dimensions."""
+        ...
 
     def mode(self) -> jax.Array:
         """Returns the code that stands for q: its mean or mode, [B, D]."""
+        ...
 
     def variance(self) -> jax.Array:
         """Returns Var[z_j] of each dimension [B, D], exact or of the base distribution."""
+        ...
 
 
 class Encoding(NamedTuple):
@@ -222,9 +231,10 @@ class SampleFn(Protocol):
         *,
         cond: jax.Array | None = None,
         temperature: float = 1.0,
-        **choices: Any,
     ) -> Any:
         """Returns latents z ~ p(z), or p(z|cond).
+
+        There are further keyword arguments where `PriorFns.takes` lists some; numbers among them are static.
 
         Args:
           params: of the model, {group: parameters}.
@@ -233,7 +243,6 @@ class SampleFn(Protocol):
           n: how many; static.
           cond: features [n, F] of a conditional model; None without a condition.
           temperature: scales the standard deviation of the prior, or divides its logits, where that has a meaning.
-          choices: those that `PriorFns.takes` lists besides the temperature, by name; numbers are static.
 
         Returns:
           leaves [n, *shape], of the structure of `About.latents`.
@@ -243,16 +252,7 @@ class SampleFn(Protocol):
 
 class FeaturesFn(Protocol):
     def __call__(self, params: Params, state: State, batch: Batch) -> jax.Array:
-        """Returns the features of a batch.
-
-        Args:
-          params: of the model, {group: parameters}.
-          state: of the model.
-          batch: what they are made of.
-
-        Returns:
-          float32 [B, F].
-        """
+        """Returns the features of a batch, float32 [B, F]; `batch` holds what they are made of."""
         ...
 
 

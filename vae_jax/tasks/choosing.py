@@ -94,7 +94,8 @@ def _prompt(run: Run, n: int, prompt: Any, length: Any) -> np.ndarray:
                 f"{option('prompt')}: has {held.shape[1]} codes, but an example has {size}; give fewer, {size - 1} or "
                 "less to leave something to draw"
             )
-        most = max(space.codes for space in spaces.leaves(run.model.about.latents))
+        levels = spaces.leaves(run.model.about.latents)
+        most = max(space.codes for space in levels if isinstance(space, spaces.Codes))
         if held.size and not (held.min() >= 0 and held.max() < most):
             raise InputError(f"{option('prompt')}: holds codes out of range; they are 0 to {most - 1}")
     return np.ascontiguousarray(np.resize(held, (n, held.shape[1])), np.int32)

@@ -285,12 +285,14 @@ def _check_indices(flat: np.ndarray, space: spaces.Space, what: str) -> None:
     """
     if not isinstance(space, spaces.Codes):
         return
-    bad = (flat != np.floor(flat)) | (flat < 0) | (flat >= space.codes)
+    # Codebooks side by side may differ in size.
+    sizes = np.asarray(space.sizes or (space.codes,))[list(space.places())]
+    bad = (flat != np.floor(flat)) | (flat < 0) | (flat >= sizes)
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
             f"{what}: {flat[row, column]:g} in row {row} is not an index into the codebook; use whole numbers from 0 "
-            f"to {space.codes - 1}, as {command('encode')} writes them"
+            f"to {sizes[column] - 1}, as {command('encode')} writes them"
         )
 
 

@@ -65,7 +65,8 @@ class SecondStage:
                 "model.first: the first stage is conditioned itself, so that its codes alone do not decode; train one "
                 f"with {option('model.condition.on', 'none')}, and condition the generator"
             )
-        width = 0 if self.condition.on == "none" else condition.features(spec.blank(), spec).shape[-1]
+        features = condition.features(spec.blank(), spec)
+        width = 0 if features is None else features.shape[-1]
         around = Around(first.about.latents, width, jnp.dtype(self.precision))
         self.generator.check(around)
         return build.model(build.Parts(first, self.generator, around, condition, self.condition.drop, spec))
