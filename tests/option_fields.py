@@ -63,6 +63,15 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model", "multimodal", "precision"): ("bfloat16", "loss sample terms"),
     ("model", "vq", "features"): (5, "shape:decoder shape:encoder shape:running-quantizer"),
     ("model", "vq", "precision"): ("bfloat16", "loss terms"),
+    ("model", "vq2", "features"): (
+        5,
+        "shape:decoder shape:join shape:running-quantizer_bottom shape:running-quantizer_top shape:top_decoder "
+        "shape:top_encoder",
+    ),
+    ("model", "vq2", "top_stages"): (2, "shape:top_decoder shape:top_encoder"),
+    ("model", "vq2", "top_hidden"): (12, "shape:bottom_encoder shape:join shape:top_decoder shape:top_encoder"),
+    ("model", "vq2", "top_blocks"): (0, "shape:top_decoder shape:top_encoder"),
+    ("model", "vq2", "precision"): ("bfloat16", "loss terms"),
     # ---- model.network
     ("model.network", "mlp", "hidden"): ((17, 17), "shape:decoder shape:encoder"),
     ("model.network", "mlp", "activation"): ("tanh", "loss sample terms"),
@@ -120,6 +129,10 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.network", "residual-conv", "block_hidden"): (7, "shape:decoder shape:encoder"),
     ("model.network", "residual-conv", "activation"): ("tanh", "loss terms"),
     ("model.network", "residual-conv", "norm"): ("group", "shape:decoder shape:encoder"),
+    ("model.network", "vit", "patch"): (2, "shape:decoder shape:encoder"),
+    ("model.network", "vit", "width"): (8, "shape:decoder shape:encoder"),
+    ("model.network", "vit", "depth"): (1, "shape:decoder shape:encoder"),
+    ("model.network", "vit", "heads"): (2, "loss terms"),
     # ---- model.likelihood
     ("model.likelihood", "gaussian", "std"): (0.5, "loss terms"),
     ("model.likelihood", "gaussian-learned", "init_std"): (0.5, "start"),
@@ -145,6 +158,8 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.likelihood", "log-cosh", "learned"): (False, "shape:likelihood"),
     ("model.likelihood", "log-cosh", "min_log_scale"): (-3.0, "loss terms"),
     ("model.likelihood", "beta", "min_shape"): (0.05, "loss sample terms"),
+    ("model.likelihood", "logit-laplace", "epsilon"): (0.2, "loss sample terms"),
+    ("model.likelihood", "logit-laplace", "min_log_scale"): (-3.0, "loss sample terms"),
     ("model.likelihood", "logistic-256", "pixelwise"): (True, "shape:decoder shape:likelihood"),
     ("model.likelihood", "logistic-256", "init_scale"): (0.1, "start"),
     ("model.likelihood", "logistic-256", "min_log_scale"): (-3.5, "loss sample terms"),

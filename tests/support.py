@@ -50,7 +50,7 @@ def shrink(config):
         for f in dataclasses.fields(config)
         if isinstance(value := getattr(config, f.name), tuple) and value and all(isinstance(n, int) for n in value)
     }
-    cut |= {name: 16 for name in ("hidden", "block_hidden") if isinstance(getattr(config, name, None), int)}
+    cut |= {name: 16 for name in ("hidden", "block_hidden", "width") if isinstance(getattr(config, name, None), int)}
     return dataclasses.replace(config, **cut)
 
 

@@ -916,7 +916,7 @@ BROKEN = {
     "a class for an instance": (
         EXAMPLES["network"].replace("network=Tiny()", "network=Layers"),
         "model.network: Layers is a class, but it must be a network; give one of MLP, Linear, LeNet, PooledConv, "
-        "Conv64, DeepConv, Broadcast, LocalAR",
+        "Conv64, DeepConv, Broadcast, LocalAR, ResidualConv, ViT",
     ),
     "data that raise": (
         EXAMPLES["data set"].replace("rng = np", 'raise OSError("no disk")\n        rng = np'),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from vae_jax.errors import InputError
-from vae_jax.networks import MLP, NETWORKS, Broadcast, Conv64, DeepConv, LeNet, Linear, PooledConv
+from vae_jax.networks import MLP, NETWORKS, Broadcast, Conv64, DeepConv, LeNet, Linear, PooledConv, ResidualConv, ViT
 from vae_jax.networks.base import ACTIVATIONS
 from vae_jax.networks.conv import stage_sizes
 from vae_jax.spec import ArraySpec
@@ -189,3 +189,50 @@ def test_broadcast_decoder_decodes_a_square_of_pixels_at_each_coordinate():
         hidden = np.maximum(z @ p["code"]["kernel"] + p["code"]["bias"] + place @ p["position"]["kernel"], 0)
         all_pixels = (hidden @ p["out"]["kernel"] + p["out"]["bias"]).reshape(2, 3, 3, 2)
         np.testing.assert_allclose(found[:, i, j], all_pixels[:, i % 3, j % 3], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stages", [2, 3])
+@pytest.mark.parametrize("image", [(28, 28, 1), (32, 32, 3), (27, 19, 2)])
+def test_residual_conv_has_f4_and_f8_and_the_size_comes_back(stages, image):
+    _, _, code, out = shapes(ResidualConv(stages=stages), image)
+    assert code.shape == (2, *(-(-n // 2**stages) for n in image[:2]), 8)
+    assert out.shape == (2, *image)
+
+
+def test_a_vit_is_a_transformer_over_patches():
+    network = ViT(patch=2, width=8, depth=1, heads=2)
+    encoder, x = network.encoder(3, jnp.dtype("float32")), jax.random.normal(jax.random.key(0), (1, 6, 4, 2))
+    params = encoder.init(jax.random.key(1), x)
+    base = encoder.apply(params, x)
+    assert base.shape == (1, 3, 2, 3)
+    # Without positions, patches that change places take their codes with them; with them, they do not.
+    rolled = jnp.roll(x, 2, 1)
+    blind = jax.tree_util.tree_map_with_path(lambda p, a: 0 * a if "position" in jax.tree_util.keystr(p) else a, params)
+    moved, still = (encoder.apply(p, rolled) - jnp.roll(encoder.apply(p, x), 1, 1) for p in (params, blind))
+    np.testing.assert_allclose(still, 0.0, atol=1e-5)
+    assert jnp.abs(moved).max() > 1e-4
+    # Every code sees every patch, and pixels of one patch alone are of its own token without attention.
+    seen = jax.jacobian(lambda x: encoder.apply(params, x).sum((0, -1)))(x)  # [3, 2, 1, 6, 4, 2]
+    assert jnp.all(jnp.any(seen != 0, (2, 5)))
+    decoder = network.decoder((6, 4, 2), jnp.dtype("float32"))
+    z = jax.random.normal(jax.random.key(2), (1, 3, 2, 3))
+    own = jax.tree_util.tree_map_with_path(
+        lambda p, a: 0 * a if "mix" in jax.tree_util.keystr(p) else a, decoder.init(jax.random.key(3), z)
+    )
+    pixels = jax.jacobian(lambda z: decoder.apply(own, z)[0].sum(-1))(z)[:, :, 0]  # [6, 4, 3, 2, 3]
+    reached = np.any(np.asarray(pixels) != 0, -1)
+    assert all(
+        np.array_equal(reached[i, j], (np.indices((3, 2)) == [[[i // 2]], [[j // 2]]]).all(0))
+        for i, j in np.ndindex(6, 4)
+    )
+
+
+@pytest.mark.usefixtures("command_line")
+def test_a_vit_names_what_fits():
+    for network, fix in (
+        (ViT(patch=4), "--model.network.patch 3"),
+        (ViT(patch=3, width=9, heads=2), "--model.network.heads 3"),
+    ):
+        with pytest.raises(InputError, match=fix):
+            network.check(ArraySpec((9, 6, 1)))
+    ViT(patch=3, width=9, heads=3).check(ArraySpec((9, 6, 1)))

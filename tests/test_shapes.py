@@ -1,5 +1,7 @@
 """Arrays of odd sizes and any number of channels, from a file through every network to a figure."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import optax
@@ -62,6 +64,14 @@ def test_every_network_that_can_takes_odd_sizes_and_channels(tmp_path, name, sha
         # The advice is a network that has a test of its own.
         assert shrink(PooledConv()).check(spec.x) is None
         return
+    if name == "vit":
+        with pytest.raises(
+            InputError, match=r"patches of 4x4 do not divide images of .*; use --model.network.patch"
+        ) as e:
+            around(2, network).build(spec)
+        # The nearest patch that divides both sides, which is trained below.
+        network = dataclasses.replace(network, patch=int(str(e.value).split()[-1]), depth=1)
+        assert network.patch == (5 if shape[0] == 65 else 2)
     made, losses = trained(network, spec, batch, decodes=name != "local-ar")  # which decodes pixel by pixel
     assert np.isfinite(losses).all()
     assert losses[1] != losses[0]

@@ -12,7 +12,7 @@ from scipy import stats as scipy_stats
 
 from vae_jax import prng
 from vae_jax.errors import InputError
-from vae_jax.models.stage2 import GENERATORS, Around, Choices, Diffusion, FlowMatching, diffusion, ode, statistics
+from vae_jax.models.stage2 import Around, Choices, Diffusion, FlowMatching, diffusion, ode, statistics
 from vae_jax.models.stage2.flow_matching import velocity_loss
 from vae_jax.spaces import Codes, Real
 

@@ -6,6 +6,7 @@ from vae_jax.networks.conv import Conv64, DeepConv, LeNet, PooledConv
 from vae_jax.networks.local_ar import LocalAR
 from vae_jax.networks.mlp import MLP, Linear
 from vae_jax.networks.spatial import ResidualConv, SpatialNetwork, check_halvings
+from vae_jax.networks.vit import ViT
 
 NETWORKS = {
     "mlp": MLP,
@@ -18,6 +19,7 @@ NETWORKS = {
     "local-ar": LocalAR,
     # Codes that are grids of vectors.
     "residual-conv": ResidualConv,
+    "vit": ViT,
 }
 
 __all__ = [
@@ -33,5 +35,6 @@ __all__ = [
     "PooledConv",
     "ResidualConv",
     "SpatialNetwork",
+    "ViT",
     "check_halvings",
 ]

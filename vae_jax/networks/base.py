@@ -66,7 +66,7 @@ class Network:
         return frozenset(name for name, it_does in given.items() if it_does)
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """Returns (h, w) of the code of images of this shape, where the code is a grid."""
+        """Returns (h, w) of the code of images of this shape, where it is a grid."""
         raise TypeError(f"{type(self).__name__} must define grid")
 
     def encoder(self, outputs: int, dtype: jnp.dtype) -> nn.Module:

@@ -23,6 +23,26 @@ class SpatialNetwork(Network):
     spatial: ClassVar[bool] = True
 
 
+def check_halvings(stages: int, shape: tuple[int, ...], name: str, what: str) -> None:
+    """Checks that something can be halved so often.
+
+    Args:
+      stages: how often.
+      shape: of it, [h, w, ...].
+      name: option that says how often.
+      what: it is.
+
+    Raises:
+      InputError: less than one row or column would be left.
+    """
+    least = min(shape[:2])
+    if 2**stages <= least:
+        return
+    most, size = least.bit_length() - 1, f"{shape[0]}x{shape[1]}"
+    fix = f"use {option(name, most)} or less" if most else "use larger images, or fewer stages of the network"
+    raise InputError(f"{name}: {stages} halvings leave nothing of {what} of {size}; {fix}")
+
+
 class ResidualStack(nn.Module):
     """Blocks x + conv1x1(act(conv3x3(act(x)))), then the activation."""
 
