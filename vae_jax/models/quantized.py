@@ -198,6 +198,7 @@ def loss(
     distortion = -observed.log_prob(p_x, x, mask)
     cost = sum(per_image(out.cost) for out in found)
     value = batch_mean(distortion + cost, len(x), "model.quantizer", weight)
+    # The rate is no part of the loss but where a quantizer's cost is its KL; it is logged without that weight.
     rate = sum(rates(parts, found))
     metrics = {
         "loss": value,
@@ -208,6 +209,7 @@ def loss(
     }
     for one, out in zip(parts.levels, found, strict=True):
         metrics |= logged(one, out)
+    # What wrappers read: the decoded vectors of all levels, flat and side by side.
     states = {one.part: out.state for one, out in zip(parts.levels, found, strict=True)} | {"likelihood": new}
     flat = jnp.concatenate([z.reshape(len(x), -1) for z in vectors], -1)
     return value, Aux({k: v for k, v in states.items() if v}, metrics, {"z": flat, "likelihood": p_x})
@@ -234,6 +236,7 @@ def shares(indices: jax.Array, codes: int) -> jax.Array:
       indices: int32 [..., L].
       codes: number of entries K.
     """
+    # A scatter-add for each codebook: a one-hot array of all choices would be K times as large.
     flat = indices.reshape(-1, indices.shape[-1])
     counts = jax.vmap(lambda index: jnp.zeros(codes).at[index].add(1.0), 1)(flat)
     return counts / len(flat)
@@ -250,6 +253,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     p_x = parts.build(params, state, [out.z for out in found])
     distortion, kl = -observed.log_prob(p_x, x, mask), rates(parts, found)
     error = observed.mean_error(parts.likelihood.matched(p_x.mean(), x), x, mask)
+    # Of several levels the KL of each, a tree like the latents.
     made = {"elbo": -(distortion + sum(kl)), "distortion": distortion, "rate": sum(kl), "mse": error}
     if len(kl) > 1:
         made["kl"] = _tree(parts, kl)

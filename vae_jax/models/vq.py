@@ -62,6 +62,7 @@ class VQVAE:
         self.check()
         self.network.check(spec.x)
         observed.check(spec, self.likelihood, quantized.likelihood_name(self.likelihood), False)
+        # One vector for each place of the network's grid, and back to what p(x|z) is made of.
         level = quantized.level(self.quantizer, self.features, self.network.grid(shape))
         encoder = self.network.encoder(self.features, dtype)
         decoder = self.network.decoder((*shape[:-1], self.likelihood.outputs(shape[-1])), dtype)

@@ -76,10 +76,11 @@ class VQVAE2:
         self.check()
         self.network.check(spec.x)
         observed.check(spec, self.likelihood, quantized.likelihood_name(self.likelihood), False)
-        # Between the grids: the net of images once more, on features.
+        # Bottom and top grid, [h, w] and [t, u]. Between them the net of images once more, on features.
         fine = self.network.grid(shape)
         networks.check_halvings(self.top_stages, fine, "model.top_stages", "a bottom grid")
         between = networks.ResidualConv(self.top_hidden, self.top_stages, self.top_blocks, max(self.top_hidden // 4, 1))
+        # One config, two codebooks: each level has parameters and a state of its own name.
         levels = Levels(
             quantized.level(self.quantizer, features, between.grid(fine), "top"),
             quantized.level(self.quantizer, features, fine, "bottom"),
@@ -144,6 +145,7 @@ class Parts(quantized.Parts):
         # 1. What is global, from the features of the bottom grid.
         features = self._apply(params, "bottom_encoder", x)
         coarse = top.quantize(params, state, self._apply(params, "top_encoder", features), key, ctx)
+        # The gradient of what the bottom makes of them reaches the top vectors through `coarse.z`.
         # 2. The bottom codes see the entries of the top, and so need not say it again.
         seen = self._apply(params, "top_decoder", coarse.z)
         both = jnp.concatenate([features, seen.astype(features.dtype)], -1)
@@ -151,5 +153,6 @@ class Parts(quantized.Parts):
 
     def outputs(self, params: Params, vectors: Sequence[jax.Array]) -> jax.Array:
         coarse, fine = vectors
+        # The features that the bottom codes have seen: one module brings the top grid to the bottom's size for both.
         seen = jnp.asarray(self._apply(params, "top_decoder", coarse), jnp.float32)
         return self._apply(params, "decoder", jnp.concatenate([seen, fine], -1))
