@@ -46,6 +46,11 @@ class SecondStage:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the generator's networks. Parameters, logits and likelihoods stay float32."""
 
+    def check(self) -> None:
+        """Raises InputError for parts of the first stage that do not go together."""
+        if callable(check := getattr(self.first, "check", None)):
+            check()
+
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: loss = -log p(z|c) of the first stage's latents z, or what else the generator minimizes.
 
