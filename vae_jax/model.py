@@ -25,9 +25,7 @@ Metrics = dict[str, jax.Array]
 
 
 class Context(NamedTuple):
-    """What a loss may know besides its arguments. Built inside the step; it never crosses a jit boundary.
-
-    `Model.context(batch)` makes one for a loop of one's own.
+    """What a loss may know besides its arguments, built inside the step; `Model.context(batch)` makes one by hand.
 
     Attributes:
       step: int32 scalar, the number of updates made so far.
@@ -51,9 +49,8 @@ class Aux(NamedTuple):
       state: the new model state.
       metrics: means over this batch shard.
       outputs: for wrappers that add terms of other parameter groups; the step drops them. `z` [K * B, n] are the
-        samples that the loss decoded, as vectors, and `likelihood` is p(x|z) of them, with leading axis K * B. K is 1
-        unless objective or estimator draw more; one whole batch follows the other. A model that decodes an example once
-        per class or modality has none.
+        samples that the loss decoded, as vectors, and `likelihood` is p(x|z) of them, with leading axis K * B: K whole
+        batches, 1 unless more are drawn. A model that decodes an example once per class or modality has none.
     """
 
     state: State
@@ -252,7 +249,16 @@ class SampleFn(Protocol):
 
 class FeaturesFn(Protocol):
     def __call__(self, params: Params, state: State, batch: Batch) -> jax.Array:
-        """Returns the features of a batch, float32 [B, F]; `batch` holds what they are made of."""
+        """Returns the features of a batch.
+
+        Args:
+          params: of the model, {group: parameters}.
+          state: of the model.
+          batch: what they are made of.
+
+        Returns:
+          float32 [B, F].
+        """
         ...
 
 
@@ -311,12 +317,10 @@ class About(NamedTuple):
       latents: where its latents live: a space, or a dict or tuple of spaces for several levels.
       likelihood: the configuration of p(x|z), which says what it can score: `support`, `closed`, `levels`,
         `normalized`, `cell_width`.
-      unit: (mean, standard deviation) of every entry of the latents under the prior, the unit of traversals; None where
-        there is no such unit.
+      unit: (mean, standard deviation) of all entries of the latents under the prior, for traversals; None without one.
       takes_mask: whether the model reads `batch["mask"]` and leaves out what is missing; data with a mask are refused
         by one that does not.
-      takes_weight: whether the loss is a mean of losses per example, each times `batch["weight"]` where there is one;
-        class weights are refused by a model whose is not.
+      takes_weight: whether the loss is a mean over examples, each times `batch["weight"]`; else class weights are refused.
     """
 
     spec: DataSpec
@@ -431,8 +435,7 @@ class Model(NamedTuple):
     condition: ConditionFns | None = None
     classifier: ClassifierFns | None = None
 
-    # A model equals itself alone. Another build may hold the same functions and yet another model: what they call may
-    # have been defined anew since, in a notebook, and no cache may give the steps of the one to the other.
+    # A model equals itself alone: what the same functions call may have been defined anew, in a notebook.
     def __hash__(self) -> int:
         return id(self)
 
@@ -463,7 +466,6 @@ class Model(NamedTuple):
         *,
         cond: jax.Array | None = None,
         temperature: float = 1.0,
-        **choices: Any,
     ) -> Any:
         """Returns p(x|z) with z ~ p(z): what the model generates.
 
@@ -474,7 +476,6 @@ class Model(NamedTuple):
           n: how many.
           cond: features [n, F] of a conditional model; None takes those of `ConditionFns.default`.
           temperature: scales the standard deviation of the prior, or divides its logits, where that has a meaning.
-          choices: those that `PriorFns.takes` lists besides the temperature, by name.
 
         Returns:
           p(x|z) of the n draws: `.mean()`, `.mode()` or `.sample(keys)` gives data [n, *x.shape].
@@ -483,7 +484,7 @@ class Model(NamedTuple):
           InputError: the model has no prior.
         """
         prior, cond = self.drawn_from(n, cond)
-        z = prior.sample(params, state, key, n, cond=cond, temperature=temperature, **choices)
+        z = prior.sample(params, state, key, n, cond=cond, temperature=temperature)
         return self.decode(params, state, z, cond=cond)
 
     def drawn_from(self, n: int, cond: Any = None) -> tuple[PriorFns, Any]:

@@ -60,6 +60,9 @@ class Level:
           z: vectors, of any compute type.
           key: of the noise of the batch; or keys [B], one per example, outside of a step; None for no noise.
           ctx: of the step; None outside of one.
+
+        Returns:
+          codes with leading axes [B, h, w].
         """
         mine, own = params["vae"].get(self.part, {}), state.get(self.part, {})
         # Distances in float32 whatever the networks compute in.
@@ -92,7 +95,17 @@ def likelihood_name(likelihood: Any) -> str:
 
 
 def level(quantizer: Quantizer, features: int, grid: tuple[int, int], name: str = "") -> Level:
-    """Returns a grid of codes, of all codebooks side by side: [h, w, L]."""
+    """Puts a quantizer on a grid.
+
+    Args:
+      quantizer: what makes codes of vectors.
+      features: length of the vectors.
+      grid: (h, w).
+      name: of the level, "" where there is only one.
+
+    Returns:
+      a grid of codes, of all codebooks side by side: [h, w, L].
+    """
     sizes = quantizer.sizes
     return Level(quantizer, features, Codes((*grid, len(sizes)), max(sizes), sizes), name)
 
@@ -126,6 +139,9 @@ class Parts:
           x: data, 0 where they are missing.
           key: of the noise, as of `Level.quantize`.
           ctx: of the step; None outside of one.
+
+        Returns:
+          one `Quantized` for each level, with leading axes [B, h, w].
         """
         raise TypeError(f"{type(self).__name__} must define infer")
 

@@ -18,22 +18,21 @@ from vae_jax.tasks import codes
 NAMES = ("guidance", "top_k", "top_p", "passes", "prompt", "prompt_length")
 
 
-def checked(
-    run: Run, n: int, choices: Mapping[str, Any], prior: str | None, conditioned: bool = False
-) -> dict[str, Any]:
-    """Returns the choices as `PriorFns.sample` takes them; {} where there are none.
+def checked(run: Run, n: int, choices: Mapping[str, Any], prior: str | None) -> dict[str, Any]:
+    """Checks how a run is to draw.
 
     Args:
       run: that samples.
       n: samples.
       choices: as they were given; `prompt_length` goes with `prompt`.
       prior: a fitted density of codes that is drawn from in the model's place, or None.
-      conditioned: whether a label or a condition was given.
+
+    Returns:
+      the choices as `PriorFns.sample` takes them; {} where there are none.
 
     Raises:
       InputError: an unknown one, one that this run does not read, or a value out of range.
     """
-    del conditioned
     for name in choices:
         if name not in NAMES:
             raise InputError(f"{name}: no such option; {nearest(name, NAMES)}")

@@ -74,6 +74,9 @@ def compress(
       state: looks at this state instead of a checkpoint.
       report: called with (examples done, examples in all).
 
+    Returns:
+      the content of a .vjc file, and what it is to be compared with.
+
     Raises:
       InputError: a run that cannot compress, or examples that it cannot take.
     """
@@ -105,6 +108,9 @@ def decompress(
       pixels: what is returned of p(x|z): "mean" is E[x|z], "mode" the most probable x.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
+
+    Returns:
+      codes and decoded examples.
 
     Raises:
       InputError: no such file, one that is damaged or of another run or checkpoint.

@@ -84,13 +84,16 @@ def check_data(stage1: Run, spec: DataSpec) -> None:
 
 
 def initial(run: Run, stage1: Run, found: TrainState, source: Source) -> TrainState:
-    """Returns the state at step 0 of a second stage: its own first weights, and the first stage's trained ones.
+    """Brings a trained first stage into the state of a second one.
 
     Args:
       run: the second stage; its folder need not exist.
       stage1: the run of the first stage.
       found: the state of its checkpoint.
       source: the training split of the second stage.
+
+    Returns:
+      the state at step 0: the second stage's own first weights, and the first stage's trained ones.
 
     Raises:
       InputError: fewer than two codes are in use, so that there is nothing to model.

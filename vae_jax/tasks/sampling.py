@@ -120,7 +120,7 @@ def samples(
             fit = f"train one, as with {either(f'`vae-jax train EXP {named}`', f'`vj.train_run(config, {named})`')}"
             fit += f", where the model is {option('model', 'second-stage')}"
         raise InputError(f"{run.path}: its model does not provide a prior to sample from; {fit}")
-    chosen = choosing.checked(run, n, choices, prior, conditioned=label is not None or bool(cond))
+    chosen = choosing.checked(run, n, choices, prior)
     state, key = given.restored(run, step, state), jax.random.key(seed)
     features = requested(run, state, n, label, cond)
     if prior is None:

@@ -77,7 +77,17 @@ def condition(parts: Parts) -> ConditionFns | None:
 
 
 def required(parts: Parts, params: Params, state: State, batch: Batch) -> jax.Array:
-    """Returns the features [B, F] of a batch, rows of zeros where it has none."""
+    """Returns the features of a batch, rows of zeros where it has none.
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      state: of the model.
+      batch: that may hold the condition.
+
+    Returns:
+      float32 [B, F].
+    """
     del params, state
     found = features(parts, batch)
     assert found is not None
@@ -121,7 +131,17 @@ def frozen(state: State) -> tuple[Params, State]:
 
 
 def coded(parts: Parts, state: State, keys: jax.Array | None, batch: Batch) -> tuple[jax.Array, Encoding]:
-    """Returns the first stage's latents as vectors [B, n], drawn with keys [B], and its encoding."""
+    """Encodes a batch with the first stage.
+
+    Args:
+      parts: of the model.
+      state: of the model.
+      keys: one per example [B], to draw from q(z|x); None for its mean or mode.
+      batch: of data.
+
+    Returns:
+      latents as vectors [B, n], int32 where they are codes, and the encoding that they are of.
+    """
     params, held = frozen(state)
     encoding = parts.first.encode(params, held, keys, batch)
     z = jax.lax.stop_gradient(spaces.vector(parts.around.latents, encoding.z))
@@ -195,7 +215,21 @@ def sample(
     temperature: float = 1.0,
     **choices: Any,
 ) -> Any:
-    """Returns latents z ~ p(z|c), leaves [n, *shape]; `choices` are further fields of `Choices`."""
+    """Draws latents z ~ p(z|c).
+
+    Args:
+      parts: of the model.
+      params: of the model.
+      state: of the model.
+      key: of all draws.
+      n: how many.
+      cond: features [n, F]; None without a condition.
+      temperature: divides logits, or scales noise.
+      choices: further fields of `Choices`.
+
+    Returns:
+      leaves [n, *shape], of the structure of the first stage's latents.
+    """
     chosen = Choices(temperature, **choices)
     z = parts.generator.sample(params["prior"], key, n, cond, around_of(parts, state), chosen)
     return spaces.shaped(parts.around.latents, z)
