@@ -438,6 +438,9 @@ EXCEPTIONS: dict[tuple[str, str, str], str] = {
     # Their levels add up in the space of the vectors.
     ("model.quantizer", "residual-vq", "inner"): "test_quantizers.test_what_cannot_be_quantized_is_refused",
     ("model.quantizer", "grouped-vq", "inner"): "test_quantizers.test_what_cannot_be_quantized_is_refused",
+    # Up to 64 dimensions the divergence is exact, and these latents have fewer.
+    ("model.generator", "diffusion", "probes"): "test_stage2_diffusion.test_hutchinson_is_right_on_average",
+    ("model.generator", "flow-matching", "probes"): "test_stage2_diffusion.test_hutchinson_is_right_on_average",
     # Refused for data without missing values, which these are.
     ("model", "vae", "mask_input"): "test_missing.test_the_encoder_sees_the_mask_where_it_may",
     ("model", "ae", "mask_input"): "test_missing.test_the_encoder_sees_the_mask_where_it_may",

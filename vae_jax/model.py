@@ -320,7 +320,7 @@ class About(NamedTuple):
       unit: (mean, standard deviation) of all entries of the latents under the prior, for traversals; None without one.
       takes_mask: whether the model reads `batch["mask"]` and leaves out what is missing; data with a mask are refused
         by one that does not.
-      takes_weight: whether the loss is a mean over examples, each times `batch["weight"]`; else class weights are refused.
+      takes_weight: whether the loss is a mean of examples times `batch["weight"]`; else class weights are refused.
     """
 
     spec: DataSpec

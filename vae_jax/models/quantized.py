@@ -45,6 +45,7 @@ class Level:
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the parameters and the state of the quantizer, both by the name of the part."""
+        # Two names: parameters and state must not be drawn from the same bits.
         params = self.quantizer.init(prng.site_key(key, self.part), self.features)
         state = self.quantizer.init_state(prng.site_key(key, f"{self.part} state"), self.features)
         return {self.part: params}, {self.part: state}
@@ -70,6 +71,7 @@ class Level:
         if key is None or not key.ndim:
             site = None if key is None else prng.site_key(key, self.part)
             return self.quantizer.quantize(mine, own, z, key=site, ctx=ctx)
+        # Outside a step with nothing to draw: one call for the batch, without `vmap`.
         if not self.quantizer.draws:
             return self.quantizer.quantize(mine, own, z)
 
@@ -106,6 +108,7 @@ def level(quantizer: Quantizer, features: int, grid: tuple[int, int], name: str 
     Returns:
       a grid of codes, of all codebooks side by side: [h, w, L].
     """
+    # K of the space is that of the largest codebook; `sizes` has the others.
     sizes = quantizer.sizes
     return Level(quantizer, features, Codes((*grid, len(sizes)), max(sizes), sizes), name)
 
@@ -151,6 +154,7 @@ class Parts:
 
     def build(self, params: Params, state: State, vectors: Sequence[jax.Array]) -> Any:
         """Returns p(x|z) of vectors of all levels, outside training."""
+        # The compute type of the networks ends here: densities are float32.
         out = jnp.asarray(self.outputs(params, vectors), jnp.float32)
         return self.likelihood.build(out, params["vae"].get("likelihood", {}), state.get("likelihood", {}))
 
@@ -175,6 +179,7 @@ def model(parts: Parts, spec: DataSpec) -> Model:
 
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the parameters, in the one group `vae`, and the states of quantizers and likelihood."""
+    # One example is enough for the shapes.
     first = batch["x"][:1]
     group = parts.init(key, parts.likelihood.seen(first)) | {"likelihood": parts.likelihood.params_for(first.shape[1:])}
     state = {"likelihood": parts.likelihood.init_state()}
@@ -233,6 +238,7 @@ def loss(
 
 def logged(one: Level, out: Quantized) -> Metrics:
     """Returns what the log says of the codes of one level."""
+    # Means over B, h and w; with several codebooks one number for each, [L].
     found = {
         "quantization_error": jnp.mean(out.error, (0, 1, 2)),
         # Shares of the entries of each codebook, from which the log has usage and perplexity.
@@ -282,6 +288,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
 
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
     """Returns indices, int32 [B, h, w, L] of each level; drawn only with keys, and where the quantizer draws."""
+    # Without a context no codebook moves; without keys a quantizer takes the most probable entry.
     found = parts.infer(params, state, parts.likelihood.seen(observed.data(batch)[0]), keys)
     return Encoding(_tree(parts, [out.indices for out in found]))
 
@@ -289,6 +296,7 @@ def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, b
 def decode(parts: Parts, params: Params, state: State, z: Any, *, cond: jax.Array | None = None) -> Any:
     """Returns p(x|z) of indices [N, h, w, L] of each level."""
     del cond
+    # Leaves come in the order of the levels, coarse to fine.
     indices = zip(parts.levels, jax.tree.leaves(z), strict=True)
     return parts.build(params, state, [one.embed(params, state, index) for one, index in indices])
 

@@ -38,16 +38,19 @@ class Absorbing(Unmasking):
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "bound"
 
     def left(self, masked: int, passes: int) -> list[int]:
+        # An even schedule, in integers: rounding leaves no place masked after the last pass.
         passes = min(passes or self.passes, masked)
         return [masked * (passes - i) // passes for i in range(1, passes + 1)]
 
     def priority(self, keys: jax.Array, log_p: jax.Array, share: float | jax.Array, choices: Choices) -> jax.Array:
+        # Random, not by confidence: sampled orders must be those over which the bound takes its mean.
         del share, choices
         return prng.uniform(draw.site(keys, "order"), log_p.shape[1:])
 
     def loss(
         self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around, train: bool
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        # One mask from all of 1 .. n: unbiased, at the cost of one pass of the network.
         return self._bound(params, keys if train else None, keys, z, cond, around, jnp.asarray(0), 1), {}
 
     def rate(self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around) -> jax.Array:
@@ -83,8 +86,10 @@ class Absorbing(Unmasking):
         n = around.length
         # Strata of one example, not of the batch: its bound depends on its own key alone.
         own = prng.numbered_keys(keys, number)
+        # u is uniform on the stratum's share of [0, 1), and m follows from it.
         u = (number + prng.uniform(draw.site(own, "count"), ())) / of
         # A product that float32 rounds up to n would be one mask too many.
         m = jnp.minimum(jnp.floor(n * u), n - 1) + 1
         masked = draw.at_random(draw.site(own, "places"), m.astype(jnp.int32), n)
+        # Nats [B]; n / m makes of a sum over m places an unbiased one over n.
         return n / m * self.nats(self.logits(params, noise, z, masked, cond, around), z, masked)

@@ -39,17 +39,20 @@ class Around(NamedTuple):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of codes at each of the n places."""
+        # A grid's vector runs over places in raster order, with the L codes of a place next to each other.
         return tuple((space.sizes or (space.codes,))[book] for space in self._levels for book in space.places())
 
     @property
     def books(self) -> tuple[int, ...]:
         """Number of the codebook that the code at each of the n places is of, counted over all levels from 0."""
+        # Levels share no codebook: the numbers of each start where those of the level before it end.
         firsts = itertools.accumulate((max(len(space.sizes), 1) for space in self._levels), initial=0)
         return tuple(first + book for first, space in zip(firsts, self._levels) for book in space.places())
 
     @property
     def codes(self) -> int:
         """The largest number of codes at any place: the length K of logits."""
+        # Logits have one static length; what smaller codebooks do not have is masked by `draw.possible`.
         return max(self.sizes)
 
     @property
@@ -70,6 +73,7 @@ class Choices(NamedTuple):
     """
 
     temperature: Any = 1.0
+    # Numbers from here on are static: they decide shapes and branches of the compiled sampler.
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
@@ -90,12 +94,14 @@ class Generator:
       takes: the fields of `Choices` that sampling reads.
     """
 
+    # Class variables, no options: they follow from the method.
     of: ClassVar[Literal["codes", "real"]] = "codes"
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "none"
     takes: ClassVar[tuple[str, ...]] = ()
 
     def check(self, around: Around) -> None:
         """Raises InputError if it cannot be built for these latents."""
+        # Levels may differ in kind: a single one of real vectors rules codes out.
         levels = spaces.leaves(around.latents)
         if self.of == "codes" and not all(isinstance(space, Codes) for space in levels):
             raise InputError(
@@ -166,9 +172,11 @@ class Generator:
 
 def guided(with_cond: jax.Array, without: jax.Array, guidance: float) -> jax.Array:
     """Returns f(z) + s (f(z|c) - f(z)) of two outputs of one shape."""
+    # Of logits too: softmax follows, so that no normalizer is needed here.
     return without + guidance * (with_cond - without)
 
 
 def without_condition(cond: jax.Array) -> jax.Array:
     """Returns the features that stand for "no condition"."""
+    # Every network reads features through a layer without a bias, so that zeros add nothing.
     return jnp.zeros_like(cond)

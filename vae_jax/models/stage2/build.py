@@ -21,6 +21,7 @@ from vae_jax.models.stage2.coding import Coder
 from vae_jax.models.stage2.sequential import Sequential
 from vae_jax.spec import DataSpec
 
+# Names in checkpoints; `tasks.first_stage` fills both entries before training starts.
 FIRST, STATS = "first", "latents"  # entries of the state
 
 
@@ -59,6 +60,7 @@ def model(parts: Parts) -> Model:
             partial(sample, parts),
             conditional,
             parts.generator.takes,
+            # Entropy coding needs p(z_i | z_<i), one place after another.
             partial(coder, parts) if isinstance(parts.generator, Sequential) else None,
         ),
         condition=condition(parts),
@@ -101,6 +103,7 @@ def features(parts: Parts, batch: Batch) -> jax.Array | None:
     """
     if parts.condition.on == "none":
         return None
+    # Only a network from which conditions were hidden in training has seen the row of zeros.
     if parts.drop and ENTRIES[parts.condition.on] not in batch:
         return jnp.zeros((jax.tree.leaves(dict(batch))[0].shape[0], parts.around.cond))
     return parts.condition.features(batch, parts.spec)
@@ -108,6 +111,7 @@ def features(parts: Parts, batch: Batch) -> jax.Array | None:
 
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the generator's parameters, in the one group `prior`, and a state whose first stage is untrained."""
+    # Weights of the right shapes: those of the first stage's checkpoint replace them.
     params, state = parts.first.init(prng.site_key(key, "first"), batch)
     held: State = {FIRST: {"params": params} | ({"state": state} if state else {})}
     if parts.generator.of == "real":
@@ -121,11 +125,13 @@ def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
 def around_of(parts: Parts, state: State) -> Around:
     """Returns what the generator is built for, with the moments of the latents where it needs them."""
     stats = state.get(STATS)
+    # The moments are traced, all else in `Around` is static.
     return parts.around if stats is None else parts.around._replace(stats=(stats["mean"], stats["std"]))
 
 
 def frozen(state: State) -> tuple[Params, State]:
     """Returns parameters and state of the first stage."""
+    # Also where a caller differentiates with respect to the state: nothing here may train it.
     held = jax.lax.stop_gradient(state[FIRST])
     return held["params"], held.get("state", {})
 
@@ -145,6 +151,7 @@ def coded(parts: Parts, state: State, keys: jax.Array | None, batch: Batch) -> t
     params, held = frozen(state)
     encoding = parts.first.encode(params, held, keys, batch)
     z = jax.lax.stop_gradient(spaces.vector(parts.around.latents, encoding.z))
+    # Embeddings are looked up by int32; real vectors keep their type until they are normalized.
     return (z.astype(jnp.int32) if parts.generator.of == "codes" else z), encoding
 
 
@@ -167,6 +174,7 @@ def loss(
     weight = batch.get("weight")
     value = batch_mean(found, len(z), "model.generator", weight)
     metrics = {"loss": value, **extra}
+    # Nats over all n places, and bits of one, which compare between grids of different sizes.
     if parts.generator.likelihood != "none" and parts.generator.of == "codes":
         metrics |= {"rate": jnp.mean(found), "bits_per_code": jnp.mean(found) / (z.shape[1] * jnp.log(2.0))}
     return value, Aux(state, metrics)
@@ -177,9 +185,11 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
 
     log p(x) >= E_q[log p(x|z) + log p(z|c) - log q(z|x)], where the codes of a quantizer have log q(z|x) = 0.
     """
+    # 1. One draw of z for each example, from the same keys as in the loss.
     (x, mask), keys = observed.data(batch), prng.example_keys(key, ctx.index)
     z, encoding = coded(parts, state, _at(keys, "encode"), batch)
     p_x = decode(parts, params, state, encoding.z)
+    # 2. -log p(x|z) in nats [B], summed over the observed entries.
     distortion = -observed.log_prob(p_x, x, mask)
     mean = parts.first.about.likelihood.matched(p_x.mean(), x)
     out = {"distortion": distortion, "mse": observed.mean_error(mean, x, mask)}
@@ -187,6 +197,7 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
         return out
     cond = features(parts, batch)
     rate = parts.generator.rate(params["prior"], _at(keys, "generator"), z, cond, around_of(parts, state))
+    # 3. Where z was drawn, log q(z|x) makes of -log p(z|c) one draw of the KL.
     if encoding.posterior is not None:
         rate = rate + encoding.posterior.log_prob(z)
     return {"elbo": -(distortion + rate), "rate": rate, **out}
@@ -232,6 +243,7 @@ def sample(
     """
     chosen = Choices(temperature, **choices)
     z = parts.generator.sample(params["prior"], key, n, cond, around_of(parts, state), chosen)
+    # Vectors [n, length] back to the levels that the first stage decodes.
     return spaces.shaped(parts.around.latents, z)
 
 
@@ -242,4 +254,5 @@ def coder(parts: Parts, params: Params, state: State) -> Coder:
 
 def _at(keys: jax.Array, site: str) -> jax.Array:
     """Returns the keys [B] of one use of the examples' keys."""
+    # Without a name for each use, one example's z and its mask would be made of the same bits.
     return jax.vmap(lambda key: prng.site_key(key, site))(keys)

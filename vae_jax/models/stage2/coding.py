@@ -50,7 +50,9 @@ class Coder:
             )
         self._constriction = _constriction()
         self._generator, self._params = generator, params
+        # bfloat16 has 8 of the 24 bits of a weight: the file would grow.
         self._around = around._replace(dtype=jnp.float32)
+        # By batch and presence of features, which decide the compiled shapes.
         self._programs: dict[tuple[int, bool], FixedProgram] = {}
         self._sha256 = params_sha256(params)
         self._rate = jax.jit(lambda params, keys, z, c: generator.rate(params, keys, z, c, self._around))
@@ -69,6 +71,7 @@ class Coder:
         codes, cond = self._codes(codes), self._cond(cond, len(codes))
         if not 0 < chunk <= MOST_CHUNK:
             raise InputError(f"chunk: {chunk} is out of range; it must be in [1, {MOST_CHUNK}]")
+        # Few images are one chunk of their number, without rows of padding.
         chunk = min(chunk, len(codes))
         # The last chunk has fewer images, but the batch of the others: one program serves all.
         program = self._program(chunk, cond is not None)
@@ -80,6 +83,7 @@ class Coder:
             chunks.append(with_features(stream, features))
             sums.append(_sum(part))
         length, conditional = len(self._around.sizes), cond is not None
+        # All that must be the same when it is decoded, and a checksum to see whether it was.
         header = Header(len(codes), length, chunk, conditional, self._sha256, program.sha256, versions(), sums)
         return vjc.pack(header._asdict(), chunks)
 
@@ -129,6 +133,7 @@ class Coder:
         cpu, rates = cpu_device(), []
         with jax.default_device(cpu):
             params = jax.device_put(self._params, cpu)
+            # An exact likelihood reads no keys. Parts have one padded shape, and are compiled once.
             keys = jax.random.split(jax.random.key(0), CHUNK)
             for start in range(0, len(codes), CHUNK):
                 z = codes[start : start + CHUNK]
@@ -148,11 +153,13 @@ class Coder:
         # in float64 that is exact for integers of up to 24 bits, and no code is impossible.
         encoder, family = stream.queue.RangeEncoder(), stream.model.Categorical(perfect=False)
 
+        # A range coder is a queue: codes come out in the order in which they went in, as `walk` needs them.
         def true_code(place: int, weights: np.ndarray) -> np.ndarray:
             encoder.encode(np.ascontiguousarray(codes[:, place]), family, weights)
             return codes[:, place]
 
         program.walk(len(codes), cond, true_code)
+        # Words of 32 bits, little-endian on every machine.
         return encoder.get_compressed().astype("<u4").tobytes()
 
     def _decode(self, program: FixedProgram, header: Header, content: bytes, rows: int) -> np.ndarray | None:
@@ -162,6 +169,7 @@ class Coder:
             if (found := apart(content, rows, self._around.cond)) is None:
                 return None
             cond, content = _padded(found[0], header.chunk), found[1]
+        # Streams are whole words; anything else was not written by an encoder.
         if len(content) % 4:
             return None
         stream = self._constriction.stream
@@ -182,6 +190,7 @@ class Coder:
             raise InputError(
                 f"codes: {len(codes):,} images do not fit into a file; give 1 to {MOST_IMAGES:,} at a time"
             )
+        # Each code against the codebook of its own place; sizes may differ.
         wrong = np.argwhere((codes < 0) | (codes >= sizes))
         if len(wrong):
             image, place = wrong[0]
@@ -198,6 +207,7 @@ class Coder:
         cond = np.asarray(cond, np.float32)
         if not self._around.cond:
             raise InputError("cond: this generator has no condition; leave it out")
+        # NaN would come up later, as probabilities of codes that are already being coded.
         if cond.shape != (n, self._around.cond) or not np.all(np.isfinite(cond)):
             raise InputError(
                 f"cond: is {cond.shape}; give finite features [{n}, {self._around.cond}], one row per image"
@@ -223,6 +233,7 @@ def _padded(x: np.ndarray, rows: int) -> np.ndarray:
 
 def _sum(codes: np.ndarray) -> int:
     """Returns a checksum of codes."""
+    # One type and byte order, so that machines agree on the sum of equal codes.
     return zlib.crc32(np.ascontiguousarray(codes, "<i4").tobytes())
 
 

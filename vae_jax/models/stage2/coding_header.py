@@ -16,6 +16,7 @@ MOST_CHUNK = 4096  # images; a file may come from anywhere, and so much is compu
 MOST_IMAGES = 2**31 - 1
 _TYPES = {"images": int, "length": int, "chunk": int, "conditional": bool, "params": str, "program": str, "made": str,
           "sums": list}  # fmt: skip
+# Bytes of the deflated features of a chunk, before them.
 _LENGTH = struct.Struct("<I")
 
 
@@ -54,9 +55,11 @@ def checked(values: Mapping[str, Any], chunks: int, where: str) -> Header:
     Raises:
       InputError: values that no writer of this version leaves.
     """
+    # Types exactly: for `isinstance`, true would be a number of images.
     if values.keys() != _TYPES.keys() or any(type(values[name]) is not t for name, t in _TYPES.items()):
         raise vjc.damaged(where, "its header")
     header = Header(**values)
+    # Bounds before memory is allocated by these numbers. The last chunk may be short, hence rounding up.
     fits = 0 < header.chunk <= MOST_CHUNK and 0 < header.images <= MOST_IMAGES
     if not fits or not len(header.sums) == chunks == -(-header.images // header.chunk):
         raise vjc.damaged(where, "its header")
@@ -65,6 +68,7 @@ def checked(values: Mapping[str, Any], chunks: int, where: str) -> Header:
 
 def versions() -> str:
     """Returns the versions on which the program and its numbers depend."""
+    # The compiler decides the order of sums, the coder what the bits mean.
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("jaxlib", "constriction"))
 
 
@@ -73,6 +77,7 @@ def with_features(stream: bytes, cond: np.ndarray | None) -> bytes:
     if cond is None:
         return stream
     packed = zlib.compress(cond.astype("<f4").tobytes(), 9)
+    # The stream has no length of its own: it runs to the end of the chunk.
     return _LENGTH.pack(len(packed)) + packed + stream
 
 

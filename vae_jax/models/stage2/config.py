@@ -37,12 +37,14 @@ class PriorCondition:
 class SecondStage:
     """Prior over the latents of a trained model, the first stage, which stays as it is (arXiv:1711.00937, sec. 3.3)."""
 
+    # The whole config, not a path: this run is rebuilt without the first one.
     first: ModelConfig = field(default_factory=VQVAE)
     """The first stage, as its run has it; its weights are part of this run's checkpoints."""
     generator: Generator = field(default_factory=Transformer)
     """Distribution over its latents."""
     condition: PriorCondition = field(default_factory=PriorCondition)
     """What the distribution is conditioned on."""
+    # The first stage computes in the type of its own config.
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the generator's networks. Parameters, logits and likelihoods stay float32."""
 
@@ -63,6 +65,7 @@ class SecondStage:
         Raises:
           InputError: components that do not go together, or not with these data.
         """
+        # 1. The first stage gives the latents, the data give the condition.
         first, condition = self.first.build(spec), self.condition.whole()
         condition.check(spec)
         if first.condition is not None and first.condition.is_required:
@@ -70,8 +73,10 @@ class SecondStage:
                 "model.first: the first stage is conditioned itself, so that its codes alone do not decode; train one "
                 f"with {option('model.condition.on', 'none')}, and condition the generator"
             )
+        # 2. The width F of the features is that of a blank example: layers need it before there are data.
         features = condition.features(spec.blank(), spec)
         width = 0 if features is None else features.shape[-1]
         around = Around(first.about.latents, width, jnp.dtype(self.precision))
+        # 3. Checked before a parameter is made, so that the message names an option, not a shape.
         self.generator.check(around)
         return build.model(build.Parts(first, self.generator, around, condition, self.condition.drop, spec))

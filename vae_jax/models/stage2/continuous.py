@@ -44,6 +44,7 @@ class Continuous(Generator):
     takes: ClassVar[tuple[str, ...]] = ("temperature", "guidance", "passes")
 
     def init(self, key: jax.Array, around: Around) -> dict[str, Any]:
+        # Parameters depend on shapes alone: points [1, n], times [1], features [1, F].
         cond = jnp.zeros((1, around.cond)) if around.cond else None
         variables: Any = self._module(around).init(key, jnp.zeros((1, around.length)), jnp.zeros(1), cond)
         return variables["params"]
@@ -70,6 +71,7 @@ class Continuous(Generator):
         """
         module = self._module(around)
 
+        # Solvers know points and times only; parameters, condition and keys are bound here.
         def apply(x: jax.Array, t: jax.Array, cond: jax.Array | None) -> jax.Array:
             return jnp.asarray(module.apply({"params": params}, x, t, cond, keys))
 
@@ -79,6 +81,7 @@ class Continuous(Generator):
         both = jnp.concatenate([cond, without_condition(cond)])
 
         def f(x: jax.Array, t: jax.Array) -> jax.Array:
+            # [2 B, n]: first with the condition, then without.
             out = apply(jnp.tile(x, (2, 1)), jnp.tile(t, 2), both)
             return guided(out[: len(x)], out[len(x) :], guidance)
 
@@ -98,6 +101,7 @@ class Continuous(Generator):
 
         def one(key: jax.Array, x: jax.Array, c: jax.Array | None) -> jax.Array:
             # Every example has steps of its own, so that its nats depend on no other.
+            # The network takes batches, hence a batch of one; `vmap` adds the axis of the examples.
             velocity, span, scale = self.flow(self.network(params, None if c is None else c[None], around))
             return ode_log_prob(velocity, key, x, span, scale, tolerance=self.tolerance, probes=self.probes)
 
@@ -111,6 +115,7 @@ class Continuous(Generator):
         # Keyed by its index, a sample is the same however many there are. Nothing else is drawn.
         noise = prng.normal(prng.example_keys(key, jnp.arange(n)), (around.length,))
         network = self.network(params, cond, around, guidance=choices.guidance)
+        # The number of steps is static: 0 in a request means that of the config.
         x = self.solve(network, choices.temperature * noise, choices.passes or self.passes)
         return statistics.denormalized(x, around.stats)
 
@@ -124,4 +129,5 @@ class Continuous(Generator):
 
 def site(keys: jax.Array, name: str) -> jax.Array:
     """Returns the keys [B] of a named use."""
+    # Level, noise and dropout of an example must be independent, hence a name for each.
     return jax.vmap(lambda key: prng.site_key(key, name))(keys)

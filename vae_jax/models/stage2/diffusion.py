@@ -41,6 +41,7 @@ def denoiser(network: Field) -> Field:
     """Returns D of a network F."""
 
     def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
+        # At low sigma D mostly passes x on, and F adds a little; at high sigma all comes from F.
         c = precondition(sigma)
         return c.skip[:, None] * x + c.out[:, None] * network(c.into[:, None] * x, c.noise)
 
@@ -68,6 +69,7 @@ def noise_levels(steps: int, low: float, high: float) -> jax.Array:
     """Returns the levels from `high` to `low`, [steps], even in sigma^(1/7)."""
     # In float64: powers of seven lose digits of the lowest levels.
     share = np.linspace(0.0, 1.0, steps)
+    # Most levels are low ones, where the path of a sample bends most.
     ends = high ** (1 / _RHO), low ** (1 / _RHO)
     return jnp.asarray((ends[0] + share * (ends[1] - ends[0])) ** _RHO, jnp.float32)
 
@@ -83,6 +85,7 @@ def edm_sample(denoise: Field, noise: jax.Array, levels: jax.Array) -> jax.Array
       levels: of `noise_levels`; 2 N - 1 calls of D for N of them.
     """
     x = integrate(lambda x, s: (x - denoise(x, s)) / s[:, None], levels[0] * noise, levels, "heun")
+    # The slope divides by sigma; D at the lowest level avoids the 0 at the end.
     return denoise(x, jnp.broadcast_to(levels[-1], x.shape[:1]))
 
 
@@ -106,6 +109,7 @@ class Diffusion(Continuous):
 
     def check(self, around: Around) -> None:
         super().check(around)
+        # Levels of the sampler fall from the highest to the lowest; between equal ones there is no flow.
         if self.sigma_min >= self.sigma_max:
             raise InputError(
                 f"model.generator.sigma_min: {self.sigma_min} is not below model.generator.sigma_max, "
@@ -115,6 +119,7 @@ class Diffusion(Continuous):
     def loss(
         self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around, train: bool
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        # Preconditioning assumes variance 1 in every dimension.
         x = statistics.normalized(z, around.stats)
         # One level per example, most of them where neither noise nor data hide all that could be learned.
         sigma = jnp.exp(self.log_sigma_mean + self.log_sigma_std * prng.normal(site(keys, "level"), ()))
@@ -124,6 +129,7 @@ class Diffusion(Continuous):
     def flow(self, network: Field) -> tuple[Field, tuple[float, float], float]:
         denoise = denoiser(network)
         # In s = log sigma the flow dx/ds = x - D(x; e^s) is as smooth at the lowest level as at the highest.
+        # Python floats: the interval is static, only points and times are traced.
         span = float(np.log(self.sigma_min)), float(np.log(self.sigma_max))
         return lambda x, s: x - denoise(x, jnp.exp(s)), span, self.sigma_max
 

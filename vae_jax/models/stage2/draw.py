@@ -18,6 +18,7 @@ def possible(logits: jax.Array, sizes: jax.Array) -> jax.Array:
       logits: [..., K].
       sizes: number of codes at each place, int32, of the leading axes of `logits`.
     """
+    # Sizes vary by place, so a mask [..., K]: a slice would have no static length.
     there = jnp.arange(logits.shape[-1]).reshape((1,) * sizes.ndim + (-1,)) < sizes[..., None]
     return jnp.where(there, logits, IMPOSSIBLE)
 
@@ -33,9 +34,11 @@ def filtered(logits: jax.Array, choices: Choices) -> jax.Array:
     # At 0 the most probable is taken, whatever this gives.
     logits = logits / jnp.maximum(choices.temperature, 1e-6)
     codes = logits.shape[-1]
+    # 1. A threshold for each row keeps the shape [B, K].
     if 0 < choices.top_k < codes:
         least = jax.lax.top_k(logits, choices.top_k)[0][:, -1:]
         logits = jnp.where(logits < least, IMPOSSIBLE, logits)
+    # 2. Shares of what top-k has left, most probable first.
     if choices.top_p < 1.0:
         descending = jax.lax.top_k(logits, codes)[0]
         share = jax.nn.softmax(descending, -1)
@@ -57,6 +60,7 @@ def codes(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Array:
     # "high": Gumbel noise of one float32 uniform ends at 16.6, above which rare codes would never be drawn.
     draw = jax.vmap(lambda key, row: jax.random.categorical(key, row, mode="high"))
     drawn = draw(keys, filtered(logits, choices))
+    # Both are computed: Python cannot branch on a traced temperature.
     return jnp.where(choices.temperature > 0, drawn, jnp.argmax(logits, -1)).astype(jnp.int32)
 
 
@@ -68,6 +72,7 @@ def everywhere(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Arra
       logits: float32 [B, n, K].
       choices: as of `codes`.
     """
+    # Keys [n, B], by place: the noise of a place is its own.
     own = prng.sample_keys(keys, jnp.arange(logits.shape[1]))
     return jax.vmap(lambda keys, row: codes(keys, row, choices), in_axes=(0, 1), out_axes=1)(own, logits)
 
@@ -85,6 +90,7 @@ def at_random(keys: jax.Array, count: jax.Array, n: int) -> jax.Array:
       count: int32 [B].
       n: number of places.
     """
+    # Uniform scores put places in random order. The count may be traced: no shape depends on it.
     return lowest(prng.uniform(keys, (n,)), count)
 
 

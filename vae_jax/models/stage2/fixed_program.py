@@ -39,6 +39,7 @@ class FixedProgram:
         self._sizes, self._batch = around.sizes, batch
         cond = np.zeros((batch, around.cond), np.float32) if conditional else None
 
+        # Parameters are arguments: as constants of the program, the compiler could fold them into it.
         def start(params: Any, cond: Any) -> Any:
             return generator.start(params, batch, cond, around)
 
@@ -46,6 +47,7 @@ class FixedProgram:
             carry, logits = generator.step(params, carry, code, place, cond, around)
             # A place with fewer codes than others: no part of the probability for those it does not have.
             sizes = jnp.broadcast_to(jnp.asarray(around.sizes, jnp.int32)[place], (batch,))
+            # The softmax is part of the program, and of its checksum: outside, its exp could be another one.
             return carry, jax.nn.softmax(draw.possible(logits, sizes).astype(jnp.float32), -1)
 
         # Compiled here and now: a program that were traced again later could differ.
@@ -57,6 +59,7 @@ class FixedProgram:
             code, place = np.zeros(batch, np.int32), np.int32(0)
             stepped = jax.jit(step).lower(self._params, carry, code, place, cond)
             self._start, self._step = (lowered.compile(compiler_options=_COMPILED) for lowered in (begun, stepped))
+        # The program as traced, before the compiler, whose version the header has.
         text = f"{begun.as_text()}\n{stepped.as_text()}\n{_COMPILED}"
         self.sha256 = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
@@ -69,10 +72,12 @@ class FixedProgram:
           code_of: from (place, weights [rows, size]) to codes [rows]; it is not called where there is one code only.
         """
         out = np.zeros((rows, len(self._sizes)), np.int32)
+        # In the generator's order: a decoder has the codes of earlier places when it needs them.
         carry = self._start(self._params, cond)
         code = np.zeros(self._batch, np.int32)
         for place, size in enumerate(self._sizes):
             carry, p = self._step(self._params, carry, code, np.int32(place), cond)
+            # The only code of a place takes no bits.
             if size > 1:
                 out[:, place] = code_of(place, weights(np.asarray(p)[:rows, :size]))
             # Not in the same memory as before: the program may still read that.
@@ -91,6 +96,7 @@ def weights(p: np.ndarray) -> np.ndarray:
     """
     if not np.all(np.isfinite(p)):
         raise InputError("params: the generator gives probabilities that are NaN; use a checkpoint from before that")
+    # A float32 times 2^24 is exact in float64, and so is what it is rounded down to.
     parts = np.floor(p.astype(np.float64) * TOTAL).astype(np.int64)
     # At most 2^48: no overflow. Each is rounded down, so that something is left over, for the most probable.
     parts = parts * TOTAL // np.sum(parts, -1, keepdims=True)
@@ -103,6 +109,7 @@ def params_sha256(params: Any) -> str:
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         value = np.ascontiguousarray(np.asarray(leaf))
+        # Equal bytes under other names or in another shape are another prior.
         digest.update(f"{jax.tree_util.keystr(path)} {value.shape} {value.dtype}\n".encode())
         digest.update(value.tobytes())
     return digest.hexdigest()[:_DIGITS]
@@ -110,6 +117,7 @@ def params_sha256(params: Any) -> str:
 
 def cpu_device() -> Any:
     """Returns the CPU, on which codes are compressed wherever the model was trained."""
+    # A GPU may sum in another order each time, and so give other floats to the decoder.
     try:
         return jax.local_devices(backend="cpu")[0]
     except RuntimeError:

@@ -30,6 +30,7 @@ def velocity_loss(velocity: Field, x: jax.Array, t: jax.Array, noise: jax.Array)
     """
     # The line from noise to data, along which the velocity of this pair is x - e.
     at = (1.0 - t)[:, None] * noise + t[:, None] * x
+    # Many pairs pass through one point: the minimizer is their mean velocity, that of the whole flow.
     return jnp.mean(jnp.square(velocity(at, t) - (x - noise)), -1)
 
 
@@ -51,6 +52,7 @@ class FlowMatching(Continuous):
         # One time per example.
         x = statistics.normalized(z, around.stats)
         own = site(keys, "level")
+        # At the ends the best v is E[x] - e and x, both easy: logit-normal times visit them less.
         t = prng.uniform(own, ()) if self.times == "uniform" else jax.nn.sigmoid(prng.normal(own, ()))
         network = self.network(params, cond, around, keys if train else None)
         return velocity_loss(network, x, t, prng.normal(site(keys, "noise"), x.shape[1:])), {}
@@ -60,4 +62,5 @@ class FlowMatching(Continuous):
         return network, (1.0, 0.0), 1.0
 
     def solve(self, network: Field, noise: jax.Array, steps: int) -> jax.Array:
+        # Even steps: paths are nearly straight, so that no part needs shorter ones.
         return integrate(network, noise, jnp.linspace(0.0, 1.0, steps + 1), self.method)

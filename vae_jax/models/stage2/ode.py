@@ -15,7 +15,9 @@ from vae_jax.errors import InputError
 Field = Callable[[jax.Array, jax.Array], jax.Array]
 Method = Literal["euler", "midpoint", "heun"]
 
+# An exact trace takes n backward passes of the network for each evaluation.
 EXACT = 64  # dimensions up to which the divergence is computed, and not estimated
+# Attempts, rejected ones included: a flow that needs more has no useful density.
 _MOST_STEPS = 4096
 
 
@@ -42,9 +44,11 @@ def integrate(velocity: Field, x: jax.Array, times: jax.Array, method: Method = 
         if method == "midpoint":
             slope = at(x + 0.5 * step * slope, t + 0.5 * step)
         elif method == "heun":
+            # The mean of the slopes at both ends; the far end is found by an Euler step.
             slope = 0.5 * (slope + at(x + step * slope, span[1]))
         return x + step * slope, None
 
+    # A scan: the network is compiled once, however many steps there are.
     return jax.lax.scan(one, x, (times[:-1], times[1:]))[0]
 
 
@@ -97,9 +101,12 @@ def ode_log_prob(
         del args
         # Reverse mode: the convolutions of this library have no forward-mode derivative.
         v, pull = jax.vjp(lambda x: velocity(x, jnp.full(1, t, jnp.float32)), held[0][None])
+        # e' dv/dx for each direction, [P, n]; the Jacobian itself is formed only of few dimensions.
         rows = jax.vmap(lambda e: pull(e[None])[0][0])(probe)
         return v[0], weight * jnp.sum(rows * probe)
 
+    # Nobody differentiates densities, so no state is saved for a backward pass. No exception: under `vmap` one
+    # example that fails must not stop the others.
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(slopes), diffrax.Tsit5(), *span, None, (jnp.asarray(x, jnp.float32), jnp.zeros(())),
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
@@ -113,6 +120,7 @@ def ode_log_prob(
 
 def _diffrax() -> Any:
     """Returns the module of the solvers, which only densities need."""
+    # Imported on use: training and sampling work without the extra.
     try:
         import diffrax as module
     except ImportError:

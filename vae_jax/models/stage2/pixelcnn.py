@@ -57,6 +57,7 @@ class PixelCNN(Sequential):
             )
 
     def init(self, key: jax.Array, around: Around) -> dict[str, Any]:
+        # Layers share their weights between places, so that one blank grid gives all shapes.
         z = jnp.zeros((1, *_shape(around)), jnp.int32)
         cond = jnp.zeros((1, around.cond)) if around.cond else None
         return dict(self._network(around).init(key, z, cond)["params"])
@@ -64,12 +65,14 @@ class PixelCNN(Sequential):
     def logits(
         self, params: Any, keys: jax.Array | None, z: jax.Array, cond: jax.Array | None, around: Around
     ) -> jax.Array:
+        # Rows [B, n] to grids [B, h, w, L], and logits [B, h, w, L, K] back to [B, n, K].
         grid = z.reshape(-1, *_shape(around))
         logits = self._network(around).apply({"params": params}, grid, cond, keys)
         return jnp.asarray(logits).reshape(*z.shape, -1)
 
     def start(self, params: Any, n: int, cond: jax.Array | None, around: Around) -> Kept:
         del cond
+        # Features enter with each row, in `above`.
         return self._call(params, around, "nothing", n)
 
     def step(
@@ -89,6 +92,7 @@ class PixelCNN(Sequential):
             lambda held: held,
             carry,
         )
+        # Raster order: level fastest, then column, then row.
         column, level = place // levels % width, place % levels
         return self._call(params, around, "place", carry, column, level)
 
@@ -103,5 +107,6 @@ class PixelCNN(Sequential):
 
 def _shape(around: Around) -> tuple[int, int, int]:
     """Returns (h, w, L) of the grid."""
+    # `check` has made sure that there is one level, and that it is a grid.
     h, w, levels = spaces.leaves(around.latents)[0].shape
     return h, w, levels

@@ -27,11 +27,13 @@ class Tokens(Generator):
     dropout: Annotated[float, Share()] = 0.1
     """Share of what a block adds to a token that drops out in training."""
 
+    # Fixed by the subclass: with the mask the product over places is a probability, without it not.
     causal: ClassVar[bool] = False
 
     def check(self, around: Around) -> None:
         super().check(around)
         if self.width % self.heads:
+            # The next smaller number of heads that works; 1 always does.
             fits = max(n for n in range(1, self.heads) if self.width % n == 0)
             raise InputError(
                 f"model.generator.heads: {self.heads} heads do not divide a width of {self.width}; "
@@ -40,6 +42,7 @@ class Tokens(Generator):
 
     def module(self, around: Around) -> CodeTransformer:
         """Returns the network for these latents."""
+        # Made anew by each call: a flax module holds no arrays, only what it is built from.
         return CodeTransformer(
             around.books,
             around.codes,
@@ -53,6 +56,7 @@ class Tokens(Generator):
         )
 
     def init(self, key: jax.Array, around: Around) -> dict[str, Any]:
+        # One row: positions and codebooks decide the shapes of the parameters, the batch does not.
         z = jnp.zeros((1, around.length), jnp.int32)
         cond = jnp.zeros((1, around.cond)) if around.cond else None
         return dict(self.module(around).init(key, z, cond)["params"])

@@ -67,11 +67,13 @@ class Unmasking(Tokens):
           logits, float32 [B, n, K].
         """
         logits = jnp.asarray(self.module(around).apply({"params": params}, z, cond, masked, keys))
+        # [B, n, K], where K is that of the largest codebook of any place.
         return draw.possible(logits, jnp.asarray(around.sizes, jnp.int32)[None])
 
     def nats(self, logits: jax.Array, z: jax.Array, masked: jax.Array) -> jax.Array:
         """Returns -log p of the codes at the masked places alone, their sum [B]."""
         log_p = jnp.take_along_axis(jax.nn.log_softmax(logits, -1), z[..., None], -1)[..., 0]
+        # Known codes are input of the network: it has nothing to say of them.
         return -jnp.sum(jnp.where(masked, log_p, 0.0), -1)
 
     def sample(
@@ -79,8 +81,10 @@ class Unmasking(Tokens):
     ) -> jax.Array:
         keys = prng.example_keys(key, jnp.arange(n))
         prompt = jnp.zeros((n, 0), jnp.int32) if choices.prompt is None else jnp.asarray(choices.prompt, jnp.int32)
+        # Static, as the schedule depends on how many places are known.
         known, places = prompt.shape[1], around.length
         z = jnp.pad(prompt, ((0, 0), (0, places - known)))
+        # A schedule has at least one masked place.
         if known == places:
             return z
 
@@ -88,6 +92,7 @@ class Unmasking(Tokens):
             held: tuple[jax.Array, jax.Array], at: tuple[jax.Array, ...]
         ) -> tuple[tuple[jax.Array, jax.Array], None]:
             (z, masked), (number, left, share) = held, at
+            # Each pass has noise of its own; that of a sample does not depend on the others.
             now = prng.numbered_keys(keys, number)
             # Draw a code at every masked place at once, as if the others were known to be independent of it ...
             logits = self._guided(params, z, masked, cond, around, choices.guidance)
@@ -98,10 +103,12 @@ class Unmasking(Tokens):
             stay = draw.lowest(first, jnp.full(n, left))
             return (jnp.where(masked & ~stay, drawn, z), stay), None
 
+        # One entry for each pass, all known before tracing: number, places still masked, share of passes left.
         left = self.left(places - known, choices.passes)
         numbers = np.arange(len(left))
         share = np.float32(1 - (numbers + 1) / len(left))
         at = (jnp.asarray(numbers), jnp.asarray(left, jnp.int32), jnp.asarray(share))
+        # A prompt comes first in raster order, and is never masked.
         masked = jnp.broadcast_to(jnp.arange(places)[None] >= known, (n, places))
         return jax.lax.scan(one, (z, masked), at)[0][0]
 
@@ -111,6 +118,7 @@ class Unmasking(Tokens):
         """Returns the logits of sampling, [n, places, K]: with and without the condition in one batch."""
         if cond is None or guidance == 1.0:
             return self.logits(params, None, z, masked, cond, around)
+        # One call on [2 n, places] in place of two.
         both = jnp.concatenate([cond, without_condition(cond)])
         logits = self.logits(params, None, jnp.tile(z, (2, 1)), jnp.tile(masked, (2, 1)), both, around)
         with_cond, without = jnp.split(logits, 2)
