@@ -143,13 +143,15 @@ class Built:
         self.counts = getattr(getattr(config, "likelihood", None), "counts", False)
         self.batch = support.images(B, shape, counts=self.counts)
         self.stochastic = getattr(config, "corruption", "any") != "none"
+        self.coupled = getattr(getattr(config, "objective", None), "couples", False)
         if hasattr(config, "quantizer"):
             self.stochastic = config.quantizer.draws
+            # The entropy of how often each code is chosen is that of the batch.
+            self.coupled = getattr(config.quantizer, "entropy", 0.0) > 0
         if isinstance(config, VAE):
             # Draws of the prior, a permutation or a probe are noise even beside a deterministic code.
             self.stochastic = config.objective.noisy or not config.posterior.deterministic
         self.latents = self.model.about.latents
-        self.coupled = getattr(getattr(config, "objective", None), "couples", False)
         self.samples = max(getattr(getattr(config, p, None), "samples", 1) for p in ("objective", "gradient"))
         tx = gradient_recorder(lr=1e-2)
         self.raw_init = train.make_init(self.model, tx, ema=True)
