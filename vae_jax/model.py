@@ -338,11 +338,13 @@ class Training(NamedTuple):
       hyper: scalars of the objective that are traced, by name, with their configured values.
       gates: parameter group -> `step -> bool`: the group is updated, and its optimizer advanced, only where it is true.
       adversaries: parameter groups of second players, which `critic_optimizer` trains.
+      frozen: entries of the state that no step moves, and no mean over microbatches or devices rounds.
     """
 
     hyper: Mapping[str, float] = {}
     gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
     adversaries: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
 
 class PriorFns(NamedTuple):

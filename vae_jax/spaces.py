@@ -125,7 +125,7 @@ class Codes(Space):
 class Coder(Protocol):
     """An entropy coder of codes as vectors, int32 [N, n]."""
 
-    def compress(self, codes: Any) -> bytes:
+    def compress(self, codes: Any, cond: Any = None) -> bytes:
         """Returns a file from which `decompress` makes the same codes."""
         ...
 
@@ -133,8 +133,8 @@ class Coder(Protocol):
         """Returns the codes of a file, which messages call `where`; raises InputError for any other content."""
         ...
 
-    def bits(self, codes: Any) -> Any:
-        """Returns -log2 p(z) of each example, float64 [N]."""
+    def bits(self, codes: Any, cond: Any = None) -> Any:
+        """Returns -log2 p(z) of each example, float64 [N]; given features [N, F], -log2 p(z|c)."""
         ...
 
 

@@ -40,9 +40,10 @@ class Compress:
         from vae_jax.runs.run import Run
         from vae_jax.tasks.compressing import compress
 
+        run = Run.load(self.run)
         with counting("compressing") as report:
             found = compress(
-                Run.load(self.run),
+                run,
                 self.input,
                 split=self.split,
                 batch_size=self.batch_size,
@@ -55,12 +56,16 @@ class Compress:
         except OSError as error:
             raise InputError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from error
         n, size = len(found.codes), len(found.data)
-        psnr = -10 * np.log10(max(found.mse.mean(), 1e-12))
         bits = f"{8 * size / n:.1f} bits each (-log2 p(z): {found.bits.mean():.1f})"
         print(f"{out}: {n:,} examples, {size:,} bytes, {bits}")
         for name, other in found.others.items():
             print(f"  {name} of the same images, without loss: {other:,} bytes, {other / size:.1f} times as many")
-        print(f"  what comes back differs by a squared error of {found.mse.mean():.4g}, PSNR {psnr:.1f} dB")
+        # PSNR is of images, whose peak is 1.
+        psnr = f", PSNR {-10 * np.log10(max(found.mse.mean(), 1e-12)):.1f} dB" if run.spec.x.kind == "image" else ""
+        print(f"  what comes back differs by a squared error of {found.mse.mean():.4g}{psnr}")
+        print(
+            f"  after more training it is decompressed with --step {found.step}, the checkpoint that it was made with"
+        )
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,9 @@ class Sample:
     passes: int | None = None
     """Second stage that draws many codes at once, or solves an equation: passes of its network."""
     prompt: Path | None = None
-    """Second stage that draws codes in order: codes of images, as `vae-jax encode` writes them, that samples begin
-    with."""
+    """Second stage of codes: those of images, as `vae-jax encode` writes them, that samples begin with."""
     prompt_length: int | None = None
-    """So many codes of --prompt (default: half of them, the upper half of an image)."""
+    """Number of codes to take from --prompt (default: half of them; of one grid its upper half)."""
 
     def __call__(self) -> None:
         stem = "samples" if self.prior is None else "samples_expost"

@@ -36,7 +36,7 @@ class CodeCounts:
             for i, column in enumerate(rows.T):
                 parts = [level] if level else []
                 name = "/".join(parts + ([str(i)] if space.shape[-1] > 1 else []))
-                self._size[name] = space.codes
+                self._size[name] = space.sizes[i] if space.sizes else space.codes
                 codes, counts = np.unique(column, return_counts=True)
                 if name in self._held:
                     codes, counts = _merged(self._held[name], (codes, counts))

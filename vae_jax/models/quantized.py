@@ -21,6 +21,8 @@ from vae_jax.quantizers import Quantized, Quantizer
 from vae_jax.spaces import Codes, Latents, leaves
 from vae_jax.spec import DataSpec
 
+MOST_SHARES = 1 << 20  # entries of a codebook of which each step sums all; evaluation counts those that occur
+
 
 @dataclass(frozen=True)
 class Level:
@@ -241,10 +243,11 @@ def logged(one: Level, out: Quantized) -> Metrics:
     # Means over B, h and w; with several codebooks one number for each, [L].
     found = {
         "quantization_error": jnp.mean(out.error, (0, 1, 2)),
-        # Shares of the entries of each codebook, from which the log has usage and perplexity.
-        "code_share": shares(out.indices, one.space.codes),
         **{f"quantizer/{name}": jnp.mean(per_image(term)) for name, term in out.terms.items()},
     }
+    if one.space.codes <= MOST_SHARES:
+        # Shares of the entries of each codebook, from which the log has usage and perplexity.
+        found["code_share"] = shares(out.indices, one.space.codes)
     if one.name:
         # Of a single level it is the whole rate, which is there.
         found["rate"] = jnp.mean(per_image(one.quantizer.rate(out)))

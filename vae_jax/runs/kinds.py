@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any
 
 from vae_jax import data
@@ -78,7 +79,8 @@ def choose(config: Any, option: str, name: str) -> Any:
     old = get(config, option)
     if type(old) is cls:
         return config
-    shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
+    hints, before = typing.get_type_hints(cls), typing.get_type_hints(type(old))
+    shared = {f.name for f in dataclasses.fields(cls) if hints[f.name] == before.get(f.name)}
     old_default = type(old)()
     kept = {n: getattr(old, n) for n in shared if getattr(old, n) != getattr(old_default, n)}
     try:

@@ -68,6 +68,11 @@ def _number(run: Run, name: str, value: Any) -> Any:
                 f"{option(name)}: {run.path} has no condition to be guided by; leave it out, or train a second stage "
                 f"with {option('model.condition.on', 'label')}"
             )
+        if run.model.condition.is_required and number != 1:
+            raise InputError(
+                f"{option(name)}: {run.path} was trained with {option('model.condition.drop', 0)}, so that it knows "
+                f"no p(z) to be guided away from; leave it out, or train with {option('model.condition.drop', 0.1)}"
+            )
     return number
 
 
@@ -94,7 +99,14 @@ def _prompt(run: Run, n: int, prompt: Any, length: Any) -> np.ndarray:
                 "less to leave something to draw"
             )
         levels = spaces.leaves(run.model.about.latents)
-        most = max(space.codes for space in levels if isinstance(space, spaces.Codes))
-        if held.size and not (held.min() >= 0 and held.max() < most):
-            raise InputError(f"{option('prompt')}: holds codes out of range; they are 0 to {most - 1}")
+        sizes = np.array(
+            [(s.sizes or (s.codes,))[i] for s in levels if isinstance(s, spaces.Codes) for i in s.places()]
+        )
+        wrong = np.argwhere((held < 0) | (held >= sizes[: held.shape[1]]))
+        if len(wrong):
+            place = wrong[0][1]
+            raise InputError(
+                f"{option('prompt')}: holds {held[tuple(wrong[0])]} at place {place}, where codes are 0 to "
+                f"{sizes[place] - 1}"
+            )
     return np.ascontiguousarray(np.resize(held, (n, held.shape[1])), np.int32)

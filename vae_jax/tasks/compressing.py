@@ -16,7 +16,7 @@ from vae_jax.runs.inputs import user_batches
 from vae_jax.runs.run import Run
 from vae_jax.spaces import Coder
 from vae_jax.spec import users
-from vae_jax.tasks import given
+from vae_jax.tasks import first_stage, given
 from vae_jax.tasks.pictures import Pictures
 from vae_jax.train import TrainState
 
@@ -29,7 +29,8 @@ class Compressed(NamedTuple):
       codes: int32 [N, n].
       bits: -log2 p(z) of each example under the prior, float64 [N]: what no coder can beat on average.
       mse: squared error of each example's reconstruction from its codes, float64 [N].
-      others: bytes of the same images in other formats, all together, by name; {} of what is no gray or RGB image.
+      others: bytes of the same images in other formats, all together, by name; empty unless they are gray or RGB.
+      step: of the checkpoint whose weights decompression needs.
     """
 
     data: bytes
@@ -37,6 +38,7 @@ class Compressed(NamedTuple):
     bits: np.ndarray
     mse: np.ndarray
     others: dict[str, int]
+    step: int
 
 
 class Decompressed(NamedTuple):
@@ -85,11 +87,13 @@ def compress(
     coder = coder_of(run, state)
     batches, source = user_batches(run, x, given.shown_split(run, split), batch_size, asked=split is not None)
     seen = _Seen(run)
-    codes = encode_all(run.model, state, seen.passed(batches), report=lambda done: report(done, source.size)).mean
-    # Without a condition: the file need not hold one, and p(z) was learned beside p(z|c).
-    data, bits = coder.compress(codes), coder.bits(codes)
+    found = encode_all(run.model, state, seen.passed(batches), report=lambda done: report(done, source.size))
+    codes, condition = found.mean, run.model.condition
+    # Without a condition where p(z) was learned beside p(z|c): the file need not hold one.
+    cond = found.cond if condition is not None and condition.is_required else None
+    data, bits = coder.compress(codes, cond), coder.bits(codes, cond)
     made = decode_all(run.model, state, codes)
-    return Compressed(data, codes, bits, seen.mse(made), seen.sizes)
+    return Compressed(data, codes, bits, seen.mse(made), seen.sizes, int(state.step))
 
 
 def decompress(
@@ -144,7 +148,7 @@ def coder_of(run: Run, state: TrainState) -> Coder:
         stage1 = option("stage1", str(run.path))
         named = either(f"`vae-jax train EXP {stage1}`", f"`vj.train_run(config, {stage1})`")
         made = f"train one on its codes, as with {named}, and {option('model.generator', 'transformer')}"
-        if hasattr(run.config.model, "first"):
+        if first_stage.is_second(run.config):
             made = f"train a second stage with {option('model.generator', 'transformer')}"
         raise InputError(f"{run.path}: does not have a prior that draws one code after another; {made}")
     return prior.coder(state.eval_params, state.model_state)
@@ -157,6 +161,7 @@ class _Seen:
         spec = run.spec.x
         self._is_picture = spec.kind == "image" and spec.shape[-1] in (1, 3) and run.spec.units is None
         self._x: list[np.ndarray] = []
+        self._seen: list[np.ndarray] = []
         self.sizes: dict[str, int] = {}
 
     def passed(self, batches: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
@@ -164,15 +169,17 @@ class _Seen:
         for batch in batches:
             x = np.asarray(batch["x"])
             self._x.append(x)
+            self._seen.append(np.asarray(batch["mask"]) if "mask" in batch else np.ones(x.shape, bool))
             for image in np.rint(x * 255).astype(np.uint8) if self._is_picture else ():
                 for name, size in _sizes(image):
                     self.sizes[name] = self.sizes.get(name, 0) + size
             yield batch
 
     def mse(self, made: np.ndarray) -> np.ndarray:
-        """Returns the squared error of each example, float64 [N]."""
-        error = np.square(np.concatenate(self._x).astype(np.float64) - made)
-        return error.reshape(len(made), -1).mean(-1)
+        """Returns the squared error of each example, the mean over what is observed of it, float64 [N]."""
+        seen = np.concatenate(self._seen).reshape(len(made), -1)
+        error = np.square(np.concatenate(self._x).astype(np.float64) - made).reshape(len(made), -1)
+        return (error * seen).sum(-1) / np.maximum(seen.sum(-1), 1)
 
 
 def _sizes(image: np.ndarray) -> Iterator[tuple[str, int]]:

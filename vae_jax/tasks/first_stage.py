@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,6 +14,8 @@ from vae_jax.data import Source, limit
 from vae_jax.data.pipeline import examples
 from vae_jax.errors import InputError, either, option
 from vae_jax.evaluation import encode_all
+from vae_jax.evaluation.likelihood import term_names
+from vae_jax.models.stage2.build import FIRST, STATS
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
@@ -21,7 +24,6 @@ from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
 
 LOOK = 2048  # training examples whose codes are looked at
-FIRST, STATS = "first", "latents"  # entries of the model's state
 
 
 def is_second(config: Config) -> bool:
@@ -61,6 +63,14 @@ def within(config: Config, stage1: Run | None, init_from: Run | None = None) -> 
             + (f", {stage1.stage1.path}" if stage1.stage1 else "")
         )
     return configs.put(config, configs.FIRST, stage1.config.model)
+
+
+def as_in(config: Config, folder: Path) -> Config:
+    """Returns the config to continue a run with, with the first stage that it has; the config itself of other runs."""
+    if not is_second(config) or not (folder / "config.json").is_file():
+        return config
+    held = Run.load(folder).config
+    return configs.put(config, configs.FIRST, configs.get(held, configs.FIRST)) if is_second(held) else config
 
 
 def check_data(stage1: Run, spec: DataSpec) -> None:
@@ -104,6 +114,8 @@ def initial(run: Run, stage1: Run, found: TrainState, source: Source) -> TrainSt
     def place(x: Any, like: Any) -> Any:
         return jax.device_put(np.asarray(x), like.sharding)
 
+    # What the end of the run needs is tried now: the density of some generators needs a package of its own.
+    term_names(run.model, run.spec)
     kept = {**state.model_state, FIRST: jax.tree.map(place, given, state.model_state[FIRST])}
     z = _latents(stage1, found, run, source)
     if spaces.is_nominal(stage1.model.about.latents):
@@ -133,8 +145,14 @@ def again(run: Run) -> TrainState:
       InputError: the run of its first stage is gone, or its weights are not those that it was given.
     """
     assert run.stage1 is not None
-    origin = Run.load(run.stage1.path)
-    found = origin.restore(run.stage1.step)
+    try:
+        origin = Run.load(run.stage1.path)
+        found = origin.restore(run.stage1.step)
+    except InputError as error:
+        raise InputError(
+            f"{run.path}: was stopped before its first checkpoint, and its first stage cannot be read ({error}); "
+            "restore that run, or start a new one in another folder"
+        ) from error
     if stage1_of(origin, found).sha256 != run.stage1.sha256:
         raise InputError(
             f"{run.path}: its first stage {run.stage1.path} has other weights at step {run.stage1.step:,} than those "

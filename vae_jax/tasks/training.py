@@ -247,10 +247,13 @@ def train_run(
       NonFinite: training diverged.
       Interrupted: SIGTERM or SIGINT; the checkpoint is saved.
     """
-    if not resume:
-        config = first_stage.within(config, stage1, init_from)
     config = configs.check(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
+    if resume and is_torso(path):
+        say(f"{path}: was stopped before its options were written; it starts anew")
+        resume = False
+    # A run that is continued has its first stage; a new one is given one.
+    config = first_stage.as_in(config, path) if resume else first_stage.within(config, stage1, init_from)
     if given is not None:
         # A run that is continued was divided before: its protocol stays.
         old = Run.load(path).config.data.protocol if resume and (path / "config.json").is_file() else None
@@ -259,9 +262,6 @@ def train_run(
         own_data.check(path)
     loaded: dict[str, Source] = {}
     source = load_fitting(config, _reader(given, loaded, config.data.protocol if resume else None))
-    if resume and is_torso(path):
-        say(f"{path}: was stopped before its options were written; it starts anew")
-        resume = False
     if resume:
         start = resuming.reopen(path, config, source, retune=retune)
     else:

@@ -45,7 +45,7 @@ class Absorbing(Unmasking):
     def priority(self, keys: jax.Array, log_p: jax.Array, share: float | jax.Array, choices: Choices) -> jax.Array:
         # Random, not by confidence: sampled orders must be those over which the bound takes its mean.
         del share, choices
-        return prng.uniform(draw.site(keys, "order"), log_p.shape[1:])
+        return prng.uniform(prng.site_keys(keys, "order"), log_p.shape[1:])
 
     def loss(
         self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around, train: bool
@@ -87,9 +87,9 @@ class Absorbing(Unmasking):
         # Strata of one example, not of the batch: its bound depends on its own key alone.
         own = prng.numbered_keys(keys, number)
         # u is uniform on the stratum's share of [0, 1), and m follows from it.
-        u = (number + prng.uniform(draw.site(own, "count"), ())) / of
+        u = (number + prng.uniform(prng.site_keys(own, "count"), ())) / of
         # A product that float32 rounds up to n would be one mask too many.
         m = jnp.minimum(jnp.floor(n * u), n - 1) + 1
-        masked = draw.at_random(draw.site(own, "places"), m.astype(jnp.int32), n)
+        masked = draw.at_random(prng.site_keys(own, "places"), m.astype(jnp.int32), n)
         # Nats [B]; n / m makes of a sum over m places an unbiased one over n.
         return n / m * self.nats(self.logits(params, noise, z, masked, cond, around), z, masked)

@@ -102,17 +102,22 @@ class Generator:
     def check(self, around: Around) -> None:
         """Raises InputError if it cannot be built for these latents."""
         # Levels may differ in kind: a single one of real vectors rules codes out.
-        levels = spaces.leaves(around.latents)
-        if self.of == "codes" and not all(isinstance(space, Codes) for space in levels):
-            raise InputError(
-                f"model.generator: {type(self).__name__} generates codes, but the latents of the first stage are "
-                f"{spaces.words(around.latents)}; choose {option('model.generator', 'flow-matching')}"
-            )
-        if self.of == "real" and not spaces.is_euclidean(around.latents):
-            raise InputError(
-                f"model.generator: {type(self).__name__} generates real vectors, but the latents of the first stage "
-                f"are {spaces.words(around.latents)}; choose {option('model.generator', 'transformer')}"
-            )
+        codes = all(isinstance(space, Codes) for space in spaces.leaves(around.latents))
+        fits = codes if self.of == "codes" else spaces.is_euclidean(around.latents)
+        if fits:
+            return
+        what = "codes" if self.of == "codes" else "real vectors"
+        # Another generator where there is one for these latents; binary, one-hot and positive ones have none.
+        other = "transformer" if codes else "flow-matching" if spaces.is_euclidean(around.latents) else ""
+        fix = (
+            f"choose {option('model.generator', other)}"
+            if other
+            else "give a first stage with a grid of codes, a VQ-VAE"
+        )
+        raise InputError(
+            f"model.generator: {type(self).__name__} generates {what}, but the latents of the first stage are "
+            f"{spaces.words(around.latents)}; {fix}"
+        )
 
     def init(self, key: jax.Array, around: Around) -> dict[str, Any]:
         """Returns the trained parameters."""

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import prng, spaces
-from vae_jax.model import Aux, Batch, ConditionFns, Context, Encoding, Metrics, Model, Params, PriorFns, State
+from vae_jax.model import Aux, Batch, ConditionFns, Context, Encoding, Metrics, Model, Params, PriorFns, State, Training
 from vae_jax.models import observed
 from vae_jax.models.condition import ENTRIES, Condition
 from vae_jax.models.per_example import batch_mean
@@ -56,6 +56,7 @@ def model(parts: Parts) -> Model:
         decode=partial(decode, parts),
         # Latents have no unit of the prior any more: it has learned where they are.
         about=first.about._replace(unit=None, takes_weight=True),
+        training=Training(frozen=(FIRST, STATS) if parts.generator.of == "real" else (FIRST,)),
         prior=PriorFns(
             partial(sample, parts),
             conditional,
@@ -149,7 +150,8 @@ def coded(parts: Parts, state: State, keys: jax.Array | None, batch: Batch) -> t
       latents as vectors [B, n], int32 where they are codes, and the encoding that they are of.
     """
     params, held = frozen(state)
-    encoding = parts.first.encode(params, held, keys, batch)
+    # Codes are the most probable ones, so that log q(z|x) = 0, also of a quantizer that could draw them.
+    encoding = parts.first.encode(params, held, None if parts.generator.of == "codes" else keys, batch)
     z = jax.lax.stop_gradient(spaces.vector(parts.around.latents, encoding.z))
     # Embeddings are looked up by int32; real vectors keep their type until they are normalized.
     return (z.astype(jnp.int32) if parts.generator.of == "codes" else z), encoding
@@ -161,15 +163,15 @@ def loss(
     """Returns the mean of what the generator minimizes, and what is logged; the state does not move."""
     keys = prng.example_keys(key, ctx.index)
     # 1. Latents of the first stage, drawn from q(z|x) where they are real vectors.
-    z, _ = coded(parts, state, _at(keys, "encode"), batch)
+    z, _ = coded(parts, state, prng.site_keys(keys, "encode"), batch)
     # 2. The condition, hidden from some examples.
     cond = features(parts, batch)
     if cond is not None and ctx.train and parts.drop:
-        shown = prng.uniform(_at(keys, "drop"), ()) >= parts.drop
+        shown = prng.uniform(prng.site_keys(keys, "drop"), ()) >= parts.drop
         cond = cond * shown[:, None]
     # 3. What is minimized, one number per example.
     found, extra = parts.generator.loss(
-        params["prior"], _at(keys, "generator"), z, cond, around_of(parts, state), ctx.train
+        params["prior"], prng.site_keys(keys, "generator"), z, cond, around_of(parts, state), ctx.train
     )
     weight = batch.get("weight")
     value = batch_mean(found, len(z), "model.generator", weight)
@@ -187,16 +189,17 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     """
     # 1. One draw of z for each example, from the same keys as in the loss.
     (x, mask), keys = observed.data(batch), prng.example_keys(key, ctx.index)
-    z, encoding = coded(parts, state, _at(keys, "encode"), batch)
+    z, encoding = coded(parts, state, prng.site_keys(keys, "encode"), batch)
     p_x = decode(parts, params, state, encoding.z)
     # 2. -log p(x|z) in nats [B], summed over the observed entries.
     distortion = -observed.log_prob(p_x, x, mask)
     mean = parts.first.about.likelihood.matched(p_x.mean(), x)
     out = {"distortion": distortion, "mse": observed.mean_error(mean, x, mask)}
-    if parts.generator.likelihood == "none":
+    # A density at points that the first stage may move as it likes bounds nothing: shrinking them raises it.
+    if parts.generator.likelihood == "none" or (parts.generator.of == "real" and encoding.posterior is None):
         return out
     cond = features(parts, batch)
-    rate = parts.generator.rate(params["prior"], _at(keys, "generator"), z, cond, around_of(parts, state))
+    rate = parts.generator.rate(params["prior"], prng.site_keys(keys, "generator"), z, cond, around_of(parts, state))
     # 3. Where z was drawn, log q(z|x) makes of -log p(z|c) one draw of the KL.
     if encoding.posterior is not None:
         rate = rate + encoding.posterior.log_prob(z)
@@ -250,9 +253,3 @@ def sample(
 def coder(parts: Parts, params: Params, state: State) -> Coder:
     """Returns the entropy coder of codes with p(z)."""
     return Coder(parts.generator, params["prior"], around_of(parts, state))
-
-
-def _at(keys: jax.Array, site: str) -> jax.Array:
-    """Returns the keys [B] of one use of the examples' keys."""
-    # Without a name for each use, one example's z and its mask would be made of the same bits.
-    return jax.vmap(lambda key: prng.site_key(key, site))(keys)

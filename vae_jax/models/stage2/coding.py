@@ -104,7 +104,7 @@ class Coder:
         if (header.length, header.params) != (len(self._around.sizes), self._sha256):
             raise InputError(
                 f"{where}: was compressed with another prior (SHA-256 of its parameters {header.params[:12]}, of those "
-                f"here {self._sha256[:12]}); give the run that it was compressed with"
+                f"here {self._sha256[:12]}); give the run, and the checkpoint, that it was compressed with"
             )
         if header.conditional and not self._around.cond:
             raise vjc.damaged(where, "its header")

@@ -68,10 +68,10 @@ class SecondStage:
         # 1. The first stage gives the latents, the data give the condition.
         first, condition = self.first.build(spec), self.condition.whole()
         condition.check(spec)
-        if first.condition is not None and first.condition.is_required:
+        if first.condition is not None:
             raise InputError(
-                "model.first: the first stage is conditioned itself, so that its codes alone do not decode; train one "
-                f"with {option('model.condition.on', 'none')}, and condition the generator"
+                "stage1: the first stage is conditioned itself, so that its codes alone do not decode; train one "
+                f"without a condition, and give the generator {option('model.condition.on', first.condition.on)}"
             )
         # 2. The width F of the features is that of a blank example: layers need it before there are data.
         features = condition.features(spec.blank(), spec)

@@ -125,9 +125,3 @@ class Continuous(Generator):
         is_grid = len(levels) == 1 and len(levels[0].shape) == 3
         shape = levels[0].shape if is_grid else (around.length,)
         return Denoiser(shape, self.width, self.blocks, self.dropout, around.dtype)
-
-
-def site(keys: jax.Array, name: str) -> jax.Array:
-    """Returns the keys [B] of a named use."""
-    # Level, noise and dropout of an example must be independent, hence a name for each.
-    return jax.vmap(lambda key: prng.site_key(key, name))(keys)

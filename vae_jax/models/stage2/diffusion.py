@@ -14,7 +14,7 @@ from vae_jax import prng
 from vae_jax.errors import InputError, option
 from vae_jax.models.stage2 import statistics
 from vae_jax.models.stage2.base import Around
-from vae_jax.models.stage2.continuous import Continuous, site
+from vae_jax.models.stage2.continuous import Continuous
 from vae_jax.models.stage2.ode import Field, integrate
 from vae_jax.options.ranges import Positive
 
@@ -122,9 +122,9 @@ class Diffusion(Continuous):
         # Preconditioning assumes variance 1 in every dimension.
         x = statistics.normalized(z, around.stats)
         # One level per example, most of them where neither noise nor data hide all that could be learned.
-        sigma = jnp.exp(self.log_sigma_mean + self.log_sigma_std * prng.normal(site(keys, "level"), ()))
+        sigma = jnp.exp(self.log_sigma_mean + self.log_sigma_std * prng.normal(prng.site_keys(keys, "level"), ()))
         network = self.network(params, cond, around, keys if train else None)
-        return edm_loss(denoiser(network), x, sigma, prng.normal(site(keys, "noise"), x.shape[1:])), {}
+        return edm_loss(denoiser(network), x, sigma, prng.normal(prng.site_keys(keys, "noise"), x.shape[1:])), {}
 
     def flow(self, network: Field) -> tuple[Field, tuple[float, float], float]:
         denoise = denoiser(network)

@@ -77,11 +77,6 @@ def everywhere(keys: jax.Array, logits: jax.Array, choices: Choices) -> jax.Arra
     return jax.vmap(lambda keys, row: codes(keys, row, choices), in_axes=(0, 1), out_axes=1)(own, logits)
 
 
-def site(keys: jax.Array, name: str) -> jax.Array:
-    """Returns the keys of the use `name`, one per example: keys [B]."""
-    return jax.vmap(lambda key: prng.site_key(key, name))(keys)
-
-
 def at_random(keys: jax.Array, count: jax.Array, n: int) -> jax.Array:
     """Returns a mask that is True at `count` of n places, each set of places as likely as any other, bool [B, n].
 

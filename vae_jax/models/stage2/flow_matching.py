@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vae_jax import prng
 from vae_jax.models.stage2 import statistics
 from vae_jax.models.stage2.base import Around
-from vae_jax.models.stage2.continuous import Continuous, site
+from vae_jax.models.stage2.continuous import Continuous
 from vae_jax.models.stage2.ode import Field, Method, integrate
 
 
@@ -51,11 +51,11 @@ class FlowMatching(Continuous):
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         # One time per example.
         x = statistics.normalized(z, around.stats)
-        own = site(keys, "level")
+        own = prng.site_keys(keys, "level")
         # At the ends the best v is E[x] - e and x, both easy: logit-normal times visit them less.
         t = prng.uniform(own, ()) if self.times == "uniform" else jax.nn.sigmoid(prng.normal(own, ()))
         network = self.network(params, cond, around, keys if train else None)
-        return velocity_loss(network, x, t, prng.normal(site(keys, "noise"), x.shape[1:])), {}
+        return velocity_loss(network, x, t, prng.normal(prng.site_keys(keys, "noise"), x.shape[1:])), {}
 
     def flow(self, network: Field) -> tuple[Field, tuple[float, float], float]:
         # The network is the velocity; noise is at 0 and data at 1.

@@ -51,17 +51,17 @@ class Masked(Unmasking):
 
     def priority(self, keys: jax.Array, log_p: jax.Array, share: float | jax.Array, choices: Choices) -> jax.Array:
         # Without noise every sample starts from what is most predictable, and variety is lost.
-        noise = jax.vmap(lambda key: jax.random.gumbel(key, log_p.shape[1:]))(draw.site(keys, "order"))
+        noise = jax.vmap(lambda key: jax.random.gumbel(key, log_p.shape[1:]))(prng.site_keys(keys, "order"))
         return log_p + self.noise * choices.temperature * share * noise
 
     def loss(
         self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around, train: bool
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
         # One mask per example, of its own key: neither the batch nor the layout of devices changes it.
-        ratio = mask_ratio(prng.uniform(draw.site(keys, "ratio"), ()))
+        ratio = mask_ratio(prng.uniform(prng.site_keys(keys, "ratio"), ()))
         # At least one code: without any there is nothing to learn, and 0 / 0 in the log.
         count = jnp.clip(jnp.ceil(around.length * ratio), 1, around.length)
-        masked = draw.at_random(draw.site(keys, "places"), count.astype(jnp.int32), around.length)
+        masked = draw.at_random(prng.site_keys(keys, "places"), count.astype(jnp.int32), around.length)
         # Nats [B], the sum over masked codes alone; their mean is for the log.
         nats = self.nats(self.logits(params, keys if train else None, z, masked, cond, around), z, masked)
         return nats, {"masked_share": jnp.mean(count) / around.length, "nats_per_code": jnp.mean(nats / count)}
