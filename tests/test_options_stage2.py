@@ -6,16 +6,18 @@ import shutil
 import jax
 import numpy as np
 import pytest
+import support
 from options import cli, covers, differ, done, make, tiny
+from scipy.stats import norm
 
 import vae_jax as vj
 from vae_jax import prng
 from vae_jax.likelihoods import Gaussian
-from vae_jax.models import VAE, VQVAE, SecondStage
-from vae_jax.models.stage2 import Transformer
+from vae_jax.models import VAE, VQVAE, Autoencoder, SecondStage
+from vae_jax.models.stage2 import FlowMatching, Masked, Transformer
 from vae_jax.models.stage2.config import PriorCondition
 from vae_jax.networks import MLP, ResidualConv
-from vae_jax.quantizers import FSQ
+from vae_jax.quantizers import FSQ, VQ
 from vae_jax.runs.run import Run
 
 FIRST = VQVAE(4, ResidualConv(8, 1, 1, 4), Gaussian(0.2), FSQ((4, 3)))
@@ -231,3 +233,70 @@ def test_a_run_that_cannot_be_the_first_stage_is_refused(first, second, experime
     assert "has no first stage" in refused(capsys, "train", "vae_digits", "--stage1", first.path, *out)
     assert "--stage1" in refused(capsys, "sweep", experiment, "--seeds", "0:2", *out[:2])
     assert not (tmp_path / "out").exists()
+
+
+def same_first(second, first) -> None:
+    """Asserts that the first stage in a run's newest checkpoint is that of another run, bit for bit."""
+    held, before = second.restore().model_state["first"], first.restore()
+    jax.tree.map(np.testing.assert_array_equal, held["params"], before.eval_params)
+    jax.tree.map(np.testing.assert_array_equal, held.get("state", {}), before.model_state)
+
+
+def test_no_mean_over_microbatches_moves_a_first_stage_with_a_state(tmp_path):
+    vq = VQVAE(4, ResidualConv(8, 1, 1, 4), Gaussian(0.2), VQ(codes=8))
+    first = make(tmp_path / "first", tiny(vq, ema_decay=0.5))
+    config = tiny(SecondStage(generator=Transformer(8, 1, 2)), accumulate=2)
+    second = vj.train_run(config, tmp_path / "second", stage1=first.path, quiet=True)
+    same_first(Run.load(second.path), first)
+
+
+def test_a_flow_over_the_latents_of_a_vae_has_the_rate_of_both_distributions(tmp_path):
+    """A flow that has not learned yet is a Gaussian with the moments of the latents."""
+    first = make(tmp_path / "first", tiny(VAE(3, MLP((8,)))))
+    config = tiny(SecondStage(generator=FlowMatching(8, 1)), **{"optimizer.lr": 1e-12})
+    second = Run.load(vj.train_run(config, tmp_path / "second", stage1=first.path, quiet=True).path)
+    same_first(second, first)
+    state, batch = second.restore(), second.examples("test", np.arange(6))
+    ctx = second.model.context(batch, train=False)
+    terms = second.model.terms(state.eval_params, state.model_state, jax.random.key(3), batch, ctx)
+    keys = prng.site_keys(prng.example_keys(jax.random.key(3), ctx.index), "encode")
+    held = state.model_state["first"]
+    code = first.model.encode(held["params"], held.get("state", {}), keys, batch)
+    moments = state.model_state["latents"]
+    log_p = norm.logpdf(np.asarray(code.z), moments["mean"], moments["std"]).sum(-1)
+    np.testing.assert_allclose(terms["rate"], code.posterior.log_prob(code.z) - log_p, rtol=2e-3, atol=2e-3)
+    np.testing.assert_allclose(terms["elbo"], -(terms["distortion"] + terms["rate"]), rtol=1e-5)
+
+
+def test_passes_are_those_of_the_generator(first, tmp_path):
+    masked = make(tmp_path / "masked", tiny(SecondStage(FIRST, Masked(8, 1, 2, passes=PLACES))))
+    one, own = (vj.sample(masked.path, 4, passes=passes) for passes in (1, None))
+    assert differ(one, own)
+    np.testing.assert_array_equal(own, vj.sample(masked.path, 4, passes=PLACES))
+
+
+def test_a_prior_that_always_saw_its_condition_is_neither_guided_nor_does_without(tmp_path, capsys):
+    always = SecondStage(FIRST, Transformer(8, 1, 2), PriorCondition("label", drop=0.0))
+    run = make(tmp_path / "always", tiny(always))
+    assert "knows no p(z) to be guided away from" in refused(capsys, "sample", run.path, "--guidance", 2)
+    found = vj.load(run.path).compress("digits", split="test")
+    np.testing.assert_array_equal(vj.load(run.path).decompress(found.data).codes, found.codes)
+    labels = np.eye(10, dtype=np.float32)[run.examples("test", np.arange(180))["label"]]
+    state = run.restore()
+    coder = run.model.prior.coder(state.eval_params, state.model_state)
+    np.testing.assert_allclose(found.bits, coder.bits(found.codes, labels), rtol=1e-5)
+
+
+def test_a_point_code_has_no_rate(tmp_path):
+    """Whatever density is fitted to points, the first stage could raise it by moving them closer together."""
+    model = SecondStage(Autoencoder(3, MLP((8,))), FlowMatching(8, 1)).build(support.spec((8, 8, 1)))
+    batch = support.images(4, (8, 8, 1))
+    params, state = model.init(jax.random.key(0), batch)
+    terms = model.terms(params, state, jax.random.key(1), batch, model.context(batch, train=False))
+    assert terms.keys() == {"distortion", "mse"}
+
+
+def test_a_run_goes_on_with_the_config_of_its_experiment(second):
+    again = vj.train_run(tiny(SECOND, steps=5, **{"optimizer.lr": 0.3}), second.path, resume=True, quiet=True)
+    assert int(again.state.step) == 5
+    assert again.config.model.first == FIRST
