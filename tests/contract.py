@@ -1,9 +1,9 @@
 """The contract of every registered component. A new entry of a registry is tested without another line.
 
-Each entry of MODELS, NETWORKS, LIKELIHOODS, POSTERIORS, PRIORS, QUANTIZERS, OBJECTIVES, GRADIENTS and SCHEDULES is
-built once in a small model, whose other parts are the first of each registry that go with it; a few combinations show
-that the pieces do not depend on each other. The files test_contract*.py run these functions, each on a part of the
-cases, so that they can run beside each other.
+Each entry of MODELS, NETWORKS, LIKELIHOODS, POSTERIORS, PRIORS, QUANTIZERS, GENERATORS, OBJECTIVES, GRADIENTS and
+SCHEDULES is built once in a small model, whose other parts are the first of each registry that go with it; a few
+combinations show that the pieces do not depend on each other. The files test_contract*.py run these functions, each on
+a part of the cases, so that they can run beside each other.
 """
 
 import dataclasses
@@ -24,6 +24,8 @@ from vae_jax.evaluation.needs import has_bound, has_joint
 from vae_jax.likelihoods import LIKELIHOODS, AutoregressivePixels, GaussianOptimal, GaussianPixelwise
 from vae_jax.model import features_of
 from vae_jax.models import MODELS, VAE, VQVAE, Autoencoder
+from vae_jax.models.stage2 import GENERATORS
+from vae_jax.models.stage2.config import PriorCondition
 from vae_jax.networks import MLP, NETWORKS, DeepConv, LeNet, PooledConv
 from vae_jax.objectives import GRADIENTS, OBJECTIVES, Beta, Elbo
 from vae_jax.posteriors import POSTERIORS
@@ -35,6 +37,10 @@ B, D = 4, 3
 SMALL = MLP(hidden=(16,))
 # Leaves that get no gradient by design: case -> substrings of their paths. Say why beside each.
 NO_GRADIENT: dict[str, tuple[str, ...]] = {}
+
+
+# Steps after which every leaf gets a gradient: the output starts at 0, and so do the gates of its blocks.
+LATE = {"generator-diffusion": 4, "generator-flow-matching": 4}
 
 
 def cases() -> dict[str, tuple]:
@@ -57,6 +63,8 @@ def cases() -> dict[str, tuple]:
     found |= {
         f"quantizer-{n}": (VQVAE(4, support.GRID, quantizer=small_codes(cls())), tiny) for n, cls in QUANTIZERS.items()
     }
+    label = PriorCondition("label")
+    found |= {f"generator-{n}": (support.second(cls(), condition=label), tiny) for n, cls in GENERATORS.items()}
     found |= {f"schedule-{n}": (VAE(D, SMALL, objective=Beta(cls())), tiny) for n, cls in SCHEDULES.items()}
     # Of likelihoods an autoencoder sees only parameters, a running state, and whether it is a density.
     some = ("bernoulli", "gaussian-learned", "gaussian-optimal", "ms-ssim")
@@ -223,7 +231,9 @@ def test_shapes(name):
     chex.assert_shape(value, ())
     assert value.dtype == jnp.float32
     chex.assert_trees_all_equal_shapes_and_dtypes(aux.state, state)
-    assert {"loss", "distortion"} <= set(aux.metrics)
+    # A second stage does not decode while it trains.
+    wanted = {"loss"} if hasattr(case.config, "first") else {"loss", "distortion"}
+    assert wanted <= set(aux.metrics)
     assert all(m.dtype == jnp.float32 for m in aux.metrics.values())
 
     terms = abstract_terms(case)
@@ -345,6 +355,8 @@ def test_every_leaf_gets_a_gradient(name):
     case = built(name)
     # Not at step 0: what a KL warm-up multiplies by 0 there is alive later.
     later = dataclasses.replace(case.start, step=jnp.asarray(5, jnp.int32))
+    for _ in range(LATE.get(name, 0)):
+        later, _ = case.step(later, case.batch)
     grads = case.step(later, case.batch)[0].opt_state
     chex.assert_tree_all_finite(grads)
     dead = [jax.tree_util.keystr(path) for path, g in jax.tree_util.tree_leaves_with_path(grads) if not np.any(g)]
@@ -355,12 +367,16 @@ def test_every_leaf_gets_a_gradient(name):
 def test_steps_keep_the_structure_and_trace_once(name):
     case = built(name)
     state = case.start
-    for i in range(3):
+    steps = 3 + LATE.get(name, 0)
+    for i in range(steps):
         state, metrics = case.step(state, support.images(B, case.shape, seed=i, counts=case.counts))
         chex.assert_tree_all_finite(metrics)
     assert case.traces == 1
     chex.assert_trees_all_equal_shapes_and_dtypes(state, case.start)
-    assert int(state.step) == 3
+    assert int(state.step) == steps
+    # A first stage stays, bit for bit, and everything else moves.
+    for entry in case.model.training.frozen:
+        support.assert_trees_equal(state.model_state[entry], case.start.model_state[entry])
     support.assert_trees_equal((state.key, state.hyper), (case.start.key, case.start.hyper))
     for moved in (state.params, state.ema):
         for path, leaf in jax.tree_util.tree_leaves_with_path(jax.tree.map(jnp.subtract, moved, case.start.params)):
@@ -385,7 +401,7 @@ def test_evaluation_of_an_example_ignores_the_others(name):
         np.testing.assert_allclose(value, np.mean(losses), rtol=1e-5)
     # Evaluation neither learns nor corrupts: the running state stays, and loss and terms tell one story.
     support.assert_trees_equal(aux.state, case.state)
-    if case.samples == 1:
+    if case.samples == 1 and "distortion" in aux.metrics:
         np.testing.assert_allclose(aux.metrics["distortion"], jnp.mean(terms["distortion"]), rtol=1e-5)
 
 
@@ -396,6 +412,12 @@ def test_metrics_are_unweighted_nats(name):
     terms, value, aux = case.evaluate(key, case.batch, index, hyper)
     metrics = aux.metrics
     assert metrics["loss"] == value
+    if "distortion" not in metrics:  # a second stage, whose loss is that of its prior alone
+        if "rate" in metrics and case.config.generator.likelihood == "exact":
+            np.testing.assert_allclose(metrics["rate"], jnp.mean(terms["rate"]), rtol=1e-5)
+        if "rate" in terms:
+            np.testing.assert_allclose(terms["elbo"], -(terms["distortion"] + terms["rate"]), rtol=1e-5)
+        return
     if "rate" not in terms:
         if not hasattr(case.config, "objective"):
             np.testing.assert_allclose(value, metrics["distortion"])
@@ -503,11 +525,12 @@ def test_finite_where_a_part_strays(name):
     100 and 1e4 times too large. Not the gradient's norm, whose square overflows from 1.8e19 on: there a run does stop.
     """
     case = built(name)
-    for group, own in case.params["vae"].items():
+    head = "vae" if "vae" in case.params else "prior"
+    for group, own in case.params[head].items():
         # Six couplings, each 1e4 times what it gets from the one before, leave float32 whatever their scales are.
         compounds = name == "prior-flow" and group == "prior"
         for scale in (1.0, 100.0) if compounds else (1.0, 100.0, 1e4, -1e4):
-            params = case.params | {"vae": case.params["vae"] | {group: strayed(own, scale)}}
+            params = case.params | {head: case.params[head] | {group: strayed(own, scale)}}
             after, metrics = case.step(dataclasses.replace(case.start, params=params), case.batch)
             metrics.pop("grad_norm")
             found = jax.tree_util.tree_leaves_with_path({"metrics": metrics, "gradient": after.opt_state})

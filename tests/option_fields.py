@@ -16,6 +16,7 @@ import support
 from vae_jax.model import Context
 from vae_jax.models import MODELS, VAE, VQVAE
 from vae_jax.models.condition import Condition
+from vae_jax.models.stage2.config import PriorCondition
 from vae_jax.networks import MLP
 from vae_jax.objectives import OBJECTIVES
 from vae_jax.runs import config as configs
@@ -71,6 +72,7 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model", "vq2", "top_hidden"): (12, "shape:bottom_encoder shape:join shape:top_decoder shape:top_encoder"),
     ("model", "vq2", "top_blocks"): (0, "shape:top_decoder shape:top_encoder"),
     ("model", "vq2", "precision"): ("bfloat16", "loss terms"),
+    ("model", "second-stage", "precision"): ("bfloat16", "loss sample terms"),
     # ---- model.network
     ("model.network", "mlp", "hidden"): ((17, 17), "shape:decoder shape:encoder"),
     ("model.network", "mlp", "activation"): ("tanh", "loss sample terms"),
@@ -340,6 +342,58 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.quantizer", "gumbel", "temperature"): (0.5, "loss"),
     ("model.quantizer", "gumbel", "final_temperature"): (0.25, "loss"),
     ("model.quantizer", "gumbel", "anneal_steps"): (7, "loss"),
+    # ---- model.generator
+    ("model.generator", "transformer", "width"): (
+        12,
+        "shape:blank shape:blocks_0 shape:condition shape:head shape:norm shape:position shape:table",
+    ),
+    ("model.generator", "transformer", "depth"): (2, "shape:blocks_1"),
+    ("model.generator", "transformer", "heads"): (4, "loss sample terms"),
+    ("model.generator", "transformer", "dropout"): (0.5, "loss"),
+    ("model.generator", "pixelcnn", "hidden"): (10, "shape:embedding shape:head shape:logits shape:stack_0"),
+    ("model.generator", "pixelcnn", "layers"): (2, "shape:stack_1"),
+    ("model.generator", "pixelcnn", "kernel"): (5, "shape:stack_0"),
+    ("model.generator", "pixelcnn", "dropout"): (0.5, "loss"),
+    ("model.generator", "masked", "width"): (
+        12,
+        "shape:blank shape:blocks_0 shape:condition shape:head shape:norm shape:position shape:table",
+    ),
+    ("model.generator", "masked", "depth"): (2, "shape:blocks_1"),
+    ("model.generator", "masked", "heads"): (4, "loss sample"),
+    ("model.generator", "masked", "dropout"): (0.5, "loss"),
+    ("model.generator", "masked", "passes"): (3, "sample"),
+    ("model.generator", "masked", "noise"): (1.0, "sample"),
+    ("model.generator", "absorbing", "width"): (
+        12,
+        "shape:blank shape:blocks_0 shape:condition shape:head shape:norm shape:position shape:table",
+    ),
+    ("model.generator", "absorbing", "depth"): (2, "shape:blocks_1"),
+    ("model.generator", "absorbing", "heads"): (4, "loss sample terms"),
+    ("model.generator", "absorbing", "dropout"): (0.5, "loss"),
+    ("model.generator", "absorbing", "passes"): (3, "sample"),
+    ("model.generator", "absorbing", "masks"): (3, "terms"),
+    ("model.generator", "diffusion", "width"): (
+        12,
+        "shape:embedding shape:in shape:layer_0a shape:layer_0b shape:modulation_0 shape:modulation_out shape:out",
+    ),
+    ("model.generator", "diffusion", "blocks"): (2, "shape:layer_1a shape:layer_1b shape:modulation_1"),
+    ("model.generator", "diffusion", "dropout"): (0.5, "loss"),
+    ("model.generator", "diffusion", "passes"): (3, "sample"),
+    ("model.generator", "diffusion", "tolerance"): (0.001, "terms"),
+    ("model.generator", "diffusion", "log_sigma_mean"): (-1.2, "loss"),
+    ("model.generator", "diffusion", "log_sigma_std"): (0.6, "loss"),
+    ("model.generator", "diffusion", "sigma_min"): (0.01, "sample terms"),
+    ("model.generator", "diffusion", "sigma_max"): (40.0, "sample terms"),
+    ("model.generator", "flow-matching", "width"): (
+        12,
+        "shape:embedding shape:in shape:layer_0a shape:layer_0b shape:modulation_0 shape:modulation_out shape:out",
+    ),
+    ("model.generator", "flow-matching", "blocks"): (2, "shape:layer_1a shape:layer_1b shape:modulation_1"),
+    ("model.generator", "flow-matching", "dropout"): (0.5, "loss"),
+    ("model.generator", "flow-matching", "passes"): (3, "sample"),
+    ("model.generator", "flow-matching", "tolerance"): (0.001, "terms"),
+    ("model.generator", "flow-matching", "method"): ("euler", "sample"),
+    ("model.generator", "flow-matching", "times"): ("logit-normal", "loss"),
     # ---- model.gradient
     ("model.gradient", "reinforce", "baseline"): ("none", "shape:running-gradient"),
     ("model.gradient", "reinforce", "decay"): (0.495, "loss"),
@@ -384,6 +438,9 @@ EXCEPTIONS: dict[tuple[str, str, str], str] = {
     # Their levels add up in the space of the vectors.
     ("model.quantizer", "residual-vq", "inner"): "test_quantizers.test_what_cannot_be_quantized_is_refused",
     ("model.quantizer", "grouped-vq", "inner"): "test_quantizers.test_what_cannot_be_quantized_is_refused",
+    # Up to 64 dimensions the divergence is exact, and these latents have fewer.
+    ("model.generator", "diffusion", "probes"): "test_stage2_diffusion.test_hutchinson_is_right_on_average",
+    ("model.generator", "flow-matching", "probes"): "test_stage2_diffusion.test_hutchinson_is_right_on_average",
     # Refused for data without missing values, which these are.
     ("model", "vae", "mask_input"): "test_missing.test_the_encoder_sees_the_mask_where_it_may",
     ("model", "ae", "mask_input"): "test_missing.test_the_encoder_sees_the_mask_where_it_may",
@@ -403,7 +460,7 @@ def fields() -> list[tuple[str, str, str]]:
         for option, registry in REGISTRIES.items()
         for name, cls in registry.items()
         for f in dataclasses.fields(cls)
-        if f"{option}.{f.name}" not in REGISTRIES and f.name != "condition"
+        if f"{option}.{f.name}" not in REGISTRIES and f.name not in ("condition", "first")
     ]
     return found + [("model.condition", "label", f.name) for f in dataclasses.fields(Condition)]
 
@@ -420,6 +477,8 @@ def base(option: str, name: str, needs: dict[str, Any] | None = None) -> Any:
         return support.around(D, component)
     if option == "model.quantizer":
         return VQVAE(4, support.GRID, quantizer=component)
+    if option == "model.generator":
+        return support.second(component, condition=PriorCondition("label"))
     if option == "model.objective.schedule":
         return VAE(D, SMALL, objective=OBJECTIVES["beta"](component))
     return support.fitting(D, SMALL, **{option.rpartition(".")[2]: component})

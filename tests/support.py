@@ -15,9 +15,10 @@ from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError
 from vae_jax.likelihoods import Bernoulli
 from vae_jax.model import About, Context
-from vae_jax.models import VAE, VQVAE
+from vae_jax.models import VAE, VQVAE, SecondStage
 from vae_jax.models.condition import Condition
-from vae_jax.networks import ResidualConv
+from vae_jax.models.stage2 import GENERATORS
+from vae_jax.networks import MLP, ResidualConv
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.options import needs
 from vae_jax.posteriors import POSTERIORS
@@ -58,8 +59,21 @@ def around(latent_dim: int, network):
     return VQVAE(latent_dim, network, quantizer=VQ(codes=8)) if network.spatial else VAE(latent_dim, network)
 
 
+def second(generator=None, **options) -> SecondStage:
+    """Returns a small second stage, on codes or on real vectors as the generator wants them."""
+    generator = generator or GENERATORS["transformer"]()
+    few = {"width": 8, "depth": 1, "heads": 2, "hidden": 8, "layers": 1, "kernel": 3, "blocks": 1}
+    few |= {"passes": 2, "masks": 2}
+    names = {f.name for f in dataclasses.fields(generator)}
+    generator = dataclasses.replace(generator, **{name: value for name, value in few.items() if name in names})
+    first = VAE(3, MLP((8,))) if generator.of == "real" else VQVAE(3, GRID, quantizer=VQ(codes=5))
+    return SecondStage(first, generator, **options)
+
+
 def small(cls, latent_dim: int, network, **options):
     """Returns a small model of a class of MODELS: every width cut to 16, and these options where it has them."""
+    if cls is SecondStage:
+        return second(**options)
     names = {f.name for f in dataclasses.fields(cls)}
     sizes = {"latent_dim": latent_dim, "network": network}
     if "quantizer" in names:

@@ -4,6 +4,7 @@ import ast
 import functools
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,13 @@ def drawn() -> set[str]:
 def two_steps(file: Path, run: Path) -> None:
     """Trains two steps through the command."""
     need_data(index.load(file).data.name)
-    assert main.run(["train", str(file), "--smoke", "--workdir", str(run), "--mesh.data", "1"]) == 0
+    words = ["--smoke", "--mesh.data", "1"]
+    # A second stage names the experiment of its first one in the command of its docstring.
+    for name in re.findall(r"--stage1 runs/(\w+)", file.read_text()):
+        first = run.parent / name
+        assert main.run(["train", name, *words, "--workdir", str(first)]) == 0
+        words += ["--stage1", str(first)]
+    assert main.run(["train", str(file), *words, "--workdir", str(run)]) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2]
 

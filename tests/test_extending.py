@@ -41,6 +41,7 @@ FIELDS = {
     "gradient estimator": ("model.gradient", "share", 1.5),
     "KL schedule": ("model.objective.schedule", "steps", 0),
     "quantizer": ("model.quantizer", "pull", -1.0),
+    "generator": ("model.generator", "decay", -1.0),
     "model": ("model", "weight", -1.0),
     "data set": ("data.name", "", ""),
 }
@@ -75,7 +76,11 @@ def lives(tmp_path_factory):
             file.write_text(EXAMPLES[example])
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(figures, "write_all", lambda *args, **options: [])
-                assert cli(["train", str(file), *SMALL, "--workdir", str(folder / file.stem)]) == 0
+                words = ["--workdir", str(folder / file.stem)]
+                if "SecondStage" in EXAMPLES[example]:
+                    words += ["--stage1", str(folder / "first")]
+                    assert cli(["train", "vq_vae_digits", *SMALL, "--workdir", str(folder / "first")]) == 0
+                assert cli(["train", str(file), *SMALL, *words]) == 0
             made[example] = file, folder / file.stem
         return made[example]
 

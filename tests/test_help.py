@@ -37,7 +37,7 @@ def test_commands_that_take_numbers_have_ranges():
     found = {command for command, *_ in RANGED}
     assert found == {
         *("sample", "reconstruct", "interpolate", "traverse", "arithmetic"),
-        *("encode", "decode", "score", "impute", "eval", "fit-prior", "baseline", "report"),
+        *("encode", "decode", "score", "impute", "eval", "fit-prior", "baseline", "report", "compress", "decompress"),
     }
 
 
@@ -96,6 +96,8 @@ NEEDED = {
     "decode": ["--input", "run/codes.npy", "--out", "x.npz", "--pixels", "sample"],
     "impute": ["--input", "run/codes.npy", "--out", "x.npy"],
     "score": ["--input", "digits", "--out", "x.csv"],
+    "compress": ["digits", "--out", "x.vjc"],
+    "decompress": ["x.vjc", "--out", "x.png"],
 }
 
 

@@ -154,7 +154,7 @@ def test_a_wheel_carries_every_package_and_its_data():
 )
 def test_import_is_light(module):
     """A user's `import` loads no TensorFlow, plotting, checkpoint or torch code."""
-    heavy = ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "torch", "grain", "sklearn")
+    heavy = ("tensorflow", "tensorflow_datasets", "matplotlib", "orbax", "torch", "grain", "sklearn", "diffrax")
     code = f"import sys, {module}; print(*{{m.split('.')[0] for m in sys.modules}} & {set(heavy)!r})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []

@@ -11,6 +11,7 @@
 | `sample`, `decode`, `reconstruct` | `sample(RUN, 64)`, `decode(RUN, z)`, `reconstruct(RUN, x)` | an array |
 | `encode RUN` | `encode(RUN, x)` | `Codes` |
 | `score RUN` | `score(RUN, x)` | `Scores`, one of each kind per example |
+| `compress RUN`, `decompress RUN` | `compress(RUN, x)`, `decompress(RUN, data)` | `Compressed`, `Decompressed` |
 | `impute RUN` | `impute(RUN, x)` | `Imputed`: x with its missing values filled in |
 | `interpolate`, `traverse`, `arithmetic` | the same names | arrays by name, and `figure()` |
 | `compare RUN RUN`, `report RUN` | `compare([RUN, RUN])`, `report(RUN)` | rows by name, the file |
@@ -39,6 +40,7 @@ from vae_jax.tasks import training
 from vae_jax.tasks.baseline import fit_baseline
 from vae_jax.tasks.codes import decode, encode
 from vae_jax.tasks.compare import compare
+from vae_jax.tasks.compressing import compress, decompress
 from vae_jax.tasks.fit_prior import fit_prior
 from vae_jax.tasks.imputing import impute
 from vae_jax.tasks.measuring import check_names, evaluate_run
@@ -59,7 +61,9 @@ __all__ = [
     "OpenRun",
     "arithmetic",
     "compare",
+    "compress",
     "decode",
+    "decompress",
     "encode",
     "evaluate_run",
     "experiment",
@@ -115,6 +119,7 @@ def _with_options(written: Config, options: Mapping[str, Any]) -> Config:
         if isinstance(names[option], str):
             config = configs.choose(config, option, names.pop(option))
     for option, value in names.items():
+        kinds.refuse_first(option)
         known = configs.flatten(config)
         if option not in known and option not in configs.REGISTRIES:
             every = [*known, *kinds.components(config)]
@@ -132,6 +137,7 @@ def train_run(
     name: str = "custom",
     resume: bool = False,
     init_from: Path | str | None = None,
+    stage1: Path | str | None = None,
     quiet: bool = False,
 ) -> OpenRun:
     """Trains a config into a run folder, with a progress display, and returns the run.
@@ -151,6 +157,7 @@ def train_run(
         update (`steps`, `logging`, `evaluation`, ...), which is written into the folder. To give only what changes, or
         another learning rate, call `resume`.
       init_from: a run folder; training starts at step 0 with the weights that it is evaluated with.
+      stage1: a run folder, the first stage of a config with `model="second-stage"`; its weights stay as they are.
       quiet: print nothing.
 
     Returns:
@@ -166,6 +173,8 @@ def train_run(
     resume, quiet = conform(resume, bool, "resume"), conform(quiet, bool, "quiet")
     if resume and init_from is not None:
         raise InputError("init_from: a run that is resumed has its own weights; leave out resume or init_from")
+    if stage1 is not None and (resume or init_from is not None):
+        raise InputError("stage1: the run's weights hold their first stage; leave stage1 out")
     given = None if data is None else memory.taken(data, config.data.name)
     origin = None if init_from is None else Run.load(init_from)
     with Progress(config.steps, quiet=quiet) as progress:
@@ -175,6 +184,7 @@ def train_run(
             workdir,
             resume=resume,
             init_from=origin,
+            stage1=None if stage1 is None else Run.load(stage1),
             given=given,
             report=progress.report,
             say=progress.say,

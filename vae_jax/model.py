@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.errors import InputError
-from vae_jax.spaces import Latents
+from vae_jax.spaces import Coder, Latents
 from vae_jax.spec import DataSpec
 
 Params = dict[str, Any]
@@ -25,9 +25,7 @@ Metrics = dict[str, jax.Array]
 
 
 class Context(NamedTuple):
-    """What a loss may know besides its arguments. Built inside the step; it never crosses a jit boundary.
-
-    `Model.context(batch)` makes one for a loop of one's own.
+    """What a loss may know besides its arguments, built inside the step; `Model.context(batch)` makes one by hand.
 
     Attributes:
       step: int32 scalar, the number of updates made so far.
@@ -51,9 +49,8 @@ class Aux(NamedTuple):
       state: the new model state.
       metrics: means over this batch shard.
       outputs: for wrappers that add terms of other parameter groups; the step drops them. `z` [K * B, n] are the
-        samples that the loss decoded, as vectors, and `likelihood` is p(x|z) of them, with leading axis K * B. K is 1
-        unless objective or estimator draw more; one whole batch follows the other. A model that decodes an example once
-        per class or modality has none.
+        samples that the loss decoded, as vectors, and `likelihood` is p(x|z) of them, with leading axis K * B: K whole
+        batches, 1 unless more are drawn. A model that decodes an example once per class or modality has none.
     """
 
     state: State
@@ -234,13 +231,15 @@ class SampleFn(Protocol):
     ) -> Any:
         """Returns latents z ~ p(z), or p(z|cond).
 
+        There are further keyword arguments where `PriorFns.takes` lists some; numbers among them are static.
+
         Args:
           params: of the model, {group: parameters}.
           state: of the model.
           key: of all n draws.
           n: how many; static.
           cond: features [n, F] of a conditional model; None without a condition.
-          temperature: scales the standard deviation of the prior where that has a meaning.
+          temperature: scales the standard deviation of the prior, or divides its logits, where that has a meaning.
 
         Returns:
           leaves [n, *shape], of the structure of `About.latents`.
@@ -318,12 +317,10 @@ class About(NamedTuple):
       latents: where its latents live: a space, or a dict or tuple of spaces for several levels.
       likelihood: the configuration of p(x|z), which says what it can score: `support`, `closed`, `levels`,
         `normalized`, `cell_width`.
-      unit: (mean, standard deviation) of every entry of the latents under the prior, the unit of traversals; None where
-        there is no such unit.
+      unit: (mean, standard deviation) of all entries of the latents under the prior, for traversals; None without one.
       takes_mask: whether the model reads `batch["mask"]` and leaves out what is missing; data with a mask are refused
         by one that does not.
-      takes_weight: whether the loss is a mean of losses per example, each times `batch["weight"]` where there is one;
-        class weights are refused by a model whose is not.
+      takes_weight: whether the loss is a mean of examples times `batch["weight"]`; else class weights are refused.
     """
 
     spec: DataSpec
@@ -341,11 +338,13 @@ class Training(NamedTuple):
       hyper: scalars of the objective that are traced, by name, with their configured values.
       gates: parameter group -> `step -> bool`: the group is updated, and its optimizer advanced, only where it is true.
       adversaries: parameter groups of second players, which `critic_optimizer` trains.
+      frozen: entries of the state that no step moves, and no mean over microbatches or devices rounds.
     """
 
     hyper: Mapping[str, float] = {}
     gates: Mapping[str, Callable[[jax.Array], jax.Array]] = {}
     adversaries: tuple[str, ...] = ()
+    frozen: tuple[str, ...] = ()
 
 
 class PriorFns(NamedTuple):
@@ -355,10 +354,14 @@ class PriorFns(NamedTuple):
       sample: `(params, state, key, n, cond=None, temperature=1.0) -> z` of the structure of `About.latents`, leaves
         [n, *shape]. Images are `decode(sample(...))`.
       is_conditional: whether p(z|cond) depends on the condition, so that there is no one p(z).
+      takes: what else can be chosen when it draws: "top_k", "guidance", ...
+      coder: `(params, state) -> Coder` of codes with this prior; None where it has no order to code them in.
     """
 
     sample: SampleFn
     is_conditional: bool = False
+    takes: tuple[str, ...] = ()
+    coder: Callable[[Params, State], Coder] | None = None
 
 
 class DensityFns(NamedTuple):
@@ -434,8 +437,7 @@ class Model(NamedTuple):
     condition: ConditionFns | None = None
     classifier: ClassifierFns | None = None
 
-    # A model equals itself alone. Another build may hold the same functions and yet another model: what they call may
-    # have been defined anew since, in a notebook, and no cache may give the steps of the one to the other.
+    # A model equals itself alone: what the same functions call may have been defined anew, in a notebook.
     def __hash__(self) -> int:
         return id(self)
 
@@ -475,7 +477,7 @@ class Model(NamedTuple):
           key: of the draw of z; draw x from the result with keys of its own.
           n: how many.
           cond: features [n, F] of a conditional model; None takes those of `ConditionFns.default`.
-          temperature: scales the standard deviation of the prior where that has a meaning.
+          temperature: scales the standard deviation of the prior, or divides its logits, where that has a meaning.
 
         Returns:
           p(x|z) of the n draws: `.mean()`, `.mode()` or `.sample(keys)` gives data [n, *x.shape].

@@ -23,6 +23,11 @@ def site_key(key: jax.Array, name: str) -> jax.Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
+def site_keys(keys: jax.Array, name: str) -> jax.Array:
+    """Returns the keys [B] of the named use `name`, from one key per example: keys [B]."""
+    return jax.vmap(lambda key: site_key(key, name))(keys)
+
+
 def example_keys(key: jax.Array, index: jax.Array) -> jax.Array:
     """Returns one key per example.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -106,13 +106,36 @@ class Codes(Space):
     """Indices into a codebook, int32 [B, *shape] with values 0 to `codes - 1`. Their vectors hold the indices."""
 
     codes: int = 1
-    """Number of entries of the codebook."""
+    """Number of entries of the codebook, or of the largest."""
+    sizes: tuple[int, ...] = ()
+    """Number of entries of each of L codebooks, where the last axis has one index of each; empty: there is one."""
 
     words: ClassVar[str] = "indices into a codebook"
     nominal: ClassVar[bool] = True
 
     def shaped(self, v: Any) -> Any:
         return jnp.asarray(v, jnp.int32).reshape(v.shape[0], *self.shape)
+
+    def places(self) -> tuple[int, ...]:
+        """Returns, for each index of the vector, the number of the codebook that it is of: 0 .. L - 1."""
+        books = max(len(self.sizes), 1)
+        return tuple(i % books for i in range(self.size))
+
+
+class Coder(Protocol):
+    """An entropy coder of codes as vectors, int32 [N, n]."""
+
+    def compress(self, codes: Any, cond: Any = None) -> bytes:
+        """Returns a file from which `decompress` makes the same codes."""
+        ...
+
+    def decompress(self, data: bytes, where: str = "data") -> Any:
+        """Returns the codes of a file, which messages call `where`; raises InputError for any other content."""
+        ...
+
+    def bits(self, codes: Any, cond: Any = None) -> Any:
+        """Returns -log2 p(z) of each example, float64 [N]; given features [N, F], -log2 p(z|c)."""
+        ...
 
 
 # A space, or a dict or tuple of them: spaces are leaves for jax.tree.
@@ -134,7 +157,7 @@ def vector(latents: Latents, z: Any) -> Any:
     parts = [space.vector(part) for space, part in zip(leaves(latents), jax.tree.leaves(z), strict=True)]
     if len(parts) == 1:
         return parts[0]
-    # float32 does not hold every index.
+    # Indices stay whole numbers; beside anything else they are float32.
     dtype = jnp.int32 if all(isinstance(space, Codes) for space in leaves(latents)) else jnp.float32
     return jnp.concatenate([jnp.asarray(part, dtype) for part in parts], -1)
 

@@ -15,6 +15,8 @@ _EXAMPLES = {
     "decode": {"input": "codes.npz", "out": "images.npz"},
     "impute": {"out": "filled.npz"},
     "score": {"out": "scores.csv"},
+    "compress": {"input": "images/", "out": "images.vjc"},
+    "decompress": {"input": "images.vjc", "out": "images.npz"},
 }
 
 
@@ -43,9 +45,13 @@ def missing(text: str, target: type, argv: Sequence[str], prog: str) -> str | No
     }
     typed = " ".join(f"{option} {value}" for option, value in options.items() if option not in given)
     if not text.startswith(f"Missing from {prog}: --"):
-        first = next(f.name for f in required if "Positional" in str(f.type))
+        words = [f.name for f in required if "Positional" in str(f.type)]
+        # Words before the first option were taken for the first of them.
+        count = next((i for i, word in enumerate(argv) if word.startswith("-")), len(argv))
+        first = words[min(count, len(words) - 1)]
         what = "data set" if first == "name" else first
-        return f"{command}: which {what}? as in `{' '.join([prog, examples[first], typed]).strip()}`"
+        shown = [*argv[:count], *(examples[name] for name in words[count:])] or [examples[first]]
+        return f"{command}: which {what}? as in `{' '.join([prog, *map(quoted, shown), typed]).strip()}`"
     absent = [option for option in options if option not in given]
     if len(absent) == 1:
         return f"{absent[0]}: is required; add it, as in {typed}"

@@ -13,6 +13,9 @@ from vae_jax.cli.output import check_count, say, write
 from vae_jax.cli.tables import examples_out, write_rows
 from vae_jax.options.ranges import DPI, SEED, AtLeast, NotNegative, Positive
 
+# Options of `sample` that a second stage alone reads.
+CHOICES = ("guidance", "top_k", "top_p", "passes", "prompt", "prompt_length")
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -42,6 +45,18 @@ class Sample:
     """Seed of the draws."""
     step: int | Literal["best"] | None = None
     """Checkpoint (default: the newest)."""
+    guidance: float | None = None
+    """Second stage with a condition: s of p(z) (p(z|c) / p(z))^s; 1 is p(z|c) itself, 2 makes classes clearer."""
+    top_k: int | None = None
+    """Second stage of codes: draw among the k most probable codes alone."""
+    top_p: float | None = None
+    """Second stage of codes: draw among the fewest codes whose probabilities sum to p."""
+    passes: int | None = None
+    """Second stage that draws many codes at once, or solves an equation: passes of its network."""
+    prompt: Path | None = None
+    """Second stage of codes: those of images, as `vae-jax encode` writes them, that samples begin with."""
+    prompt_length: int | None = None
+    """Number of codes to take from --prompt (default: half of them; of one grid its upper half)."""
 
     def __call__(self) -> None:
         stem = "samples" if self.prior is None else "samples_expost"
@@ -61,6 +76,7 @@ class Sample:
             pixels=self.pixels,
             seed=self.seed,
             step=self.step,
+            **{name: value for name in CHOICES if (value := getattr(self, name)) is not None},
         )
         if not write_rows(out, run, found.images):
             write(out, {"images": found.images}, found.figure, dpi=self.dpi, units=found.units)

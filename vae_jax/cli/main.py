@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "how likely each example is, and which are unlike the training data (.csv)",
     ),
     "impute": ("vae_jax.cli.impute:Impute", "missing values filled in"),
+    "compress": ("vae_jax.cli.compress:Compress", "examples to a small file: entropy-coded codes of a second stage"),
+    "decompress": ("vae_jax.cli.compress:Decompress", "examples from such a file"),
     "compare": ("vae_jax.cli.compare:Compare", "runs side by side: options, metrics, curves"),
     "report": ("vae_jax.cli.report:Report", "one HTML file on a run or several: numbers, curves, pictures, latent map"),
     "baseline": (

@@ -97,22 +97,40 @@ def parse_config(config: Config, argv: Sequence[str], prog: str, *, description:
     """
     from vae_jax import data
     from vae_jax.runs import config as configs
-    from vae_jax.runs.kinds import code_of, with_code
+    from vae_jax.runs.kinds import code_of, refuse_first, with_code
 
-    words, given = _take_data(list(argv))
-    if given is not None:  # before the other options of the data, which are set on top of it
-        given = registry.internal(given, functools.partial(code_of, config))
-        config = configs.put(config, "data", data.choose(config.data, given))
+    words, named = _take_data(list(argv))
+    if named is not None:  # before the other options of the data, which are set on top of it
+        named = registry.internal(named, functools.partial(code_of, config))
+        config = configs.put(config, "data", data.choose(config.data, named))
     words, chosen = _take_components(words, configs.REGISTRIES)
     for option in sorted(chosen, key=lambda o: o.count(".")):
         config = configs.choose(config, option, chosen[option])
     if any(word in ("-h", "--help") for word in words):
         description = f"{description}\n\n{_DATA_HELP}\n\n{epochs.HELP}\n\n{_component_help(config)}"
+    for name in given(words):
+        refuse_first(name)
+    # Of these no option is shown or read: they are those of a run.
+    first = configs.get(config, configs.FIRST) if _has(config, configs.FIRST) else None
+
+    def parsed(words: Sequence[str], **more: Any) -> Config:
+        if first is None:
+            return parse(configs.Config, words, prog, default=config, **more)
+        without = configs.put(config, configs.FIRST, _AsItIs())
+        return configs.put(parse(configs.Config, words, prog, default=without, **more), configs.FIRST, first)
+
     words, counted = epochs.take(epochs.typed(words), in_steps(config))
     if counted:
-        words = epochs.resolve(words, counted, configs.check(parse(configs.Config, words, prog, default=config)))
-    parsed = parse(configs.Config, words, prog, default=config, description=description)
-    return configs.check(with_code(parsed, code_of(config)))
+        words = epochs.resolve(words, counted, configs.check(parsed(words)))
+    return configs.check(with_code(parsed(words, description=description), code_of(config)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _AsItIs:
+    """Stands for a first stage, which has no options here; it is never built."""
+
+    def build(self, spec: Any) -> Any:
+        raise TypeError("the first stage was not put back")
 
 
 _DATA_HELP = (

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from vae_jax.runs.run import Run
 
 FLAGS = ("--resume", "--smoke", "--distributed", "--quiet")
-RUNS = ("--resume", "--init-from")  # options that name a run
-SINGLE = ("--workdir", "--data", "--init-from")  # options of one value beside those of the config
-RUN_OPTIONS = "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --smoke, --quiet, --distributed."
+RUNS = ("--resume", "--init-from", "--stage1")  # options that name a run
+SINGLE = ("--workdir", "--data", "--init-from", "--stage1")  # options of one value beside those of the config
+RUN_OPTIONS = (
+    "Run options: --workdir DIR, --resume [RUN], --init-from RUN, --stage1 RUN, --smoke, --quiet, --distributed."
+)
 
 
 def train(argv: list[str]) -> int:
@@ -30,6 +32,8 @@ def train(argv: list[str]) -> int:
     name, workdir, flags, rest = split(argv, more=tuple(RUNS))
     if "--resume" in flags | named.keys() and "--init-from" in named:
         raise InputError("--init-from: a run that is resumed has its own weights; leave out --resume or --init-from")
+    if "--stage1" in named and ("--resume" in flags | named.keys() or "--init-from" in named):
+        raise InputError("--stage1: the weights of that run hold their first stage; leave --stage1 out")
     wants_help = "-h" in rest or "--help" in rest
     if name is None and not named and wants_help:
         print(help_text())
@@ -39,19 +43,16 @@ def train(argv: list[str]) -> int:
     if name is None and "--init-from" not in named:
         raise InputError(f"train: {which(typed, 'train', 'beta_vae')}")
     _connect(flags)
-    return _new(name, named.get("--init-from"), workdir, flags, rest)
+    return _new(name, named, workdir, flags, rest)
 
 
-def _new(name: str | None, init_from: Path | None, workdir: Path | None, flags: set[str], words: list[str]) -> int:
+def _new(name: str | None, named: dict[str, Path], workdir: Path | None, flags: set[str], words: list[str]) -> int:
     """Trains an experiment, or the options of the run that it starts from, in a folder of its own."""
     from vae_jax.runs import experiments as index
     from vae_jax.runs.config import keep_targets
+    from vae_jax.runs.run import Run
 
-    origin = None
-    if init_from is not None:
-        from vae_jax.runs.run import Run
-
-        origin = Run.load(init_from)
+    origin, stage1 = (Run.load(named[o]) if o in named else None for o in ("--init-from", "--stage1"))
     if name is not None:
         path = index.find(name)
         base, stem, about = index.load(path), path.stem, index.summary(path)
@@ -63,7 +64,7 @@ def _new(name: str | None, init_from: Path | None, workdir: Path | None, flags: 
     if "--smoke" in flags:
         config = config.shrink()
     config = keep_targets(config, base)
-    return _train(config, stem, workdir, flags, init_from=origin)
+    return _train(config, stem, workdir, flags, init_from=origin, stage1=stage1)
 
 
 def _resume(name: str | None, run: Path | None, workdir: Path | None, flags: set[str], words: list[str]) -> int:
@@ -281,6 +282,7 @@ def help_text() -> str:
     return (
         "usage: vae-jax train EXP [--data PATH] [--workdir DIR] [--smoke] [--quiet] [--OPTION VALUE ...]\n"
         "       vae-jax train EXP --init-from RUN      starts with the weights of another run\n"
+        "       vae-jax train EXP --stage1 RUN         trains a second stage on the codes of a run\n"
         "       vae-jax train --resume RUN [--steps N] continues a run with its own options\n"
         "       vae-jax train EXP --resume             continues the newest run of EXP\n\n"
         f"EXP is one of these, or a path to your own .py file:\n{rows}\n\n"
@@ -296,6 +298,7 @@ def _train(
     *,
     resume: bool = False,
     init_from: Run | None = None,
+    stage1: Run | None = None,
 ) -> int:
     from vae_jax.cli.evaluate import print_result
     from vae_jax.tasks.measuring import evaluate_run
@@ -310,6 +313,7 @@ def _train(
             resume=resume,
             retune=resume,
             init_from=init_from,
+            stage1=stage1,
             report=progress.report,
             say=progress.say,
         )

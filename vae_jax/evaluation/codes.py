@@ -25,7 +25,7 @@ class Codes(NamedTuple):
     """The codes of N examples, on the host, in the order of the batches.
 
     Attributes:
-      mean: E[z|x], or the code of a deterministic model, float32 [N, D].
+      mean: E[z|x], or the code of a deterministic model, float32 [N, D]; int32 where codes are indices.
       log_var: log variance of q(z|x), float32 [N, D]; None for a deterministic model.
       z: one posterior sample per example, float32 [N, D]; None if none was requested.
       index: position in the data set, int32 [N].
@@ -120,7 +120,8 @@ def decode_all(
       InputError: a conditional model without `cond`, or latents that `scaled_by` makes infinite or NaN.
     """
     with np.errstate(over="ignore"):  # what overflows here is refused next
-        z = np.asarray(z, np.float32)
+        # Indices stay whole: float32 would round those of more than 2^24 codes.
+        z = np.asarray(z, np.int32 if np.asarray(z).dtype.kind in "iu" else np.float32)
     if scaled_by is not None and not np.isfinite(z).all():
         raise _not_finite(*scaled_by)
     # All leading axes in one: [M, n].
@@ -164,6 +165,7 @@ def draw(
     cond: np.ndarray | None = None,
     temperature: float = 1.0,
     pixels: Pixels = "mean",
+    choices: Mapping[str, Any] | None = None,
 ) -> np.ndarray:
     """Returns n examples float32 [n, *x.shape] from the prior, with the features `cond` [n, F] of a conditional model.
 
@@ -177,6 +179,7 @@ def draw(
       cond: features [n, F] of a conditional model, or None.
       temperature: scales the standard deviation of the prior where that has a meaning.
       pixels: "mean" is E[x|z], "mode" the most probable x, "sample" a draw from p(x|z).
+      choices: further ones of those that `PriorFns.takes` lists; a `prompt` is an array [n, P], the others are numbers.
 
     Returns:
       on the host, in the units of the data (pixels in [0, 1]).
@@ -186,10 +189,12 @@ def draw(
         latents that are not finite.
     """
     prior, features = model.drawn_from(n, cond)
-    program = _sample_program(prior.sample, model.decode, n, pixels)
+    arrays = {name: value for name, value in (choices or {}).items() if isinstance(value, np.ndarray)}
+    numbers = tuple(sorted((name, value) for name, value in (choices or {}).items() if name not in arrays))
+    program = _sample_program(prior.sample, model.decode, n, pixels, numbers)
     # The temperature is an array, so that a new value does not recompile.
     with np.errstate(over="ignore"):
-        images, finite = program(state, key, np.asarray(temperature, np.float32), features)
+        images, finite = program(state, key, np.asarray(temperature, np.float32), features, arrays)
     # At 1 or less, weights that diverged are the cause.
     if temperature > 1 and not finite:
         raise _not_finite("temperature", temperature)
@@ -266,15 +271,21 @@ def _decode_program(decode: Callable[..., Any], pixels: Pixels) -> Callable[...,
 
 @functools.lru_cache(maxsize=32)
 def _sample_program(
-    sample: Callable[..., Any], decode: Callable[..., Any], n: int, pixels: Pixels
+    sample: Callable[..., Any], decode: Callable[..., Any], n: int, pixels: Pixels, numbers: tuple[tuple[str, Any], ...]
 ) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """Returns the compiled program of (examples [n, *x.shape], whether all latents are finite)."""
 
-    def run(state: TrainState, key: jax.Array, temperature: jax.Array, cond: jax.Array | None) -> Any:
+    def run(
+        state: TrainState,
+        key: jax.Array,
+        temperature: jax.Array,
+        cond: jax.Array | None,
+        arrays: dict[str, jax.Array],
+    ) -> Any:
         # Latents and pixels have sites of their own: "sample" decodes the same latents as "mean".
         drawn = prng.site_key(key, "prior")
         params, model_state = state.eval_params, state.model_state
-        z = sample(params, model_state, drawn, n, cond=cond, temperature=temperature)
+        z = sample(params, model_state, drawn, n, cond=cond, temperature=temperature, **dict(numbers), **arrays)
         p_x = decode(params, model_state, z, cond=cond)
         finite = jnp.stack([jnp.isfinite(level).all() for level in jax.tree.leaves(z)]).all()
         return _look(p_x, pixels, jax.random.split(prng.site_key(key, "pixels"), n)), finite

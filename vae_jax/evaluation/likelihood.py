@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vae_jax import prng
+from vae_jax import prng, spaces
 from vae_jax.distributions.categorical import expected_code
 from vae_jax.errors import InputError
+from vae_jax.evaluation.code_usage import CodeCounts, by_level
 from vae_jax.evaluation.needs import require
 from vae_jax.metrics.estimate import Estimate, bits_per_dim
 from vae_jax.metrics.moments import Moments
@@ -48,6 +49,10 @@ METRICS: dict[str, tuple[str, str]] = {
     "distortion_label": ("-log p(y|z) of the label, z of image and label, nats (multimodal)", "arXiv:1802.05335"),
     "coherence": ("share of labels found again in the image generated from them (multimodal)", "arXiv:1911.03393"),
     "active_units": ("dimensions with Var_x(E[z|x]) > 0.01", "arXiv:1509.00519, sec. 5"),
+    "bits_per_image": ("bits that the codes of one image take: its rate / ln 2 (discrete codes)", "arXiv:1711.00937"),
+    "quantization_error": ("squared distance of a vector from its code, mean over the grid (quantizers)", ""),
+    "usage": ("share of the entries of a codebook that occur in the codes of the split", ""),
+    "perplexity": ("exp of the entropy of the codes of the split: so many would be as informative if used alike", ""),
     "kl/<level>": ("rate of one level of a model of several, by its name or number, nats", ""),
 }
 
@@ -119,9 +124,14 @@ def evaluate(
     bound = model.density.bound if model.density else None
     # Cached by the identity of the functions and the values of k: another split of this model compiles nothing.
     program = _program(
-        model.terms, model.encode, bound, jax.tree.structure(model.about.latents), tuple(dict.fromkeys(k))
+        model.terms,
+        model.encode,
+        bound,
+        jax.tree.structure(model.about.latents),
+        tuple(dict.fromkeys(k)),
+        spaces.is_nominal(model.about.latents),
     )
-    totals = _Totals()
+    totals = _Totals(CodeCounts(model.about.latents))
     dims, seen = 0, 0
     for batch in first(batches, limit or None):
         n = len(batch["x"])
@@ -168,19 +178,21 @@ def model_inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=32)
-def _program(terms, encode, bound, structure, ks: tuple[int, ...]) -> Callable[..., dict[str, jax.Array]]:
+def _program(terms, encode, bound, structure, ks: tuple[int, ...], nominal: bool) -> Callable[..., dict[str, Any]]:
     """Returns the jitted per-example numbers of a batch, compiled once a model and batch shape."""
 
-    def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, jax.Array]:
+    def run(state: TrainState, key: jax.Array, batch: dict[str, jax.Array], index: jax.Array) -> dict[str, Any]:
         # Not training: no dropout, and running state is used but not moved.
         ctx = Context(state.step, index, state.hyper, train=False)
         params, model_state = state.eval_params, state.model_state
-        out = _flat(terms(params, model_state, key, batch, ctx))
+        out: dict[str, Any] = _flat(terms(params, model_state, key, batch, ctx))
         code = encode(params, model_state, None, batch)
         if code.posterior is not None:
             # The compiler shares the encoder with `terms`.
             codes = [expected_code(q) for q in structure.flatten_up_to(code.posterior)]
             out["code"] = codes[0] if len(codes) == 1 else jnp.concatenate(codes, -1)
+        if nominal:
+            out["codes"] = by_level(code.z)
         if "mask" in batch:
             # How many entries of each example are observed: what is divided by dimensions is divided by these.
             out["observed"] = jnp.sum(batch["mask"], tuple(range(1, batch["mask"].ndim)))
@@ -206,21 +218,24 @@ def _flat(terms: Mapping[str, Any]) -> dict[str, jax.Array]:
 class _Totals:
     """Per-example numbers on the host, in float64; one batch behind the device, so that neither waits."""
 
-    def __init__(self) -> None:
-        self._pending: tuple[dict[str, jax.Array], np.ndarray | None] | None = None
+    def __init__(self, counts: CodeCounts) -> None:
+        self._counts = counts
+        self._pending: tuple[dict[str, Any], np.ndarray | None] | None = None
         self._values: dict[str, list[np.ndarray]] = {}
         self._unknown: list[np.ndarray] = []
         self._kl, self._code = Moments(), Moments()
 
-    def add(self, out: dict[str, jax.Array], label: Any) -> None:
+    def add(self, out: dict[str, Any], label: Any) -> None:
         # The new batch is under way on the device; meanwhile the one before is copied and counted.
         self._take(self._pending)
         self._pending = (out, label)
 
-    def _take(self, pending: tuple[dict[str, jax.Array], Any] | None) -> None:
+    def _take(self, pending: tuple[dict[str, Any], Any] | None) -> None:
         if pending is None:
             return
         out, label = pending
+        if (codes := out.pop("codes", None)) is not None:
+            self._counts.add(codes)
         # Of data without labels none is unknown: no number of theirs reads one.
         unknown = np.zeros(len(out["mse"]), bool) if label is None else np.asarray(label) < 0
         self._unknown.append(unknown)
@@ -254,6 +269,9 @@ class _Totals:
                 bits = "bits_per_dim" if name == "elbo" else f"{name}_bits_per_dim"
                 per = dims if observed is None else np.maximum(observed, 1)
                 values[bits] = bits_per_dim(nats, per, cell_width)
+        counted = self._counts.metrics(n)
+        if counted and "rate" in values:
+            values["bits_per_image"] = values["rate"] / math.log(2)
         # Sorted as `METRICS` is, `iw_<k>` by its prefix and terms of the model's own at the end.
         order = [name.split("<")[0] for name in METRICS]
         rank = {name: next((i for i, o in enumerate(order) if name.startswith(o)), len(order)) for name in values}
@@ -267,6 +285,7 @@ class _Totals:
             values = {name: rows[~_without(rows, unknown)] if len(rows) == n else rows for name, rows in values.items()}
             values = {name: rows for name, rows in values.items() if len(rows)}
         metrics = {name: Estimate.of(values[name]) for name in sorted(values, key=rank.__getitem__)}
+        metrics |= counted
         kl = tuple(self._kl.mean.tolist()) if self._kl.count else None
         variance = None
         if self._code.count:

@@ -5,6 +5,7 @@ from vae_jax.models.classifier import Classifier as Classifier
 from vae_jax.models.multimodal import Multimodal as Multimodal
 from vae_jax.models.semi import M2 as M2
 from vae_jax.models.single import VAE as VAE
+from vae_jax.models.stage2.config import SecondStage as SecondStage
 from vae_jax.models.vq import VQVAE as VQVAE
 from vae_jax.models.vq2 import VQVAE2 as VQVAE2
 
@@ -16,4 +17,5 @@ MODELS = {
     "multimodal": Multimodal,
     "vq": VQVAE,
     "vq2": VQVAE2,
+    "second-stage": SecondStage,
 }

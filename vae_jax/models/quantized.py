@@ -21,6 +21,8 @@ from vae_jax.quantizers import Quantized, Quantizer
 from vae_jax.spaces import Codes, Latents, leaves
 from vae_jax.spec import DataSpec
 
+MOST_SHARES = 1 << 20  # entries of a codebook of which each step sums all; evaluation counts those that occur
+
 
 @dataclass(frozen=True)
 class Level:
@@ -45,6 +47,7 @@ class Level:
 
     def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the parameters and the state of the quantizer, both by the name of the part."""
+        # Two names: parameters and state must not be drawn from the same bits.
         params = self.quantizer.init(prng.site_key(key, self.part), self.features)
         state = self.quantizer.init_state(prng.site_key(key, f"{self.part} state"), self.features)
         return {self.part: params}, {self.part: state}
@@ -62,7 +65,7 @@ class Level:
           ctx: of the step; None outside of one.
 
         Returns:
-          with leading axes [B, h, w]; without a state where keys are given.
+          codes with leading axes [B, h, w].
         """
         mine, own = params["vae"].get(self.part, {}), state.get(self.part, {})
         # Distances in float32 whatever the networks compute in.
@@ -70,6 +73,7 @@ class Level:
         if key is None or not key.ndim:
             site = None if key is None else prng.site_key(key, self.part)
             return self.quantizer.quantize(mine, own, z, key=site, ctx=ctx)
+        # Outside a step with nothing to draw: one call for the batch, without `vmap`.
         if not self.quantizer.draws:
             return self.quantizer.quantize(mine, own, z)
 
@@ -95,19 +99,20 @@ def likelihood_name(likelihood: Any) -> str:
 
 
 def level(quantizer: Quantizer, features: int, grid: tuple[int, int], name: str = "") -> Level:
-    """Returns a grid of codes, of all codebooks side by side: [h, w, L].
+    """Puts a quantizer on a grid.
 
     Args:
       quantizer: what makes codes of vectors.
-      features: length D of the vectors.
-      grid: h and w.
-      name: of the level; "" for the only one.
+      features: length of the vectors.
+      grid: (h, w).
+      name: of the level, "" where there is only one.
 
     Returns:
-      the level.
+      a grid of codes, of all codebooks side by side: [h, w, L].
     """
+    # K of the space is that of the largest codebook; `sizes` has the others.
     sizes = quantizer.sizes
-    return Level(quantizer, features, Codes((*grid, len(sizes)), max(sizes)), name)
+    return Level(quantizer, features, Codes((*grid, len(sizes)), max(sizes), sizes), name)
 
 
 @dataclass(frozen=True)
@@ -141,7 +146,7 @@ class Parts:
           ctx: of the step; None outside of one.
 
         Returns:
-          one for each level, in their order.
+          one `Quantized` for each level, with leading axes [B, h, w].
         """
         raise TypeError(f"{type(self).__name__} must define infer")
 
@@ -151,6 +156,7 @@ class Parts:
 
     def build(self, params: Params, state: State, vectors: Sequence[jax.Array]) -> Any:
         """Returns p(x|z) of vectors of all levels, outside training."""
+        # The compute type of the networks ends here: densities are float32.
         out = jnp.asarray(self.outputs(params, vectors), jnp.float32)
         return self.likelihood.build(out, params["vae"].get("likelihood", {}), state.get("likelihood", {}))
 
@@ -175,6 +181,7 @@ def model(parts: Parts, spec: DataSpec) -> Model:
 
 def init(parts: Parts, key: jax.Array, batch: Batch) -> tuple[Params, State]:
     """Returns the parameters, in the one group `vae`, and the states of quantizers and likelihood."""
+    # One example is enough for the shapes.
     first = batch["x"][:1]
     group = parts.init(key, parts.likelihood.seen(first)) | {"likelihood": parts.likelihood.params_for(first.shape[1:])}
     state = {"likelihood": parts.likelihood.init_state()}
@@ -233,12 +240,14 @@ def loss(
 
 def logged(one: Level, out: Quantized) -> Metrics:
     """Returns what the log says of the codes of one level."""
+    # Means over B, h and w; with several codebooks one number for each, [L].
     found = {
         "quantization_error": jnp.mean(out.error, (0, 1, 2)),
-        # Shares of the entries of each codebook, from which the log has usage and perplexity.
-        "code_share": shares(out.indices, one.space.codes),
         **{f"quantizer/{name}": jnp.mean(per_image(term)) for name, term in out.terms.items()},
     }
+    if one.space.codes <= MOST_SHARES:
+        # Shares of the entries of each codebook, from which the log has usage and perplexity.
+        found["code_share"] = shares(out.indices, one.space.codes)
     if one.name:
         # Of a single level it is the whole rate, which is there.
         found["rate"] = jnp.mean(per_image(one.quantizer.rate(out)))
@@ -273,11 +282,16 @@ def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Bat
     made = {"elbo": -(distortion + sum(kl)), "distortion": distortion, "rate": sum(kl), "mse": error}
     if len(kl) > 1:
         made["kl"] = _tree(parts, kl)
+    for one, out in zip(parts.levels, found, strict=True):
+        # [B] of one codebook; of several one after the other, which are named by their numbers.
+        by_book = tuple(jnp.mean(out.error[..., i], (1, 2)) for i in range(out.error.shape[-1]))
+        made[one.metric("quantization_error")] = by_book[0] if len(by_book) == 1 else by_book
     return made
 
 
 def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, batch: Batch) -> Encoding:
     """Returns indices, int32 [B, h, w, L] of each level; drawn only with keys, and where the quantizer draws."""
+    # Without a context no codebook moves; without keys a quantizer takes the most probable entry.
     found = parts.infer(params, state, parts.likelihood.seen(observed.data(batch)[0]), keys)
     return Encoding(_tree(parts, [out.indices for out in found]))
 
@@ -285,6 +299,7 @@ def encode(parts: Parts, params: Params, state: State, keys: jax.Array | None, b
 def decode(parts: Parts, params: Params, state: State, z: Any, *, cond: jax.Array | None = None) -> Any:
     """Returns p(x|z) of indices [N, h, w, L] of each level."""
     del cond
+    # Leaves come in the order of the levels, coarse to fine.
     indices = zip(parts.levels, jax.tree.leaves(z), strict=True)
     return parts.build(params, state, [one.embed(params, state, index) for one, index in indices])
 

@@ -43,6 +43,7 @@ class VQVAE:
 
     def needs(self) -> tuple[Need, ...]:
         """Returns what its components must give."""
+        # Without a grid there are no places, and one code would stand for the whole image.
         return (Need("network", ("grid code",)),)
 
     def build(self, spec: DataSpec) -> Model:
@@ -65,6 +66,7 @@ class VQVAE:
         # One vector for each place of the network's grid, and back to what p(x|z) is made of.
         level = quantized.level(self.quantizer, self.features, self.network.grid(shape))
         encoder = self.network.encoder(self.features, dtype)
+        # Its channels are numbers of the likelihood: of a mixture many times those of x.
         decoder = self.network.decoder((*shape[:-1], self.likelihood.outputs(shape[-1])), dtype)
         return quantized.model(Parts(self.likelihood, level.space, (level,), encoder, decoder), spec)
 
@@ -82,6 +84,7 @@ class Parts(quantized.Parts):
     decoder: nn.Module
 
     def init(self, key: jax.Array, x: jax.Array) -> dict[str, Any]:
+        # Zeros of the shape of one example's entries, [1, h, w, D], in place of an encoded image.
         (level,) = self.levels
         z = jnp.zeros((1, *level.space.shape[:-1], level.features))
         return {
@@ -92,6 +95,7 @@ class Parts(quantized.Parts):
     def infer(
         self, params: Params, state: State, x: jax.Array, key: jax.Array | None = None, ctx: Context | None = None
     ) -> tuple[Quantized, ...]:
+        # Vectors [B, h, w, D], in the compute type of the networks.
         z = self.encoder.apply({"params": params["vae"]["encoder"]}, x)
         return (self.levels[0].quantize(params, state, jnp.asarray(z), key, ctx),)
 

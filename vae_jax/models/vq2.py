@@ -53,6 +53,7 @@ class VQVAE2:
         """Raises InputError for components that do not go together."""
         known = {"network": networks.NETWORKS, "model": {"vq2": type(self)}}
         needs.check({"network": self.network, "model": self}, known)
+        # Both levels have vectors of one length, so that one check is enough.
         self.quantizer.check(self.features)
 
     def needs(self) -> tuple[Need, ...]:
@@ -119,6 +120,7 @@ class Parts(quantized.Parts):
     decoder: nn.Module
 
     def _apply(self, params: Params, part: str, x: jax.Array) -> jax.Array:
+        # A part's attribute and its entry in the parameters have one name.
         return jnp.asarray(getattr(self, part).apply({"params": params["vae"][part]}, x))
 
     def init(self, key: jax.Array, x: jax.Array) -> dict[str, Any]:
@@ -126,6 +128,7 @@ class Parts(quantized.Parts):
         made: dict[str, Any] = {}
 
         def first(part: str, given: jax.Array) -> jax.Array:
+            # Outputs are kept for their shapes, which later parts are given.
             out, made_of = getattr(self, part).init_with_output(prng.site_key(key, part), given)
             made[part] = made_of["params"]
             return out
@@ -148,6 +151,7 @@ class Parts(quantized.Parts):
         # The gradient of what the bottom makes of them reaches the top vectors through `coarse.z`.
         # 2. The bottom codes see the entries of the top, and so need not say it again.
         seen = self._apply(params, "top_decoder", coarse.z)
+        # In one type: float32 entries would promote the features, and double their memory.
         both = jnp.concatenate([features, seen.astype(features.dtype)], -1)
         return coarse, bottom.quantize(params, state, self._apply(params, "join", both), key, ctx)
 
@@ -155,4 +159,5 @@ class Parts(quantized.Parts):
         coarse, fine = vectors
         # The features that the bottom codes have seen: one module brings the top grid to the bottom's size for both.
         seen = jnp.asarray(self._apply(params, "top_decoder", coarse), jnp.float32)
+        # [B, h, w, 2 D]: fine entries alone would lack what the top codes hold.
         return self._apply(params, "decoder", jnp.concatenate([seen, fine], -1))

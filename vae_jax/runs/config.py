@@ -18,13 +18,15 @@ from vae_jax.models import VAE
 from vae_jax.options.ranges import SAMPLES, SEED, AtLeast, Each, NotNegative, Share, Steps, check_ranges
 from vae_jax.options.tree import flatten, get, put
 from vae_jax.options.typed import conform, conform_fields
-from vae_jax.runs.kinds import KINDS, REGISTRIES, check_importable, choose, diff, kind, options
+from vae_jax.runs.kinds import FIRST, KINDS, PLACES, REGISTRIES, check_importable, choose, diff, kind, options
 from vae_jax.runs.targets import Target
 from vae_jax.spec import DataSpec
 from vae_jax.train import MeshConfig, Optimizer
 
 __all__ = [
+    "FIRST",
     "KINDS",
+    "PLACES",
     "REGISTRIES",
     "Config",
     "Evaluation",
@@ -145,7 +147,7 @@ def check(config: Config, *, json: bool = False) -> Config:
     if not isinstance(config, Config):
         raise InputError(f"config: {config!r} is not a Config; make one with vj.experiment, or vj.Config(...)")
     _check_targets(config)
-    config = conform_fields(config, KINDS, json=json)
+    config = conform_fields(config, PLACES, json=json)
     check_ranges(config)
     check_importable(config)
     if config.data.batch_size % config.accumulate:
@@ -214,7 +216,8 @@ def _check_labels(config: Config) -> None:
     if config.data.labels is None:
         return
     condition = getattr(config.model, "condition", None)
-    if condition is not None and condition.on == "label":
+    # A second stage that hides some conditions in training takes an unknown label for a hidden one.
+    if condition is not None and condition.on == "label" and not getattr(condition, "drop", 0):
         raise InputError(
             "data.labels: a model conditioned on labels needs them all; leave data.labels unset, or use "
             f"{option('model', 'm2')}"

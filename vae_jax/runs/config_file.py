@@ -22,6 +22,7 @@ from vae_jax.options.typed import conform
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.config_json import from_dict
+from vae_jax.runs.stage1 import Stage1
 from vae_jax.spec import AXES, ArraySpec, DataSpec, Units
 
 # Without these the defaults of another model would take their place. Later versions add options, never these.
@@ -44,6 +45,7 @@ class RunFile(NamedTuple):
       data_spec: the training data.
       data_sha256: content of the training data; None where the run is older than this entry.
       init_from: (folder, step) of the run whose weights it started with, or None.
+      stage1: where the first stage of a second one comes from, or None.
     """
 
     experiment: str
@@ -51,6 +53,7 @@ class RunFile(NamedTuple):
     data_spec: DataSpec
     data_sha256: str | None = None
     init_from: tuple[str, int] | None = None
+    stage1: Stage1 | None = None
 
 
 def read(file: Path) -> RunFile:
@@ -101,7 +104,23 @@ def _checked(values: dict[str, Any], folder: Path) -> RunFile:
         _old_spec(own["image_shape"], own.get("facts", {})) if old else _spec(own["data_spec"]),
         sha256,
         conform(own.get("init_from"), tuple[str, int] | None, "init_from", json=True),
+        _stage1(own.get("stage1")),
     )
+
+
+def _stage1(value: Any) -> Stage1 | None:
+    """Returns the entry `stage1`, checked."""
+    if value is None:
+        return None
+    held = conform(value, dict[str, Any], "stage1", {"path": "runs/a", "step": 100, "sha256": "0" * 64}, json=True)
+    hints = typing.get_type_hints(Stage1)
+    for name in held:
+        if name not in hints:
+            raise InputError(f"stage1.{name}: no such entry; {nearest(name, hints)}")
+    for name in hints:
+        if name not in held:
+            raise InputError(f"stage1.{name} is missing; restore the file, or train again")
+    return Stage1(**{name: conform(v, hints[name], f"stage1.{name}", json=True) for name, v in held.items()})
 
 
 def _check_format(number: Any) -> None:

@@ -13,12 +13,12 @@ from vae_jax.files import code as codes
 from vae_jax.options import registry
 from vae_jax.options.registry import FindCode
 from vae_jax.runs.config import Config
-from vae_jax.runs.kinds import KINDS, NAMES, kind
+from vae_jax.runs.kinds import NAMES, PLACES, kind
 
 
 def to_dict(config: Any, option: str = "") -> dict[str, Any]:
     """Returns the JSON form; a component carries its name under `kind`."""
-    out: dict[str, Any] = {"kind": kind(option, config)} if option in KINDS else {}
+    out: dict[str, Any] = {"kind": kind(option, config)} if option in PLACES else {}
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         child = f"{option}.{f.name}" if option else f.name
@@ -48,19 +48,19 @@ def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "", code:
     Raises:
       InputError: an unknown key or component.
     """
-    if option in KINDS:
+    if option in PLACES:
         cls = _class(values.get("kind"), option, code)
     hints = typing.get_type_hints(cls)
     known = {f.name for f in dataclasses.fields(cls)}
     kwargs = {}
     for key, value in values.items():
         child = f"{option}.{key}" if option else key
-        if key == "kind" and option in KINDS:
+        if key == "kind" and option in PLACES:
             continue
         if key not in known:
             raise InputError(f"{child}: no such option; {nearest(key, known)}")
         hint = hints[key]
-        if isinstance(value, dict) and (child in KINDS or dataclasses.is_dataclass(hint)):
+        if isinstance(value, dict) and (child in PLACES or dataclasses.is_dataclass(hint)):
             kwargs[key] = from_dict(value, hint, child, code)
         elif key == "expected" and isinstance(value, dict):
             kwargs[key] = {name: tuple(v) if isinstance(v, list) else v for name, v in value.items()}
@@ -74,7 +74,7 @@ def from_dict(values: dict[str, Any], cls: Any = Config, option: str = "", code:
 
 def _class(name: Any, option: str, code: FindCode) -> Any:
     """Returns the class that an entry `kind` names."""
-    known = KINDS[option]
+    known = PLACES[option]
     if not isinstance(name, str) or (name not in known.classes and ":" not in name):
         raise InputError(f"{option}.kind: {name!r} is not the name of one; {nearest(str(name), known.classes)}")
     if name not in known.classes:

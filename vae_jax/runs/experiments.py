@@ -131,7 +131,7 @@ def load(path: Path) -> Config:
     """
     from vae_jax.options.typed import check_component
     from vae_jax.runs.config import Config
-    from vae_jax.runs.kinds import KINDS, components, with_code
+    from vae_jax.runs.kinds import PLACES, components, with_code
 
     config = None
     try:
@@ -146,7 +146,7 @@ def load(path: Path) -> Config:
     if not isinstance(config, Config):
         raise InputError(f"{path}: needs a function get_config() that returns a vae_jax.config.Config")
     for option, component in components(config).items():  # before anything reads their fields
-        check_component(component, KINDS[option], option)
+        check_component(component, PLACES[option], option)
     return with_code(config, code)
 
 

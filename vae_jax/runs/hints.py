@@ -71,7 +71,7 @@ def _of_another_component(name: str, value: Any, config: Any) -> str | None:
     """Returns words for an option of a component that was not chosen, else None."""
     parent, _, field = name.rpartition(".")
     for place in components(config):
-        if parent not in ("", place) or (place == "model" and not parent):
+        if place not in REGISTRIES or parent not in ("", place) or (place == "model" and not parent):
             continue
         registry = REGISTRIES[place]
         owners = [kind for kind, cls in registry.items() if field in {f.name for f in dataclasses.fields(cls)}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from typing import Any
 
 from vae_jax import data
@@ -11,6 +12,7 @@ from vae_jax.errors import option as typed
 from vae_jax.files.code import Code
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import MODELS
+from vae_jax.models.stage2 import GENERATORS
 from vae_jax.networks import NETWORKS
 from vae_jax.objectives import GRADIENTS, OBJECTIVES
 from vae_jax.options import registry
@@ -28,10 +30,16 @@ KINDS: dict[str, Kind] = {
     "model.likelihood": Kind("likelihood", LIKELIHOODS, "vae_jax.likelihoods.PixelLikelihood"),
     "model.posterior": Kind("posterior", POSTERIORS, "vae_jax.posteriors.Posterior"),
     "model.prior": Kind("prior", PRIORS, "vae_jax.priors.Prior"),
+    "model.generator": Kind("generator", GENERATORS, "vae_jax.models.stage2.Generator"),
     "model.quantizer": Kind("quantizer", QUANTIZERS, "vae_jax.quantizers.Quantizer"),
     "model.objective": Kind("objective", OBJECTIVES, "vae_jax.objectives.Objective"),
     "model.objective.schedule": Kind("schedule", SCHEDULES, "vae_jax.schedules.Schedule"),
     "model.gradient": Kind("gradient", GRADIENTS, "vae_jax.objectives.Pathwise"),
+}
+# Where a component may be besides: those of the first stage of a second one, which its run has chosen (`--stage1`).
+FIRST = "model.first"
+PLACES: dict[str, Kind] = KINDS | {
+    FIRST + option.removeprefix("model"): kind for option, kind in KINDS.items() if option.startswith("model")
 }
 REGISTRIES: dict[str, Any] = {option: kind.classes for option, kind in KINDS.items()}
 NAMES = ("data.name",)  # options that name a class without holding it
@@ -39,7 +47,16 @@ NAMES = ("data.name",)  # options that name a class without holding it
 
 def kind(option: str, component: Any) -> str:
     """Returns the name of the component at `option`: of its registry, `package.module:Class` or `experiment:Class`."""
-    return KINDS[option].name(type(component))
+    return PLACES[option].name(type(component))
+
+
+def refuse_first(name: str) -> None:
+    """Raises InputError for an option of the first stage of a second one."""
+    if name == FIRST or name.startswith(f"{FIRST}."):
+        raise InputError(
+            f"{typed(name)}: the first stage is as its run has it; leave the option out, and choose the run with "
+            f"{typed('stage1')}"
+        )
 
 
 def choose(config: Any, option: str, name: str) -> Any:
@@ -62,7 +79,8 @@ def choose(config: Any, option: str, name: str) -> Any:
     old = get(config, option)
     if type(old) is cls:
         return config
-    shared = {f.name for f in dataclasses.fields(cls)} & {f.name for f in dataclasses.fields(old)}
+    hints, before = typing.get_type_hints(cls), typing.get_type_hints(type(old))
+    shared = {f.name for f in dataclasses.fields(cls) if hints[f.name] == before.get(f.name)}
     old_default = type(old)()
     kept = {n: getattr(old, n) for n in shared if getattr(old, n) != getattr(old_default, n)}
     try:
@@ -102,7 +120,7 @@ def diff(a: Any, b: Any) -> list[str]:
 def components(config: Any) -> dict[str, Any]:
     """Returns {option: component} of every component that a config has."""
     found = {}
-    for option in KINDS:
+    for option in PLACES:
         try:
             found[option] = get(config, option)
         except AttributeError:
@@ -128,7 +146,7 @@ def check_importable(config: Any) -> None:
       InputError: a component that no process finds by its name, or components of two experiment files.
     """
     for option, component in components(config).items():
-        if type(component) not in KINDS[option].classes.values():
+        if type(component) not in PLACES[option].classes.values():
             registry.check_importable(type(component), option)
     if ":" in config.data.name and (cls := data.entry(config.data.name).cls) is not None:
         registry.check_importable(cls, "data.name")

@@ -29,6 +29,7 @@ from vae_jax.model import Model
 from vae_jax.runs import builds, config_file, config_json, kinds, own_data, training_data
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
+from vae_jax.runs.stage1 import Stage1
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
 from vae_jax.train.checkpoint import Checkpoints
@@ -52,6 +53,7 @@ class Run:
         that nothing is compiled or loaded twice. Data and model must be equal but for the model's traced scalars.
       data_sha256: content of its training data (`data.fingerprint`); None where the run is older than this entry.
       init_from: (folder, step) of the run whose weights it started with, or None.
+      stage1: where the first stage of a second one comes from, or None.
     """
 
     path: Path
@@ -61,6 +63,7 @@ class Run:
     lead: Run | None = field(default=None, compare=False, repr=False)
     data_sha256: str | None = field(default=None, kw_only=True)
     init_from: tuple[str, int] | None = field(default=None, kw_only=True)
+    stage1: Stage1 | None = field(default=None, kw_only=True)
     # Splits that were read: training hands on those that it checked, so that none is read twice.
     loaded: dict[str, Source] = field(default_factory=dict, init=False, compare=False, repr=False)
     # Shapes of its states by mesh: tracing them takes as long as reading a small checkpoint.
@@ -113,6 +116,7 @@ class Run:
         about |= {"data_spec": config_file.spec_to_json(self.spec)}
         about |= {"data_sha256": self.data_sha256} if self.data_sha256 else {}
         about |= {"init_from": list(self.init_from)} if self.init_from else {}
+        about |= {"stage1": self.stage1._asdict()} if self.stage1 else {}
         code = kinds.code_of(self.config)
         about |= {"code_sha256": code.sums} if code is not None else {}
         write_json(
@@ -139,7 +143,7 @@ class Run:
         held = config_file.read(file)
         config = held.config if held.data_sha256 else with_old_protocol(held.config)
         config = own_data.located(config, path)
-        more: dict[str, Any] = {"data_sha256": held.data_sha256, "init_from": held.init_from}
+        more: dict[str, Any] = {name: getattr(held, name) for name in ("data_sha256", "init_from", "stage1")}
         return cls(path, held.experiment, config, held.data_spec, **more)
 
     @functools.cached_property

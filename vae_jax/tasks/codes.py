@@ -59,9 +59,9 @@ def encode(
       report: called with (examples done, examples in all).
 
     Returns:
-      `mean` and `log_var` float32 [N, n] (None for a deterministic model), `z` [N, n] if drawn, `index` int32 [N], in
-      `extra` what else the examples came with (`label`, `factors`), `cond` [N, F] of a conditional model, `paths` of
-      images, and `label_names` of labels.
+      `mean` and `log_var` float32 [N, n] (None for a deterministic model; indices are int32), `z` [N, n] if drawn,
+      `index` int32 [N], in `extra` what else the examples came with (`label`, `factors`), `cond` [N, F] of a
+      conditional model, `paths` of images, and `label_names` of labels.
 
     Raises:
       InputError: examples that cannot be read, or that this model cannot take; an argument out of range.
@@ -186,7 +186,9 @@ def _divided(run: Run, v: np.ndarray) -> list[np.ndarray]:
 
 
 def read(run: Run, z: Any, array: str | None = None) -> tuple[np.ndarray, Any, str]:
-    """Returns (codes float32 [N, n], the condition that came with them or None, what they were given as).
+    """Returns (codes, the condition that came with them or None, what they were given as).
+
+    Codes are float32 [N, n], or int32 where they are indices.
 
     Raises:
       InputError: the file cannot be read, or its codes are of another shape, or hold NaN, Inf or no index.
@@ -232,7 +234,7 @@ def _check_levels(levels: list[str], held: Mapping[str, Any], word: str, array: 
 
 
 def _vectors(run: Run, z: Any, what: str) -> np.ndarray:
-    """Returns latents of any form as vectors float32 [N, n]."""
+    """Returns latents of any form as vectors [N, n]: float32, or int32 where every level holds indices."""
     latents, levels = run.model.about.latents, spaces.leaves(run.model.about.latents)
     if isinstance(z, Mapping | tuple | list) and len(levels) > 1:
         order = names(run)
@@ -246,16 +248,18 @@ def _vectors(run: Run, z: Any, what: str) -> np.ndarray:
         return np.concatenate(found, 1)
     if len(levels) == 1:
         return _level(z, levels[0], what)
+    whole = all(isinstance(space, spaces.Codes) for space in levels)
     flat = _level(z, spaces.Real((spaces.size(latents),)), what)
+    flat = np.asarray(z).reshape(flat.shape) if whole else flat
     # The levels side by side: what a level may hold is known of its own columns alone.
     ends = np.cumsum([space.size for space in levels])
     for space, end in zip(levels, ends, strict=True):
         _check_indices(flat[:, end - space.size : end], space, what)
-    return flat
+    return flat.astype(np.int32) if whole else flat
 
 
 def _level(z: Any, space: spaces.Space, what: str) -> np.ndarray:
-    """Returns the latents of one level, [N, *shape] or [N, n], as vectors float32 [N, n]."""
+    """Returns the latents of one level, [N, *shape] or [N, n], as vectors [N, n]: float32, or int32 indices."""
     z = np.asarray(z)
     forms = f"[N, {space.size}]" + ("" if len(space.shape) == 1 else f" or [N, {', '.join(map(str, space.shape))}]")
     if z.dtype.kind not in "biuf" or z.ndim < 2 or not len(z):
@@ -263,13 +267,15 @@ def _level(z: Any, space: spaces.Space, what: str) -> np.ndarray:
     if z.shape[1:] not in ((space.size,), space.shape):
         size = f"of width {z.shape[1]}" if z.ndim == 2 else f"of shape {z.shape[1:]}"
         raise InputError(f"{what}: has codes {size}, but those of the model are {forms}; encode with the same run")
-    flat = z.reshape(len(z), space.size).astype(np.float32)
+    indices = isinstance(space, spaces.Codes)
+    # As they were given: float32 would round an index of more than 2^24 codes before it is judged.
+    flat = z.reshape(len(z), space.size).astype(np.float64 if indices else np.float32)
     bad = ~np.isfinite(flat).all(1)
     if bad.any():
         first = int(np.flatnonzero(bad)[0])
         raise InputError(f"{what}: {int(bad.sum())} codes hold NaN or Inf, first row {first}; remove them")
     _check_indices(flat, space, what)
-    return flat
+    return flat.astype(np.int32) if indices else flat
 
 
 def _check_indices(flat: np.ndarray, space: spaces.Space, what: str) -> None:
@@ -279,12 +285,14 @@ def _check_indices(flat: np.ndarray, space: spaces.Space, what: str) -> None:
     """
     if not isinstance(space, spaces.Codes):
         return
-    bad = (flat != np.floor(flat)) | (flat < 0) | (flat >= space.codes)
+    # Codebooks side by side may differ in size.
+    sizes = np.asarray(space.sizes or (space.codes,))[list(space.places())]
+    bad = (flat != np.floor(flat)) | (flat < 0) | (flat >= sizes)
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
             f"{what}: {flat[row, column]:g} in row {row} is not an index into the codebook; use whole numbers from 0 "
-            f"to {space.codes - 1}, as {command('encode')} writes them"
+            f"to {sizes[column] - 1}, as {command('encode')} writes them"
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from vae_jax.errors import InputError, choice
 from vae_jax.evaluation import Codes
 from vae_jax.runs.run import Run
-from vae_jax.tasks import codes, imputing, paths, reconstruction, sampling, scoring, tables, traversal
+from vae_jax.tasks import codes, compressing, imputing, paths, reconstruction, sampling, scoring, tables, traversal
 from vae_jax.train import TrainState
 
 if TYPE_CHECKING:
@@ -54,6 +54,14 @@ class OpenRun(Run):
     def impute(self, x: Any, mask: Any = None, **options: Any) -> imputing.Imputed:
         """Fills in missing values; `vae_jax.impute` describes the options and the result."""
         return imputing.impute(self, x, mask, **self._newest(options))
+
+    def compress(self, x: Any, **options: Any) -> compressing.Compressed:
+        """Compresses examples; `vae_jax.compress` describes the options and the result."""
+        return compressing.compress(self, x, **self._newest(options))
+
+    def decompress(self, data: Any, **options: Any) -> compressing.Decompressed:
+        """Decompresses examples; `vae_jax.decompress` describes the options and the result."""
+        return compressing.decompress(self, data, **self._newest(options))
 
     def table(self, x: Any) -> dict[str, np.ndarray]:
         """Returns encoded rows of a run of a table, such as samples, as columns by name, in their units and words."""

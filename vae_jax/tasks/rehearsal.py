@@ -20,7 +20,7 @@ from vae_jax.errors import InputError
 from vae_jax.files.code import owner
 from vae_jax.model import Batch, Model, Params, State
 from vae_jax.runs import config as configs
-from vae_jax.runs.kinds import KINDS, components
+from vae_jax.runs.kinds import PLACES, components
 from vae_jax.spec import DataSpec
 
 TAKEN = ("step", "split", "images_per_s", "grad_norm")  # what a line of metrics.jsonl holds besides the loss's own
@@ -33,7 +33,7 @@ def built(config: configs.Config, spec: DataSpec) -> Model:
       InputError: the parts do not fit together or with the data; or one from outside raises, or gives something of
         another type or shape than the model needs.
     """
-    own = {o: c for o, c in components(config).items() if type(c) not in KINDS[o].classes.values()}
+    own = {o: c for o, c in components(config).items() if type(c) not in PLACES[o].classes.values()}
     if not own:
         return _heeding(config.build(spec))
     try:

@@ -27,6 +27,7 @@ from vae_jax.runs.config import Config
 from vae_jax.runs.run import HISTORY, Run, check_free, commit, environment, history
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
+from vae_jax.tasks import first_stage
 from vae_jax.train import Optimizer, TrainState
 from vae_jax.train.metrics import read_lines
 
@@ -65,13 +66,15 @@ class Start:
     def create(self) -> Run:
         """Makes the folder of a new run."""
         r = self.run
-        more: dict[str, Any] = {"data_sha256": r.data_sha256, "init_from": r.init_from}
+        more: dict[str, Any] = {"data_sha256": r.data_sha256, "init_from": r.init_from, "stage1": r.stage1}
         return Run.create(r.path, r.experiment, r.config, r.spec, **more)
 
     def initial(self) -> TrainState | None:
         """Returns the state at step 0 of a run that starts with another's weights; None for one that does not."""
-        if self.state is not None or self.run.init_from is None:
+        if self.state is not None:
             return self.state
+        if self.run.init_from is None:
+            return None if self.run.stage1 is None else first_stage.again(self.run)
         path, step = self.run.init_from
         origin = Run.load(path)
         return initial(self.run, origin, origin.restore(step))
@@ -106,7 +109,9 @@ class Start:
         note_start(self.run, "resume", step, changed)
 
 
-def begin(path: Path, experiment: str, config: Config, source: Source, init_from: Run | None) -> Start:
+def begin(
+    path: Path, experiment: str, config: Config, source: Source, init_from: Run | None, stage1: Run | None = None
+) -> Start:
     """Returns a new run; writes nothing.
 
     A run that starts with the weights of another one has no targets: those are of a run from scratch.
@@ -117,6 +122,7 @@ def begin(path: Path, experiment: str, config: Config, source: Source, init_from
       config: complete.
       source: the training split.
       init_from: a run whose weights the new one starts with; None initializes them.
+      stage1: the run that is the first stage of a second one.
 
     Returns:
       the run, whose folder `create` makes; with its state at step 0 where `init_from` gives the weights.
@@ -128,11 +134,17 @@ def begin(path: Path, experiment: str, config: Config, source: Source, init_from
     sha256, spec = fingerprint(source), spec_of(source)
     config = config if init_from is None else dataclasses.replace(config, expected={})
     run = Run(path, experiment, config, spec, data_sha256=sha256)
+    if stage1 is not None:
+        first_stage.check_data(stage1, spec)
+        found = stage1.restore()
+        run = dataclasses.replace(run, stage1=first_stage.stage1_of(stage1, found))
+        return Start(run, state=first_stage.initial(run, stage1, found, source))
     if init_from is None:
         return Start(run)
     found = init_from.restore()  # the newest that can be read
     # Absolute: the run must find it from any folder if it is killed before its first checkpoint.
-    run = dataclasses.replace(run, init_from=(str(init_from.path.absolute()), int(found.step)))
+    origin = (str(init_from.path.absolute()), int(found.step))
+    run = dataclasses.replace(run, init_from=origin, stage1=init_from.stage1)
     return Start(run, state=initial(run, init_from, found))
 
 

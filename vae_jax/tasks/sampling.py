@@ -9,12 +9,13 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from vae_jax.errors import InputError, command, option
+from vae_jax import spaces
+from vae_jax.errors import InputError, command, either, option
 from vae_jax.evaluation.codes import Pixels, draw
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
 from vae_jax.spec import users
-from vae_jax.tasks import given
+from vae_jax.tasks import choosing, given
 from vae_jax.tasks.conditions import requested
 from vae_jax.tasks.fit_prior import draw_images
 from vae_jax.tasks.pictures import Pictures
@@ -33,6 +34,7 @@ def sample(
     seed: int = 0,
     step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
+    **choices: Any,
 ) -> np.ndarray:
     """Draws n examples from a run: z ~ p(z), then p(x|z).
 
@@ -43,12 +45,15 @@ def sample(
       cond: values of the factors, or the vector, that the model is conditioned on.
       prior: draws z from a density of codes instead: "gmm", "flow" or "two-stage", fitted by `fit_prior`, or the path
         of its .json.
-      temperature: factor on the standard deviation of the prior.
+      temperature: factor on the standard deviation of the prior; of a prior over codes, what logits are divided by.
       pixels: what is returned of p(x|z): "mean" is E[x|z], "mode" the most probable x, "sample" a draw; None is
         "mean", and "sample" of a table, whose rows vary as those of the data do.
       seed: of all noise.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
+      choices: of a second stage, how its generator draws (`models.stage2.Choices`): `top_k`, `top_p`, `guidance`,
+        `passes`, and `prompt`, codes int [P] or [n, P] that samples begin with, or a file that `encode` wrote, whose
+        first `prompt_length` codes are taken.
 
     Returns:
       float32 [n, *x.shape], in the units of the training data: images in [0, 1] are [n, H, W, C]. Rows of a table are
@@ -64,7 +69,7 @@ def sample(
         "temperature": temperature,
         "pixels": pixels,
     }
-    return samples(run, n, **options, seed=seed, step=step, state=state).images
+    return samples(run, n, **options, seed=seed, step=step, state=state, **choices).images
 
 
 def samples(
@@ -79,6 +84,7 @@ def samples(
     seed: int = 0,
     step: int | Literal["best"] | None = None,
     state: TrainState | None = None,
+    **choices: Any,
 ) -> Pictures:
     """Returns what `sample` does, with the picture that shows it.
 
@@ -93,6 +99,7 @@ def samples(
       seed: of the draws.
       step: of the checkpoint; None for the newest.
       state: looks at this state instead of a checkpoint.
+      choices: of a second stage, how its generator draws.
 
     Returns:
       float32 [N, *x.shape], in the units of the training data, and the title of their figure.
@@ -107,18 +114,22 @@ def samples(
     if not 0 <= temperature < float("inf"):
         raise InputError(f"{option('temperature')}: {temperature} is out of range; it must be zero or more")
     if prior is None and run.model.prior is None:
-        raise InputError(
-            f"{run.path}: its model does not provide a prior to sample from; fit one with "
-            f"{command('fit_prior', run.path)}, or try reconstruct or interpolate"
-        )
+        fit = f"fit one with {command('fit_prior', run.path)}, or try reconstruct or interpolate"
+        if spaces.is_nominal(run.model.about.latents):
+            named = option("stage1", str(run.path))
+            fit = f"train one, as with {either(f'`vae-jax train EXP {named}`', f'`vj.train_run(config, {named})`')}"
+            fit += f", where the model is {option('model', 'second-stage')}"
+        raise InputError(f"{run.path}: its model does not provide a prior to sample from; {fit}")
+    chosen = choosing.checked(run, n, choices, prior)
     state, key = given.restored(run, step, state), jax.random.key(seed)
     features = requested(run, state, n, label, cond)
     if prior is None:
-        images = draw(run.model, state, key, n, cond=features, temperature=temperature, pixels=pixels)
+        images = draw(run.model, state, key, n, cond=features, temperature=temperature, pixels=pixels, choices=chosen)
     else:
         images = draw_images(run, state, prior, key, n, temperature=temperature, pixels=pixels)
     note = "" if temperature == 1 else f", temperature {temperature:g}"
     note += "" if label is None else f", label {label}"
+    note += "".join(f", {name} {value}" for name, value in chosen.items() if name != "prompt")
     shown = {"mean": "E[x|z]", "mode": "mode of p(x|z)", "sample": "x ~ p(x|z)"}[pixels]
     source = "p(z)" if prior is None else f"{Path(prior).stem} fitted to codes"
     title = f"{given.title(run, state)}: samples, {shown}, z ~ {source}{note}"

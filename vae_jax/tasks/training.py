@@ -24,7 +24,7 @@ from vae_jax.runs.log import log_to
 from vae_jax.runs.run import Run, data_range, is_torso
 from vae_jax.runs.training_data import spec_of
 from vae_jax.spec import DataSpec
-from vae_jax.tasks import kept_samples, preflight, rehearsal, resuming, starts, warmups
+from vae_jax.tasks import first_stage, kept_samples, preflight, rehearsal, resuming, starts, warmups
 from vae_jax.tasks.held_out import HeldOut, curve_split
 from vae_jax.tasks.resuming import FREE_ON_RESUME, Start
 from vae_jax.train import TrainState
@@ -220,6 +220,7 @@ def train_run(
     resume: bool = False,
     retune: bool = False,
     init_from: Run | None = None,
+    stage1: Run | None = None,
     given: memory.Given | None = None,
     report: Report = lambda step, metrics: None,
     say: Callable[[str], None] = lambda text: None,
@@ -233,6 +234,7 @@ def train_run(
       resume: continue the run in `workdir` (None: the newest of this experiment) from its last good checkpoint.
       retune: with `resume`, the learning rate may differ from that of the run.
       init_from: start with the weights of this run.
+      stage1: the trained first stage of a second one.
       given: data in memory, in place of those of the config; they are kept in the run folder (`runs.own_data`).
       report: called with (step, metrics) a few times a second.
       say: called with sentences for people.
@@ -247,6 +249,11 @@ def train_run(
     """
     config = configs.check(config)
     path = Path(workdir) if workdir else (newest_folder(experiment) if resume else free_folder(experiment))
+    if resume and is_torso(path):
+        say(f"{path}: was stopped before its options were written; it starts anew")
+        resume = False
+    # A run that is continued has its first stage; a new one is given one.
+    config = first_stage.as_in(config, path) if resume else first_stage.within(config, stage1, init_from)
     if given is not None:
         # A run that is continued was divided before: its protocol stays.
         old = Run.load(path).config.data.protocol if resume and (path / "config.json").is_file() else None
@@ -255,13 +262,10 @@ def train_run(
         own_data.check(path)
     loaded: dict[str, Source] = {}
     source = load_fitting(config, _reader(given, loaded, config.data.protocol if resume else None))
-    if resume and is_torso(path):
-        say(f"{path}: was stopped before its options were written; it starts anew")
-        resume = False
     if resume:
         start = resuming.reopen(path, config, source, retune=retune)
     else:
-        start = resuming.begin(path, experiment, splits.within(config, path), source, init_from)
+        start = resuming.begin(path, experiment, splits.within(config, path), source, init_from, stage1)
     # All that can be refused was refused: from here on the folder is written. One process does it where there are more.
     with locked(path) if jax.process_index() == 0 else contextlib.nullcontext():
         if resume:  # again: until now another process may have trained here

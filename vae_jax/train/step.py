@@ -47,8 +47,9 @@ def make_train_step(
         ctx = Context(state.step, index, state.hyper, True, axis_name)
         args = (state.params, state.model_state, key, batch, ctx)
         (_, aux), grads = jax.value_and_grad(model.loss, has_aux=True)(*args)
-        # What wrappers read of the loss is not carried on: it is as large as the batch.
-        return grads, Aux(aux.state, aux.metrics)
+        # What wrappers read of the loss is not carried on: it is as large as the batch. Neither is what does not move.
+        moving = {name: value for name, value in aux.state.items() if name not in model.training.frozen}
+        return grads, Aux(moving, aux.metrics)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         if (ema_decay is None) != (state.ema is None):
@@ -65,6 +66,7 @@ def make_train_step(
             grads, aux = _accumulated(gradients, state, key, batch, index, accumulate)
         # 3. Means over the devices of a mapped axis; in the global view they are global already.
         grads, metrics, model_state = collectives.pmean((grads, aux.metrics, aux.state), axis_name)
+        model_state = {**model_state, **{name: state.model_state[name] for name in model.training.frozen}}
         # 4. The update, and the average of the params that it makes.
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)

@@ -26,6 +26,7 @@ REGISTRIES: Mapping[str, Mapping[str, type]] = {
 class Components:
     """The options of a VAE; `build.VAE` builds it."""
 
+    # The defaults together are the VAE of arXiv:1312.6114.
     latent_dim: Annotated[int, AtLeast(1)] = 10
     """Number of latent dimensions (of latent variables, where each is a category)."""
     network: networks.Network = field(default_factory=networks.MLP)
@@ -36,6 +37,7 @@ class Components:
     """Distribution of codes."""
     objective: objectives.Objective = field(default_factory=objectives.Elbo)
     """What is minimized."""
+    # Sums over thousands of pixels lose their digits in bfloat16, hence what stays float32.
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters, likelihoods and KL stay float32."""
     posterior: posteriors.Posterior = field(default_factory=posteriors.Diagonal)
@@ -44,6 +46,7 @@ class Components:
     """Estimator of the gradient through the posterior sample."""
     condition: Condition = field(default_factory=Condition)
     """What the model is conditioned on besides the image."""
+    # Without it an observed 0 and a missing entry look the same to the encoder.
     mask_input: bool = False
     """Of data with missing values: the encoder also sees which entries are observed; those that are not are 0."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -21,11 +22,14 @@ class Around(NamedTuple):
       latents: of the first stage: a space, or a tree of them for several levels.
       cond: length F of the features that it is conditioned on; 0 without a condition.
       dtype: in which its networks compute.
+      stats: mean [n] and standard deviation [n] of real latents over the training data, traced arrays of the state;
+        None for latents that are taken as they are.
     """
 
     latents: Latents
     cond: int = 0
     dtype: Any = jnp.float32
+    stats: tuple[jax.Array, jax.Array] | None = None
 
     @property
     def length(self) -> int:
@@ -35,31 +39,45 @@ class Around(NamedTuple):
     @property
     def sizes(self) -> tuple[int, ...]:
         """Number of codes at each of the n places."""
-        return tuple(s.codes for s in spaces.leaves(self.latents) for _ in range(s.size))
+        # A grid's vector runs over places in raster order, with the L codes of a place next to each other.
+        return tuple((space.sizes or (space.codes,))[book] for space in self._levels for book in space.places())
+
+    @property
+    def books(self) -> tuple[int, ...]:
+        """Number of the codebook that the code at each of the n places is of, counted over all levels from 0."""
+        # Levels share no codebook: the numbers of each start where those of the level before it end.
+        firsts = itertools.accumulate((max(len(space.sizes), 1) for space in self._levels), initial=0)
+        return tuple(first + book for first, space in zip(firsts, self._levels) for book in space.places())
 
     @property
     def codes(self) -> int:
         """The largest number of codes at any place: the length K of logits."""
+        # Logits have one static length; what smaller codebooks do not have is masked by `draw.possible`.
         return max(self.sizes)
+
+    @property
+    def _levels(self) -> list[Codes]:
+        return [space for space in spaces.leaves(self.latents) if isinstance(space, Codes)]
 
 
 class Choices(NamedTuple):
     """How samples are drawn.
 
     Attributes:
-      temperature: divides logits, or scales noise, where that has a meaning; 0 takes the most probable.
+      temperature: divides logits, or scales noise, where that has a meaning; 0 takes the most probable. May be traced.
       top_k: draw among the k most probable codes alone; 0 for all.
       top_p: draw among the fewest codes whose probabilities sum to p or more; 1 for all.
       guidance: s of `f(z) + s (f(z|c) - f(z))` (arXiv:2207.12598): 1 is p(z|c) itself.
-      steps: passes of a generator that draws many places at once; 0 for its own number.
+      passes: of the network of a generator that draws many places at once, or solves an equation; 0 for its own number.
       prompt: int32 [n, P], the first P codes of each sample, P <= n places; None for none.
     """
 
-    temperature: float = 1.0
+    temperature: Any = 1.0
+    # Numbers from here on are static: they decide shapes and branches of the compiled sampler.
     top_k: int = 0
     top_p: float = 1.0
     guidance: float = 1.0
-    steps: int = 0
+    passes: int = 0
     prompt: Any = None
 
 
@@ -76,23 +94,30 @@ class Generator:
       takes: the fields of `Choices` that sampling reads.
     """
 
+    # Class variables, no options: they follow from the method.
     of: ClassVar[Literal["codes", "real"]] = "codes"
     likelihood: ClassVar[Literal["exact", "bound", "none"]] = "none"
     takes: ClassVar[tuple[str, ...]] = ()
 
     def check(self, around: Around) -> None:
         """Raises InputError if it cannot be built for these latents."""
-        levels = spaces.leaves(around.latents)
-        if self.of == "codes" and not all(isinstance(space, Codes) for space in levels):
-            raise InputError(
-                f"model.generator: {type(self).__name__} generates codes, but the latents of the first stage are "
-                f"{spaces.words(around.latents)}; choose {option('model.generator', 'flow-matching')}"
-            )
-        if self.of == "real" and not spaces.is_euclidean(around.latents):
-            raise InputError(
-                f"model.generator: {type(self).__name__} generates real vectors, but the latents of the first stage "
-                f"are {spaces.words(around.latents)}; choose {option('model.generator', 'transformer')}"
-            )
+        # Levels may differ in kind: a single one of real vectors rules codes out.
+        codes = all(isinstance(space, Codes) for space in spaces.leaves(around.latents))
+        fits = codes if self.of == "codes" else spaces.is_euclidean(around.latents)
+        if fits:
+            return
+        what = "codes" if self.of == "codes" else "real vectors"
+        # Another generator where there is one for these latents; binary, one-hot and positive ones have none.
+        other = "transformer" if codes else "flow-matching" if spaces.is_euclidean(around.latents) else ""
+        fix = (
+            f"choose {option('model.generator', other)}"
+            if other
+            else "give a first stage with a grid of codes, a VQ-VAE"
+        )
+        raise InputError(
+            f"model.generator: {type(self).__name__} generates {what}, but the latents of the first stage are "
+            f"{spaces.words(around.latents)}; {fix}"
+        )
 
     def init(self, key: jax.Array, around: Around) -> dict[str, Any]:
         """Returns the trained parameters."""
@@ -117,13 +142,24 @@ class Generator:
         raise TypeError(f"{type(self).__name__} must define loss")
 
     def rate(self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around) -> jax.Array:
-        """Returns -log p(z|cond) in nats [B], or an upper bound on it, as `likelihood` says; arguments as of `loss`."""
+        """Returns the rate of latents under this generator, -log p(z|cond), or an upper bound, as `likelihood` says.
+
+        Args:
+          params: as of `init`.
+          keys: one per example [B]; a likelihood that is exact needs none.
+          z: latents as vectors [B, n].
+          cond: features [B, F]; None without a condition.
+          around: what it was built for.
+
+        Returns:
+          nats per example [B].
+        """
         raise TypeError(f"{type(self).__name__} must define rate")
 
     def sample(
         self, params: Any, key: jax.Array, n: int, cond: jax.Array | None, around: Around, choices: Choices
     ) -> jax.Array:
-        """Returns latents as vectors [n, length].
+        """Draws latents.
 
         Args:
           params: as of `init`.
@@ -132,15 +168,20 @@ class Generator:
           cond: features [n, F]; None without a condition.
           around: what it was built for.
           choices: how they are drawn; numbers are static.
+
+        Returns:
+          latents as vectors [n, length].
         """
         raise TypeError(f"{type(self).__name__} must define sample")
 
 
 def guided(with_cond: jax.Array, without: jax.Array, guidance: float) -> jax.Array:
     """Returns f(z) + s (f(z|c) - f(z)) of two outputs of one shape."""
+    # Of logits too: softmax follows, so that no normalizer is needed here.
     return without + guidance * (with_cond - without)
 
 
 def without_condition(cond: jax.Array) -> jax.Array:
     """Returns the features that stand for "no condition"."""
+    # Every network reads features through a layer without a bias, so that zeros add nothing.
     return jnp.zeros_like(cond)

@@ -24,7 +24,7 @@ class Sequential(Generator):
     def logits(
         self, params: Any, keys: jax.Array | None, z: jax.Array, cond: jax.Array | None, around: Around
     ) -> jax.Array:
-        """Returns the logits of all places in one pass, float32 [B, n, K]; those of place i depend on z_1 .. z_(i-1).
+        """Scores the codes of all places in one pass; what belongs to place i depends on z_1 .. z_(i-1) alone.
 
         Args:
           params: as of `init`.
@@ -32,11 +32,24 @@ class Sequential(Generator):
           z: int32 [B, n].
           cond: features [B, F]; None without a condition.
           around: what it was built for.
+
+        Returns:
+          logits, float32 [B, n, K].
         """
         raise TypeError(f"{type(self).__name__} must define logits")
 
     def start(self, params: Any, n: int, cond: jax.Array | None, around: Around) -> Any:
-        """Returns what `step` carries, before the first code of n samples."""
+        """Makes what `step` carries.
+
+        Args:
+          params: as of `init`.
+          n: number of samples.
+          cond: features [n, F]; None without a condition.
+          around: what it was built for.
+
+        Returns:
+          the carry before the first code, arrays of static shapes.
+        """
         raise TypeError(f"{type(self).__name__} must define start")
 
     def step(
@@ -60,6 +73,7 @@ class Sequential(Generator):
     def loss(
         self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around, train: bool
     ) -> tuple[jax.Array, Mapping[str, jax.Array]]:
+        # Keys are for dropout alone: -log p itself is exact, and draws nothing.
         return self._nats(params, keys if train else None, z, cond, around), {}
 
     def rate(self, params: Any, keys: jax.Array, z: jax.Array, cond: jax.Array | None, around: Around) -> jax.Array:
@@ -70,15 +84,19 @@ class Sequential(Generator):
         self, params: Any, keys: jax.Array | None, z: jax.Array, cond: jax.Array | None, around: Around
     ) -> jax.Array:
         """Returns -log p(z|c) in nats [B], the sum over places."""
+        # 1. Logits [B, n, K]. Codes that a place does not have would take probability from the others.
         logits = draw.possible(self.logits(params, keys, z, cond, around), _sizes(around)[None])
+        # 2. In log space: a rare code's probability underflows float32, its logarithm does not.
         log_p = jax.nn.log_softmax(logits, -1)
         return -jnp.sum(jnp.take_along_axis(log_p, z[..., None], -1)[..., 0], -1)
 
     def sample(
         self, params: Any, key: jax.Array, n: int, cond: jax.Array | None, around: Around, choices: Choices
     ) -> jax.Array:
+        # Keys by sample, then by place: neither n nor the length of a prompt changes the noise of a place.
         keys, sizes = prng.example_keys(key, jnp.arange(n)), _sizes(around)
         prompt = jnp.zeros((n, 0), jnp.int32) if choices.prompt is None else jnp.asarray(choices.prompt, jnp.int32)
+        # Padded to [n, length], so that the scan can read it at a traced place.
         given = jnp.pad(prompt, ((0, 0), (0, around.length - prompt.shape[1])))
         # Both conditions side by side in one batch, where guidance needs the two.
         both = cond is not None and choices.guidance != 1.0
@@ -87,13 +105,16 @@ class Sequential(Generator):
 
         def one(held: tuple[Any, jax.Array], place: jax.Array) -> tuple[tuple[Any, jax.Array], jax.Array]:
             carry, code = held
+            # The two halves have the same codes, and differ in the condition alone.
             carry, logits = self.step(params, carry, jnp.tile(code, 2) if both else code, place, features, around)
             logits = guided(logits[:n], logits[n:], choices.guidance) if both else logits
             logits = draw.possible(logits, jnp.broadcast_to(sizes[place], (n,)))
+            # Drawn at places of the prompt as well: the body of the scan is one program for all places.
             drawn = draw.codes(prng.numbered_keys(keys, place), logits, choices)
             code = jnp.where(place < prompt.shape[1], given[:, place], drawn)
             return (carry, code), code
 
+        # `step` ignores the code before place 0. The scan stacks places first, [length, n].
         first = (carry, jnp.zeros(n, jnp.int32))
         return jax.lax.scan(one, first, jnp.arange(around.length))[1].T
 

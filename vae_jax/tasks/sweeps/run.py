@@ -20,7 +20,7 @@ from vae_jax.model import Model
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
-from vae_jax.tasks import preflight, starts, training
+from vae_jax.tasks import first_stage, preflight, starts, training
 from vae_jax.tasks.measuring import evaluate_run
 from vae_jax.tasks.progress import Progress
 from vae_jax.tasks.sweeps import table
@@ -83,6 +83,11 @@ def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
             raise InputError(
                 "logging.samples_at: members of a sweep keep no samples while they train; leave it out, and draw them "
                 "from the members afterwards (`vae-jax sample`)"
+            )
+        if first_stage.is_second(config):
+            raise InputError(
+                "model: a second stage is trained on the codes of one run, and members of a sweep would share none; "
+                f"train the members one by one, with {option('stage1')}"
             )
         starts.check(config)
         if config.data not in sources:

@@ -1,0 +1,28 @@
+"""VQ-VAE on Fashion-MNIST with masses of the 256 gray levels: 512 codes for each of 7 x 7 squares. First stage.
+
+Command:    make train EXP=vq_vae_fashion
+Expect:     not measured yet.
+Reference:  van den Oord et al., arXiv:1711.00937.
+"""
+
+from vae_jax.config import Config
+from vae_jax.data import DataConfig
+from vae_jax.likelihoods import Logistic256
+from vae_jax.models import VQVAE
+from vae_jax.networks import ResidualConv
+from vae_jax.quantizers import VQ
+from vae_jax.train import Optimizer
+
+
+def get_config() -> Config:
+    return Config(
+        steps=5_000,
+        data=DataConfig("fashion_mnist", batch_size=64),
+        model=VQVAE(
+            features=32,
+            network=ResidualConv(hidden=64, stages=2, blocks=2, block_hidden=32),
+            likelihood=Logistic256(),
+            quantizer=VQ(codes=512, kmeans=5, revive=0.1),
+        ),
+        optimizer=Optimizer(lr=1e-3),
+    )
