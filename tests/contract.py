@@ -40,7 +40,7 @@ NO_GRADIENT: dict[str, tuple[str, ...]] = {}
 
 
 # Steps after which every leaf gets a gradient: the output starts at 0, and so do the gates of its blocks.
-LATE = {"generator-diffusion": 4, "generator-flow-matching": 4}
+LATE = {"generator-diffusion": 12, "generator-flow-matching": 4}
 
 
 def cases() -> dict[str, tuple]:

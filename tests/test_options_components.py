@@ -76,7 +76,7 @@ def test_the_command_line_reaches_each_field(option, name):
         config = Config()
         # Its other components are those of its default, not the small ones of `base`.
         others = {f.name for f in dataclasses.fields(model)} - set(of(option, name)) - {"mask_input"}
-        assert others <= {"network", "likelihood", "quantizer"}
+        assert others <= {"network", "likelihood", "quantizer", "generator", "condition", "first"}
         for other in others:
             want = configs.put(want, f"model.{other}", getattr(type(model)(), other))
     assert parse_config(config, given, "test") == want

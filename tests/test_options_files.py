@@ -101,11 +101,11 @@ def test_a_baseline_of_ones_own_data(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "baseline-mog-npz" / "eval.json").is_file()
 
 
-KINDS = ("experiments", "models", "networks", "likelihoods", "posteriors", "priors", "quantizers", "objectives")
-KINDS += ("schedules", "gradients", "data", "metrics")
+KINDS = ("experiments", "models", "networks", "likelihoods", "posteriors", "priors", "generators")
+KINDS += ("quantizers", "objectives", "schedules", "gradients", "data", "metrics")
 ONE = {"experiments": "vae_digits", "models": "multimodal", "networks": "local-ar", "objectives": "beta-tc"}
 ONE |= {"posteriors": "von-mises", "priors": "vamp", "gradients": "rloo", "likelihoods": "log-cosh"}
-ONE |= {"quantizers": "simvq"}
+ONE |= {"quantizers": "simvq", "generators": "pixelcnn"}
 ONE |= {"schedules": "cyclical", "data": "sprites", "metrics": "info_mec"}
 
 
