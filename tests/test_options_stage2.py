@@ -211,7 +211,7 @@ def test_what_the_generator_does_not_read_is_refused(second, first, tmp_path, ca
     assert "leave it out" in refused(capsys, "sample", plain.path, "--prompt-length", 2)
     with pytest.raises(vj.InputError, match="has 17 codes, but an example has 16"):
         vj.sample(second.path, 1, prompt=np.zeros(17, int))
-    with pytest.raises(vj.InputError, match="they are 0 to 11"):
+    with pytest.raises(vj.InputError, match="at place 0, where codes are 0 to 11"):
         vj.sample(second.path, 1, prompt=np.full(3, 12))
     # A first stage alone draws no codes: it is told what does.
     assert "--stage1" in refused(capsys, "sample", first.path)
@@ -245,7 +245,7 @@ def same_first(second, first) -> None:
 def test_no_mean_over_microbatches_moves_a_first_stage_with_a_state(tmp_path):
     vq = VQVAE(4, ResidualConv(8, 1, 1, 4), Gaussian(0.2), VQ(codes=8))
     first = make(tmp_path / "first", tiny(vq, ema_decay=0.5))
-    config = tiny(SecondStage(generator=Transformer(8, 1, 2)), accumulate=2)
+    config = tiny(SecondStage(generator=Transformer(8, 1, 2)), accumulate=2, **{"data.batch_size": 16})
     second = vj.train_run(config, tmp_path / "second", stage1=first.path, quiet=True)
     same_first(Run.load(second.path), first)
 
