@@ -231,8 +231,6 @@ class SampleFn(Protocol):
     ) -> Any:
         """Returns latents z ~ p(z), or p(z|cond).
 
-        There are further keyword arguments where `PriorFns.takes` lists some; numbers among them are static.
-
         Args:
           params: of the model, {group: parameters}.
           state: of the model.
@@ -354,7 +352,7 @@ class PriorFns(NamedTuple):
       sample: `(params, state, key, n, cond=None, temperature=1.0) -> z` of the structure of `About.latents`, leaves
         [n, *shape]. Images are `decode(sample(...))`.
       is_conditional: whether p(z|cond) depends on the condition, so that there is no one p(z).
-      takes: what else can be chosen when it draws: "top_k", "guidance", ...
+      takes: what else `sample` takes by name: "top_k", "guidance", ...; numbers are static.
       coder: `(params, state) -> Coder` of codes with this prior; None where it has no order to code them in.
     """
 
