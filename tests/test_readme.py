@@ -176,6 +176,15 @@ LEAVES = {
     "vae-jax eval runs/beta_vae --metrics mig": lambda out: holds(
         "runs/beta_vae", STANDARD, "iw_10", "mutual_information", "mig", "modularity", "factorvae_score", "irs"
     ),
+    "vae-jax train vq_vae_digits": lambda out: holds("runs/vq_vae_digits", "elbo", "usage", "perplexity"),
+    "vae-jax train transformer_prior_digits": lambda out: holds(
+        "runs/transformer_prior_digits", "elbo", "rate", "bits_per_image"
+    ),
+    "vae-jax sample runs/transformer_prior_digits": lambda out: picture(
+        "runs/transformer_prior_digits/figures/samples.png"
+    ),
+    "vae-jax compress": lambda out: exactly("180 examples" in out and Path("digits.vjc").is_file(), True),
+    "vae-jax decompress": lambda out: exactly(np.load("digits.npz")["images"].shape, (180, 8, 8, 1)),
     "vae-jax sweep": lambda out: (
         [evaluated(member) for member in MEMBERS],
         exactly(len(json.loads(Path("runs/vae_digits-sweep/sweep.json").read_text())["members"]), 24),
