@@ -11,7 +11,7 @@ import pytest
 
 from vae_jax.errors import InputError
 from vae_jax.files import vjc
-from vae_jax.models.stage2 import Around, Generator, PixelCNN, Sequential, coding, fixed_program
+from vae_jax.models.stage2 import Around, Generator, PixelCNN, Sequential, fixed_program
 from vae_jax.models.stage2.coding import Coder
 from vae_jax.spaces import Codes
 
@@ -95,16 +95,16 @@ def test_bits_are_those_of_the_probabilities(few):
         logits = np.asarray(TABLE["table"][place], np.float64) + np.eye(5)[before[:, place]]
         p = np.exp(logits[:, :size])
         wanted -= np.log2(p[np.arange(len(codes)), codes[:, place]] / p.sum(-1))
-    np.testing.assert_allclose(coding.bits(Table(), TABLE, UNEQUAL, codes), wanted, rtol=1e-5)
+    np.testing.assert_allclose(Coder(Table(), TABLE, UNEQUAL).bits(codes), wanted, rtol=1e-5)
 
 
 def test_places_of_unequal_sizes(few, table):
     codes, data = few
     np.testing.assert_array_equal(table.decompress(data), codes)
-    # 7 of 7 in one chunk, one image alone, and through the functions.
+    # 7 of 7 in one chunk, one image alone, and through coders of their own.
     np.testing.assert_array_equal(table.decompress(table.compress(codes)), codes)
-    one = coding.compress(Table(), TABLE, UNEQUAL, codes[:1])
-    np.testing.assert_array_equal(coding.decompress(Table(), TABLE, UNEQUAL, one), codes[:1])
+    one = Coder(Table(), TABLE, UNEQUAL).compress(codes[:1])
+    np.testing.assert_array_equal(Coder(Table(), TABLE, UNEQUAL).decompress(one), codes[:1])
     many = np.random.default_rng(4).integers(0, UNEQUAL.sizes, (4000, 5))
     stream = sum(map(len, vjc.unpack(table.compress(many, chunk=4000), "data")[1]))
     assert table.bits(many).sum() / 8 <= stream < table.bits(many).sum() / 8 * 1.0001 + 8

@@ -116,6 +116,12 @@ class Codes(Space):
     def shaped(self, v: Any) -> Any:
         return jnp.asarray(v, jnp.int32).reshape(v.shape[0], *self.shape)
 
+    @property
+    def limits(self) -> tuple[int, ...]:
+        """Number of codes that each index of the vector can name."""
+        sizes = self.sizes or (self.codes,)
+        return tuple(sizes[book] for book in self.places())
+
     def places(self) -> tuple[int, ...]:
         """Returns, for each index of the vector, the number of the codebook that it is of: 0 .. L - 1."""
         books = max(len(self.sizes), 1)

@@ -13,9 +13,6 @@ from vae_jax.cli.output import check_count, say, write
 from vae_jax.cli.tables import examples_out, write_rows
 from vae_jax.options.ranges import DPI, SEED, AtLeast, NotNegative, Positive
 
-# Options of `sample` that a second stage alone reads.
-CHOICES = ("guidance", "top_k", "top_p", "passes", "prompt", "prompt_length")
-
 
 @dataclass(frozen=True)
 class Sample:
@@ -64,6 +61,7 @@ class Sample:
 
         run = Run.load(self.run)
         out = examples_out(self.out, run, stem, self.n, self.dpi, label=self.label)
+        from vae_jax.tasks import choosing
         from vae_jax.tasks.sampling import samples
 
         found = samples(
@@ -76,7 +74,7 @@ class Sample:
             pixels=self.pixels,
             seed=self.seed,
             step=self.step,
-            **{name: value for name in CHOICES if (value := getattr(self, name)) is not None},
+            **{name: value for name in choosing.NAMES if (value := getattr(self, name)) is not None},
         )
         if not write_rows(out, run, found.images):
             write(out, {"images": found.images}, found.figure, dpi=self.dpi, units=found.units)

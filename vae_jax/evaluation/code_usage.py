@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,11 +37,15 @@ class CodeCounts:
             for i, column in enumerate(rows.T):
                 parts = [level] if level else []
                 name = "/".join(parts + ([str(i)] if space.shape[-1] > 1 else []))
-                self._size[name] = space.sizes[i] if space.sizes else space.codes
+                self._size[name] = space.limits[i]
                 codes, counts = np.unique(column, return_counts=True)
                 if name in self._held:
                     codes, counts = _merged(self._held[name], (codes, counts))
                 self._held[name] = codes, counts
+
+    def used(self) -> dict[str, int]:
+        """Returns how many entries of each codebook occur."""
+        return {name: len(codes) for name, (codes, _) in self._held.items()}
 
     def metrics(self, n: int) -> dict[str, Estimate]:
         """Returns `usage` and `perplexity` of each codebook, over n examples."""
@@ -53,7 +58,7 @@ class CodeCounts:
         return found
 
 
-def by_level(z: object) -> dict[str, object]:
+def by_level(z: Any) -> dict[str, Any]:
     """Returns the leaves of latents by the name of their level; that of a model of one level is ""."""
     return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(z)}
 

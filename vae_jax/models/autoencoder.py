@@ -64,8 +64,7 @@ class Autoencoder:
         """
         shape, dtype = spec.x.shape, jnp.dtype(self.precision)
         self.check()
-        name = next((n for n, cls in likelihoods.LIKELIHOODS.items() if cls is type(self.likelihood)), "")
-        observed.check(spec, self.likelihood, name or type(self.likelihood).__name__, self.mask_input)
+        observed.check(spec, self.likelihood, self.mask_input)
         self.network.check(spec.x)
         # The encoder gives the code itself, not the parameters of a density; the decoder gives what p(x|z) is made of.
         encoder = self.network.encoder(self.latent_dim, dtype)

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax.errors import InputError, option
+from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.model import Batch
+from vae_jax.options import needs
 from vae_jax.spec import DataSpec
 
 
@@ -76,19 +78,19 @@ def mean_error(mean: jax.Array, x: jax.Array, mask: jax.Array | None) -> jax.Arr
     return jnp.mean(jnp.where(mask, error, 0.0), axis=axes) * (math.prod(x.shape[1:]) / jnp.maximum(count, 1.0))
 
 
-def check(spec: DataSpec, likelihood: Any, name: str, mask_input: bool) -> None:
+def check(spec: DataSpec, likelihood: Any, mask_input: bool = False) -> None:
     """Checks that a model can leave out what is missing.
 
     Args:
       spec: the data.
       likelihood: the configuration of p(x|z).
-      name: of the likelihood, for the message.
       mask_input: whether the encoder is to see the mask.
 
     Raises:
       InputError: the likelihood cannot, or there is no mask to see.
     """
     if not takes(spec, likelihood):
+        name = needs.name_of(likelihood, LIKELIHOODS)
         spec.refuse_mask(f"the likelihood {name}", f"choose {option('model.likelihood', 'gaussian-learned')}")
     if mask_input and not spec.mask:
         raise InputError(

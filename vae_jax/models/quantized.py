@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,34 @@ from vae_jax import likelihoods, prng
 from vae_jax.model import About, Aux, Batch, Context, Encoding, Metrics, Model, Params, State
 from vae_jax.models import observed
 from vae_jax.models.per_example import batch_mean
+from vae_jax.networks import NETWORKS, Network
+from vae_jax.options import needs
+from vae_jax.options.needs import Need
 from vae_jax.quantizers import Quantized, Quantizer
 from vae_jax.spaces import Codes, Latents, leaves
 from vae_jax.spec import DataSpec
 
 MOST_SHARES = 1 << 20  # entries of a codebook of which each step sums all; evaluation counts those that occur
+
+
+class Coded:
+    """Base of the models whose network gives a grid of vectors, which a quantizer makes codes of."""
+
+    features: int
+    network: Network
+    quantizer: Quantizer
+    name: ClassVar[str]
+
+    def check(self) -> None:
+        """Raises InputError for components that do not go together."""
+        needs.check({"network": self.network, "model": self}, {"network": NETWORKS, "model": {self.name: type(self)}})
+        # All levels have vectors of one length, so that one check is enough.
+        self.quantizer.check(self.features)
+
+    def needs(self) -> tuple[Need, ...]:
+        """Returns what its components must give."""
+        # Without a grid there are no places, and one code would stand for the whole image.
+        return (Need("network", ("grid code",)),)
 
 
 @dataclass(frozen=True)
@@ -90,12 +113,6 @@ class Level:
     def metric(self, name: str) -> str:
         """Returns the name of a metric of this level."""
         return f"{name}/{self.name}" if self.name else name
-
-
-def likelihood_name(likelihood: Any) -> str:
-    """Returns the registry name of a likelihood, else the name of its class."""
-    known = (name for name, cls in likelihoods.LIKELIHOODS.items() if cls is type(likelihood))
-    return next(known, type(likelihood).__name__)
 
 
 def level(quantizer: Quantizer, features: int, grid: tuple[int, int], name: str = "") -> Level:

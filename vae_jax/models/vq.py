@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import flax.linen as nn
 import jax
@@ -13,15 +13,13 @@ import jax.numpy as jnp
 from vae_jax import likelihoods, networks, prng, quantizers
 from vae_jax.model import Context, Model, Params, State
 from vae_jax.models import observed, quantized
-from vae_jax.options import needs
-from vae_jax.options.needs import Need
 from vae_jax.options.ranges import AtLeast
 from vae_jax.quantizers import Quantized
 from vae_jax.spec import DataSpec
 
 
 @dataclass(frozen=True)
-class VQVAE:
+class VQVAE(quantized.Coded):
     """VQ-VAE (arXiv:1711.00937), with any quantizer."""
 
     features: Annotated[int, AtLeast(1)] = 64
@@ -35,16 +33,7 @@ class VQVAE:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters, likelihoods and the quantizer stay float32."""
 
-    def check(self) -> None:
-        """Raises InputError for components that do not go together."""
-        known = {"network": networks.NETWORKS, "model": {"vq": type(self)}}
-        needs.check({"network": self.network, "model": self}, known)
-        self.quantizer.check(self.features)
-
-    def needs(self) -> tuple[Need, ...]:
-        """Returns what its components must give."""
-        # Without a grid there are no places, and one code would stand for the whole image.
-        return (Need("network", ("grid code",)),)
+    name: ClassVar[str] = "vq"  # of the registry, for messages
 
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: loss = -log p(x | q(f(x))) + the quantizer's cost, summed over the grid.
@@ -62,7 +51,7 @@ class VQVAE:
         shape, dtype = spec.x.shape, jnp.dtype(self.precision)
         self.check()
         self.network.check(spec.x)
-        observed.check(spec, self.likelihood, quantized.likelihood_name(self.likelihood), False)
+        observed.check(spec, self.likelihood)
         # One vector for each place of the network's grid, and back to what p(x|z) is made of.
         level = quantized.level(self.quantizer, self.features, self.network.grid(shape))
         encoder = self.network.encoder(self.features, dtype)

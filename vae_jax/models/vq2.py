@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -14,8 +14,6 @@ from vae_jax import likelihoods, networks, prng, quantizers
 from vae_jax.model import Context, Model, Params, State
 from vae_jax.models import observed, quantized
 from vae_jax.networks.convolution import Conv
-from vae_jax.options import needs
-from vae_jax.options.needs import Need
 from vae_jax.options.ranges import AtLeast
 from vae_jax.quantizers import Quantized
 from vae_jax.spec import DataSpec
@@ -29,7 +27,7 @@ class Levels(NamedTuple):
 
 
 @dataclass(frozen=True)
-class VQVAE2:
+class VQVAE2(quantized.Coded):
     """Two-level VQ-VAE-2 (arXiv:1906.00446): top codes for what is global, bottom codes for detail."""
 
     features: Annotated[int, AtLeast(1)] = 64
@@ -49,16 +47,7 @@ class VQVAE2:
     precision: Literal["float32", "bfloat16"] = "float32"
     """Compute type of the networks. Parameters, likelihoods and quantizers stay float32."""
 
-    def check(self) -> None:
-        """Raises InputError for components that do not go together."""
-        known = {"network": networks.NETWORKS, "model": {"vq2": type(self)}}
-        needs.check({"network": self.network, "model": self}, known)
-        # Both levels have vectors of one length, so that one check is enough.
-        self.quantizer.check(self.features)
-
-    def needs(self) -> tuple[Need, ...]:
-        """Returns what its components must give."""
-        return (Need("network", ("grid code",)),)
+    name: ClassVar[str] = "vq2"  # of the registry, for messages
 
     def build(self, spec: DataSpec) -> Model:
         """Returns the model: loss = -log p(x | q_top, q_bottom) + the quantizers' costs, summed over both grids.
@@ -76,7 +65,7 @@ class VQVAE2:
         shape, dtype, features = spec.x.shape, jnp.dtype(self.precision), self.features
         self.check()
         self.network.check(spec.x)
-        observed.check(spec, self.likelihood, quantized.likelihood_name(self.likelihood), False)
+        observed.check(spec, self.likelihood)
         # Bottom and top grid, [h, w] and [t, u]. Between them the net of images once more, on features.
         fine = self.network.grid(shape)
         networks.check_halvings(self.top_stages, fine, "model.top_stages", "a bottom grid")

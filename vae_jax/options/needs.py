@@ -87,7 +87,7 @@ def check(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, t
     if (found := next(_unmet(components), None)) is None:
         return
     kind, need = found
-    mine, other = (_name(components[k], registries.get(k, {})) for k in (kind, need.of))
+    mine, other = (name_of(components[k], registries.get(k, {})) for k in (kind, need.of))
     what = " or ".join(dict.fromkeys(_words(p) for p in need.any_of))
     place = "model" if kind == "model" else f"model.{kind}"
     raise InputError(
@@ -129,7 +129,7 @@ def _default(cls: type) -> Any:
     return cls()
 
 
-def _name(component: Any, registry: Mapping[str, type]) -> str:
+def name_of(component: Any, registry: Mapping[str, type]) -> str:
     """Returns the registry name of a component, else the name of its class."""
     if (on := getattr(component, "on", None)) is not None:  # a condition
         return on

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Any, NamedTuple
-
-import jax
-import numpy as np
+from typing import NamedTuple
 
 
 class Stage1(NamedTuple):
@@ -21,14 +17,3 @@ class Stage1(NamedTuple):
     path: str
     step: int
     sha256: str
-
-
-def weights_sha256(tree: Any) -> str:
-    """Returns the SHA-256 of all arrays of a tree, with their names, types and shapes."""
-    whole = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        value = np.ascontiguousarray(leaf)
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        whole.update(f"{name} {value.dtype.str} {list(value.shape)}\n".encode())
-        whole.update(value.tobytes())
-    return whole.hexdigest()

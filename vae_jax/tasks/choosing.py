@@ -15,6 +15,7 @@ from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
 from vae_jax.tasks import codes
 
+# Options of `sample` that a second stage alone reads.
 NAMES = ("guidance", "top_k", "top_p", "passes", "prompt", "prompt_length")
 
 
@@ -99,9 +100,7 @@ def _prompt(run: Run, n: int, prompt: Any, length: Any) -> np.ndarray:
                 "less to leave something to draw"
             )
         levels = spaces.leaves(run.model.about.latents)
-        sizes = np.array(
-            [(s.sizes or (s.codes,))[i] for s in levels if isinstance(s, spaces.Codes) for i in s.places()]
-        )
+        sizes = np.array([limit for space in levels if isinstance(space, spaces.Codes) for limit in space.limits])
         wrong = np.argwhere((held < 0) | (held >= sizes[: held.shape[1]]))
         if len(wrong):
             place = wrong[0][1]

@@ -286,7 +286,7 @@ def _check_indices(flat: np.ndarray, space: spaces.Space, what: str) -> None:
     if not isinstance(space, spaces.Codes):
         return
     # Codebooks side by side may differ in size.
-    sizes = np.asarray(space.sizes or (space.codes,))[list(space.places())]
+    sizes = np.asarray(space.limits)
     bad = (flat != np.floor(flat)) | (flat < 0) | (flat >= sizes)
     if bad.any():
         row, column = np.argwhere(bad)[0]

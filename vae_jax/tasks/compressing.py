@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from vae_jax.errors import InputError, either, option
+from vae_jax.errors import InputError, option
 from vae_jax.evaluation.codes import Pixels, decode_all, encode_all
 from vae_jax.options.typed import conform
 from vae_jax.runs.inputs import user_batches
@@ -145,9 +145,7 @@ def coder_of(run: Run, state: TrainState) -> Coder:
     """
     prior = run.model.prior
     if prior is None or prior.coder is None:
-        stage1 = option("stage1", str(run.path))
-        named = either(f"`vae-jax train EXP {stage1}`", f"`vj.train_run(config, {stage1})`")
-        made = f"train one on its codes, as with {named}, and {option('model.generator', 'transformer')}"
+        made = first_stage.advice(run, "transformer")
         if first_stage.is_second(run.config):
             made = f"train a second stage with {option('model.generator', 'transformer')}"
         raise InputError(f"{run.path}: does not have a prior that draws one code after another; {made}")

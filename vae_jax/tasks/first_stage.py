@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from vae_jax import spaces
 from vae_jax.data import Source, limit
-from vae_jax.data.pipeline import examples
-from vae_jax.errors import InputError, either, option
+from vae_jax.errors import InputError, either, option, options
 from vae_jax.evaluation import encode_all
+from vae_jax.evaluation.code_usage import CodeCounts, by_level
 from vae_jax.evaluation.likelihood import term_names
+from vae_jax.files import trees
 from vae_jax.models.stage2.build import FIRST, STATS
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.runs.run import Run
-from vae_jax.runs.stage1 import Stage1, weights_sha256
+from vae_jax.runs.stage1 import Stage1
+from vae_jax.spaces import Latents
 from vae_jax.spec import DataSpec
 from vae_jax.train import TrainState
+from vae_jax.train.sharding import placed
 
 LOOK = 2048  # training examples whose codes are looked at
 
@@ -73,6 +75,14 @@ def as_in(config: Config, folder: Path) -> Config:
     return configs.put(config, configs.FIRST, configs.get(held, configs.FIRST)) if is_second(held) else config
 
 
+def advice(run: Run, generator: str = "") -> str:
+    """Returns how to train a second stage on the codes of a run, with the generator of this name if one is named."""
+    stage1 = option("stage1", str(run.path))
+    command = either(f"`vae-jax train EXP {stage1}`", f"`vj.train_run(config, {stage1})`")
+    chosen = {"model": "second-stage"} | ({"model.generator": generator} if generator else {})
+    return f"train a second stage on its codes, as with {command}, where the config has {options(chosen)}"
+
+
 def check_data(stage1: Run, spec: DataSpec) -> None:
     """Checks that a second stage's data are of the form that its first stage takes.
 
@@ -111,15 +121,12 @@ def initial(run: Run, stage1: Run, found: TrainState, source: Source) -> TrainSt
     state = run.init()
     given = {"params": found.eval_params} | ({"state": found.model_state} if found.model_state else {})
 
-    def place(x: Any, like: Any) -> Any:
-        return jax.device_put(np.asarray(x), like.sharding)
-
     # What the end of the run needs is tried now: the density of some generators needs a package of its own.
     term_names(run.model, run.spec)
-    kept = {**state.model_state, FIRST: jax.tree.map(place, given, state.model_state[FIRST])}
+    kept = {**state.model_state, FIRST: placed(given, state.model_state[FIRST])}
     z = _latents(stage1, found, run, source)
     if spaces.is_nominal(stage1.model.about.latents):
-        used = min(len(np.unique(column)) for column in _by_code(stage1, z))
+        used = _least_used(stage1.model.about.latents, z)
         if used < 2:
             raise InputError(
                 f"{option('stage1', str(stage1.path))}: uses {used} code for {len(z)} training examples, so that its "
@@ -127,15 +134,14 @@ def initial(run: Run, stage1: Run, found: TrainState, source: Source) -> TrainSt
                 f"{option('model.quantizer', 'fsq')}"
             )
     if STATS in kept:
-        moments = {"mean": z.mean(0), "std": z.std(0)}
-        kept[STATS] = {name: place(np.float32(moments[name]), kept[STATS][name]) for name in kept[STATS]}
+        kept[STATS] = placed({"mean": np.float32(z.mean(0)), "std": np.float32(z.std(0))}, kept[STATS])
     return dataclasses.replace(state, model_state=kept)
 
 
 def stage1_of(stage1: Run, found: TrainState) -> Stage1:
     """Returns what a run keeps of where its first stage comes from."""
     taken = {"params": found.eval_params, "state": found.model_state}
-    return Stage1(str(stage1.path.absolute()), int(found.step), weights_sha256(taken))
+    return Stage1(str(stage1.path.absolute()), int(found.step), trees.sha256(taken))
 
 
 def again(run: Run) -> TrainState:
@@ -163,18 +169,13 @@ def again(run: Run) -> TrainState:
 
 def _latents(stage1: Run, found: TrainState, run: Run, source: Source) -> np.ndarray:
     """Returns the latents [N, n] of training examples that stand for all, one draw of q(z|x) each where it is one."""
-    rows = limit.mixed(source, LOOK)
-    parts = (rows[i : i + 256] for i in range(0, len(rows), 256))
-    batches = (examples(source, run.config.data, part) for part in parts)
+    batches = run.with_source("train", source).chunks("train", limit.mixed(source, LOOK), 256)
     codes = encode_all(stage1.model, found, batches, key=jax.random.key(run.config.seed))
     return codes.mean if codes.z is None else codes.z
 
 
-def _by_code(stage1: Run, z: np.ndarray) -> list[np.ndarray]:
-    """Returns the indices of each codebook: of all places of a level of a space [h, w, L]."""
-    found, start = [], 0
-    for space in spaces.leaves(stage1.model.about.latents):
-        level = z[:, start : start + space.size].reshape(len(z), *space.shape)
-        found += [level[..., i].ravel() for i in range(space.shape[-1])]
-        start += space.size
-    return found
+def _least_used(latents: Latents, z: np.ndarray) -> int:
+    """Returns how many codes vectors [N, n] use of the codebook of which they use the fewest."""
+    counts = CodeCounts(latents)
+    counts.add(by_level(spaces.shaped(latents, z)))
+    return min(counts.used().values())

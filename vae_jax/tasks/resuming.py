@@ -30,6 +30,7 @@ from vae_jax.spec import DataSpec
 from vae_jax.tasks import first_stage
 from vae_jax.train import Optimizer, TrainState
 from vae_jax.train.metrics import read_lines
+from vae_jax.train.sharding import placed
 
 # What may differ when a run is continued: none of these changes the next update.
 FREE_ON_RESUME = (
@@ -276,13 +277,9 @@ def initial(run: Run, origin: Run, found: TrainState) -> TrainState:
             )
     state = run.init()
 
-    def place(x: Any, like: Any) -> Any:
-        return jax.device_put(np.asarray(x), like.sharding)
-
-    params = jax.tree.map(place, given["params"], state.params)
-    kept = jax.tree.map(place, given["model_state"], state.model_state)
+    params, kept = placed(given["params"], state.params), placed(given["model_state"], state.model_state)
     # The average starts at the weights, in buffers of its own: the state is donated, and no buffer may be twice in it.
-    ema = None if state.ema is None else jax.tree.map(place, given["params"], state.ema)
+    ema = None if state.ema is None else placed(given["params"], state.ema)
     return dataclasses.replace(state, params=params, model_state=kept, ema=ema)
 
 

@@ -10,12 +10,12 @@ import jax
 import numpy as np
 
 from vae_jax import spaces
-from vae_jax.errors import InputError, command, either, option
+from vae_jax.errors import InputError, command, option
 from vae_jax.evaluation.codes import Pixels, draw
 from vae_jax.options.typed import conform
 from vae_jax.runs.run import Run
 from vae_jax.spec import users
-from vae_jax.tasks import choosing, given
+from vae_jax.tasks import choosing, first_stage, given
 from vae_jax.tasks.conditions import requested
 from vae_jax.tasks.fit_prior import draw_images
 from vae_jax.tasks.pictures import Pictures
@@ -116,9 +116,7 @@ def samples(
     if prior is None and run.model.prior is None:
         fit = f"fit one with {command('fit_prior', run.path)}, or try reconstruct or interpolate"
         if spaces.is_nominal(run.model.about.latents):
-            named = option("stage1", str(run.path))
-            fit = f"train one, as with {either(f'`vae-jax train EXP {named}`', f'`vj.train_run(config, {named})`')}"
-            fit += f", where the model is {option('model', 'second-stage')}"
+            fit = first_stage.advice(run)
         raise InputError(f"{run.path}: its model does not provide a prior to sample from; {fit}")
     chosen = choosing.checked(run, n, choices, prior)
     state, key = given.restored(run, step, state), jax.random.key(seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from vae_jax.errors import InputError, option, options
@@ -98,3 +99,8 @@ def _largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
     # Of equally large dimensions the last one: of a square kernel [in, out] the outputs.
     axis = max(candidates)[1]
     return PartitionSpec(*(None,) * axis, "fsdp")
+
+
+def placed(values: Any, like: Any) -> Any:
+    """Returns a tree of arrays in new buffers, each on the devices of its twin in `like`."""
+    return jax.tree.map(lambda x, twin: jax.device_put(np.asarray(x), twin.sharding), values, like)

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 
 from vae_jax import collectives, likelihoods, priors, prng
 from vae_jax.errors import InputError, option
-from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.model import Batch, Context, Params, State
 from vae_jax.models import columns, observed
 from vae_jax.models.per_example import per_example
@@ -71,8 +70,7 @@ def bind(config: Components, spec: DataSpec) -> Parts:
 def check_mask(config: Components, spec: DataSpec) -> None:
     """Raises InputError for components that cannot leave out what is missing, where the data have a mask."""
     c = config
-    name = next((n for n, cls in LIKELIHOODS.items() if cls is type(c.likelihood)), type(c.likelihood).__name__)
-    observed.check(spec, c.likelihood, name, c.mask_input)
+    observed.check(spec, c.likelihood, c.mask_input)
     if c.network.autoregressive:
         # Every entry is predicted from those before it, which may be missing.
         spec.refuse_mask("an autoregressive decoder", f"choose {option('model.network', 'mlp')}")

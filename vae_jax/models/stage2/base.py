@@ -40,7 +40,7 @@ class Around(NamedTuple):
     def sizes(self) -> tuple[int, ...]:
         """Number of codes at each of the n places."""
         # A grid's vector runs over places in raster order, with the L codes of a place next to each other.
-        return tuple((space.sizes or (space.codes,))[book] for space in self._levels for book in space.places())
+        return tuple(limit for space in self._levels for limit in space.limits)
 
     @property
     def books(self) -> tuple[int, ...]:
@@ -79,6 +79,10 @@ class Choices(NamedTuple):
     guidance: float = 1.0
     passes: int = 0
     prompt: Any = None
+
+    def prompted(self, n: int) -> jax.Array:
+        """Returns the codes that n samples begin with, int32 [n, P]; P is 0 without a prompt."""
+        return jnp.zeros((n, 0), jnp.int32) if self.prompt is None else jnp.asarray(self.prompt, jnp.int32)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vae_jax.errors import InputError, option, shown
-from vae_jax.files import vjc
+from vae_jax.files import trees, vjc
 from vae_jax.models.stage2.base import Around, Generator
 from vae_jax.models.stage2.coding_header import MOST_CHUNK, MOST_IMAGES, Header, apart, checked, versions, with_features
-from vae_jax.models.stage2.fixed_program import FixedProgram, cpu_device, params_sha256
+from vae_jax.models.stage2.fixed_program import DIGITS, FixedProgram, cpu_device
 from vae_jax.models.stage2.sequential import Sequential
 
 CHUNK = 64  # images that are coded side by side, as one stream of bits, whose end costs up to 64 of them
@@ -54,7 +54,7 @@ class Coder:
         self._around = around._replace(dtype=jnp.float32)
         # By batch and presence of features, which decide the compiled shapes.
         self._programs: dict[tuple[int, bool], FixedProgram] = {}
-        self._sha256 = params_sha256(params)
+        self._sha256 = trees.sha256(params)[:DIGITS]
         self._rate = jax.jit(lambda params, keys, z, c: generator.rate(params, keys, z, c, self._around))
 
     def compress(self, codes: np.ndarray, cond: np.ndarray | None = None, chunk: int = CHUNK) -> bytes:
@@ -235,64 +235,3 @@ def _sum(codes: np.ndarray) -> int:
     """Returns a checksum of codes."""
     # One type and byte order, so that machines agree on the sum of equal codes.
     return zlib.crc32(np.ascontiguousarray(codes, "<i4").tobytes())
-
-
-def compress(
-    generator: Generator, params: Any, around: Around, codes: np.ndarray, cond: np.ndarray | None = None
-) -> bytes:
-    """Returns the content of a .vjc file.
-
-    Args:
-      generator: one that draws one code after another.
-      params: of it, as of `init`.
-      around: what it was built for.
-      codes: integers [N, n].
-      cond: features [N, F]; None without a condition.
-
-    Returns:
-      a header, and a chunk for each 64 images.
-
-    Raises:
-      InputError: as of `Coder` and its `compress`.
-    """
-    return Coder(generator, params, around).compress(codes, cond)
-
-
-def decompress(generator: Generator, params: Any, around: Around, data: bytes, where: str = "data") -> np.ndarray:
-    """Returns the codes of a .vjc file.
-
-    Args:
-      generator: the one that it was compressed with.
-      params: of it.
-      around: what it was built for.
-      data: content of the file.
-      where: what to call it in messages.
-
-    Returns:
-      int32 [N, n].
-
-    Raises:
-      InputError: as of `Coder` and its `decompress`.
-    """
-    return Coder(generator, params, around).decompress(data, where)
-
-
-def bits(
-    generator: Generator, params: Any, around: Around, codes: np.ndarray, cond: np.ndarray | None = None
-) -> np.ndarray:
-    """Returns -log2 p(codes|cond) of each example.
-
-    Args:
-      generator: one that draws one code after another.
-      params: of it, as of `init`.
-      around: what it was built for.
-      codes: integers [N, n].
-      cond: features [N, F]; None without a condition.
-
-    Returns:
-      bits, float64 [N].
-
-    Raises:
-      InputError: as of `Coder`.
-    """
-    return Coder(generator, params, around).bits(codes, cond)

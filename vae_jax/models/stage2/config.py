@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vae_jax.errors import InputError, option
 from vae_jax.model import Model, ModelConfig
-from vae_jax.models.condition import Condition
+from vae_jax.models.condition import ENTRIES, Condition
 from vae_jax.models.stage2 import build
 from vae_jax.models.stage2.base import Around, Generator
 from vae_jax.models.stage2.transformer import Transformer
@@ -69,9 +69,11 @@ class SecondStage:
         first, condition = self.first.build(spec), self.condition.whole()
         condition.check(spec)
         if first.condition is not None:
+            # The option has names of its own for the entries of a batch.
+            on = next(name for name, entry in ENTRIES.items() if entry == first.condition.on)
             raise InputError(
                 "stage1: the first stage is conditioned itself, so that its codes alone do not decode; train one "
-                f"without a condition, and give the generator {option('model.condition.on', first.condition.on)}"
+                f"without a condition, and give the generator {option('model.condition.on', on)}"
             )
         # 2. The width F of the features is that of a blank example: layers need it before there are data.
         features = condition.features(spec.blank(), spec)

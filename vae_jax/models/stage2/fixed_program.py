@@ -18,7 +18,7 @@ from vae_jax.models.stage2.sequential import Sequential
 TOTAL = 1 << 24  # what the weights of a place sum to: the precision of the range coder
 # Threads may divide a sum by how many they are.
 _COMPILED: dict[str, bool | str] = {"xla_cpu_multi_thread_eigen": False}
-_DIGITS = 32  # of a SHA-256: 128 bits tell priors apart
+DIGITS = 32  # of a SHA-256: 128 bits tell priors apart
 
 
 class FixedProgram:
@@ -61,7 +61,7 @@ class FixedProgram:
             self._start, self._step = (lowered.compile(compiler_options=_COMPILED) for lowered in (begun, stepped))
         # The program as traced, before the compiler, whose version the header has.
         text = f"{begun.as_text()}\n{stepped.as_text()}\n{_COMPILED}"
-        self.sha256 = hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+        self.sha256 = hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
 
     def walk(self, rows: int, cond: np.ndarray | None, code_of: Callable[[int, np.ndarray], np.ndarray]) -> np.ndarray:
         """Returns int32 [rows, n]: at each place what `code_of` makes of the place and the weights of its codes.
@@ -102,17 +102,6 @@ def weights(p: np.ndarray) -> np.ndarray:
     parts = parts * TOTAL // np.sum(parts, -1, keepdims=True)
     parts[np.arange(len(parts)), np.argmax(parts, -1)] += TOTAL - np.sum(parts, -1)
     return parts.astype(np.float64)
-
-
-def params_sha256(params: Any) -> str:
-    """Returns a SHA-256 of the parameters, 32 digits: of their names, shapes, types and every bit."""
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        value = np.ascontiguousarray(np.asarray(leaf))
-        # Equal bytes under other names or in another shape are another prior.
-        digest.update(f"{jax.tree_util.keystr(path)} {value.shape} {value.dtype}\n".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()[:_DIGITS]
 
 
 def cpu_device() -> Any:

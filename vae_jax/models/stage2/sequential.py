@@ -95,7 +95,7 @@ class Sequential(Generator):
     ) -> jax.Array:
         # Keys by sample, then by place: neither n nor the length of a prompt changes the noise of a place.
         keys, sizes = prng.example_keys(key, jnp.arange(n)), _sizes(around)
-        prompt = jnp.zeros((n, 0), jnp.int32) if choices.prompt is None else jnp.asarray(choices.prompt, jnp.int32)
+        prompt = choices.prompted(n)
         # Padded to [n, length], so that the scan can read it at a traced place.
         given = jnp.pad(prompt, ((0, 0), (0, around.length - prompt.shape[1])))
         # Both conditions side by side in one batch, where guidance needs the two.

@@ -80,7 +80,7 @@ class Unmasking(Tokens):
         self, params: Any, key: jax.Array, n: int, cond: jax.Array | None, around: Around, choices: Choices
     ) -> jax.Array:
         keys = prng.example_keys(key, jnp.arange(n))
-        prompt = jnp.zeros((n, 0), jnp.int32) if choices.prompt is None else jnp.asarray(choices.prompt, jnp.int32)
+        prompt = choices.prompted(n)
         # Static, as the schedule depends on how many places are known.
         known, places = prompt.shape[1], around.length
         z = jnp.pad(prompt, ((0, 0), (0, places - known)))
