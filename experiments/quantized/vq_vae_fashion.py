@@ -1,4 +1,4 @@
-"""VQ-VAE on Fashion-MNIST with masses of the 256 gray levels: 512 codes for each of 7 x 7 squares. First stage.
+"""VQ-VAE on Fashion-MNIST, a mixture of logistics at each pixel: 512 codes for each of 7 x 7 squares. First stage.
 
 Command:    make train EXP=vq_vae_fashion
 Expect:     not measured yet.
@@ -7,7 +7,7 @@ Reference:  van den Oord et al., arXiv:1711.00937.
 
 from vae_jax.config import Config
 from vae_jax.data import DataConfig
-from vae_jax.likelihoods import Logistic256
+from vae_jax.likelihoods import LogisticMixture
 from vae_jax.models import VQVAE
 from vae_jax.networks import ResidualConv
 from vae_jax.quantizers import VQ
@@ -21,7 +21,7 @@ def get_config() -> Config:
         model=VQVAE(
             features=32,
             network=ResidualConv(hidden=64, stages=2, blocks=2, block_hidden=32),
-            likelihood=Logistic256(),
+            likelihood=LogisticMixture(components=3),
             quantizer=VQ(codes=512, kmeans=5, revive=0.1),
         ),
         optimizer=Optimizer(lr=1e-3),
