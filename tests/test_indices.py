@@ -132,7 +132,8 @@ def test_agreement_with_a_run_of_indices(path, tmp_path, capsys):
 
 
 def test_figures_leave_walks_out(path, run, tmp_path, caplog):
-    assert {file.stem for file in (path / "figures").glob("*.png")} == {"samples", "reconstructions", "loss_curves"}
+    found = {"samples", "reconstructions", "loss_curves", "code_usage", "code_pictures", "code_grids"}
+    assert {file.stem for file in (path / "figures").glob("*.png")} == found
     shutil.copy(path / "metrics.jsonl", tmp_path)
     with caplog.at_level(logging.INFO, "vae_jax.figures.write"):
         figures.write_all(tmp_path, run.model, run.restore(), run.examples("test", np.arange(4)))
