@@ -84,9 +84,12 @@ def test_each_code_is_decoded_alone():
     np.testing.assert_allclose(counted.middle, middle)
     found = codebooks.constant(model, Weights({}, {}), counted, 2)
     assert [one.book.name for one in found] == ["bottom/0", "bottom/1", "top"]
-    second = found[1].used.codes[1]
-    expected = [first["bottom/0"], second] * 4 + middle[8:]
-    np.testing.assert_allclose(found[1].images[1].ravel(), 1 / (1 + np.exp(-np.array(expected, float))), rtol=1e-5)
+    second, last = found[1].used.codes[1], found[2].used.codes[1]
+    for images, expected in (
+        (found[1].images, [first["bottom/0"], second] * 4 + middle[8:]),
+        (found[2].images, middle[:10] + [last] * 3),
+    ):
+        np.testing.assert_allclose(images[1].ravel(), 1 / (1 + np.exp(-np.array(expected, float))), rtol=1e-5)
     # The title counts codebooks; each has rows of its own, which say what share its codes have.
     share = found[2].used.share
     labels = [t.get_text() for t in constant_grid(found).axes[0].get_yticklabels()]

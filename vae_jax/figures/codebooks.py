@@ -35,6 +35,9 @@ def usage_chart(found: Mapping[str, Used], n: int, *, title: str = "", examples:
       n: examples whose codes were counted.
       title: stands above.
       examples: what they are called.
+
+    Returns:
+      a matplotlib figure, not yet written.
     """
     entries = min(len(found), _LEGEND) + 3
     figure = Figure((7.5, 4.0 + 0.1 * entries), dpi=100, layout="constrained")
@@ -132,6 +135,9 @@ def index_grid(
       vectors: their latents as vectors [N, n].
       found: the codebooks whose indices are a grid [h, w], with what of each occurs; of many the first 8 are drawn.
       title: of the figure.
+
+    Returns:
+      a matplotlib figure, not yet written.
     """
     rows, labels = [_tiles(images), _tiles(made)], ["original", "reconstruction"]
     height, width = rows[0].shape[1:3]
