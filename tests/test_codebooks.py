@@ -24,6 +24,9 @@ class Weights(NamedTuple):
     model_state: Any
 
 
+STATE: Any = Weights({}, {})
+
+
 def toy(latents=LATENTS):
     """Returns a model of images [1, 13, 1] that are their own latents."""
 
@@ -77,12 +80,12 @@ def test_each_code_is_decoded_alone():
     model, z = toy(), vectors(6)
     z[:, 8:10] = np.arange(12).reshape(6, 2)
     batches = [{"x": jnp.asarray(part).reshape(-1, 1, WIDTH, 1)} for part in (z[:4], z[4:])]
-    counted = codebooks.count(model, Weights({}, {}), batches)
+    counted = codebooks.count(model, STATE, batches)
     assert counted.n == 6
     first = {book.name: used.codes[0] for book, used in zip(counted.books, counted.used, strict=True)}
     middle = [first["bottom/0"], first["bottom/1"]] * 4 + [5, 6] + [first["top"]] * 3
     np.testing.assert_allclose(counted.middle, middle)
-    found = codebooks.constant(model, Weights({}, {}), counted, 2)
+    found = codebooks.constant(model, STATE, counted, 2)
     assert [one.book.name for one in found] == ["bottom/0", "bottom/1", "top"]
     second, last = found[1].used.codes[1], found[2].used.codes[1]
     for images, expected in (
@@ -102,7 +105,7 @@ def used(size: int, *counts: int) -> Used:
 
 def test_a_chart_of_use_shows_the_uniform_line_and_dead_codes():
     figure = usage_chart({"": used(8, 5, 2, 1)}, 4, title="run: ")
-    axes = figure.axes[0]
+    axes: Any = figure.axes[0]
     assert figure.get_suptitle() == "run: usage 37.5% (3 of 8 codes), perplexity 2.5; codes of 4 images"
     assert (axes.get_xlabel(), axes.get_ylabel()) == ("code, the most used first", "share of all codes")
     assert axes.patches[0].get_data().values.tolist() == [5 / 8, 2 / 8, 1 / 8]
@@ -132,14 +135,15 @@ def test_grids_have_the_color_of_each_code():
     z[1, 9:] = [1, 0, 4, 2]
     of = Used(5, np.array([4, 0, 1]), np.array([9, 2, 1]))
     images = np.zeros((3, 4, 4, 1), np.float32)
-    axes = index_grid(images, images, z, [(book, of)]).axes[0]
+    axes: Any = index_grid(images, images, z, [(book, of)]).axes[0]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["original", "reconstruction", "z 2x2"]
     shown = axes.images[0].get_array()[2 * 66 : 2 * 66 + 64, 66 : 66 + 64]
     gray = [153] * 3  # code 2 has no rank
     colors = np.rint(255 * rank_colors(np.array([2, 1, 0]))).astype(int).tolist()
     assert [shown[y, x].tolist() for y in (5, 60) for x in (5, 60)] == [*colors, gray]
     # The same colors frame what the codes draw.
-    framed = constant_grid([codebooks.Constant(book, of, images)]).axes[0].images[0].get_array()
+    frames: Any = constant_grid([codebooks.Constant(book, of, images)]).axes[0].images[0]
+    framed = frames.get_array()
     assert framed[0, 0].tolist() == colors[2]
     assert framed[30, 30].tolist() == [0, 0, 0]
     # The first dozens of codes can be told apart.

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -146,7 +147,9 @@ def test_a_report_leaves_walks_and_the_map_out(path, tmp_path):
     assert cli(["report", str(path), "--out", str(tmp_path / "x.html")]) == 0
     page = (tmp_path / "x.html").read_text()
     assert page.count("Left out: the latents are indices into a codebook, which have no order.") == 2
-    assert page.count("data:image/png;base64,") == 2  # samples and pairs
+    assert page.count("data:image/png;base64,") == 4  # samples, pairs, and of codes their grids and what each draws
+    assert re.search(r"codes of 180 held-out images; the codebook: usage \d+% \(\d of 5 codes\), perplexity", page)
+    assert "one color per code: codes 2x2." in page
 
 
 def test_the_toy_learns(run):

@@ -47,6 +47,11 @@ class Constant(NamedTuple):
     images: np.ndarray
 
 
+def planes(counted: Counted) -> list[tuple[Book, Used]]:
+    """Returns the codebooks whose indices are a grid [h, w]; codes of others have no place in an image."""
+    return [pair for pair in zip(counted.books, counted.used, strict=True) if pair[0].places.ndim == 2]
+
+
 def count(model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]]) -> Counted:
     """Encodes a split and counts its codes; nothing is kept of a batch but the counts.
 

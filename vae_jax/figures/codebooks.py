@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -46,7 +47,7 @@ def usage_chart(found: Mapping[str, Used], n: int, *, title: str = "", examples:
     floor = min(min(float(used.share[-1]), 1 / used.size) for used in found.values()) / 2
     for number, (name, used) in enumerate(found.items()):
         color, uses = COLORS[number % len(COLORS)], len(used.codes)
-        label = f"{name}: {_words(used)}" if name else "share of each code"
+        label = f"{name}: {words(used)}" if name else "share of each code"
         axes.stairs(used.share, np.arange(uses + 1) + 0.5, baseline=None, color=color, lw=1.6, label=label)
         axes.axhline(1 / used.size, color=color, lw=1, ls="--", alpha=0.7)
         if uses < used.size:
@@ -67,12 +68,12 @@ def usage_chart(found: Mapping[str, Used], n: int, *, title: str = "", examples:
         axes.spines[side].set_visible(False)
     _legend(figure, axes, found)
     # Of several codebooks the legend has the numbers of each.
-    numbers = "".join(f"{_words(used)}; " for used in found.values()) if len(found) == 1 else ""
+    numbers = "".join(f"{words(used)}; " for used in found.values()) if len(found) == 1 else ""
     figure.suptitle(f"{title}{numbers}codes of {n:,} {examples}", fontsize=10, wrap=True)
     return figure
 
 
-def _words(used: Used) -> str:
+def words(used: Used) -> str:
     """Returns usage and perplexity of a codebook."""
     return (
         f"usage {100 * used.usage:.3g}% ({len(used.codes):,} of {used.size:,} codes), perplexity {used.perplexity:,.1f}"
@@ -94,12 +95,23 @@ def _legend(figure: Figure, axes: Axes, found: Mapping[str, Used]) -> None:
     figure.legend(handles, labels, fontsize=8, frameon=False, loc="outside lower center", ncols=columns)
 
 
-def constant_grid(found: Sequence[Constant], *, title: str = "", columns: int = 8) -> Figure:
-    """Returns what codes alone are decoded to, in the order of use, framed in their colors in `index_grid`.
+class Rows(NamedTuple):
+    """Rows of a grid of pictures.
+
+    Attributes:
+      images: float [R, S, Y, X, 3] in [0, 1], enlarged.
+      labels: of the rows.
+    """
+
+    images: np.ndarray
+    labels: list[str]
+
+
+def constant_rows(found: Sequence[Constant], columns: int = 8) -> Rows:
+    """Returns what codes alone are decoded to, in the order of use, framed in their colors in `index_rows`.
 
     Args:
       found: of each codebook; of many the first 8.
-      title: of the figure.
       columns: codes in a row.
     """
     shown = found[:MOST_BOOKS]
@@ -114,19 +126,18 @@ def constant_grid(found: Sequence[Constant], *, title: str = "", columns: int = 
         for first in range(0, len(tiles), columns):
             last = min(first + columns, len(tiles))
             labels.append(f"{name}{first + 1}-{last}: {one.used.share[first:last].sum():.1%}")
-    some = f", the first {MOST_BOOKS} of {len(found)} codebooks" if len(found) > MOST_BOOKS else ""
+    return Rows(np.concatenate(rows), labels)
+
+
+def constant_grid(found: Sequence[Constant], *, title: str = "") -> Figure:
+    """Returns the figure of `constant_rows`."""
+    images, labels = constant_rows(found)
     others = "; other codebooks at their most used code" if len(found) > 1 else ""
-    return grid(
-        np.concatenate(rows),
-        title=f"{title}each code alone, in all places{others}{some}",
-        rows=labels,
-        ylabel="codes by use, their share",
-    )
+    words = f"{title}each code alone, in all places{others}{_first(found)}"
+    return grid(images, title=words, rows=labels, ylabel="codes by use, their share")
 
 
-def index_grid(
-    images: np.ndarray, made: np.ndarray, vectors: np.ndarray, found: Sequence[tuple[Book, Used]], *, title: str = ""
-) -> Figure:
+def index_rows(images: np.ndarray, made: np.ndarray, vectors: np.ndarray, found: Sequence[tuple[Book, Used]]) -> Rows:
     """Returns images, their reconstructions, and below them their grids of indices: one color for each code.
 
     Args:
@@ -134,10 +145,6 @@ def index_grid(
       made: their reconstructions.
       vectors: their latents as vectors [N, n].
       found: the codebooks whose indices are a grid [h, w], with what of each occurs; of many the first 8 are drawn.
-      title: of the figure.
-
-    Returns:
-      a matplotlib figure, not yet written.
     """
     rows, labels = [_tiles(images), _tiles(made)], ["original", "reconstruction"]
     height, width = rows[0].shape[1:3]
@@ -147,8 +154,31 @@ def index_grid(
         # Each pixel of the tile takes the place that it lies in; sides need not divide.
         rows.append(colors[:, np.arange(height) * h // height][:, :, np.arange(width) * w // width])
         labels.append(f"{book.name or 'codes'} {h}x{w}")
-    some = f", the first {MOST_BOOKS} of {len(found)} codebooks" if len(found) > MOST_BOOKS else ""
-    return grid(np.stack(rows), title=f"{title}codes of images, one color per code{some}", rows=labels)
+    return Rows(np.stack(rows), labels)
+
+
+def index_grid(
+    images: np.ndarray, made: np.ndarray, vectors: np.ndarray, found: Sequence[tuple[Book, Used]], *, title: str = ""
+) -> Figure:
+    """Returns the figure of `index_rows`.
+
+    Args:
+      images: [N, H, W, C] in [0, 1].
+      made: their reconstructions.
+      vectors: their latents as vectors [N, n].
+      found: as for `index_rows`.
+      title: of the figure.
+
+    Returns:
+      a matplotlib figure, not yet written.
+    """
+    drawn = index_rows(images, made, vectors, found)
+    return grid(drawn.images, title=f"{title}codes of images, one color per code{_first(found)}", rows=drawn.labels)
+
+
+def _first(found: Sequence[object]) -> str:
+    """Returns what a title adds where not all codebooks are drawn."""
+    return f", the first {MOST_BOOKS} of {len(found)} codebooks" if len(found) > MOST_BOOKS else ""
 
 
 def rank_colors(rank: np.ndarray) -> np.ndarray:

@@ -120,16 +120,12 @@ def _codebooks(
     columns: int = 8,
 ) -> dict[str, Figure]:
     """Returns the figures of codebooks: how codes are used, what each draws, and which are where in images."""
-    pairs = list(zip(counted.books, counted.used, strict=True))
+    used = {book.name: used for book, used in zip(counted.books, counted.used, strict=True)}
     found = {
-        "code_usage": usage_chart(
-            {book.name: used for book, used in pairs}, counted.n, title=head, examples=model.about.spec.x.examples
-        ),
+        "code_usage": usage_chart(used, counted.n, title=head, examples=model.about.spec.x.examples),
         "code_pictures": constant_grid(codebooks.constant(model, state, counted, MOST_CODES), title=head),
     }
-    # Codes that are not on a plane have no place in the image.
-    planes = [(book, used) for book, used in pairs if book.places.ndim == 2]
-    if planes:
+    if planes := codebooks.planes(counted):
         some = slice(columns)
         found["code_grids"] = index_grid(images[some], made[some], vectors[some], planes, title=head)
     return found
