@@ -145,6 +145,9 @@ def index_rows(images: np.ndarray, made: np.ndarray, vectors: np.ndarray, found:
       made: their reconstructions.
       vectors: their latents as vectors [N, n].
       found: the codebooks whose indices are a grid [h, w], with what of each occurs; of many the first 8 are drawn.
+
+    Returns:
+      rows of one image or grid for each example.
     """
     rows, labels = [_tiles(images), _tiles(made)], ["original", "reconstruction"]
     height, width = rows[0].shape[1:3]

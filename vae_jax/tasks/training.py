@@ -38,7 +38,8 @@ __all__ = ["FREE_ON_RESUME", "free_folder", "log_to", "newest_folder", "prepare"
 
 logger = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, Any]], None]
-COUNTED = 10_000  # examples whose codes a figure counts: all of the usual held-out splits
+# Examples whose codes a figure counts: a few on the way, at the last step all of the usual held-out splits.
+FEW, COUNTED = 1_000, 10_000
 
 
 def free_folder(experiment: str, base: Path = Path("runs")) -> Path:
@@ -463,7 +464,8 @@ def _figures(run: Run, state: TrainState, step: int) -> None:
         batch = run.examples(split, data.limit.mixed(run.source(split), 256))
         title = f"{run.experiment}, step {step:,}"
         # Read by models of codes alone, which count them.
-        counted = run.chunks(split, data.limit.mixed(run.source(split), COUNTED), len(batch["x"]))
+        most = COUNTED if step >= run.config.steps else FEW
+        counted = run.chunks(split, data.limit.mixed(run.source(split), most), len(batch["x"]))
         figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit, split=counted)
     except Exception:  # a picture must never cost the run; the log says why it is missing
         logger.exception("figures at step %d failed", step)
