@@ -144,6 +144,8 @@ def test_color_is_one_more_factor_and_every_shape_is_in_every_channel():
     upright = data.load(DataConfig("color_sprites", protocol="upright", image_size=32), "train")
     assert upright.info.factor_names == ("color", "shape", "scale", "x", "y")
     assert (upright.size, upright.info.shape) == (143_770, (32, 32, 3))
+    with pytest.raises(InputError, match=r"'color_sprites' is computed; train with --data\.name color_sprites"):
+        data.prepare("color_sprites", data_dir="never")
 
 
 def test_splits_are_disjoint_and_cover_the_grid():
