@@ -310,7 +310,7 @@ def test_data_that_are_not_there_name_no_unrelated_file(empty, capsys):
     for name in ("q.py", "runs", "scans"):
         (empty / name).mkdir()
     line = _refused(capsys, "train", "vae_digits", "--data", "nope/")
-    known = "cifar10, counts, digits, fashion_mnist, mnist, sprites, wine"
+    known = "cifar10, color_sprites, counts, digits, fashion_mnist, mnist, sprites, wine"
     assert line.endswith(f"no such file, folder or data set; known: {known}\n")
     assert "did you mean 'scans'?" in _refused(capsys, "train", "vae_digits", "--data", "scan")
     assert parse_config(Config(), ["--data", "digits"], "train").data.name == "digits"

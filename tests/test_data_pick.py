@@ -402,7 +402,8 @@ def test_eval_limit_of_a_class_folder_measures_every_class_and_says_so(trained, 
     [
         (
             "xyz",
-            r"no such file, folder or data set; known: cifar10, counts, digits, fashion_mnist, mnist, sprites, wine",
+            r"no such file, folder or data set; known: cifar10, color_sprites, counts, digits, fashion_mnist, mnist, "
+            "sprites, wine",
         ),
         ("/dev/zero", r"is neither a file nor a folder; name a folder of images"),
         ("scans", r"holds \.gif, \.heic files, which are not read; convert them to \.png"),

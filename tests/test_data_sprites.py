@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vae_jax import data
-from vae_jax.data import sprites
+from vae_jax.data import color_sprites, sprites
 from vae_jax.data.config import DataConfig
 from vae_jax.errors import InputError, on_command_line
 
@@ -105,15 +105,47 @@ def test_shapes_have_their_symmetries():
     assert upright[rows[-1]].sum() <= 3
 
 
+@pytest.mark.parametrize("form", [sprites.FORM, color_sprites.FORM], ids=lambda form: form.name)
 @pytest.mark.parametrize("image_size", [32, 64])
-def test_numpy_eager_and_jit_agree_on_every_pixel(image_size):
-    factors = np.random.default_rng(0).integers(0, sprites.FACTOR_SIZES, (300, 5)).astype(np.int32)
-    host = sprites.render(factors, image_size, np)
-    jitted = jax.jit(lambda f: sprites.render(f, image_size))(jnp.asarray(factors))
-    assert host.dtype == jitted.dtype == np.uint8
-    assert host.shape == (300, image_size, image_size, 1)
-    assert np.array_equal(host, np.asarray(jitted))
-    assert np.array_equal(host[:20], np.asarray(sprites.render(factors[:20], image_size)))
+def test_numpy_eager_and_jit_agree_on_every_pixel(image_size, form):
+    factors = np.random.default_rng(0).integers(0, form.sizes, (320, len(form.sizes))).astype(np.int32)
+    host = form.render(factors, image_size, np)
+    program = jax.jit(lambda f: form.render(f, image_size))
+    assert host.dtype == program(factors).dtype == np.uint8
+    assert host.shape == (320, image_size, image_size, form.channels)
+    assert np.array_equal(host, np.asarray(program(jnp.asarray(factors))))
+    assert np.array_equal(host[:20], np.asarray(form.render(factors[:20], image_size)))
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
+    parts = jax.device_put(factors, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data")))
+    assert np.array_equal(host, np.asarray(program(parts)))
+
+
+def test_color_is_one_more_factor_and_every_shape_is_in_every_channel():
+    config = DataConfig("color_sprites")
+    source = data.load(config, "test")
+    assert source.info.shape == (64, 64, 3)
+    assert (source.info.factor_names, source.info.factor_sizes) == (
+        ("color", "shape", "scale", "orientation", "x", "y"),
+        (8, 3, 6, 40, 32, 32),
+    )
+    assert source.info.sizes == {"train": 5_883_494, "validation": 7_373, "test": 7_373}
+    rows, batch = source.records.rows(np.arange(96)), jax.jit(source.fetch)({}, jnp.arange(96))
+    assert all(np.array_equal(rows[name], np.asarray(batch[name])) for name in ("image", "label", "factors"))
+    image, factors = rows["image"], rows["factors"]
+    assert np.array_equal(rows["label"], factors[:, 1])
+    # Pinned: another split, or other colors, would make old results incomparable.
+    assert sprites.index_of(factors[:4], np, source.info.factor_sizes).tolist() == [3466138, 2354900, 2748371, 292948]
+    gray = sprites.render(factors[:, 1:], 64, np)
+    assert np.array_equal(image > 0, np.repeat(gray > 0, 3, -1))
+    for color in range(8):
+        seen = image[factors[:, 0] == color].reshape(-1, 3)
+        assert np.unique(seen[seen.any(-1)], axis=0).tolist() == [list(color_sprites.COLORS[color])]
+    # The factors of a part without orientation, in a smaller size.
+    upright = data.load(DataConfig("color_sprites", protocol="upright", image_size=32), "train")
+    assert upright.info.factor_names == ("color", "shape", "scale", "x", "y")
+    assert (upright.size, upright.info.shape) == (143_770, (32, 32, 3))
+    with pytest.raises(InputError, match=r"'color_sprites' is computed; train with --data\.name color_sprites"):
+        data.prepare("color_sprites", data_dir="never")
 
 
 def test_splits_are_disjoint_and_cover_the_grid():
@@ -176,6 +208,6 @@ def test_upright_protocol_is_the_first_orientation_alone():
         assert all(np.array_equal(rows[name], np.asarray(batch[name][:50])) for name in ("image", "label", "factors"))
         flat.append(np.asarray(sprites.index_of(five)))
         images += size
-    assert images == sprites.UPRIGHT_SIZE == len(np.unique(np.concatenate(flat)))
+    assert images == 18_432 == len(np.unique(np.concatenate(flat)))
     # Pinned: another split would make old results incomparable.
     assert flat[-1][:4].tolist() == [164272, 122914, 246714, 123405]

@@ -212,7 +212,7 @@ def test_figures_of_sorted_data_show_every_class(tmp_path, monkeypatch):
 
     seen, data = [], support.sorted_data(tmp_path / "sorted.npz")
     run = Run.load(make(tmp_path / "run", dataclasses.replace(config(VAE(2, MLP((8,)))), data=data)))
-    monkeypatch.setattr(figures, "write_all", lambda path, model, state, batch, title, prior: seen.append(batch))
+    monkeypatch.setattr(figures, "write_all", lambda path, model, state, batch, title, **more: seen.append(batch))
     training._figures(run, run.restore(), 4)
     (batch,) = seen
     assert len(batch["label"]) == 256

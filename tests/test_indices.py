@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 
@@ -132,7 +133,8 @@ def test_agreement_with_a_run_of_indices(path, tmp_path, capsys):
 
 
 def test_figures_leave_walks_out(path, run, tmp_path, caplog):
-    assert {file.stem for file in (path / "figures").glob("*.png")} == {"samples", "reconstructions", "loss_curves"}
+    found = {"samples", "reconstructions", "loss_curves", "code_usage", "code_pictures", "code_grids"}
+    assert {file.stem for file in (path / "figures").glob("*.png")} == found
     shutil.copy(path / "metrics.jsonl", tmp_path)
     with caplog.at_level(logging.INFO, "vae_jax.figures.write"):
         figures.write_all(tmp_path, run.model, run.restore(), run.examples("test", np.arange(4)))
@@ -145,7 +147,9 @@ def test_a_report_leaves_walks_and_the_map_out(path, tmp_path):
     assert cli(["report", str(path), "--out", str(tmp_path / "x.html")]) == 0
     page = (tmp_path / "x.html").read_text()
     assert page.count("Left out: the latents are indices into a codebook, which have no order.") == 2
-    assert page.count("data:image/png;base64,") == 2  # samples and pairs
+    assert page.count("data:image/png;base64,") == 4  # samples, pairs, and of codes their grids and what each draws
+    assert re.search(r"codes of 180 held-out images; the codebook: usage \d+% \(\d of 5 codes\), perplexity", page)
+    assert "one color per code: codes 2x2." in page
 
 
 def test_the_toy_learns(run):

@@ -130,7 +130,7 @@ def test_data_list_says_where_each_set_is(capsys):
     for name, entry in data.DATASETS.items():
         assert f"{name}: {entry.summary}" in out
         assert f"protocols: {', '.join(entry.protocols)}" in out
-    assert out.count("where: embedded") == 4
+    assert out.count("where: embedded") == 5
 
 
 @covers("data prepare", "range")

@@ -17,6 +17,7 @@ from vae_jax.data import (
     catalog,
     cifar10,
     classes,
+    color_sprites,
     digits,
     folder,
     labels,
@@ -91,6 +92,15 @@ DATASETS: dict[str, Entry] = {
         "own; grid of Matthey et al. 2017, dSprites",
         sprites.PROTOCOLS,
         sprites.load,
+        ("standard", "upright"),
+        resizable=True,
+        made="computed",
+    ),
+    "color_sprites": Entry(
+        "the shapes of sprites, in 8 colors, which are one more factor (computed, 64x64 or 32x32)",
+        "own; grid of Matthey et al. 2017, dSprites",
+        color_sprites.PROTOCOLS,
+        color_sprites.load,
         ("standard", "upright"),
         resizable=True,
         made="computed",
@@ -375,9 +385,8 @@ def prepare(
             f"{row.made or 'read as it is'}, so train with --data.name {name}"
         )
     if name not in prepared.NAMES:
-        raise InputError(
-            f"data prepare: {name!r} is read from its own files as they are; train with --data.name {name}"
-        )
+        how = row.made or "read from its own files as they are"
+        raise InputError(f"data prepare: {name!r} is {how}; train with --data.name {name}")
     if from_dir is not None and row.made:
         raise InputError(f"data prepare: {name!r} is {row.made}, so --from {shown(from_dir)} is not read; leave it out")
     if image_size is not None and not row.resizable:

@@ -60,8 +60,8 @@ class DataConfig:
     """Which data, which split protocol, and what is done to a pixel before the model sees it."""
 
     name: str = "sprites"
-    """Data set: sprites, digits, counts, wine (embedded), mnist, fashion_mnist, cifar10, npz, image_folder, table,
-    series, vectors (see `vae-jax data list`), or a class of your own, package.module:Class."""
+    """Data set: sprites, color_sprites, digits, counts, wine (embedded), mnist, fashion_mnist, cifar10, npz,
+    image_folder, table, series, vectors (see `vae-jax data list`), or a class of your own, package.module:Class."""
     source: str | None = None
     """Folder or file with the data of `name`; `--data PATH` sets both by what the path is."""
     batch_size: Annotated[int, AtLeast(1)] = 64
@@ -84,7 +84,8 @@ class DataConfig:
     augment: Augment = field(default_factory=Augment)
     """Random changes of training images."""
     image_size: Annotated[int | tuple[int, int] | None, Each(AtLeast(1), "one side, or H W, of 1 pixel or more")] = None
-    """Side in pixels, or height and width: sprites 32 (default) or 64; images of a folder are resized as `fit` says."""
+    """Side in pixels, or height and width: sprites 32 (default) or 64, color_sprites 64 (default) or 32; images of a
+    folder are resized as `fit` says."""
     channels: Literal["auto", "grey", "rgb"] = "auto"
     """image_folder: what all images are converted to; auto = as they are stored, and a mixture is refused."""
     fit: Literal["crop", "pad", "stretch"] = "crop"

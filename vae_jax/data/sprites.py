@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -31,21 +31,10 @@ FACTOR_NAMES = ("shape", "scale", "orientation", "x", "y")
 FACTOR_SIZES = (3, 6, 40, 32, 32)
 SHAPES = ("square", "ellipse", "heart")
 SIZE = math.prod(FACTOR_SIZES)
-UPRIGHT_SIZES = (3, 6, 1, 32, 32)  # the first orientation alone
-UPRIGHT_SIZE = math.prod(UPRIGHT_SIZES)
 # Integers of numpy (on the host) or of jax: what goes in comes out.
 Numbers = TypeVar("Numbers", np.ndarray, jax.Array)
 HELD_OUT = 7_373  # 1 % of the grid, for each of validation and test
 UPRIGHT_HELD_OUT = 1_843  # 10 %
-PROTOCOLS = {
-    "standard": f"a fixed pseudo-random split of the 737,280 images: {SIZE - 2 * HELD_OUT:,} train, "
-    f"{HELD_OUT:,} validation, {HELD_OUT:,} test",
-    "full": "all 737,280 images for training, and the same images as the test split (no validation split), as the "
-    "disentanglement literature does",
-    "upright": f"the {UPRIGHT_SIZE:,} images of the first orientation, which is no factor then, in a fixed "
-    f"pseudo-random split: {UPRIGHT_SIZE - 2 * UPRIGHT_HELD_OUT:,} train, {UPRIGHT_HELD_OUT:,} validation, "
-    f"{UPRIGHT_HELD_OUT:,} test",
-}
 
 _UNIT = 512  # fixed point of sines and of lengths in the shape's frame
 _REACH = 31  # half pixels: pixels beyond are outside every shape; keeps u*u + 4*v*v under 2**31
@@ -81,7 +70,7 @@ _TABLES = _tables()
 
 
 def factors_of(index: Numbers, xp: ModuleType = jnp, sizes: tuple[int, ...] = FACTOR_SIZES) -> Numbers:
-    """Returns the factors int32 [..., 5] of flat indices [...] of a grid; the last factor, y, varies fastest."""
+    """Returns the factors int32 [..., F] of flat indices [...] of a grid; the last factor, y, varies fastest."""
     index = xp.asarray(index, dtype=np.int32)
     digits = []
     for size in reversed(sizes):
@@ -90,12 +79,12 @@ def factors_of(index: Numbers, xp: ModuleType = jnp, sizes: tuple[int, ...] = FA
     return xp.stack(digits[::-1], axis=-1)
 
 
-def index_of(factors: Numbers, xp: ModuleType = jnp) -> Numbers:
-    """Returns the flat indices int32 [...] of factors [..., 5]; the inverse of `factors_of`."""
+def index_of(factors: Numbers, xp: ModuleType = jnp, sizes: tuple[int, ...] = FACTOR_SIZES) -> Numbers:
+    """Returns the flat indices int32 [...] of factors [..., F]; the inverse of `factors_of`."""
     factors = xp.asarray(factors, dtype=np.int32)
     index = factors[..., 0]
-    for i in range(1, 5):
-        index = index * np.int32(FACTOR_SIZES[i]) + factors[..., i]
+    for i in range(1, len(sizes)):
+        index = index * np.int32(sizes[i]) + factors[..., i]
     return index
 
 
@@ -135,6 +124,50 @@ def render(factors: Numbers, image_size: int = 32, xp: ModuleType = jnp) -> Numb
     return (inside[..., None] * np.uint8(255)).astype(np.uint8)
 
 
+class Form(NamedTuple):
+    """A data set of sprites: the gray ones of this module, or others with more factors.
+
+    Attributes:
+      name: of the registry.
+      names: of its factors, the slowest first; `shape` among them is the label too.
+      sizes: number of values of each factor.
+      render: `(factors int32 [B, F], image_size, xp) -> uint8 [B, S, S, C]`, pure.
+      channels: C.
+      image_size: S where none is chosen.
+      values: of the pixels, as `Info.values` has it.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    sizes: tuple[int, ...]
+    render: Callable[..., Any]
+    channels: int = 1
+    image_size: int = 32
+    values: Literal["grey", "binary"] = "binary"
+
+    @property
+    def upright(self) -> tuple[int, ...]:
+        """The same grid with the first orientation alone."""
+        return tuple(1 if name == "orientation" else size for name, size in zip(self.names, self.sizes, strict=True))
+
+    @property
+    def protocols(self) -> dict[str, str]:
+        """One sentence for each protocol."""
+        size, upright = math.prod(self.sizes), math.prod(self.upright)
+        return {
+            "standard": f"a fixed pseudo-random split of the {size:,} images: {size - 2 * HELD_OUT:,} train, "
+            f"{HELD_OUT:,} validation, {HELD_OUT:,} test",
+            "full": f"all {size:,} images for training, and the same images as the test split (no validation split), "
+            "as the disentanglement literature does",
+            "upright": f"the {upright:,} images of the first orientation, which is no factor then, in a fixed "
+            f"pseudo-random split: {upright - 2 * UPRIGHT_HELD_OUT:,} train, {UPRIGHT_HELD_OUT:,} validation, "
+            f"{UPRIGHT_HELD_OUT:,} test",
+        }
+
+
+FORM = Form("sprites", FACTOR_NAMES, FACTOR_SIZES, render)
+PROTOCOLS = FORM.protocols
+
 # The split is the permutation of the grid under this key: its last positions are the test set. Never change it.
 _SPLIT_WORDS = np.array([0x1804, 0x03599], np.uint32)
 
@@ -143,6 +176,7 @@ _SPLIT_WORDS = np.array([0x1804, 0x03599], np.uint32)
 class _Part:
     """The images of one split: those at positions `first` and after of the permuted grid; None is no permutation."""
 
+    form: Form
     sizes: tuple[int, ...]
     first: int | None
     image_size: int
@@ -150,7 +184,7 @@ class _Part:
     @property
     def names(self) -> tuple[str, ...]:
         """The factors that vary."""
-        return tuple(name for name, size in zip(FACTOR_NAMES, self.sizes, strict=True) if size > 1)
+        return tuple(name for name, size in zip(self.form.names, self.sizes, strict=True) if size > 1)
 
     def grid_index(self, position: Any, xp: ModuleType = jnp) -> Any:
         """Returns flat indices int32 [B] of positions [B] in the split."""
@@ -164,9 +198,10 @@ class _Part:
 
     def examples(self, position: Any, xp: ModuleType = jnp) -> dict[str, Any]:
         """Returns images, labels and the factors that vary, of positions [B] in the split."""
-        factors = factors_of(self.grid_index(position, xp), xp, self.sizes)
-        vary = np.array([FACTOR_NAMES.index(name) for name in self.names])
-        return {"image": render(factors, self.image_size, xp), "label": factors[:, 0], "factors": factors[:, vary]}
+        factors, names = factors_of(self.grid_index(position, xp), xp, self.sizes), self.form.names
+        vary = np.array([names.index(name) for name in self.names])
+        image = self.form.render(factors, self.image_size, xp)
+        return {"image": image, "label": factors[:, names.index("shape")], "factors": factors[:, vary]}
 
 
 @dataclass(frozen=True)
@@ -183,30 +218,30 @@ class _Records:
         return self.part.examples(index, np)
 
 
-def load(config: DataConfig, split: str) -> Source:
-    """Returns a split of the sprites; nothing is stored, `fetch` renders on the device."""
-    image_size = config.image_size or 32
+def load(config: DataConfig, split: str, form: Form = FORM) -> Source:
+    """Returns a split of the sprites of a form; nothing is stored, `fetch` renders on the device."""
+    image_size = config.image_size or form.image_size
     if not isinstance(image_size, int) or image_size not in (32, 64):
         shown = image_size if isinstance(image_size, int) else "x".join(map(str, image_size))
-        raise InputError(f"data.image_size: 'sprites' cannot be rendered at {shown}; use 32 or 64")
-    grid, held_out = (UPRIGHT_SIZES, UPRIGHT_HELD_OUT) if config.protocol == "upright" else (FACTOR_SIZES, HELD_OUT)
+        raise InputError(f"data.image_size: {form.name!r} cannot be rendered at {shown}; use 32 or 64")
+    grid, held_out = (form.upright, UPRIGHT_HELD_OUT) if config.protocol == "upright" else (form.sizes, HELD_OUT)
     size = math.prod(grid)
     sizes = {"train": size - 2 * held_out, "validation": held_out, "test": held_out}
     first: int | None = {"train": 0, "validation": size - 2 * held_out, "test": size - held_out}[split]
     if config.protocol == "full":
         sizes, first = {"train": size, "test": size}, None
-    part = _Part(grid, first, image_size)
+    part = _Part(form, grid, first, image_size)
     info = Info(
-        "sprites",
-        (image_size, image_size, 1),
+        form.name,
+        (image_size, image_size, form.channels),
         sizes,
         config.protocol,
-        PROTOCOLS[config.protocol],
+        form.protocols[config.protocol],
         num_classes=3,
         label_names=SHAPES,
         factor_names=part.names,
         factor_sizes=tuple(size for size in grid if size > 1),
-        values="binary",
+        values=form.values,
         where="computed",
     )
     pipeline = "grain" if config.pipeline == "grain" else "device"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,17 +12,84 @@ from vae_jax.metrics.estimate import Estimate
 from vae_jax.spaces import Codes, Latents
 
 
+class Book(NamedTuple):
+    """One codebook, and where its indices are in the latents.
+
+    Attributes:
+      name: "" where it is the only one.
+      level: name of its level, as of `by_level`.
+      size: number of its entries K.
+      start: where the level begins in the vector of all levels.
+      places: where its indices are in the vector of the level, int [*grid]: (h, w) for a grid of codes.
+    """
+
+    name: str
+    level: str
+    size: int
+    start: int
+    places: np.ndarray
+
+    def of(self, vectors: np.ndarray) -> np.ndarray:
+        """Returns its indices [N, *grid] in vectors of all levels [N, n]."""
+        return vectors[:, self.start + self.places]
+
+
+class Used(NamedTuple):
+    """The entries of one codebook that occur.
+
+    Attributes:
+      size: number of all its entries K.
+      codes: those that occur, the most frequent first, int [U].
+      counts: how often each of them does, int [U].
+    """
+
+    size: int
+    codes: np.ndarray
+    counts: np.ndarray
+
+    @property
+    def share(self) -> np.ndarray:
+        """Their shares in all indices, float64 [U], in the same order."""
+        return self.counts / self.counts.sum()
+
+    @property
+    def usage(self) -> float:
+        """Share of the entries that occur."""
+        return len(self.codes) / self.size
+
+    @property
+    def perplexity(self) -> float:
+        """Exp of the entropy of the shares."""
+        return float(np.exp(-np.sum(self.share * np.log(self.share))))
+
+
+def books(latents: Latents) -> list[Book]:
+    """Returns the codebooks of all levels, in their order; none of latents that are not indices."""
+    found, start = [], 0
+    for path, space in jax.tree_util.tree_leaves_with_path(latents):
+        if isinstance(space, Codes):
+            level, count = _name(path), max(len(space.sizes), 1)
+            # Of several codebooks the last axis has one index each; a single one has the whole grid.
+            grid = space.shape[:-1] if space.sizes else space.shape
+            # The number of the codebook that each index of the level is of, [size].
+            book = np.asarray(space.places())
+            for i in range(count):
+                name = "/".join(([level] if level else []) + ([str(i)] if count > 1 else []))
+                places = np.flatnonzero(book == i).reshape(grid)
+                found.append(Book(name, level, space.limits[places.flat[0]], start, places))
+        start += space.size
+    return found
+
+
 class CodeCounts:
     """Counts of the indices of each codebook, by its name.
 
-    A level [..., L] of a model has L codebooks; where there is one in all, its name is "". Only codes that occur are
-    held, so that a codebook may have 2^31 entries.
+    Only codes that occur are held, so that a codebook may have 2^31 entries.
     """
 
     def __init__(self, latents: Latents) -> None:
-        self._levels = [(_name(path), space) for path, space in jax.tree_util.tree_leaves_with_path(latents)]
+        self._books = books(latents)
         self._held: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._size: dict[str, int] = {}
 
     def add(self, indices: Mapping[str, np.ndarray]) -> None:
         """Counts the indices of a batch.
@@ -30,31 +97,32 @@ class CodeCounts:
         Args:
           indices: name of a level -> int [B, *shape].
         """
-        for level, space in self._levels:
-            if not isinstance(space, Codes):
-                continue
-            rows = np.asarray(indices[level]).reshape(-1, space.shape[-1])
-            for i, column in enumerate(rows.T):
-                parts = [level] if level else []
-                name = "/".join(parts + ([str(i)] if space.shape[-1] > 1 else []))
-                self._size[name] = space.limits[i]
-                codes, counts = np.unique(column, return_counts=True)
-                if name in self._held:
-                    codes, counts = _merged(self._held[name], (codes, counts))
-                self._held[name] = codes, counts
+        for book in self._books:
+            level = np.asarray(indices[book.level])
+            # [B, places of this codebook]; only what occurs is counted.
+            codes, counts = np.unique(level.reshape(len(level), -1)[:, book.places.ravel()], return_counts=True)
+            if book.name in self._held:
+                codes, counts = _merged(self._held[book.name], (codes, counts))
+            self._held[book.name] = codes, counts
 
-    def used(self) -> dict[str, int]:
-        """Returns how many entries of each codebook occur."""
-        return {name: len(codes) for name, (codes, _) in self._held.items()}
+    def used(self) -> dict[str, Used]:
+        """Returns the entries of each codebook that occur, by its name."""
+        found = {}
+        for book in self._books:
+            if book.name in self._held:
+                codes, counts = self._held[book.name]
+                # Codes that are as frequent stay in the order of their numbers.
+                order = np.argsort(-counts, kind="stable")
+                found[book.name] = Used(book.size, codes[order], counts[order])
+        return found
 
     def metrics(self, n: int) -> dict[str, Estimate]:
         """Returns `usage` and `perplexity` of each codebook, over n examples."""
         found = {}
-        for name, (_, counts) in self._held.items():
-            share = counts / counts.sum()
+        for name, used in self.used().items():
             end = f"/{name}" if name else ""
-            found[f"usage{end}"] = Estimate(len(counts) / self._size[name], None, n)
-            found[f"perplexity{end}"] = Estimate(float(np.exp(-np.sum(share * np.log(share)))), None, n)
+            found[f"usage{end}"] = Estimate(used.usage, None, n)
+            found[f"perplexity{end}"] = Estimate(used.perplexity, None, n)
         return found
 
 

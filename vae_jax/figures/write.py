@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -11,9 +11,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vae_jax import spaces
-from vae_jax.evaluation import columns, latents
+from vae_jax.evaluation import codebooks, columns, latents
 from vae_jax.evaluation.codes import Codes, decode_all, draw, encode_all, label_features
 from vae_jax.evaluation.likelihood import evaluate
+from vae_jax.figures.codebooks import MOST_CODES, constant_grid, index_grid, usage_chart
 from vae_jax.figures.columns import columns_chart
 from vae_jax.figures.curves import curves, read_metrics
 from vae_jax.figures.grid import fold, grid, pairs, save
@@ -32,10 +33,12 @@ def write_all(
     title: str = "",
     *,
     prior: tuple[float, float] | None = (0.0, 1.0),
+    split: Iterable[Batch] | None = None,
 ) -> list[Path]:
     """Writes RUN/figures/*.png: samples, reconstructions, traversals, loss_curves, kl_per_dim, and manifold (D = 2).
 
-    A model that takes labels also has class_grid. What is shown of given images has their own features.
+    A model that takes labels also has class_grid, one of indices code_usage, code_pictures and code_grids. What is
+    shown of given images has their own features.
 
     Of tables loss_curves and columns are written; of other data that are not images only loss_curves, and the log says
     why.
@@ -51,6 +54,7 @@ def write_all(
       title: stands above every picture.
       prior: mean and standard deviation of the prior, the unit of the traversals; None takes each dimension's own
         spread over the batch, as does a model without a posterior.
+      split: the examples whose codes are counted, read only of a model of indices; None counts those of `batch`.
 
     Returns:
       the files written.
@@ -79,6 +83,9 @@ def write_all(
         ),
         "loss_curves": curves({title: read_metrics(run_path)}, title=title),
     }
+    if spaces.is_nominal(model.about.latents):
+        counted = codebooks.count(model, state, [batch] if split is None else split)
+        found |= _codebooks(model, state, counted, np.asarray(batch["x"])[:shown], codes.mean[:shown], made, head)
     found |= _walks(model, state, codes, result.kl_per_dim, head, prior)
     classes = 0 if model.condition is None else model.condition.classes
     if model.prior is not None:
@@ -100,6 +107,28 @@ def _columns(model: Model, state: TrainState, batch: Batch, title: str) -> Figur
     seen = np.asarray(batch["mask"]) if "mask" in batch else None
     found = columns.errors(model.about.spec.columns, np.asarray(batch["x"]), made, seen)
     return columns_chart(found, title=f"{title}: " if title else "")
+
+
+def _codebooks(
+    model: Model,
+    state: TrainState,
+    counted: codebooks.Counted,
+    images: np.ndarray,
+    vectors: np.ndarray,
+    made: np.ndarray,
+    head: str,
+    columns: int = 8,
+) -> dict[str, Figure]:
+    """Returns the figures of codebooks: how codes are used, what each draws, and which are where in images."""
+    used = {book.name: used for book, used in zip(counted.books, counted.used, strict=True)}
+    found = {
+        "code_usage": usage_chart(used, counted.n, title=head, examples=model.about.spec.x.examples),
+        "code_pictures": constant_grid(codebooks.constant(model, state, counted, MOST_CODES), title=head),
+    }
+    if planes := codebooks.planes(counted):
+        some = slice(columns)
+        found["code_grids"] = index_grid(images[some], made[some], vectors[some], planes, title=head)
+    return found
 
 
 def _walks(

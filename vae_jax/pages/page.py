@@ -30,6 +30,7 @@ SECTIONS = {
     "kl": "KL by dimension",
     "samples": "Samples",
     "reconstructions": "Reconstructions",
+    "codes": "Codebooks",
     "traversals": "Traversals",
     "map": "Latent map",
     "config": "Configuration",
@@ -56,11 +57,13 @@ def page(entries: Sequence[Entry], meanings: Mapping[str, str] | None = None) ->
         lstrip_blocks=True,
     )
     several = len(entries) > 1
+    # Left out of the page where no run has codes.
+    coded = any(e.look.codebooks for e in entries)
     return environment.get_template("report.html.j2").render(
         title=f"{len(entries)} runs" if several else entries[0].name,
         several=several,
         style=Markup((here / "report.css").read_text()),
-        sections=SECTIONS,
+        sections={id: heading for id, heading in SECTIONS.items() if id != "codes" or coded},
         names=[e.name for e in entries],
         cards=[_card(number, e) for number, e in enumerate(entries)],
         metrics=_metrics(entries, meanings or {}),
@@ -71,6 +74,7 @@ def page(entries: Sequence[Entry], meanings: Mapping[str, str] | None = None) ->
         kl=[panels.kl_panel(e) for e in entries],
         samples=[panels.sample_panel(e) for e in entries],
         reconstructions=[panels.pair_panel(e) for e in entries],
+        codes=[panels.code_panel(e) for e in entries] if coded else [],
         traversals=[panels.walk_panel(e) for e in entries],
         maps=[panels.map_panel(e) for e in entries],
         differences=_options(entries, only_differing=True) if several else [],

@@ -139,6 +139,30 @@ def _column_panel(entry: Entry) -> dict[str, object]:
     return {"name": entry.name, "words": words, "columns": rows}
 
 
+def code_panel(entry: Entry) -> dict[str, object]:
+    """Returns where codes are in held-out images, and what each of them draws."""
+    from vae_jax.evaluation.codebooks import planes
+    from vae_jax.figures.codebooks import constant_rows, index_rows, words
+
+    held, look = entry.look.codebooks, entry.look
+    if held is None:
+        return {"name": entry.name, "missing": look.missing["codes"]}
+    counted = held.counted
+    pairs = list(zip(counted.books, counted.used, strict=True))
+    numbers = "; ".join(f"{book.name or 'the codebook'}: {words(used)}" for book, used in pairs)
+    pictures = []
+    if flat := planes(counted):
+        drawn = index_rows(look.originals[:8], look.made[:8], held.vectors[:8], flat)
+        below = "held-out images, their reconstructions, and their codes, one color per code: "
+        pictures.append((tiles(drawn.images), below + ", ".join(drawn.labels[2:])))
+    drawn = constant_rows(held.constants)
+    # Of one codebook the last row may be filled up; of several each.
+    alone = len(held.constants[0].images) if len(held.constants) == 1 else None
+    below = "each code alone in all places, the most used first, framed in its color; rows and their share: "
+    pictures.append((tiles(drawn.images, shown=alone), below + "; ".join(drawn.labels)))
+    return {"name": entry.name, "words": f"codes of {counted.n:,} held-out images; {numbers}", "pictures": pictures}
+
+
 def walk_panel(entry: Entry) -> dict[str, object]:
     """Returns one strip of images for each dimension that is moved, largest KL first."""
     walk, walked = entry.look.walk, entry.look.walked

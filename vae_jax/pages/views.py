@@ -13,6 +13,7 @@ from vae_jax.data import limit
 from vae_jax.pages.plane import Map, flatten
 
 if TYPE_CHECKING:
+    from vae_jax.evaluation.codebooks import Constant, Counted
     from vae_jax.evaluation.columns import ColumnError
     from vae_jax.evaluation.latents import Walk
     from vae_jax.runs.run import Run
@@ -39,6 +40,20 @@ class Plane(NamedTuple):
     colors: dict[str, tuple[np.ndarray, Sequence[str]]]
 
 
+class Codebooks(NamedTuple):
+    """What the codebooks of a model hold, of images alone.
+
+    Attributes:
+      counted: how often codes occur in the images of the report.
+      constants: what the most used codes are decoded to, each alone.
+      vectors: latents int [N, n] of the held-out images that are shown.
+    """
+
+    counted: Counted
+    constants: Sequence[Constant]
+    vectors: np.ndarray
+
+
 class Look(NamedTuple):
     """What a report shows of one run. What the model does not provide is None, and `missing` says why.
 
@@ -53,6 +68,7 @@ class Look(NamedTuple):
       parameters: numbers that were trained.
       missing: section -> why it is empty.
       columns: errors of the columns of a table; () of other data.
+      codebooks: of a model of images whose latents are indices.
     """
 
     samples: np.ndarray | None
@@ -65,6 +81,7 @@ class Look(NamedTuple):
     parameters: int
     missing: dict[str, str]
     columns: tuple[ColumnError, ...] = ()
+    codebooks: Codebooks | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +166,28 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     columns = ()
     if run.spec.columns and "pairs" not in missing:
         columns = _column_errors(run, state, batches, codes)
-    return Look(samples, sampled, originals, made, walk, walked, plane, count, missing, columns)
+    books = _codebooks(run, state, batches, codes.mean[:pairs], missing)
+    return Look(samples, sampled, originals, made, walk, walked, plane, count, missing, columns, books)
+
+
+def _codebooks(
+    run: Run, state: TrainState, batches: Sequence[Mapping[str, Any]], vectors: np.ndarray, missing: dict[str, str]
+) -> Codebooks | None:
+    """Returns what codebooks hold, or None and puts into `missing` why there is nothing."""
+    from vae_jax.evaluation import codebooks
+
+    model = run.model
+    if not spaces.is_nominal(model.about.latents):
+        missing["codes"] = f"the latents are {spaces.words(model.about.latents)}, not indices into a codebook"
+    elif "pairs" in missing:
+        missing["codes"] = missing["pairs"]
+    elif run.spec.x.kind != "image":
+        missing["codes"] = f"the data are of kind {run.spec.x.kind}, not images"
+    else:
+        counted = codebooks.count(model, state, batches)
+        most = max(8, min(SAMPLES, VALUES // int(np.prod(run.spec.x.shape)) // 8 * 8))
+        return Codebooks(counted, codebooks.constant(model, state, counted, most), vectors)
+    return None
 
 
 def _column_errors(run: Run, state: TrainState, batches: Sequence[Mapping[str, Any]], codes: Any) -> Any:

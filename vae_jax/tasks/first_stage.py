@@ -178,4 +178,4 @@ def _least_used(latents: Latents, z: np.ndarray) -> int:
     """Returns how many codes vectors [N, n] use of the codebook of which they use the fewest."""
     counts = CodeCounts(latents)
     counts.add(by_level(spaces.shaped(latents, z)))
-    return min(counts.used().values())
+    return min(len(used.codes) for used in counts.used().values())

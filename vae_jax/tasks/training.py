@@ -38,6 +38,8 @@ __all__ = ["FREE_ON_RESUME", "free_folder", "log_to", "newest_folder", "prepare"
 
 logger = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, Any]], None]
+# Examples whose codes a figure counts: a few on the way, at the last step all of the usual held-out splits.
+FEW, COUNTED = 1_000, 10_000
 
 
 def free_folder(experiment: str, base: Path = Path("runs")) -> Path:
@@ -461,7 +463,10 @@ def _figures(run: Run, state: TrainState, step: int) -> None:
         split = _split_to_show(run)
         batch = run.examples(split, data.limit.mixed(run.source(split), 256))
         title = f"{run.experiment}, step {step:,}"
-        figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit)
+        # Read by models of codes alone, which count them.
+        most = COUNTED if step >= run.config.steps else FEW
+        counted = run.chunks(split, data.limit.mixed(run.source(split), most), len(batch["x"]))
+        figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit, split=counted)
     except Exception:  # a picture must never cost the run; the log says why it is missing
         logger.exception("figures at step %d failed", step)
 
