@@ -131,6 +131,37 @@ def _forget_programs(request):
     gc.freeze()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_figures_of_training(request):
+    """Leaves out the figures that a run in this process draws as it ends: a third of the time of a short run.
+
+    Files whose tests look at these say `FIGURES = True`, single tests request the fixture `figures_of_training`. That
+    every kind of model and of data draws its own is shown by test_experiments.py, test_figures.py and test_tables.py.
+    """
+    if getattr(request.module, "FIGURES", False):
+        yield
+        return
+    from vae_jax import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write_all", _no_figures)
+        yield
+
+
+def _no_figures(run_path, *args, **options) -> list[Path]:
+    (run_path / "figures").mkdir(exist_ok=True)
+    return []
+
+
+@pytest.fixture
+def figures_of_training(monkeypatch):
+    """Lets the runs of one test draw their figures."""
+    from vae_jax import figures
+    from vae_jax.figures.write import write_all
+
+    monkeypatch.setattr(figures, "write_all", write_all)
+
+
 @pytest.fixture(autouse=True)
 def _random_numbers_of_its_own(request):
     """Gives each test the first numbers of its file's RNG: what it draws must not depend on which tests ran before."""
