@@ -33,6 +33,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
+from shares import mark_slow  # noqa: E402
 
 pytest.register_assert_rewrite("contract")
 
@@ -80,8 +81,11 @@ LONG = (
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
-    """Puts the long files first; the others follow in their order."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Marks slow what the suite does not keep, and puts the long files first; the others follow in their order."""
+    named = any("::" in argument for argument in config.args) or getattr(config.option, "lf", False)
+    mark_slow(items, whole=not named)
     first = {f"test_{name}.py": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: first.get(item.path.name, len(LONG)))
     # Python's own thresholds suit programs of few objects, and looked through these again and again.
