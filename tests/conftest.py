@@ -33,6 +33,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
+from shares import mark_slow  # noqa: E402
 
 pytest.register_assert_rewrite("contract")
 
@@ -80,8 +81,11 @@ LONG = (
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
-    """Puts the long files first; the others follow in their order."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Marks slow what the suite does not keep, and puts the long files first; the others follow in their order."""
+    named = any("::" in argument for argument in config.args) or getattr(config.option, "lf", False)
+    mark_slow(items, whole=not named)
     first = {f"test_{name}.py": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: first.get(item.path.name, len(LONG)))
     # Python's own thresholds suit programs of few objects, and looked through these again and again.
@@ -129,6 +133,37 @@ def _forget_programs(request):
     gc.collect()
     # What is left (modules, cached traces) lives on and need not be looked through again.
     gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_figures_of_training(request):
+    """Leaves out the figures that a run in this process draws as it ends: a third of the time of a short run.
+
+    Files whose tests look at these say `FIGURES = True`, single tests request the fixture `figures_of_training`. That
+    every kind of model and of data draws its own is shown by test_experiments.py, test_figures.py and test_tables.py.
+    """
+    if getattr(request.module, "FIGURES", False):
+        yield
+        return
+    from vae_jax import figures
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, "write_all", _no_figures)
+        yield
+
+
+def _no_figures(run_path, *args, **options) -> list[Path]:
+    (run_path / "figures").mkdir(exist_ok=True)
+    return []
+
+
+@pytest.fixture
+def figures_of_training(monkeypatch):
+    """Lets the runs of one test draw their figures."""
+    from vae_jax import figures
+    from vae_jax.figures.write import write_all
+
+    monkeypatch.setattr(figures, "write_all", write_all)
 
 
 @pytest.fixture(autouse=True)

@@ -54,6 +54,18 @@ def shrink(config):
     return dataclasses.replace(config, **cut)
 
 
+def narrowed(model):
+    """Returns a model of the same parts, narrow and one layer deep: the same code in smaller programs."""
+
+    def cut(part):
+        few = {name: 1 for name in ("depth", "layers", "blocks") if getattr(part, name, 0) in range(2, 100)}
+        return dataclasses.replace(shrink(part), **few)
+
+    # A quantizer is as deep as it has levels, which the numbers of a run have names for.
+    parts = {name: getattr(model, name, None) for name in ("network", "posterior", "prior", "generator")}
+    return dataclasses.replace(shrink(model), **{n: cut(part) for n, part in parts.items() if part is not None})
+
+
 def around(latent_dim: int, network):
     """Returns a model around a network: a VAE, or a VQ-VAE where the code is a grid."""
     return VQVAE(latent_dim, network, quantizer=VQ(codes=8)) if network.spatial else VAE(latent_dim, network)

@@ -19,6 +19,8 @@ from vae_jax.networks import MLP
 from vae_jax.train.state import TrainState
 
 SHAPE, B, D = (4, 3, 1), 6, 2
+# The runs of this file draw their figures (conftest.py).
+FIGURES = True
 NET = MLP((8,))
 KEY = jax.random.key(2)
 ABOUT = support.spec(SHAPE)

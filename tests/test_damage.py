@@ -13,6 +13,8 @@ import support
 from vae_jax.cli import main
 from vae_jax.runs.run import Run
 
+# The runs of this file draw their figures (conftest.py).
+FIGURES = True
 EXPERIMENT = '''"""A model that trains in no time."""
 
 from vae_jax.runs.config import Config, Evaluation, Logging

@@ -1,6 +1,7 @@
 """Every experiment file: two steps of it through the real command, and a docstring that says what it is."""
 
 import ast
+import dataclasses
 import functools
 import json
 import os
@@ -8,8 +9,10 @@ import re
 from pathlib import Path
 
 import pytest
+import support
 
 from vae_jax.cli import evaluate, main
+from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as index
 from vae_jax.runs import kinds
 from vae_jax.runs.config_json import from_dict, to_dict
@@ -45,37 +48,57 @@ def drawn() -> set[str]:
     return set(first.values())
 
 
-def two_steps(file: Path, run: Path) -> None:
-    """Trains two steps through the command."""
+def two_steps(file: Path, run: Path, trained) -> None:
+    """Trains two steps through the command, of the same parts narrowed and one layer deep."""
     need_data(index.load(file).data.name)
     words = ["--smoke", "--mesh.data", "1"]
     # A second stage names the experiment of its first one in the command of its docstring.
     for name in re.findall(r"--stage1 runs/(\w+)", file.read_text()):
-        first = run.parent / name
-        assert main.run(["train", name, *words, "--workdir", str(first)]) == 0
-        words += ["--stage1", str(first)]
-    assert main.run(["train", str(file), *words, "--workdir", str(run)]) == 0
+        words += ["--stage1", str(trained(index.find(name)))]
+    real = configs.check
+
+    def check(config, **options):
+        return real(dataclasses.replace(config, model=support.narrowed(config.model)), **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(configs, "check", check)
+        assert main.run(["train", str(file), *words, "--workdir", str(run)]) == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["split"] == "train"] == [1, 2]
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Trains an experiment once, also where it is the first stage of others; without figures and numbers."""
+    folder = tmp_path_factory.mktemp("experiments")
+
+    def run(file: Path) -> Path:
+        path = folder / file.stem
+        if not path.exists():
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(training, "_figures", lambda run, state, step: None)
+                patch.setattr(measuring, "evaluate_run", lambda run: {})
+                patch.setattr(evaluate, "print_result", lambda result: None)
+                two_steps(file, path, run)
+        return path
+
+    return run
+
+
 @pytest.mark.parametrize("file", [f for f in EXPERIMENTS if f.stem not in drawn()], ids=lambda f: f.stem)
-def test_two_steps_of_every_experiment(file, tmp_path, monkeypatch):
+def test_two_steps_of_every_experiment(file, trained):
     """Of a kind that `test_two_steps_are_drawn_and_measured` holds: only the training is its own."""
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
-    monkeypatch.setattr(measuring, "evaluate_run", lambda run: {})
-    monkeypatch.setattr(evaluate, "print_result", lambda result: None)
-    two_steps(file, tmp_path / "run")
+    assert (trained(file) / "checkpoints").is_dir()
 
 
 @pytest.mark.parametrize(
     "file",
     [pytest.param(f, marks=() if f.stem in drawn() else pytest.mark.slow, id=f.stem) for f in EXPERIMENTS],
 )
-def test_two_steps_are_drawn_and_measured(file, tmp_path, capsys):
+def test_two_steps_are_drawn_and_measured(file, tmp_path, capsys, trained, figures_of_training):
     """The first experiment of each kind, and under `slow` all of them."""
     run = tmp_path / "run"
-    two_steps(file, run)
+    two_steps(file, run, trained)
     assert "distortion" in capsys.readouterr().out
     result = json.loads((run / "eval.json").read_text())
     assert result["experiment"] == file.stem

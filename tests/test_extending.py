@@ -646,7 +646,7 @@ def test_a_file_with_four_parts_lives_on_in_another_shell(tmp_path, monkeypatch)
     assert all(kind in page for kind in kinds)
 
 
-def test_vectors_have_no_pictures(lives, tmp_path, capsys):
+def test_vectors_have_no_pictures(lives, tmp_path, capsys, figures_of_training):
     _, made = lives("data set")
     path = shutil.copytree(made, tmp_path / "run")
     for command in ("sample", "reconstruct", "traverse"):

@@ -18,6 +18,8 @@ from vae_jax.errors import InputError
 from vae_jax.evaluation.measures import MEASURES
 from vae_jax.spaces import Bits, Codes, Mixed, OneHot, Positive, Real, Sphere, UnitInterval
 
+# The runs of this file draw their figures (conftest.py).
+FIGURES = True
 NOMINAL = [name for name, measure in MEASURES.items() if "no indices" in measure.needs]
 
 

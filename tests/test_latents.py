@@ -28,6 +28,8 @@ from vae_jax.evaluation.measures import MEASURES
 from vae_jax.files import code
 from vae_jax.spaces import Bits, Codes, Mixed, OneHot, Real
 
+# The runs of this file draw their figures (conftest.py).
+FIGURES = True
 GRID, LEVELS = toys.GRID, toys.LEVELS
 FACTORS = [name for name, measure in MEASURES.items() if "factors" in measure.needs]
 INFORMATION = ["mutual_information", "aggregate_kl", "total_correlation", "dimension_kl"]

@@ -221,7 +221,7 @@ def test_report(runs, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["vae", "conditional"])
-def test_figures_of_training(runs, name):
+def test_figures_of_training(runs, name, figures_of_training):
     run = runs[name]
     training._figures(run, run.restore(), 4)
     drawn = {path.stem: path.read_bytes() for path in (run.path / "figures").glob("*.png")}

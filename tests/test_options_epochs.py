@@ -134,7 +134,7 @@ def test_an_event_is_due_at_its_steps_alone():
 def test_samples_are_kept_at_their_steps(tmp_path):
     """The files of a stopped and resumed run are those of one that was not, and show the same codes at each step."""
     words = ["train", "vae_digits", "--data.batch-size", "480", "--quiet", "--logging.tensorboard", "False"]
-    words += ["--logging.figures-minutes", "0", "--evaluation.limit", "8"]
+    words += ["--logging.figures-minutes", "0", "--evaluation.limit", "8", "--model.network.hidden", "8"]
     whole = tmp_path / "whole"
     assert cli(*words, "--steps", "7", "--workdir", whole, "--logging.samples-at", "1epoch", "5") == 0
     assert sorted(p.name for p in (whole / "samples").iterdir()) == ["step_00000003.png", "step_00000005.png"]

@@ -217,6 +217,10 @@ def test_refusals_are_one_line_with_a_fix_that_helps(stride):
                 assert steps <= 4, choice
 
 
+# Its loop of encoder steps makes the longest program: where the objective is free, another one stands in.
+LONGEST, PLAIN = "aggressive", "elbo"
+
+
 @functools.cache
 def component_cases(but: str = "") -> tuple[Choice, ...]:
     """Returns few models of the covering array that hold every component but those of one table.
@@ -232,7 +236,9 @@ def component_cases(but: str = "") -> tuple[Choice, ...]:
         best = max(range(len(parts)), key=lambda i: len(parts[i] & left))
         chosen.append(models[best])
         left -= parts[best]
-    return tuple(sorted(chosen))
+    if but == "objective":
+        chosen = [(PLAIN, *c[1:]) if c[0] == LONGEST and refusal((PLAIN, *c[1:])) is None else c for c in chosen]
+    return tuple(sorted({*chosen}))
 
 
 IN_SUITE = 8  # models, two seconds each, besides those of `component_cases`

@@ -362,7 +362,7 @@ def test_walks_of_series_are_written_as_arrays(run):
         assert held["images"].shape == (1, 11, 12, 3)
 
 
-def test_a_run_is_trained_on_a_file_and_the_likelihood_in_the_message_fits(tmp_path, capsys):
+def test_a_run_is_trained_on_a_file_and_the_likelihood_in_the_message_fits(tmp_path, capsys, figures_of_training):
     words = ["train", "vae_digits", "--data", saved(tmp_path, WAVES), "--smoke", "--mesh.data", 1]
     words += ["--data.batch-size", 8, "--workdir", tmp_path / "run"]
     assert cli(*words) == 2

@@ -18,6 +18,8 @@ from vae_jax.errors import InputError, on_command_line
 from vae_jax.files.columns import Column, width
 from vae_jax.runs.run import Run
 
+# The runs of this file draw their figures (conftest.py).
+FIGURES = True
 ROWS = 120
 HEADER = ["height", "age", "smoker", "city", "grade", "visits", "income", "name", "kind"]
 NAMED = Table(ordinal=("grade=low,middle,high",), count=("visits",), log=("income",), ignore=("name",))

@@ -29,7 +29,7 @@ CASES = [
     "eval RUN --limit 5 --samples 50",
     "eval RUN --limit 5 --others OTHER",
     "eval RUN --limit 5 --metrics elbo --k 5",
-    "fit-prior RUN --kind flow --components 4 --limit 50",
+    "fit-prior RUN --kind flow --components 4 --limit 50 --steps 3",
     "fit-prior RUN --components 2 --limit 50 --steps 9",
     "baseline digits --kind ppca --covariance diag",
     "baseline digits --kind ppca --iterations 5",

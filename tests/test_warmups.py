@@ -31,6 +31,7 @@ def test_a_run_says_it_once_at_its_start(tmp_path, capsys):
     from options import done
 
     words = ["--steps", 2, "--data.batch-size", 8, "--mesh.data", 1, "--logging.tensorboard", False, *LINEAR.split()]
+    words += ["--model.network.hidden", 4, "--evaluation.limit", 8]
     done("train", "vae_digits", *words, "--logging.figures-minutes", 0, "--workdir", tmp_path / "run")
     said = "".join(capsys.readouterr())
     assert said.count("--model.objective.schedule.steps: the weight of the KL moves until step 10,000") == 1
