@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from vae_jax.quantizers import averages
+from vae_jax.quantizers import averages, shards
 from vae_jax.quantizers.nearest import nearest
 
 
@@ -19,7 +19,7 @@ def picked(key: jax.Array, z: jax.Array, count: int) -> jax.Array:
     """
     # Without replacement: two equal centers would never part.
     order = jax.random.permutation(key, len(z))
-    return z[order[jnp.arange(count) % len(z)]]
+    return shards.pick(z, order[jnp.arange(count) % len(z)])
 
 
 def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
