@@ -24,7 +24,7 @@ def refused(capsys, *argv: str) -> str:
     return err
 
 
-VQ = ["--model", "vq", "--model.network", "residual-conv", "--model.network.stages", "1"]
+VQ = ["--evaluation.k", "--model", "vq", "--model.network", "residual-conv", "--model.network.stages", "1"]
 
 
 @pytest.fixture

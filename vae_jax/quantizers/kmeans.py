@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
@@ -34,12 +36,12 @@ def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
     Returns:
       float32 [K, D].
     """
+    # A loop of the device: as many steps as there are, one program.
+    return jax.lax.scan(partial(_step, z), picked(key, z, codes), None, length=steps)[0]
 
-    # A scan: as many steps as there are, one program.
-    def step(centers: jax.Array, _: None) -> tuple[jax.Array, None]:
-        return lloyd(z, centers), None
 
-    return jax.lax.scan(step, picked(key, z, codes), None, length=steps)[0]
+def _step(z: jax.Array, centers: jax.Array, _: None) -> tuple[jax.Array, None]:
+    return lloyd(z, centers), None
 
 
 def lloyd(z: jax.Array, centers: jax.Array) -> jax.Array:
