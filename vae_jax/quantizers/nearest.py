@@ -34,7 +34,7 @@ def nearest(z: jax.Array, codebook: jax.Array, *, most: int = _FLOATS) -> jax.Ar
     entries = jax.lax.stop_gradient(codebook).astype(jnp.float32)
     flat = jax.lax.stop_gradient(z).reshape(-1, z.shape[-1]).astype(jnp.float32)
     search = partial(_search, most=most)
-    if shards.split(*entries.shape, flat.shape[0]):
+    if shards.split(entries.shape, flat.shape[0]):
         return shards.nearest(search, flat, entries).reshape(z.shape[:-1])
     return search(flat, entries)[1].reshape(z.shape[:-1])
 

@@ -24,12 +24,12 @@ from vae_jax.collectives import FSDP
 _VECTORS, _ENTRIES = PartitionSpec(collectives.BATCH), PartitionSpec(FSDP)
 
 
-def split(codes: int, features: int, vectors: Any) -> bool:
-    """Says whether the program that is being traced holds a codebook [K, D] in shards, and N vectors as well."""
+def split(book: tuple[int, ...], vectors: Any) -> bool:
+    """Says whether the program being traced holds a codebook of shape [K, D] in shards, and N vectors as well."""
     shape = collectives.mesh_shape()
     n = shape.get(FSDP, 1)
     # As `train.sharding` places it.
-    if n == 1 or codes * features < collectives.MIN_SHARDED_SIZE or codes % n:
+    if n == 1 or math.prod(book) < collectives.MIN_SHARDED_SIZE or book[0] % n:
         return False
     # Vectors that do not divide are left to the compiler, which may gather what it likes.
     return not is_symbolic_dim(vectors) and vectors % math.prod(shape.values()) == 0
@@ -48,7 +48,7 @@ def nearest(search: Callable, z: jax.Array, book: jax.Array) -> jax.Array:
 
 def take(book: jax.Array, index: jax.Array) -> jax.Array:
     """Returns the entries [..., D] of indices [...], with the gradient of the codebook."""
-    if not split(*book.shape, math.prod(index.shape)):
+    if not split(book.shape, math.prod(index.shape)):
         return book[index]
     taken = jax.shard_map(_take, in_specs=(_ENTRIES, _VECTORS), out_specs=_VECTORS)(book, index.reshape(-1))
     return taken.reshape(*index.shape, -1)
@@ -56,7 +56,7 @@ def take(book: jax.Array, index: jax.Array) -> jax.Array:
 
 def pick(z: jax.Array, rows: jax.Array) -> jax.Array:
     """Returns vectors of a batch [N, D] by their rows [K], [K, D], to be entries of a codebook."""
-    if not split(len(rows), z.shape[-1], len(z)):
+    if not split((len(rows), z.shape[-1]), len(z)):
         return z[rows]
     # The whole batch on every device, which takes from it what its own entries become.
     return jax.shard_map(_pick, in_specs=(PartitionSpec(), _ENTRIES), out_specs=_ENTRIES)(z, rows)
@@ -70,7 +70,7 @@ def sums(z: jax.Array, index: jax.Array, codes: int) -> tuple[jax.Array, jax.Arr
       index: which entry each one chose, int32 [N].
       codes: number of entries K.
     """
-    if not split(codes, z.shape[-1], len(z)):
+    if not split((codes, z.shape[-1]), len(z)):
         return _segments(codes, z, index)
     size = codes // collectives.mesh_shape()[FSDP]
     return jax.shard_map(partial(_sums, size), in_specs=(_VECTORS, _VECTORS), out_specs=(_ENTRIES, _ENTRIES))(z, index)

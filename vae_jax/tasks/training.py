@@ -33,6 +33,7 @@ from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
 from vae_jax.train.loop import Event, NonFinite, fit
 from vae_jax.train.metrics import MetricsWriter, collapse_warning
+from vae_jax.train.sharding import infer_sharding
 
 __all__ = ["FREE_ON_RESUME", "free_folder", "log_to", "newest_folder", "prepare", "train_run"]
 
@@ -110,7 +111,7 @@ def check_devices(config: Config, model: Model) -> None:
     if config.mesh.fsdp > 1:
         # Shapes alone, for the sizes of codebooks.
         params, state = jax.eval_shape(model.init, jax.random.key(0), model.about.spec.blank())
-        train.sharding.infer_sharding({"params": params, "state": state}, mesh)
+        infer_sharding({"params": params, "state": state}, mesh)
 
 
 def check_fit(config: Config, source: Source) -> Model:
