@@ -24,6 +24,9 @@ def refused(capsys, *argv: str) -> str:
     return err
 
 
+VQ = ["--evaluation.k", "--model", "vq", "--model.network", "residual-conv", "--model.network.stages", "1"]
+
+
 @pytest.fixture
 def digits(tmp_path, monkeypatch):
     """Runs `train vae_digits` with options in an empty folder, which must stay empty."""
@@ -63,6 +66,10 @@ def digits(tmp_path, monkeypatch):
         (["--data.batch-size", "5000"], "data.batch_size: 5000 is larger than"),
         (["--accumulate", "7"], "7 microbatches do not divide data.batch_size 64"),
         (["--mesh.fsdp", "3"], "mesh: data=-1 x fsdp=3 does not fit 8 device(s)"),
+        (
+            [*VQ, "--mesh.fsdp", "8", "--model.features", "16", "--model.quantizer.codes", "1100"],
+            "mesh.fsdp: 8 does not divide the 1100 entries of a codebook (state/quantizer/average/total), which",
+        ),
         (["--model.network", "conv64"], "multiples of 16, the images are 8x8"),
         (["--data.name", "digitz"], "unknown data set 'digitz'; did you mean 'digits'?"),
         (["extra"], "'extra' is no option"),

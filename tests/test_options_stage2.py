@@ -231,7 +231,8 @@ def test_a_run_that_cannot_be_the_first_stage_is_refused(first, second, experime
     for words, given in cases.items():
         assert words in refused(capsys, "train", experiment, *given, *out)
     assert "has no first stage" in refused(capsys, "train", "vae_digits", "--stage1", first.path, *out)
-    assert "--stage1" in refused(capsys, "sweep", experiment, "--seeds", "0:2", *out[:2])
+    alone = "as with `vae-jax train EXP --stage1 RUN --seed 0`"
+    assert alone in refused(capsys, "sweep", experiment, "--seeds", "0:2", *out[:2])
     assert not (tmp_path / "out").exists()
 
 

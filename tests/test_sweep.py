@@ -497,6 +497,12 @@ def test_members_wear_only_targets_that_are_theirs(tmp_path, monkeypatch):
         (["--seeds", "0:2", "--seedz", "1"], "--seedz: no such option; did you mean '--seeds'?"),
         (["--seeds", "0:2", "--stepz", "1"], "no such option; did you mean '--steps'?"),
         (["--seeds", "0:2", "--distributed"], "--distributed: a sweep is made by one process"),
+        (
+            ["--seeds", "0:2", "--stage1", "runs/a b"],
+            "--stage1: members of a sweep do not start from a run; train them one by one, as with `vae-jax train "
+            "vae_digits --stage1 'runs/a b' --seed 0`, then `vae-jax compare` their folders",
+        ),
+        (["--seeds", "0:2", "--init-from=a"], "as with `vae-jax train vae_digits --init-from a --seed 0`"),
         (["--seeds", "0:2", "--mesh.fsdp", "2"], "mesh.fsdp: 2 would split a member over devices"),
         (["--seeds", "0:2", "--resume"], "runs/vae_digits-sweep: no run to resume"),
         (["--seeds", "0:2", "--resume", "--workdir", "gone"], "gone: not a sweep's folder (no such folder)"),

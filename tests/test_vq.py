@@ -80,11 +80,19 @@ def test_a_step_trains_every_parameter_and_is_that_of_eager_code(name):
 
 def test_the_log_has_usage_and_perplexity_over_its_whole_interval():
     # Two batches, each of one code, together of two: a mean of perplexities would be 1.
-    each = [shares(jnp.full((3, 2, 1), i), 4) for i in (0, 1)]
+    each = [shares(jnp.full((3, 2, 1), i), (4,)) for i in (0, 1)]
     host = to_host({"code_share": jnp.mean(jnp.stack(each), 0)})
     assert host["usage"] == [0.5]
     np.testing.assert_allclose(host["perplexity"], [2.0])
     assert "code_share" not in host
+
+
+def test_usage_is_of_the_entries_that_each_codebook_has():
+    # All of 2, half of 4, a sixth of 6.
+    indices = jnp.stack([jnp.arange(4) % 2, jnp.arange(4) % 2 + 2, jnp.full(4, 5)], -1)
+    host = to_host({"code_share": shares(indices, (2, 4, 6))})
+    np.testing.assert_allclose(host["usage"], [1, 1 / 2, 1 / 6])
+    np.testing.assert_allclose(host["perplexity"], [2, 2, 1])
 
 
 def test_likelihoods_of_images_score_a_vq_vae():

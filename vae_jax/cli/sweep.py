@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vae_jax.cli.words import refuse_stray, take
-from vae_jax.errors import InputError, nearest
+from vae_jax.errors import InputError, nearest, quoted
 
 if TYPE_CHECKING:
     from vae_jax.runs.config import Config
@@ -51,9 +51,26 @@ def sweep(argv: list[str]) -> int:
         return 0
     if "--distributed" in flags:
         raise InputError("--distributed: a sweep is made by one process; leave it out")
+    refuse_runs(name, options)
     path = index.find(name)
     plan = read_plan(index.load(path), path.stem, own, options, smoke="--smoke" in flags)
     return _sweep(plan, workdir, flags)
+
+
+def refuse_runs(name: str, options: Sequence[str]) -> None:
+    """Refuses options of `train` that name a run to start from.
+
+    Raises:
+      InputError: there is one.
+    """
+    for given, after in zip(options, (*options[1:], "RUN")):
+        word, _, value = given.partition("=")
+        if word in ("--init-from", "--stage1"):
+            command = f"vae-jax train {name} {word} {quoted(value or after)} --seed 0"
+            raise InputError(
+                f"{word}: members of a sweep do not start from a run; train them one by one, as with `{command}`, then "
+                "`vae-jax compare` their folders"
+            )
 
 
 def take_own(argv: list[str]) -> tuple[dict[str, list[str]], list[str]]:

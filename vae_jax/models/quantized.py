@@ -264,24 +264,30 @@ def logged(one: Level, out: Quantized) -> Metrics:
     }
     if one.space.codes <= MOST_SHARES:
         # Shares of the entries of each codebook, from which the log has usage and perplexity.
-        found["code_share"] = shares(out.indices, one.space.codes)
+        found["code_share"] = shares(out.indices, one.quantizer.sizes)
     if one.name:
         # Of a single level it is the whole rate, which is there.
         found["rate"] = jnp.mean(per_image(one.quantizer.rate(out)))
     return {one.metric(name): value for name, value in found.items()}
 
 
-def shares(indices: jax.Array, codes: int) -> jax.Array:
-    """Returns how often each entry of each codebook was chosen, float32 [L, K], rows of sum 1.
+def shares(indices: jax.Array, sizes: Sequence[int]) -> jax.Array:
+    """Returns how often each entry of each codebook was chosen, float32 [L, K], K of the largest codebook.
 
     Args:
       indices: int32 [..., L].
-      codes: number of entries K.
+      sizes: number of entries of each codebook, K_1 .. K_L.
+
+    Returns:
+      shares that sum to 1 over each codebook; -1 for the entries K_l .. K - 1 that codebook l does not have.
     """
+    codes = max(sizes)
     # A scatter-add for each codebook: a one-hot array of all choices would be K times as large.
     flat = indices.reshape(-1, indices.shape[-1])
     counts = jax.vmap(lambda index: jnp.zeros(codes).at[index].add(1.0), 1)(flat)
-    return counts / len(flat)
+    # An entry that is not there is no entry that is not used.
+    exists = jnp.arange(codes)[None] < jnp.asarray(sizes)[:, None]
+    return jnp.where(exists, counts / len(flat), -1.0)
 
 
 def terms(parts: Parts, params: Params, state: State, key: jax.Array, batch: Batch, ctx: Context) -> Metrics:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vae_jax import collectives
+from vae_jax.quantizers import shards
 
 
 def init(codes: int, features: int) -> dict[str, Any]:
@@ -27,11 +28,7 @@ def sums(z: jax.Array, index: jax.Array, codes: int, axis_name: str | None) -> t
     Returns:
       float32 [K] and [K, D].
     """
-    # Sums of segments, not a product with one-hot vectors [N, K]: K may be a quarter of a million.
-    ones = jnp.ones(len(index), jnp.float32)
-    counts = jax.ops.segment_sum(ones, index, codes)
-    totals = jax.ops.segment_sum(z.astype(jnp.float32), index, codes)
-    return collectives.psum((counts, totals), axis_name)
+    return collectives.psum(shards.sums(z, index, codes), axis_name)
 
 
 def update(state: Any, counts: jax.Array, totals: jax.Array, decay: float) -> dict[str, Any]:

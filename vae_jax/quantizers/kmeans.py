@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
-from vae_jax.quantizers import averages
+from vae_jax.quantizers import averages, shards
 from vae_jax.quantizers.nearest import nearest
 
 
@@ -19,7 +21,7 @@ def picked(key: jax.Array, z: jax.Array, count: int) -> jax.Array:
     """
     # Without replacement: two equal centers would never part.
     order = jax.random.permutation(key, len(z))
-    return z[order[jnp.arange(count) % len(z)]]
+    return shards.pick(z, order[jnp.arange(count) % len(z)])
 
 
 def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
@@ -34,12 +36,12 @@ def kmeans(key: jax.Array, z: jax.Array, codes: int, steps: int) -> jax.Array:
     Returns:
       float32 [K, D].
     """
+    # A loop of the device: as many steps as there are, one program.
+    return jax.lax.scan(partial(_step, z), picked(key, z, codes), None, length=steps)[0]
 
-    # A scan: as many steps as there are, one program.
-    def step(centers: jax.Array, _: None) -> tuple[jax.Array, None]:
-        return lloyd(z, centers), None
 
-    return jax.lax.scan(step, picked(key, z, codes), None, length=steps)[0]
+def _step(z: jax.Array, centers: jax.Array, _: None) -> tuple[jax.Array, None]:
+    return lloyd(z, centers), None
 
 
 def lloyd(z: jax.Array, centers: jax.Array) -> jax.Array:

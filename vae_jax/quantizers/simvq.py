@@ -13,7 +13,7 @@ from vae_jax import prng
 from vae_jax.distributions.concrete import straight_through
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, NotNegative
-from vae_jax.quantizers import projection
+from vae_jax.quantizers import projection, shards
 from vae_jax.quantizers.base import Quantized, Quantizer, square
 from vae_jax.quantizers.vq import choose
 
@@ -50,7 +50,7 @@ class SimVQ(Quantizer):
         return jnp.matmul(state["frozen"], params["map"], precision="highest")
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
-        return self.entries(params, state)[indices[..., 0]]
+        return shards.take(self.entries(params, state), indices[..., 0])
 
     def quantize(
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from vae_jax import collectives, prng
 from vae_jax.model import Context
 from vae_jax.options.ranges import AtLeast, Between, NotNegative
-from vae_jax.quantizers import averages, projection
+from vae_jax.quantizers import averages, projection, shards
 from vae_jax.quantizers.base import Quantized, Quantizer, needed, square, trains, unit
 from vae_jax.quantizers.entropy import entropy_gap
 from vae_jax.quantizers.estimators import Estimator, estimate
@@ -103,7 +103,7 @@ class VQ(Quantizer):
         return self._unit(params["codebook"] + state.get("offset", 0.0))
 
     def embed(self, params: Any, state: Any, indices: jax.Array) -> jax.Array:
-        return projection.out(params, self.entries(params, state)[indices[..., 0]])
+        return projection.out(params, shards.take(self.entries(params, state), indices[..., 0]))
 
     def quantize(
         self, params: Any, state: Any, z: jax.Array, *, key: jax.Array | None = None, ctx: Context | None = None
@@ -184,7 +184,7 @@ def choose(z: jax.Array, book: jax.Array, *, learned: bool) -> tuple[jax.Array, 
     """
     # The search sees no gradient; that of the entry comes from taking it out of the codebook.
     index = nearest(z, book)
-    q = book[index]
+    q = shards.take(book, index)
     terms = {"commitment": square(z - jax.lax.stop_gradient(q))}
     if learned:
         terms["codebook"] = square(jax.lax.stop_gradient(z) - q)

@@ -33,6 +33,7 @@ from vae_jax.train.checkpoint import Checkpoints
 from vae_jax.train.feed import DeviceFeed, Feed, StreamFeed
 from vae_jax.train.loop import Event, NonFinite, fit
 from vae_jax.train.metrics import MetricsWriter, collapse_warning
+from vae_jax.train.sharding import infer_sharding
 
 __all__ = ["FREE_ON_RESUME", "free_folder", "log_to", "newest_folder", "prepare", "train_run"]
 
@@ -90,7 +91,18 @@ def load_fitting(config: Config, load: preflight.Load | None = None) -> Source:
     load = load or data.load
     starts.check(config)
     source = load(config.data, "train")
-    check_later(config, source, check_fit(config, source), load)
+    model = check_fit(config, source)
+    check_later(config, source, model, load)
+    check_devices(config, model)
+    return source
+
+
+def check_devices(config: Config, model: Model) -> None:
+    """Checks that batches and codebooks divide over the devices of a run.
+
+    Raises:
+      InputError: they do not, or there are not so many devices.
+    """
     mesh = train.make_mesh(config.mesh)
     micro = config.data.batch_size // config.accumulate
     if micro % mesh.size:
@@ -98,7 +110,10 @@ def load_fitting(config: Config, load: preflight.Load | None = None) -> Source:
             f"data.batch_size: {config.data.batch_size} in {config.accumulate} microbatch(es) does not divide over "
             f"{mesh.size} devices; choose a multiple of {mesh.size * config.accumulate}"
         )
-    return source
+    if config.mesh.fsdp > 1:
+        # Shapes alone, for the sizes of codebooks.
+        params, state = jax.eval_shape(model.init, jax.random.key(0), model.about.spec.blank())
+        infer_sharding({"params": params, "state": state}, mesh)
 
 
 def check_fit(config: Config, source: Source) -> Model:

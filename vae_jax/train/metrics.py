@@ -38,7 +38,8 @@ def to_host(metrics: dict[str, Any]) -> dict[str, Any]:
     # `code_share`, or `code_share/top` of a level of that name.
     for name in [name for name in host if name.partition("/")[0] == "code_share"]:
         share, level = host.pop(name), name.removeprefix("code_share")
-        host[f"usage{level}"] = np.mean(share > 0, -1)
+        # Below 0: entries that a codebook does not have, being smaller than another.
+        host[f"usage{level}"] = np.sum(share > 0, -1) / np.sum(share >= 0, -1)
         entropy = -np.sum(share * np.log(np.where(share > 0, share, 1.0)), -1)
         host[f"perplexity{level}"] = np.exp(entropy)
     return {name: value.tolist() for name, value in host.items()}

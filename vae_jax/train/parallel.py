@@ -10,6 +10,7 @@ import jax
 import optax
 from jax.sharding import Mesh, NamedSharding
 
+from vae_jax import collectives
 from vae_jax.model import Batch, Model
 from vae_jax.train import sharding
 from vae_jax.train.state import TrainState, make_init
@@ -83,7 +84,7 @@ def jit_step(step: TrainStep, state: TrainState, mesh: Mesh) -> TrainStep:
     placed = jax.tree.map(lambda x: x.sharding, state)
     # The loss is a mean over a split batch: from that XLA derives the all-reduce of the gradients.
     return jax.jit(
-        step,
+        _within(step, mesh),
         in_shardings=(placed, sharding.batch_sharding(mesh)),
         out_shardings=(placed, sharding.replicated(mesh)),
         donate_argnums=0,
@@ -108,7 +109,7 @@ def jit_multi_step(
     placed = jax.tree.map(lambda x: x.sharding, state)
     everywhere = sharding.replicated(mesh)
     return jax.jit(
-        _sharded_multi_step(step, batch_fn, sharding.batch_sharding(mesh)),
+        _sharded_multi_step(_within(step, mesh), batch_fn, sharding.batch_sharding(mesh)),
         in_shardings=(placed, everywhere, everywhere),
         out_shardings=(placed, everywhere, everywhere),
         donate_argnums=0,
@@ -118,6 +119,12 @@ def jit_multi_step(
 # jax keeps traces and programs by the function that it compiles. The same function for the same parts, and a second run
 # of equal options in one process (another seed in a notebook, a resume) compiles nothing.
 _init = functools.lru_cache(maxsize=16)(make_init)
+
+
+@functools.lru_cache(maxsize=16)
+def _within(step: TrainStep, mesh: Mesh) -> TrainStep:
+    """Returns the step, in which codebooks know that they are split over devices."""
+    return step if mesh.shape[collectives.FSDP] == 1 else functools.partial(collectives.within, mesh, step)
 
 
 @functools.lru_cache(maxsize=16)

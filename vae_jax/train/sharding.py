@@ -11,13 +11,17 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from vae_jax.collectives import BATCH, FSDP, MIN_SHARDED_SIZE
 from vae_jax.errors import InputError, option, options
 
 # Rules are tried in order on the leaf's path ("params/vae/encoder/out/kernel"); the first match decides.
-# "fsdp": the largest dimension that divides is split; "replicate": every device has all of it.
-RULES: tuple[tuple[str, str], ...] = ((r"(^|/)(step|key|hyper)(/|$)", "replicate"), (r".*", "fsdp"))
-# Smaller leaves are replicated: gathering them would cost more than the memory saved.
-MIN_SHARDED_SIZE = 2**14
+# "fsdp": the largest dimension that divides is split; "codes": the entries of a codebook, last axis but one;
+# "replicate": every device has all of it.
+RULES: tuple[tuple[str, str], ...] = (
+    (r"(^|/)(step|key|hyper)(/|$)", "replicate"),
+    (r"(^|/)quantizer[^/]*/(.*/)?(codebook|offset|total|frozen)$", "codes"),
+    (r".*", "fsdp"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class MeshConfig:
     data: int = -1
     """Devices that only split the batch; -1 takes all that fsdp leaves."""
     fsdp: int = 1
-    """Devices that also split parameters, moments and moving averages."""
+    """Devices that also split parameters, moments and moving averages; of codebooks each holds a part of the codes."""
 
 
 def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
@@ -52,15 +56,13 @@ def make_mesh(config: MeshConfig, devices: list | None = None) -> Mesh:
             f"mesh: data={config.data} x fsdp={config.fsdp} does not fit {count} device(s); for example, use {fix}"
         )
     # Auto axes: linen layers cannot state output shardings, which the default (Explicit) asks for.
-    return jax.make_mesh(
-        (data, config.fsdp), ("data", "fsdp"), (AxisType.Auto,) * 2, devices=devices[: data * config.fsdp]
-    )
+    return jax.make_mesh((data, config.fsdp), BATCH, (AxisType.Auto,) * 2, devices=devices[: data * config.fsdp])
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Returns the sharding of a batch: axis 0 over all devices."""
     # `fsdp` splits examples as well: devices that share parameters still do different work.
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(BATCH))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -74,12 +76,16 @@ def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] =
     Args:
       shapes: pytree of arrays or of `jax.ShapeDtypeStruct` (from `jax.eval_shape`).
       mesh: the ("data", "fsdp") mesh.
-      rules: (regular expression on the leaf's path, "fsdp" or "replicate"), the first match decides.
+      rules: (regular expression on the leaf's path, "fsdp", "codes" or "replicate"), the first match decides.
 
     Returns:
-      a pytree of NamedShardings: the largest dimension that fsdp divides is split; leaves under `MIN_SHARDED_SIZE`
-      numbers, and those with no such dimension, are on every device.
+      a pytree of NamedShardings: the largest dimension that fsdp divides is split, of codebooks the entries; leaves
+      under `MIN_SHARDED_SIZE` numbers, and those with no such dimension, are on every device.
+
+    Raises:
+      InputError: fsdp does not divide the entries of a codebook.
     """
+    parts, odd = mesh.shape[FSDP], {}
 
     def place(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
         # Path entries of dicts, dataclasses and sequences keep their name in different attributes.
@@ -87,9 +93,20 @@ def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] =
         kind = next(kind for pattern, kind in rules if re.search(pattern, name))
         if kind == "replicate" or math.prod(leaf.shape) < MIN_SHARDED_SIZE:
             return replicated(mesh)
-        return NamedSharding(mesh, _largest_axis(leaf.shape, mesh.shape["fsdp"]))
+        if kind == "codes" and leaf.shape[-2] % parts:
+            # Never along the vectors instead: each search would gather the whole codebook.
+            odd[name] = leaf.shape[-2]
+        spec = _axis(len(leaf.shape) - 2) if kind == "codes" and parts > 1 else _largest_axis(leaf.shape, parts)
+        return NamedSharding(mesh, spec)
 
-    return jax.tree_util.tree_map_with_path(place, shapes)
+    found = jax.tree_util.tree_map_with_path(place, shapes)
+    if odd:
+        name, codes = next(iter(odd.items()))
+        raise InputError(
+            f"mesh.fsdp: {parts} does not divide the {codes} entries of a codebook ({name}), which it would split; use "
+            f"{option('mesh.fsdp', math.gcd(parts, *odd.values()))}, or {codes + -codes % parts} codes"
+        )
+    return found
 
 
 def _largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
@@ -97,8 +114,11 @@ def _largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
     if parts == 1 or not candidates:
         return PartitionSpec()
     # Of equally large dimensions the last one: of a square kernel [in, out] the outputs.
-    axis = max(candidates)[1]
-    return PartitionSpec(*(None,) * axis, "fsdp")
+    return _axis(max(candidates)[1])
+
+
+def _axis(axis: int) -> PartitionSpec:
+    return PartitionSpec(*(None,) * axis, FSDP)
 
 
 def placed(values: Any, like: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -72,20 +73,13 @@ class Continuous(Generator):
         module = self._module(around)
 
         # Solvers know points and times only; parameters, condition and keys are bound here.
-        def apply(x: jax.Array, t: jax.Array, cond: jax.Array | None) -> jax.Array:
-            return jnp.asarray(module.apply({"params": params}, x, t, cond, keys))
+        def bound(cond: jax.Array | None) -> Field:
+            return lambda x, t: jnp.asarray(module.apply({"params": params}, x, t, cond, keys))
 
         if cond is None or guidance == 1.0:
-            return lambda x, t: apply(x, t, cond)
+            return bound(cond)
         # Both conditions side by side in one batch.
-        both = jnp.concatenate([cond, without_condition(cond)])
-
-        def f(x: jax.Array, t: jax.Array) -> jax.Array:
-            # [2 B, n]: first with the condition, then without.
-            out = apply(jnp.tile(x, (2, 1)), jnp.tile(t, 2), both)
-            return guided(out[: len(x)], out[len(x) :], guidance)
-
-        return f
+        return partial(_guided, bound(jnp.concatenate([cond, without_condition(cond)])), guidance)
 
     def flow(self, network: Field) -> tuple[Field, tuple[float, float], float]:
         """Returns v with the network in it, the times (t0, t1) of data and noise, and the scale of the noise."""
@@ -125,3 +119,9 @@ class Continuous(Generator):
         is_grid = len(levels) == 1 and len(levels[0].shape) == 3
         shape = levels[0].shape if is_grid else (around.length,)
         return Denoiser(shape, self.width, self.blocks, self.dropout, around.dtype)
+
+
+def _guided(both: Field, guidance: float, x: jax.Array, t: jax.Array) -> jax.Array:
+    """Returns what a network [2 B, n] for points with their condition, then without, says of points [B, n]."""
+    out = both(jnp.tile(x, (2, 1)), jnp.tile(t, 2))
+    return guided(out[: len(x)], out[len(x) :], guidance)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import jax
@@ -39,13 +40,13 @@ def precondition(sigma: jax.Array) -> Preconditioning:
 
 def denoiser(network: Field) -> Field:
     """Returns D of a network F."""
+    return partial(_denoised, network)
 
-    def denoise(x: jax.Array, sigma: jax.Array) -> jax.Array:
-        # At low sigma D mostly passes x on, and F adds a little; at high sigma all comes from F.
-        c = precondition(sigma)
-        return c.skip[:, None] * x + c.out[:, None] * network(c.into[:, None] * x, c.noise)
 
-    return denoise
+def _denoised(network: Field, x: jax.Array, sigma: jax.Array) -> jax.Array:
+    # At low sigma D mostly passes x on, and F adds a little; at high sigma all comes from F.
+    c = precondition(sigma)
+    return c.skip[:, None] * x + c.out[:, None] * network(c.into[:, None] * x, c.noise)
 
 
 def edm_loss(denoise: Field, x: jax.Array, sigma: jax.Array, noise: jax.Array) -> jax.Array:
@@ -84,9 +85,19 @@ def edm_sample(denoise: Field, noise: jax.Array, levels: jax.Array) -> jax.Array
       noise: standard normal [B, n]; it is scaled by the first level.
       levels: of `noise_levels`; 2 N - 1 calls of D for N of them.
     """
-    x = integrate(lambda x, s: (x - denoise(x, s)) / s[:, None], levels[0] * noise, levels, "heun")
+    x = integrate(partial(_slope, denoise), levels[0] * noise, levels, "heun")
     # The slope divides by sigma; D at the lowest level avoids the 0 at the end.
     return denoise(x, jnp.broadcast_to(levels[-1], x.shape[:1]))
+
+
+def _slope(denoise: Field, x: jax.Array, sigma: jax.Array) -> jax.Array:
+    """Returns dx/dsigma of the probability flow, [B, n]."""
+    return (x - denoise(x, sigma)) / sigma[:, None]
+
+
+def _log_slope(denoise: Field, x: jax.Array, s: jax.Array) -> jax.Array:
+    """Returns dx/ds of the same flow in s = log sigma, [B, n]."""
+    return x - denoise(x, jnp.exp(s))
 
 
 @dataclass(frozen=True)
@@ -127,11 +138,10 @@ class Diffusion(Continuous):
         return edm_loss(denoiser(network), x, sigma, prng.normal(prng.site_keys(keys, "noise"), x.shape[1:])), {}
 
     def flow(self, network: Field) -> tuple[Field, tuple[float, float], float]:
-        denoise = denoiser(network)
         # In s = log sigma the flow dx/ds = x - D(x; e^s) is as smooth at the lowest level as at the highest.
         # Python floats: the interval is static, only points and times are traced.
         span = float(np.log(self.sigma_min)), float(np.log(self.sigma_max))
-        return lambda x, s: x - denoise(x, jnp.exp(s)), span, self.sigma_max
+        return partial(_log_slope, denoiser(network)), span, self.sigma_max
 
     def solve(self, network: Field, noise: jax.Array, steps: int) -> jax.Array:
         return edm_sample(denoiser(network), noise, noise_levels(steps, self.sigma_min, self.sigma_max))

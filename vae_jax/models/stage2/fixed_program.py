@@ -45,10 +45,8 @@ class FixedProgram:
 
         def step(params: Any, carry: Any, code: Any, place: Any, cond: Any) -> tuple[Any, Any]:
             carry, logits = generator.step(params, carry, code, place, cond, around)
-            # A place with fewer codes than others: no part of the probability for those it does not have.
-            sizes = jnp.broadcast_to(jnp.asarray(around.sizes, jnp.int32)[place], (batch,))
             # The softmax is part of the program, and of its checksum: outside, its exp could be another one.
-            return carry, jax.nn.softmax(draw.possible(logits, sizes).astype(jnp.float32), -1)
+            return carry, _probabilities(logits, place, around)
 
         # Compiled here and now: a program that were traced again later could differ.
         cpu = cpu_device()
@@ -113,3 +111,10 @@ def cpu_device() -> Any:
         raise InputError(
             "JAX_PLATFORMS: codes are compressed on the CPU, which it leaves out; add it, as in JAX_PLATFORMS=cuda,cpu"
         ) from None
+
+
+def _probabilities(logits: jax.Array, place: Any, around: Around) -> jax.Array:
+    """Returns the probabilities of the codes of a place, float32 [batch, K]."""
+    # A place with fewer codes than others: no part of the probability for those it does not have.
+    sizes = jnp.broadcast_to(jnp.asarray(around.sizes, jnp.int32)[place], (len(logits),))
+    return jax.nn.softmax(draw.possible(logits, sizes).astype(jnp.float32), -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import jax
@@ -33,23 +34,25 @@ def integrate(velocity: Field, x: jax.Array, times: jax.Array, method: Method = 
     Returns:
       float32 [B, n].
     """
-
-    # One time for the whole batch: networks take one per example.
-    def at(x: jax.Array, t: jax.Array) -> jax.Array:
-        return velocity(x, jnp.broadcast_to(t, x.shape[:1]))
-
-    def one(x: jax.Array, span: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        t, step = span[0], span[1] - span[0]
-        slope = at(x, t)
-        if method == "midpoint":
-            slope = at(x + 0.5 * step * slope, t + 0.5 * step)
-        elif method == "heun":
-            # The mean of the slopes at both ends; the far end is found by an Euler step.
-            slope = 0.5 * (slope + at(x + step * slope, span[1]))
-        return x + step * slope, None
-
     # A scan: the network is compiled once, however many steps there are.
-    return jax.lax.scan(one, x, (times[:-1], times[1:]))[0]
+    return jax.lax.scan(partial(_step, velocity, method), x, (times[:-1], times[1:]))[0]
+
+
+def _step(velocity: Field, method: Method, x: jax.Array, span: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+    """Returns the points [B, n] at the end of a span of time, and None as `scan` wants it."""
+    t, step = span[0], span[1] - span[0]
+    slope = _at(velocity, x, t)
+    if method == "midpoint":
+        slope = _at(velocity, x + 0.5 * step * slope, t + 0.5 * step)
+    elif method == "heun":
+        # The mean of the slopes at both ends; the far end is found by an Euler step.
+        slope = 0.5 * (slope + _at(velocity, x + step * slope, span[1]))
+    return x + step * slope, None
+
+
+def _at(velocity: Field, x: jax.Array, t: jax.Array) -> jax.Array:
+    """Returns v of points [B, n] at one time for all of them: networks take one per example."""
+    return velocity(x, jnp.broadcast_to(t, x.shape[:1]))
 
 
 def ode_log_prob(
@@ -97,14 +100,7 @@ def ode_log_prob(
         probe, weight = jax.random.rademacher(key, (probes, n), jnp.float32), 1.0 / probes
 
     # 2. The point and the change of its log p move together, in steps as short as the tolerance wants.
-    def slopes(t: Any, held: tuple[jax.Array, jax.Array], args: Any) -> tuple[jax.Array, jax.Array]:
-        del args
-        # Reverse mode: the convolutions of this library have no forward-mode derivative.
-        v, pull = jax.vjp(lambda x: velocity(x, jnp.full(1, t, jnp.float32)), held[0][None])
-        # e' dv/dx for each direction, [P, n]; the Jacobian itself is formed only of few dimensions.
-        rows = jax.vmap(lambda e: pull(e[None])[0][0])(probe)
-        return v[0], weight * jnp.sum(rows * probe)
-
+    slopes = partial(_slopes, velocity, probe, weight)
     # Nobody differentiates densities, so no state is saved for a backward pass. No exception: under `vmap` one
     # example that fails must not stop the others.
     solution = diffrax.diffeqsolve(
@@ -116,6 +112,18 @@ def ode_log_prob(
     noise, change = solution.ys[0][0], solution.ys[1][0]
     log_noise = -0.5 * jnp.sum(jnp.square(noise / scale) + LOG_2PI) - n * jnp.log(scale)
     return jnp.where(solution.result == diffrax.RESULTS.successful, log_noise + change, jnp.nan)
+
+
+def _slopes(
+    velocity: Field, probe: jax.Array, weight: float, t: Any, held: tuple[jax.Array, jax.Array], args: Any
+) -> tuple[jax.Array, jax.Array]:
+    """Returns the velocity [n] of a point, and the trace of dv/dx by directions [P, n], whose terms are weighted."""
+    del args
+    # Reverse mode: the convolutions of this library have no forward-mode derivative.
+    v, pull = jax.vjp(lambda x: velocity(x, jnp.full(1, t, jnp.float32)), held[0][None])
+    # e' dv/dx for each direction, [P, n]; the Jacobian itself is formed only of few dimensions.
+    rows = jax.vmap(lambda e: pull(e[None])[0][0])(probe)
+    return v[0], weight * jnp.sum(rows * probe)
 
 
 def _diffrax() -> Any:

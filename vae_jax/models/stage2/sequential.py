@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from functools import partial
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -103,20 +104,36 @@ class Sequential(Generator):
         features = jnp.concatenate([cond, without_condition(cond)]) if both and cond is not None else cond
         carry = self.start(params, 2 * n if both else n, features, around)
 
-        def one(held: tuple[Any, jax.Array], place: jax.Array) -> tuple[tuple[Any, jax.Array], jax.Array]:
-            carry, code = held
-            # The two halves have the same codes, and differ in the condition alone.
-            carry, logits = self.step(params, carry, jnp.tile(code, 2) if both else code, place, features, around)
-            logits = guided(logits[:n], logits[n:], choices.guidance) if both else logits
-            logits = draw.possible(logits, jnp.broadcast_to(sizes[place], (n,)))
-            # Drawn at places of the prompt as well: the body of the scan is one program for all places.
-            drawn = draw.codes(prng.numbered_keys(keys, place), logits, choices)
-            code = jnp.where(place < prompt.shape[1], given[:, place], drawn)
-            return (carry, code), code
-
+        step = partial(self.step, params, cond=features, around=around)
+        one = partial(_drawn, _Draw(step, keys, sizes, given, prompt.shape[1], both, choices))
         # `step` ignores the code before place 0. The scan stacks places first, [length, n].
         first = (carry, jnp.zeros(n, jnp.int32))
         return jax.lax.scan(one, first, jnp.arange(around.length))[1].T
+
+
+class _Draw(NamedTuple):
+    """What all places of a batch of samples share; `given` [n, length] holds the prompt at places 0 .. `known` - 1."""
+
+    step: Callable[..., tuple[Any, jax.Array]]
+    keys: jax.Array
+    sizes: jax.Array
+    given: jax.Array
+    known: int
+    both: bool
+    choices: Choices
+
+
+def _drawn(d: _Draw, held: tuple[Any, jax.Array], place: jax.Array) -> tuple[tuple[Any, jax.Array], jax.Array]:
+    """Returns what one place leaves to the next, and its codes [n]."""
+    (carry, code), n = held, len(d.given)
+    # The two halves have the same codes, and differ in the condition alone.
+    carry, logits = d.step(carry, jnp.tile(code, 2) if d.both else code, place)
+    logits = guided(logits[:n], logits[n:], d.choices.guidance) if d.both else logits
+    logits = draw.possible(logits, jnp.broadcast_to(d.sizes[place], (n,)))
+    # Drawn at places of the prompt as well: the body of the scan is one program for all places.
+    drawn = draw.codes(prng.numbered_keys(d.keys, place), logits, d.choices)
+    code = jnp.where(place < d.known, d.given[:, place], drawn)
+    return (carry, code), code
 
 
 def _sizes(around: Around) -> jax.Array:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import jax
@@ -88,21 +90,6 @@ class Unmasking(Tokens):
         if known == places:
             return z
 
-        def one(
-            held: tuple[jax.Array, jax.Array], at: tuple[jax.Array, ...]
-        ) -> tuple[tuple[jax.Array, jax.Array], None]:
-            (z, masked), (number, left, share) = held, at
-            # Each pass has noise of its own; that of a sample does not depend on the others.
-            now = prng.numbered_keys(keys, number)
-            # Draw a code at every masked place at once, as if the others were known to be independent of it ...
-            logits = self._guided(params, z, masked, cond, around, choices.guidance)
-            drawn = draw.everywhere(now, logits, choices)
-            log_p = jnp.take_along_axis(jax.nn.log_softmax(logits, -1), drawn[..., None], -1)[..., 0]
-            # ... and keep those of highest priority; the rest is masked again. What is known stays known.
-            first = jnp.where(masked, self.priority(now, log_p, share, choices), jnp.inf)
-            stay = draw.lowest(first, jnp.full(n, left))
-            return (jnp.where(masked & ~stay, drawn, z), stay), None
-
         # One entry for each pass, all known before tracing: number, places still masked, share of passes left.
         left = self.left(places - known, choices.passes)
         numbers = np.arange(len(left))
@@ -110,7 +97,29 @@ class Unmasking(Tokens):
         at = (jnp.asarray(numbers), jnp.asarray(left, jnp.int32), jnp.asarray(share))
         # A prompt comes first in raster order, and is never masked.
         masked = jnp.broadcast_to(jnp.arange(places)[None] >= known, (n, places))
-        return jax.lax.scan(one, (z, masked), at)[0][0]
+        logits = partial(self._guided, params, cond=cond, around=around, guidance=choices.guidance)
+        return jax.lax.scan(partial(self._unmasked, logits, keys, choices), (z, masked), at)[0][0]
+
+    def _unmasked(
+        self,
+        logits_of: Callable[[jax.Array, jax.Array], jax.Array],
+        keys: jax.Array,
+        choices: Choices,
+        held: tuple[jax.Array, jax.Array],
+        at: tuple[jax.Array, ...],
+    ) -> tuple[tuple[jax.Array, jax.Array], None]:
+        """Returns codes [n, places] and what is masked of them after one pass, and None as `scan` wants it."""
+        (z, masked), (number, left, share) = held, at
+        # Each pass has noise of its own; that of a sample does not depend on the others.
+        now = prng.numbered_keys(keys, number)
+        # Draw a code at every masked place at once, as if the others were known to be independent of it ...
+        logits = logits_of(z, masked)
+        drawn = draw.everywhere(now, logits, choices)
+        log_p = jnp.take_along_axis(jax.nn.log_softmax(logits, -1), drawn[..., None], -1)[..., 0]
+        # ... and keep those of highest priority; the rest is masked again. What is known stays known.
+        first = jnp.where(masked, self.priority(now, log_p, share, choices), jnp.inf)
+        stay = draw.lowest(first, jnp.full(len(z), left))
+        return (jnp.where(masked & ~stay, drawn, z), stay), None
 
     def _guided(
         self, params: Any, z: jax.Array, masked: jax.Array, cond: jax.Array | None, around: Around, guidance: float

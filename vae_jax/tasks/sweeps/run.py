@@ -85,9 +85,10 @@ def plan(sweep: Sweep, folder: Path | None = None) -> Groups:
                 "from the members afterwards (`vae-jax sample`)"
             )
         if first_stage.is_second(config):
+            alone = either("`vae-jax train EXP --stage1 RUN --seed 0`", '`vj.train_run(config, stage1="RUN")`')
             raise InputError(
-                "model: a second stage is trained on the codes of one run, and members of a sweep would share none; "
-                f"train the members one by one, with {option('stage1')}"
+                "model: a second stage is trained on the codes of a run, and members of a sweep do not start from one; "
+                f"train them one by one, as with {alone}"
             )
         starts.check(config)
         if config.data not in sources:
