@@ -1,7 +1,7 @@
 """Measures everything, ours and the peers in turn, prints one table and writes `results/studies/bench.json`.
 
-Run: python -m benchmarks [--quick] [--only mlp ...] [--no-peers] [--repeats 3] [--out FILE]. About 8 minutes on 2 cores
-that are idle; on a busy machine the rates, and PyTorch's more than ours, say little.
+Run: python -m benchmarks [--quick] [--only mlp ...] [--no-peers] [--repeats 3] [--out FILE]. About 20 minutes on 2
+cores that are idle; on a busy machine the rates, and PyTorch's more than ours, say little.
 """
 
 from __future__ import annotations
