@@ -46,7 +46,7 @@ format: $(VENV)/.installed ## fix what ruff can fix
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.installed ## speed against PyTorch peers, ratios in one run
-	$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	$(BIN)/python -c "import torch, vector_quantize_pytorch" 2>/dev/null || $(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks $(ARGS)
 
 collapse: $(VENV)/.installed ## posterior collapse, and what is done against it: a table and a picture

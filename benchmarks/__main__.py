@@ -1,7 +1,7 @@
 """Measures everything, ours and the peers in turn, prints one table and writes `results/studies/bench.json`.
 
-Run: python -m benchmarks [--quick] [--only mlp ...] [--no-peers] [--repeats 3] [--out FILE]. About 8 minutes on 2 cores
-that are idle; on a busy machine the rates, and PyTorch's more than ours, say little.
+Run: python -m benchmarks [--quick] [--only mlp ...] [--no-peers] [--repeats 3] [--out FILE]. About 20 minutes on 2
+cores that are idle; on a busy machine the rates, and PyTorch's more than ours, say little.
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from benchmarks import jobs, report
-
-PARTS = ("mlp", "conv", "sweep", "startup", "train")
+from benchmarks import jobs, parts, report
 
 
 def environment() -> dict[str, Any]:
@@ -37,7 +34,7 @@ def environment() -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = {"cpu": cpu, "cores": cores, "memory_gib": round(memory, 1), "system": platform.system()}
     versions = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "vae_jax"):
+    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "vector-quantize-pytorch", "vae_jax"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -64,70 +61,22 @@ def load_average() -> float:
     return round(os.getloadavg()[0], 2)
 
 
-def attempt(function: Callable[[], Any]) -> Any:
-    """Returns the result, or {"error": text}: one peer that is missing must not cost the rest."""
-    try:
-        return function()
-    except jobs.Failed as error:
-        return {"error": str(error)}
-
-
-def measure(args: argparse.Namespace, say: Callable[[str], None]) -> dict[str, Any]:
-    """Runs every measurement and returns the raw results."""
-    quick, rounds = args.quick, 1 if args.quick else 3
-    steps = 3 if quick else 0
-    sides = {
-        "mlp": {
-            "ours": lambda: jobs.ours("mlp", rounds=rounds, quick=quick, steps=steps)[0],
-            "torch-memory": lambda: jobs.torch_mlp("memory", rounds),
-            "torch-loader": lambda: jobs.torch_mlp("loader", 1),
-        },
-        "conv": {
-            "ours": lambda: jobs.ours("conv", rounds=rounds, quick=quick, steps=steps)[0],
-            "torch-conv": lambda: jobs.torch_conv(rounds),
-        },
-    }
-    raw: dict[str, Any] = {}
-    for model, parts in sides.items():
-        if model not in args.only:
-            continue
-        chosen = {side: run for side, run in parts.items() if side == "ours" or not args.no_peers}
-        raw[model] = []
-        for i in range(args.repeats):
-            # In turn (a-b-a-b): whatever else the machine does falls on both.
-            raw[model].append({})
-            for side, run in chosen.items():
-                say(f"{model} {i + 1}/{args.repeats}: {side}")
-                raw[model][-1][side] = attempt(run)
-    others = {
-        "sweep": lambda: {"lines": jobs.ours("sweep", rounds=rounds, quick=quick, steps=steps)},
-        "startup": lambda: {"seconds": jobs.startup(args.repeats)},
-        # The whole command: figures and the evaluation at the end are part of what is seen.
-        "train": lambda: jobs.train_mnist(500),
-    }
-    for name, run in others.items():
-        if name in args.only and not (quick and name == "train"):
-            say(name)
-            raw[name] = attempt(run)
-    return raw
-
-
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark; returns 1 if anything could not be measured."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=0, help="repeats of each pair (3; 1 with --quick)")
     parser.add_argument("--quick", action="store_true", help="a few steps on random images: does it run at all")
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure these parts")
+    parser.add_argument("--only", nargs="+", choices=parts.PARTS, default=parts.PARTS, help="measure these parts")
     parser.add_argument("--no-peers", action="store_true", help="measure this library only")
     parser.add_argument("--out", type=Path, help="JSON file to write (results/studies/bench.json)")
     args = parser.parse_args(argv)
     args.repeats = args.repeats or (1 if args.quick else 3)
     # Half a run must not take the place of a whole one.
-    is_whole = not (args.quick or args.no_peers) and set(args.only) == set(PARTS)
+    is_whole = not (args.quick or args.no_peers) and set(args.only) == set(parts.PARTS)
     out = args.out or jobs.ROOT / "results" / "studies" / ("bench.json" if is_whole else "bench-partial.json")
     console, log = Console(), Console(stderr=True)
     header = {"quick": args.quick, "repeats": args.repeats, "load_at_start": load_average(), **environment()}
-    raw = measure(args, lambda text: log.print(f"[dim]{text}[/dim]"))
+    raw = parts.measure(args, lambda text: log.print(f"[dim]{text}[/dim]"))
     summary = report.summarize(raw)
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(

@@ -26,7 +26,7 @@ from benchmarks.__main__ import environment
 
 def measure(run: Path, what: dict[str, Any]) -> dict[str, Any]:
     """Returns the metrics of one evaluation, its seconds, and this process's largest resident size in GiB."""
-    from benchmarks.ours import peak_memory_gib
+    from benchmarks.memory import peak_gib
     from vae_jax.runs.run import Run
     from vae_jax.tasks.measuring import evaluate_run
 
@@ -35,7 +35,7 @@ def measure(run: Path, what: dict[str, Any]) -> dict[str, Any]:
     found = evaluate_run(Run.load(run), metrics=metrics, **what, write=False)
     seconds = time.perf_counter() - start
     about = {name: found["protocol"][name] for name in ("ais", "bdmc") if name in found["protocol"]}
-    return {"metrics": found["metrics"], "seconds": seconds, "memory_gib": peak_memory_gib(), "protocol": about}
+    return {"metrics": found["metrics"], "seconds": seconds, "memory_gib": peak_gib(), "protocol": about}
 
 
 def plan(args: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -57,7 +57,8 @@ def ours(k: int, batches: int, rounds: int) -> dict[str, Any]:
     import jax
     import jax.numpy as jnp
 
-    from benchmarks.ours import matmul_peak, peak_memory_gib
+    from benchmarks.memory import peak_gib
+    from benchmarks.training import matmul_peak
     from vae_jax.model import Context
     from vae_jax.models import VAE
     from vae_jax.networks import MLP
@@ -72,7 +73,7 @@ def ours(k: int, batches: int, rounds: int) -> dict[str, Any]:
         return float(jnp.mean(bound(params, state, jax.random.key(seed), batch)))
 
     value, seconds = timed(run, batches, rounds)
-    memory = peak_memory_gib()
+    memory = peak_gib()
     return {"bound": value, "seconds": seconds, "memory_gib": memory, "peak_gflops": matmul_peak()}
 
 
@@ -81,7 +82,7 @@ def torch_loop(k: int, batches: int, rounds: int) -> dict[str, Any]:
     import torch  # type: ignore[import-not-found]
     from torch import nn  # type: ignore[import-not-found]
 
-    from benchmarks.ours import peak_memory_gib
+    from benchmarks.memory import peak_gib
 
     torch.manual_seed(0)
 
@@ -110,7 +111,7 @@ def torch_loop(k: int, batches: int, rounds: int) -> dict[str, Any]:
         return float((torch.logsumexp(torch.cat(parts), 0) - math.log(k)).mean())
 
     value, seconds = timed(run, batches, rounds)
-    return {"bound": value, "seconds": seconds, "memory_gib": peak_memory_gib()}
+    return {"bound": value, "seconds": seconds, "memory_gib": peak_gib()}
 
 
 SIDES = {"ours": ours, "torch": torch_loop}

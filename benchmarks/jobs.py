@@ -31,14 +31,17 @@ class Finished(NamedTuple):
     memory_gib: float
 
 
-def execute(arguments: list[str]) -> Finished:
+def execute(arguments: list[str], *, platform: str = "cpu") -> Finished:
     """Runs this interpreter with the arguments and waits.
+
+    Args:
+      arguments: of the interpreter.
+      platform: of JAX; the CPU, whatever else the machine has, as the peers run there too.
 
     Raises:
       Failed: it ended with an error, or took too long.
     """
-    # The peers run on the CPU, so ours do too, whatever else the machine has.
-    environment = {**os.environ, "VAE_JAX_DATA": str(DATA), "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "VAE_JAX_DATA": str(DATA), "JAX_PLATFORMS": platform}
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=out, stderr=err)
@@ -65,37 +68,93 @@ def _wait(process: subprocess.Popen) -> tuple[int, Any]:
     return process.returncode, usage
 
 
-def ours(job: str, *, rounds: int, quick: bool, steps: int = 0) -> list[dict[str, Any]]:
+def ours(job: str, *, rounds: int, quick: bool, steps: int = 0, platform: str = "cpu") -> list[dict[str, Any]]:
     """Returns the lines of a job of `benchmarks.ours`."""
     options = ["--rounds", str(rounds), "--steps", str(steps), *(["--quick"] if quick else [])]
-    return execute(["-m", "benchmarks.ours", job, *options]).lines
+    return execute(["-m", "benchmarks.ours", job, *options], platform=platform).lines
 
 
-def peer(script: str, key: str, *arguments: str) -> dict[str, Any]:
-    """Returns `{key: [one rate per line], "memory_gib"}` of a peer's script.
+def command(script: str) -> list[str]:
+    """Returns what runs a peer: a module of `benchmarks.peers`, or a file of the folder PEERS.
 
     Raises:
-      Failed: the script or torch is missing, or it ended with an error.
+      Failed: there is neither.
     """
+    if (ROOT / "benchmarks" / "peers" / script).is_file():
+        return ["-m", f"benchmarks.peers.{script.removesuffix('.py')}"]
     if not (PEERS / script).is_file():
         raise Failed(f"no {script} in {PEERS.name}/: set VAE_JAX_PEERS")
-    if importlib.util.find_spec("torch") is None:
-        raise Failed("torch is not installed: pip install -e '.[bench]'")
-    done = execute([str(PEERS / script), *arguments])
+    return [str(PEERS / script)]
+
+
+def peer(script: str, *arguments: str, needs: tuple[str, ...] = ()) -> Finished:
+    """Runs a peer.
+
+    Args:
+      script: name of its file.
+      arguments: of its command line.
+      needs: modules that it imports beside torch.
+
+    Raises:
+      Failed: the script, torch or another module is missing, or it ended with an error.
+    """
+    run = command(script)
+    for name in ("torch", *needs):
+        if importlib.util.find_spec(name) is None:
+            raise Failed(f"{name} is not installed: pip install -e '.[bench]'")
+    return execute([*run, *arguments])
+
+
+def rates(done: Finished, key: str) -> dict[str, Any]:
+    """Returns `{key: [one rate per line], "memory_gib"}` of a peer that prints a line per rate."""
     return {key: [line[key] for line in done.lines], "memory_gib": done.memory_gib}
 
 
 def torch_mlp(mode: str, epochs: int) -> dict[str, Any]:
     """Returns the rates of the MLP peer: `memory` or `loader`."""
-    images = DATA / "mnist" / "train-images-idx3-ubyte.gz"
-    if not images.is_file():
-        raise Failed(f"no {images.name} in {DATA.name}/mnist: set VAE_JAX_DATA")
-    return peer("torch_mlp_vae.py", "images_per_s", str(images), mode, str(epochs))
+    images = given("mnist/train-images-idx3-ubyte.gz")
+    return rates(peer("torch_mlp_vae.py", str(images), mode, str(epochs)), "images_per_s")
 
 
 def torch_conv(rounds: int) -> dict[str, Any]:
     """Returns the rates of the conv peer."""
-    return peer("torch_conv_beta_vae.py", "steps_per_s", str(rounds))
+    return rates(peer("torch_conv_beta_vae.py", str(rounds)), "steps_per_s")
+
+
+# Of the extra `bench`; peers of kind `library` call it.
+LIBRARY = "vector_quantize_pytorch"
+
+
+def torch_quantize(kind: str, rounds: int, quick: bool, *options: str) -> dict[str, Any]:
+    """Returns what `peers/torch_quantize.py` prints; kinds `library` and `plain`."""
+    size = ["--quick"] if quick else []
+    return peer("torch_quantize.py", kind, "--rounds", str(rounds), *size, *options, needs=needs(kind)).lines[0]
+
+
+def torch_vq(kind: str, rounds: int, quick: bool, steps: int = 0, *options: str) -> dict[str, Any]:
+    """Returns what `peers/torch_vq_vae.py` prints; kinds `library` and `plain`."""
+    # Random images with --quick, as on our side.
+    images = [] if quick else ["--data", str(given("cifar10/data_batch_1.bin.gz"))]
+    length = ["--steps", str(steps)] if steps else []
+    arguments = (kind, "--rounds", str(rounds), *length, *images, *options)
+    return peer("torch_vq_vae.py", *arguments, needs=needs(kind)).lines[0]
+
+
+def needs(kind: str) -> tuple[str, ...]:
+    """Returns the modules of a kind of peer."""
+    return (LIBRARY,) if kind == "library" else ()
+
+
+def given(path: str) -> Path:
+    """Returns a file of the folder DATA.
+
+    Raises:
+      Failed: it is not there.
+    """
+    found = DATA / path
+    if not found.is_file():
+        raise Failed(f"no {found.name} in {DATA.name}/{found.parent.name}: set VAE_JAX_DATA")
+    return found
 
 
 def startup(repeats: int) -> dict[str, list[float]]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import flops, jobs, report
+from benchmarks import codes, flops, jobs, report
+from benchmarks.sizes import QUANTIZE
 from vae_jax import models, networks, spec
 from vae_jax.model import Context
+from vae_jax.models.stage2 import Around, Choices, Transformer
+from vae_jax.spaces import Codes
 
 
 def dot_flops(jaxpr) -> int:
@@ -63,7 +68,14 @@ def canned() -> dict:
     conv = [{"ours": side(12, "steps_per_s", **extra), "torch-conv": {"error": "torch is not installed"}}]
     sweep = {"lines": [{"batch": 16, "images_per_s": 3000.0, "compile_s": 1.0}]}
     startup = {"seconds": {"python": [0.1], "import": [0.3], "help": [0.1, 2.4, 2.5]}}
-    return {"mlp": mlp, "conv": conv, "sweep": sweep, "startup": startup, "train": {"memory_gib": 0.9}}
+    ours = side(8e4, "vectors_per_s", **extra, extra_gib=0.21, matrix_gib=2.0)
+    quantize = [
+        {"ours": ours, "torch-library": side(1e4, "vectors_per_s", extra_gib=9.0), "torch-plain": {"error": "?"}}
+    ]
+    vq = [{"ours": side(7, "steps_per_s", compile_s=3.0), "torch-plain": side(7, "steps_per_s")}]
+    sampling = {"tokens_per_s": {"cached": [400.0, 900.0, 500.0], "uncached": [100.0, 100.0, 50.0]}, "memory_gib": 0.4}
+    pairs = {"mlp": mlp, "conv": conv, "quantize": quantize, "vq": vq}
+    return {**pairs, "sampling": sampling, "sweep": sweep, "startup": startup, "train": {"memory_gib": 0.9}}
 
 
 def test_summary_and_table_of_canned_results():
@@ -80,6 +92,12 @@ def test_summary_and_table_of_canned_results():
     assert "2.22x" in lines["MLP VAE: ours / torch-memory"]
     assert "met" in lines["MLP VAE: ours / torch-memory"]
     assert "missed" in lines["vae-jax --help"]
+    # A tenth of the matrix of all distances is the limit of ours; the peer has none.
+    assert all(word in lines["quantize: peak over what was there, ours"] for word in ("0.210", "<= 0.2 GiB", "missed"))
+    assert "9.000 GiB" in lines["quantize: peak over what was there, torch-library"]
+    assert "met" in lines["VQ-VAE: ours / torch-plain"]
+    assert "VQ-VAE: share of matmul peak" not in lines
+    assert "9.00x" in lines["transformer prior: cached / uncached"]
     json.dumps(summary)
 
 
@@ -90,8 +108,31 @@ def test_a_job_runs_in_its_own_process():
     assert line["compile_s"] > 0
 
 
-def test_what_cannot_run_is_named():
+def test_what_cannot_run_is_named(monkeypatch):
     with pytest.raises(jobs.Failed, match=r"no nothing\.py"):
-        jobs.peer("nothing.py", "images_per_s")
+        jobs.peer("nothing.py")
+    monkeypatch.setattr(importlib.util, "find_spec", {"torch": "there"}.get)
+    with pytest.raises(jobs.Failed, match=r"vector_quantize_pytorch is not installed: pip install -e '\.\[bench\]'"):
+        jobs.torch_quantize("library", 1, True)
     with pytest.raises(jobs.Failed, match="boom"):
         jobs.execute(["-c", "raise SystemExit('boom')"])
+
+
+def test_the_quantizer_takes_a_tenth_of_all_distances():
+    """As it is compiled for 65,536 vectors and 8,192 codes; nothing runs."""
+    size = QUANTIZE[False]
+    assert size.matrix_gib == 2.0
+    assert codes.program_gib(codes.quantizer(size)) <= size.matrix_gib / 10
+
+
+def test_full_passes_draw_the_codes_of_the_cache():
+    """Both sides of the ratio of `sampling` make the same samples."""
+    prior, around = Transformer(width=8, depth=1, heads=2), Around(Codes((2, 2, 1), 5))
+    params = prior.init(jax.random.key(0), around)
+    # Far from the start, where all codes are equally likely and a wrong pass would hardly show.
+    params = jax.tree.map(lambda p: p + 0.3 * jax.random.normal(jax.random.key(p.size), p.shape), params)
+    cached = jax.jit(lambda key: prior.sample(params, key, 8, None, around, Choices()))
+    full = jax.jit(lambda key: codes.full_passes(prior, params, key, 8, around))
+    found = np.asarray(cached(jax.random.key(1)))
+    np.testing.assert_array_equal(found, full(jax.random.key(1)))
+    assert len(np.unique(found)) > 2

@@ -1,7 +1,7 @@
 """Quantizers beside vector-quantize-pytorch (torch on the CPU) and dm-haiku, with the same numbers in both.
 
-The peers are no dependency: `pip install vector-quantize-pytorch==1.32.0 dm-haiku` beside the extra `bench`; without
-them these tests skip.
+The library does not need the peers: the extra `bench` installs vector-quantize-pytorch, `pip install dm-haiku` the
+other one; without them these tests skip.
 """
 
 import importlib
@@ -117,6 +117,24 @@ def test_vq_with_moving_averages():
         np.testing.assert_allclose(jnp.mean(ours.cost) / 6, loss.item(), rtol=1e-5)
         state = ours.state
         np.testing.assert_allclose(state["codebook"], peer._codebook.embed[0].numpy(), **CLOSE)
+
+
+def test_the_moving_averages_of_the_benchmark():
+    """`benchmarks.peers.torch_vq_vae` written by hand does what our layer does."""
+    from benchmarks.peers import torch_vq_vae as peer
+
+    layer = peer.MovingAverages()
+    quantizer = VQ(codes=peer.CODES, decay=peer.DECAY, commitment=peer.COMMITMENT, epsilon=peer.EPSILON)
+    steps, book = jnp.asarray(10_000, jnp.int32), jnp.asarray(layer.book.numpy())
+    state = {"codebook": book, "average": {"steps": steps, "size": jnp.ones(peer.CODES), "total": book}}
+    for _ in range(2):
+        z = given(2, 3, 3, peer.FEATURES)
+        theirs, cost = layer(torch.tensor(z).permute(0, 3, 1, 2))
+        ours = quantizer.quantize({}, state, z, ctx=training(2))
+        np.testing.assert_allclose(ours.z, theirs.permute(0, 2, 3, 1).numpy(), **CLOSE)
+        np.testing.assert_allclose(jnp.mean(ours.cost) / peer.FEATURES, cost.item(), rtol=1e-5)
+        state = ours.state
+        np.testing.assert_allclose(state["codebook"], layer.book.numpy(), **CLOSE)
 
 
 def test_residual_vq():
