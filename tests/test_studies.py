@@ -1,0 +1,103 @@
+"""Studies: what is finished is kept, another protocol is refused, and pages hold the tables of their results."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks import jobs, quantizers, studies
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = ("quantizers",)
+
+
+def page(folder: Path, name: str) -> Path:
+    """Returns a page with the markers of a study, and a line before and after them."""
+    path = folder / "page.md"
+    path.write_text("\n".join(["before", *studies.markers(name), "after"]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pages_hold_the_table_of_the_results(name):
+    module, out = {"quantizers": quantizers}[name], ROOT / "results" / "studies" / f"{name}.json"
+    wanted = module.tables(json.loads(out.read_text())) if out.is_file() else []
+    assert studies.between(ROOT / module.PAGE, name) == "\n".join(wanted)
+
+
+def canned(data, codes, method, seed, args):
+    """Stands for a process that trains."""
+    if method == "vq":
+        raise jobs.Failed("no memory")
+    books = ("/0", "/1") if method == "residual-vq" else ("",)
+    values = {name: 0.5 for name in quantizers.METRICS if name not in quantizers.SEVERAL}
+    values |= {f"{name}{book}": 0.25 + seed for name in quantizers.SEVERAL for book in books} | {"ssim": 0.9}
+    metrics = {name: {"value": value, "stderr": None, "n": 9} for name, value in values.items()}
+    return {"data": data, "codes": codes, "quantizer": method, "seed": seed, "metrics": metrics}
+
+
+def test_a_study_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
+    """A run that failed is made by the next call, and no other; the page has the table alone replaced."""
+    made, out, where = [], tmp_path / "q.json", page(tmp_path, "quantizers")
+
+    def run(*run):
+        made.append(run[:4])
+        return canned(*run)
+
+    monkeypatch.setattr(quantizers, "in_process", run)
+    words = ["--data", "digits", "--only", "vq", "residual-vq", "--out", str(out), "--page", str(where)]
+    assert quantizers.main(words) == 1
+    assert "not measured: digits/512/vq/0: no memory" in capsys.readouterr().err
+    assert quantizers.main([*words, "--seeds", "0", "1"]) == 1
+    assert made.count(("digits", 4096, "residual-vq", 0)) == 1
+    assert made.count(("digits", 512, "vq", 0)) == 2
+    result = json.loads(out.read_text())
+    assert list(result["runs"]) == ["digits/4096/residual-vq/0", "digits/4096/residual-vq/1"]
+    assert {"machine", "versions", "commit", "protocol", "what"} <= result.keys()
+    text = where.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    # Usage 0.25 and 1.25 over two seeds, of each codebook.
+    assert "| residual VQ, two levels of 512 | 75.0 ± 50.0, 75.0 ± 50.0 | 1 ± 0, 1 ± 0 |" in text
+
+
+def test_results_of_another_protocol_are_not_replaced(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(quantizers, "in_process", canned)
+    words = ["--data", "digits", "--only", "fsq", "--out", str(tmp_path / "q.json")]
+    assert quantizers.main(words) == 0
+    before = (tmp_path / "q.json").read_text()
+    assert quantizers.main([*words, "--steps", "3"]) == 2
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'q.json'} holds runs of steps 1000, not 3" in said
+    assert (tmp_path / "q.json").read_text() == before
+    assert quantizers.main([*words, "--steps", "3", *said.split("as in ")[1].split()]) == 0
+    bare = tmp_path / "bare.md"
+    bare.write_text("no markers\n")
+    assert quantizers.main([*words, "--page", str(bare)]) == 2
+    assert "must hold the lines" in capsys.readouterr().err
+
+
+def test_every_quantizer_of_the_study_has_the_codes_that_its_row_says():
+    from vae_jax.quantizers import QUANTIZERS
+
+    args = quantizers.options().parse_args([])
+    made = {
+        (name, codes): quantizers.configure("digits", codes, name, 0, args).model.quantizer
+        for name, method in quantizers.METHODS.items()
+        for codes in method.sizes
+    }
+    for (name, codes), quantizer in made.items():
+        assert quantizer.sizes == ((512, 512) if name == "residual-vq" else (codes,))
+    assert {type(q) for q in made.values()} == set(QUANTIZERS.values()) - {
+        QUANTIZERS[name] for name in ("grouped-vq", "residual-fsq", "latent")
+    }
+
+
+def test_a_run_of_the_study_is_trained_and_measured(monkeypatch):
+    monkeypatch.setattr(quantizers, "WIDTH", 8)
+    args = quantizers.options().parse_args(["--steps", "2", "--split", "validation"])
+    found = quantizers.measure("digits", 512, "fsq", 0, args)
+    assert set(quantizers.METRICS) | {"ssim"} <= found["metrics"].keys()
+    assert found["metrics"]["usage"]["n"] == 180
+    assert quantizers.metric([found], "bits_per_image", digits=0) == "36"
+    json.dumps(found)
