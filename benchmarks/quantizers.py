@@ -8,9 +8,9 @@ What the results file holds is not done again; `--data digits --out FILE` shows 
 
 Every quantizer has the same encoder, decoder, data order and learning rate: a grid of 7 x 7 (Fashion-MNIST) or 8 x 8
 (CIFAR-10) vectors of 32 numbers, batches of 64, and Gaussian pixels of one standard deviation, so that the decoder's
-term is a squared error. 5,000 or 10,000 training images are the validation split; choices (`--lr`, `--revive`) are made
-there, with `--split validation`. Usage and perplexity are those of all codes of the split, 490,000 to 640,000 of them
-on a test split; bits are those of equally likely codes, which a second stage lowers.
+term is a squared error. The last 10,000 or 5,000 training images are for validation; choices (`--lr`, `--revive`) are
+made there, with `--split validation`. Usage and perplexity are those of all codes of the split, 490,000 to 640,000 of
+them on a test split; bits are those of equally likely codes, which a second stage lowers.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from vae_jax.errors import InputError
 PAGE = Path("docs") / "quantizers.md"
 STEPS, BATCH, WIDTH = 1000, 64, 32
 SMALL, LARGE = 512, 4096
-# Data set -> its protocol with a validation split.
-DATA = {"fashion_mnist": "vampprior", "cifar10": "validation", "digits": "standard"}
+# Data set -> training images, the first of its training split; the rest are for validation.
+DATA = {"fashion_mnist": 50_000, "cifar10": 45_000, "digits": 1_200}
 METRICS = ("elbo", "mse", "psnr", "usage", "perplexity", "bits_per_image", "quantization_error")
 SEVERAL = ("usage", "perplexity")  # one number per codebook
 EVALUATED = 200  # images at a time; no number depends on it
@@ -100,7 +100,7 @@ def configure(data: str, codes: int, method: str, seed: int, args: argparse.Name
     return Config(
         steps=args.steps,
         seed=seed,
-        data=DataConfig(data, batch_size=BATCH, protocol=DATA[data]),
+        data=DataConfig(data, batch_size=BATCH, limit=DATA[data]),
         model=VQVAE(
             features=WIDTH,
             network=ResidualConv(hidden=WIDTH, stages=2, blocks=1, block_hidden=16),
@@ -117,31 +117,42 @@ def measure(data: str, codes: int, method: str, seed: int, args: argparse.Namesp
 
     config = configure(data, codes, method, seed, args)
     model, state, seconds = train_config(config)
-    found, splits = numbers(model, state, config, args.split)
+    found = numbers(model, state, config, args.split)
     return {
         "data": data,
         "codes": codes,
         "quantizer": method,
         "seed": seed,
         "options": dataclasses.asdict(config.model.quantizer),
-        "splits": splits,
+        "train_images": config.data.limit,
         "metrics": found,
         "train_seconds": round(seconds, 1),
         "commit": commit(),
     }
 
 
-def numbers(model: Any, state: Any, config: Any, split: str) -> tuple[dict[str, Any], str]:
-    """Returns the metrics of a trained model on a split, and what the splits are."""
+def images_of(config: Any, split: str) -> Any:
+    """Returns the data of a split; those of validation are what training leaves of its split."""
+    from vae_jax import data
+    from vae_jax.data.source import from_arrays
+
+    if split != "validation":
+        return data.load(config.data, split)
+    whole = data.load(dataclasses.replace(config.data, limit=None), "train")
+    return from_arrays(whole.info, split, {name: array[config.data.limit :] for name, array in whole.arrays.items()})
+
+
+def numbers(model: Any, state: Any, config: Any, split: str) -> dict[str, Any]:
+    """Returns the metrics of a trained model on a split."""
     import jax
     import numpy as np
 
-    from vae_jax import data, evaluation
+    from vae_jax import evaluation
     from vae_jax.data.pipeline import eval_batches
     from vae_jax.metrics.estimate import Estimate
     from vae_jax.metrics.image_pairs import ssim_of_any
 
-    source = data.load(config.data, split)
+    source = images_of(config, split)
     result = evaluation.evaluate(model, state, eval_batches(source, config.data, EVALUATED), key=jax.random.key(0))
     codes = evaluation.encode_all(model, state, eval_batches(source, config.data, EVALUATED)).mean
     # As `vae-jax eval` has it: images against the mean images of their mean codes.
@@ -149,7 +160,7 @@ def numbers(model: Any, state: Any, config: Any, split: str) -> tuple[dict[str, 
     similar = ssim_of_any(images, evaluation.decode_all(model, state, codes))
     found = {name: value for name, value in result.metrics.items() if name.split("/")[0] in METRICS}
     found["ssim"] = Estimate.of(similar)
-    return {name: dataclasses.asdict(value) for name, value in found.items()}, source.info.protocol_text
+    return {name: dataclasses.asdict(value) for name, value in found.items()}
 
 
 def in_process(data: str, codes: int, method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
