@@ -3,12 +3,25 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from options import make, tiny
 
-from benchmarks import jobs, quantizers, studies
+import vae_jax as vj
+from benchmarks import compression, jobs, quantizers, studies
+from vae_jax.likelihoods import Logistic256
+from vae_jax.models import VQVAE, SecondStage
+from vae_jax.models.stage2 import Transformer
+from vae_jax.models.stage2.config import PriorCondition
+from vae_jax.networks import ResidualConv
+from vae_jax.quantizers import FSQ, QUANTIZERS
 
 ROOT = Path(__file__).resolve().parent.parent
-NAMES = ("quantizers",)
+STUDIES = {"quantizers": quantizers, "compression": compression}
+FIRST = VQVAE(4, ResidualConv(8, 1, 1, 4), Logistic256(), FSQ((4, 3)))
+MODELS = {
+    "run": SecondStage(FIRST, Transformer(8, 1, 2), PriorCondition("label")),
+}
 
 
 def page(folder: Path, name: str) -> Path:
@@ -18,9 +31,9 @@ def page(folder: Path, name: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", STUDIES)
 def test_pages_hold_the_table_of_the_results(name):
-    module, out = {"quantizers": quantizers}[name], ROOT / "results" / "studies" / f"{name}.json"
+    module, out = STUDIES[name], ROOT / "results" / "studies" / f"{name}.json"
     wanted = module.tables(json.loads(out.read_text())) if out.is_file() else []
     assert studies.between(ROOT / module.PAGE, name) == "\n".join(wanted)
 
@@ -78,8 +91,6 @@ def test_results_of_another_protocol_are_not_replaced(tmp_path, monkeypatch, cap
 
 
 def test_every_quantizer_of_the_study_has_the_codes_that_its_row_says():
-    from vae_jax.quantizers import QUANTIZERS
-
     args = quantizers.options().parse_args([])
     made = {
         (name, codes): quantizers.configure("digits", codes, name, 0, args).model.quantizer
@@ -101,3 +112,38 @@ def test_a_run_of_the_study_is_trained_and_measured(monkeypatch):
     assert found["metrics"]["usage"]["n"] == 1437 - 1200  # what training leaves
     assert quantizers.metric([found], "bits_per_image", digits=0) == "36"
     json.dumps(found)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Returns the folders of runs, none of them trained."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: make(folder / name, tiny(model)).path for name, model in MODELS.items()}
+
+
+def test_compression_is_that_of_the_command(runs, tmp_path, capsys):
+    """Bytes of codes, PNG and WebP as `compress` has them, of the first images of the split; the table divides them."""
+    out, where = tmp_path / "c.json", page(tmp_path, "compression")
+    words = ["--run", str(runs["run"]), "--images", "12", "--out", str(out), "--page", str(where)]
+    assert compression.main(words) == 0
+    result = json.loads(out.read_text())
+    images = compression.images_of(vj.load(runs["run"]), "test", 12)
+    packed, found = vj.compress(runs["run"], images), result["runs"]
+    assert found["codes"]["bytes"] == len(packed.data)
+    assert found["codes"]["bits_of_the_prior"]["value"] == pytest.approx(packed.bits.mean())
+    assert found["codes"]["bits_of_equal_codes"] == pytest.approx(16 * np.log2(12))
+    assert {name: found[name]["bytes"] for name in packed.others} == packed.others
+    assert all(found[name]["bytes_tiled"] < found[name]["bytes"] for name in packed.others)
+    png = packed.others["PNG"]
+    assert f"| PNG, one file per image | {png:,} | {8 * png / 12:,.1f} | {8 * png / 12 / 64:.3f} |" in where.read_text()
+    capsys.readouterr()
+    assert compression.main(words) == 0
+    assert capsys.readouterr().out == ""  # nothing is measured again
+    assert compression.main([*words[:2], "--images", "13", *words[4:]]) == 2
+
+
+def test_tiles_hold_every_image_once():
+    images = np.arange(6 * 2 * 3).reshape(6, 2, 3, 1)
+    whole = compression.tiled(images)
+    assert whole.shape == (4, 9, 1)
+    np.testing.assert_array_equal(whole[2:, 3:6], images[4])
