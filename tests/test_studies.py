@@ -8,19 +8,21 @@ import pytest
 from options import make, tiny
 
 import vae_jax as vj
-from benchmarks import compression, jobs, quantizers, studies
+from benchmarks import compression, jobs, quantizers, studies, two_stage
 from vae_jax.likelihoods import Logistic256
-from vae_jax.models import VQVAE, SecondStage
+from vae_jax.models import VAE, VQVAE, Classifier, SecondStage
 from vae_jax.models.stage2 import Transformer
 from vae_jax.models.stage2.config import PriorCondition
-from vae_jax.networks import ResidualConv
+from vae_jax.networks import MLP, ResidualConv
 from vae_jax.quantizers import FSQ, QUANTIZERS
 
 ROOT = Path(__file__).resolve().parent.parent
-STUDIES = {"quantizers": quantizers, "compression": compression}
+STUDIES = {"quantizers": quantizers, "compression": compression, "two_stage": two_stage}
 FIRST = VQVAE(4, ResidualConv(8, 1, 1, 4), Logistic256(), FSQ((4, 3)))
 MODELS = {
     "run": SecondStage(FIRST, Transformer(8, 1, 2), PriorCondition("label")),
+    "plain": VAE(2, MLP((8,))),
+    "features": Classifier(2, MLP((8,))),
 }
 
 
@@ -147,3 +149,23 @@ def test_tiles_hold_every_image_once():
     whole = compression.tiled(images)
     assert whole.shape == (4, 9, 1)
     np.testing.assert_array_equal(whole[2:, 3:6], images[4])
+
+
+def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
+    """Frechet distances are those of `eval`, one per seed and model; bits of both stages those of its `elbo`."""
+    out, figure, where = tmp_path / "t.json", tmp_path / "t.png", page(tmp_path, "two_stage")
+    words = [word for name, path in runs.items() for word in (f"--{name}", str(path))]
+    words += ["--images", "24", "--seeds", "0", "1", "--out", str(out), "--page", str(where), "--figure", str(figure)]
+    assert two_stage.main(words) == 0
+    found = json.loads(out.read_text())["runs"]
+    assert set(found) == {f"samples/{name}/{seed}" for name in two_stage.MODELS for seed in (0, 1)} | {"likelihood"}
+    asked = {"metrics": ("frechet_distance",), "limit": 24, "seed": 1, "write": False}
+    wanted = vj.evaluate_run(runs["plain"], **asked, settings={"features": str(runs["features"])})
+    assert found["samples/plain VAE/1"]["value"] == pytest.approx(wanted["metrics"]["frechet_distance"]["value"])
+    both, first = (found["likelihood"][name] for name in ("both", "first"))
+    assert first["rate"]["value"] == pytest.approx(16 * np.log(12))
+    assert first["elbo"]["value"] - both["elbo"]["value"] == pytest.approx(both["rate"]["value"] - 16 * np.log(12))
+    for part in (both, first):
+        assert part["bits_per_dim"]["value"] == pytest.approx(-part["elbo"]["value"] / (64 * np.log(2)))
+    assert figure.is_file()
+    assert "| plain VAE (`tiny`, step 4) |" in where.read_text()
