@@ -33,7 +33,6 @@ from benchmarks import jobs, studies
 from vae_jax.errors import InputError
 from vae_jax.metrics.estimate import Estimate
 from vae_jax.metrics.image_pairs import ssim_of_any
-from vae_jax.spaces import leaves
 
 PAGE = Path("docs") / "second-stage.md"
 LOSSLESS: dict[str, dict[str, Any]] = {
@@ -86,13 +85,11 @@ def coded(run: vj.OpenRun, images: np.ndarray) -> dict[str, Any]:
         raise RuntimeError("other codes came back than went in")
     # As the metrics of the library have them: of each image, then the mean.
     psnr = -10 * np.log10(np.maximum(packed.mse, 1e-12))
-    similar = ssim_of_any(np.float32(images) / 255, back.pictures.images)
-    # Of all indices of all levels.
-    uniform = sum(math.log2(k) for space in leaves(run.model.about.latents) for k in space.limits)
+    similar = ssim_of_any(images.astype(np.float32) / 255, back.pictures.images)
     return {
         "bytes": len(packed.data),
         "bits_of_the_prior": dataclasses.asdict(Estimate.of(packed.bits)),
-        "bits_of_equal_codes": uniform,
+        "bits_of_equal_codes": studies.equal_codes(run) / math.log(2),
         "mse": dataclasses.asdict(Estimate.of(packed.mse)),
         "psnr": dataclasses.asdict(Estimate.of(psnr)),
         "ssim": dataclasses.asdict(Estimate.of(similar)),

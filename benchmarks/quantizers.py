@@ -189,7 +189,7 @@ def plan(args: argparse.Namespace) -> list[tuple[str, int, str, int]]:
 
 
 def execute(args: argparse.Namespace, done: Callable[[str, dict[str, Any]], None], held: Iterable[str]) -> list[str]:
-    """Makes the runs that are not held, `args.jobs` at a time; returns what went wrong."""
+    """Makes the runs that are not held, `args.jobs` at a time; returns those that failed."""
     wanted, failed = [run for run in plan(args) if place(*run) not in held], []
     # Threads only wait: the work is in processes.
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -198,7 +198,9 @@ def execute(args: argparse.Namespace, done: Callable[[str, dict[str, Any]], None
             try:
                 done(started[future], future.result())
             except jobs.Failed as error:
-                failed.append(f"{started[future]}: {error}")
+                # At once: the others may take an hour.
+                print(f"not measured: {started[future]}: {error}", file=sys.stderr, flush=True)
+                failed.append(started[future])
     return failed
 
 
@@ -293,8 +295,6 @@ def main(argv: list[str] | None = None) -> int:
     failed = execute(args, done, tuple(held))
     if page and args.out.is_file():
         studies.put(page, "quantizers", tables(json.loads(args.out.read_text())))
-    for text in failed:
-        print(f"not measured: {text}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -47,6 +47,14 @@ def identity(run: Any) -> dict[str, Any]:
     return {"experiment": run.experiment, "step": int(run.state.step), "weights_sha256": weights}
 
 
+def equal_codes(run: Any) -> float:
+    """Returns the nats of the codes of one example of a run, were all of them equally likely."""
+    from vae_jax.spaces import Codes, leaves
+
+    spaces = [space for space in leaves(run.model.about.latents) if isinstance(space, Codes)]
+    return sum(math.log(k) for space in spaces for k in space.limits)
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Returns the lines of a Markdown table."""
     cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *rows)]

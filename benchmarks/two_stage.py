@@ -33,7 +33,6 @@ from vae_jax.errors import InputError
 from vae_jax.evaluation.generation import measure_frechet
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
-from vae_jax.spaces import leaves
 
 PAGE, FIGURE = Path("docs") / "second-stage.md", Path("docs") / "images" / "two_stage_classes.png"
 MODELS = {"two stages": "run", "plain VAE": "plain"}
@@ -59,8 +58,7 @@ def likelihood(run: vj.OpenRun, args: argparse.Namespace) -> dict[str, Any]:
     found = vj.evaluate_run(run, split=args.split, limit=args.images, write=False)["metrics"]
     if "bits_per_dim" not in found:
         raise InputError(f"--run: the first stage of {args.run} does not have bits; train one with logistic256")
-    uniform = sum(math.log(k) for space in leaves(run.model.about.latents) for k in space.limits)
-    bits = 1 / (math.prod(run.spec.x.shape) * math.log(2))
+    uniform, bits = studies.equal_codes(run), 1 / (math.prod(run.spec.x.shape) * math.log(2))
     nats, error = (found["distortion"][part] for part in ("value", "stderr"))
     first = {
         "elbo": {"value": -nats - uniform, "stderr": error},
