@@ -17,7 +17,6 @@ import dataclasses
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,8 +28,9 @@ from rich.table import Table
 
 from benchmarks.__main__ import environment, load_average
 from benchmarks.jobs import ROOT
-from vae_jax import data, evaluation, spec, train
-from vae_jax.data.pipeline import eval_batches, make_batch_fn
+from benchmarks.short_runs import train_config
+from vae_jax import data, evaluation
+from vae_jax.data.pipeline import eval_batches
 from vae_jax.distributions.gaussian import DiagGaussian
 from vae_jax.models import VAE
 from vae_jax.networks import LocalAR
@@ -40,7 +40,6 @@ from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.schedules import Cyclical, Linear
 from vae_jax.train import LearningRate, Optimizer
-from vae_jax.train.feed import DeviceFeed
 
 STEPS = 400
 COLUMNS = ("elbo", "distortion", "rate", "mutual_information", "active_units")
@@ -107,23 +106,12 @@ def measure(config: Config, limit: int = 0, watch: Callable[[int, dict[str, floa
       limit: test images used, 0 for all.
       watch: called with (step, metrics) ten times in training.
     """
-    source = data.load(config.data, "train")
-    mesh = train.make_mesh(config.mesh)
-    model = config.model.build(spec.images(*source.info.shape))
-    example = {"x": jnp.zeros((1, *source.info.shape))}
-    shapes = jax.eval_shape(model.init, jax.random.key(0), example)[0]
-    tx = train.make_optimizer({group: config.optimizer for group in shapes}, config.steps, model.training.gates)
-    state = train.init_state(model, tx, jax.random.key(config.seed), example, mesh=mesh)
-    batch_fn = make_batch_fn(source, config.data)
-    feed = DeviceFeed(train.make_train_step(model, tx), batch_fn, dict(source.arrays), state, mesh)
-    start, part = time.perf_counter(), max(config.steps // 10, 1)
-    while int(state.step) < config.steps:
-        state, metrics, finite = feed.advance(state, min(part, config.steps - int(state.step)))
-        if not bool(finite):
-            raise RuntimeError(f"not finite at step {int(state.step)}")
+
+    def watched(step: int, metrics: dict[str, Any]) -> None:
         if watch is not None:
-            watch(int(state.step), {n: float(metrics[n]) for n in ("elbo", "rate")})
-    seconds = time.perf_counter() - start
+            watch(step, {n: float(metrics[n]) for n in ("elbo", "rate")})
+
+    model, state, seconds = train_config(config, watched)
     return numbers(model, state, config, limit) | {"train_seconds": round(seconds, 1)}
 
 

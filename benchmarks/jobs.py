@@ -31,11 +31,12 @@ class Finished(NamedTuple):
     memory_gib: float
 
 
-def execute(arguments: list[str], *, platform: str = "cpu") -> Finished:
+def execute(arguments: list[str], timeout_s: float = TIMEOUT_S, *, platform: str = "cpu") -> Finished:
     """Runs this interpreter with the arguments and waits.
 
     Args:
       arguments: of the interpreter.
+      timeout_s: seconds at most.
       platform: of JAX; the CPU, whatever else the machine has, as the peers run there too.
 
     Raises:
@@ -45,7 +46,7 @@ def execute(arguments: list[str], *, platform: str = "cpu") -> Finished:
     start = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment, stdout=out, stderr=err)
-        status, usage = _wait(process)
+        status, usage = _wait(process, timeout_s)
         seconds = time.perf_counter() - start
         out.seek(0), err.seek(0)
         if status:
@@ -55,9 +56,9 @@ def execute(arguments: list[str], *, platform: str = "cpu") -> Finished:
     return Finished(lines, seconds, usage.ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20))
 
 
-def _wait(process: subprocess.Popen) -> tuple[int, Any]:
+def _wait(process: subprocess.Popen, timeout_s: float) -> tuple[int, Any]:
     """Returns (exit status, resource usage) of the process, killed if it takes too long."""
-    timer = threading.Timer(TIMEOUT_S, process.kill)
+    timer = threading.Timer(timeout_s, process.kill)
     timer.start()
     try:
         # `Popen.wait` gives no usage; Popen must learn the status, or it would wait for the process again.

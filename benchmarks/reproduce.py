@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmarks import studies
 from benchmarks.jobs import ROOT
 from vae_jax.errors import InputError
 from vae_jax.pages.page import headlines
@@ -127,13 +128,13 @@ def markdown(known: Mapping[str, Experiment], results: Mapping[str, Mapping[str,
         "run is there for comparison; it is not a target. `+changes` marks a measurement on a tree with uncommitted",
         "changes: its commit alone does not repeat it, and README.md does not quote it.",
         "",
-        *_table((*head, "commit"), [row for name in done for row in rows(name, known[name], done[name])]),
+        *studies.table((*head, "commit"), [row for name in done for row in rows(name, known[name], done[name])]),
         "",
         "## No result yet",
         "",
     ]
     missing = [(name, _wanted(e), f"{e.config.steps:,}") for name, e in known.items() if name not in done]
-    lines += _table(("experiment", "paper or target", "steps"), missing) if missing else ["None: all are above."]
+    lines += studies.table(("experiment", "paper or target", "steps"), missing) if missing else ["None: all are above."]
     rest = [name for name in results if name not in done]
     lines += ["", "## Other measurements", ""]
     lines += [f"- `{results[name].get('file', f'{name}.json')}`: {what(name, results[name])}" for name in rest]
@@ -155,11 +156,6 @@ def _wanted(experiment: Experiment) -> str:
         for metric, (value, tolerance, source, *direction) in experiment.config.expected.items()
     ]
     return "; ".join(targets) or experiment.published or "-"
-
-
-def _table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, ["---"] * len(head), *body)]
-    return ["| " + " | ".join(row) + " |" for row in cells]
 
 
 def run_seed(name: str, config: Config, folder: Path, metrics: tuple[str, ...]) -> dict[str, Any]:

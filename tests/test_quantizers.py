@@ -78,6 +78,23 @@ def test_each_registered_quantizer_is_among_those_tested():
 
 
 @pytest.mark.parametrize("name", EACH)
+def test_gradients_are_finite_where_a_vector_is_zero(name):
+    """An encoder whose biases are still 0 gives 0 for a blank patch; a direction of it has no gradient."""
+    quantizer = EACH[name]
+    params, state = made(quantizer)
+    z = jnp.zeros((2, 2, FEATURES)).at[1].set(1.0)
+
+    @jax.jit
+    @jax.grad
+    def gradient(given):
+        out = quantizer.quantize(given["params"], state, given["z"], key=jax.random.key(0), ctx=context(2))
+        return jnp.sum(out.z * out.z) + jnp.sum(out.cost)
+
+    found = gradient({"params": params, "z": z})
+    assert all(np.abs(leaf).max(initial=0.0) < 1e4 for leaf in jax.tree.leaves(found))
+
+
+@pytest.mark.parametrize("name", EACH)
 def test_indices_name_what_stands_for_the_vectors(name):
     quantizer, (params, state), z = EACH[name], made(EACH[name]), vectors(4, 3, FEATURES)
     out = jax.jit(quantizer.quantize)(params, state, z)

@@ -148,9 +148,12 @@ def square(x: jax.Array) -> jax.Array:
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """Returns vectors [..., D] divided by their length; 0 stays 0."""
-    # The floor keeps the quotient of a zero vector finite.
-    return x / jnp.maximum(jnp.sqrt(square(x))[..., None], 1e-12)
+    """Returns vectors [..., D] divided by their length; 0 stays 0, and has no gradient."""
+    power = square(x)[..., None]
+    # A zero vector has no direction: the root would make its gradient NaN, and the floor alone 1e12 times as large.
+    known = power > 1e-24
+    length = jnp.sqrt(jnp.where(known, power, 1.0))
+    return jnp.where(known, x / length, jax.lax.stop_gradient(x) / 1e-12)
 
 
 def last(vector: Any, like: jax.Array) -> jax.Array:
