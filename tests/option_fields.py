@@ -134,6 +134,7 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.network", "vit", "width"): (8, "shape:decoder shape:encoder"),
     ("model.network", "vit", "depth"): (1, "shape:decoder shape:encoder"),
     ("model.network", "vit", "heads"): (2, "loss terms"),
+    ("model.network", "vit", "mlp"): (2, "shape:decoder shape:encoder"),
     # ---- model.likelihood
     ("model.likelihood", "gaussian", "std"): (0.5, "loss terms"),
     ("model.likelihood", "gaussian-learned", "init_std"): (0.5, "start"),

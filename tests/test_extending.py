@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -25,9 +27,10 @@ from vae_jax.files import code as codes
 from vae_jax.options.ranges import ranges
 from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as index
+from vae_jax.runs import kinds
 from vae_jax.runs.kinds import KINDS
 from vae_jax.runs.run import Run
-from vae_jax.tasks import rehearsal
+from vae_jax.tasks import first_stage, rehearsal
 
 DOCS = (Path(__file__).resolve().parent.parent / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"\n## An? ([\w ]+)\n(?:(?!\n## ).)*?```python\n(.*?)```", DOCS, re.DOTALL))
@@ -351,6 +354,39 @@ def test_classes_of_the_experiment_file_by_name(tmp_path, capsys, monkeypatch):
     assert "model.network.width: 0" in capsys.readouterr().err
     assert parse_config(index.load(Path("mine.py")), words, "train") == config
     assert config.data.shown == "experiment:Circle"
+
+
+@pytest.mark.usefixtures("command_line")
+def test_own_classes_in_both_stages(tmp_path, monkeypatch):
+    """The file of the first stage is kept; what stands above it comes from a module."""
+    for name, example in (("signs", "quantizer"), ("counted", "generator")):
+        (tmp_path / f"{name}.py").write_text(EXAMPLES[example])
+    first, second = (index.load(tmp_path / f"{name}.py") for name in ("signs", "counted"))
+
+    def above(model, config):  # as training puts them together, before anything is written
+        run = types.SimpleNamespace(config=dataclasses.replace(first, model=model), path=tmp_path / "run")
+        return first_stage.within(config, cast(Run, run))
+
+    with pytest.raises(
+        InputError, match=r"^model\.generator: its class is in .*counted\.py, .* of .*signs\.py"
+    ) as line:
+        above(first.model, second)
+    folder, words = re.findall(r"add (\S+) to PYTHONPATH, and give (--model\.generator counted:\w+)$", str(line.value))[
+        0
+    ]
+    assert folder == str(tmp_path)
+    monkeypatch.syspath_prepend(folder)
+    both = above(first.model, parse_config(second, words.split(), "train"))
+    assert kinds.code_of(both).path == tmp_path / "signs.py"
+    assert kinds.code_above(both) is None
+    assert kinds.kind("model.generator", both.model.generator) == words.split()[1]
+    # A file and its copy are one.
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(EXAMPLES["quantizer"] + EXAMPLES["generator"])
+    here, copy = (index.load(tmp_path / name / "mine.py") for name in ("a", "b"))
+    signs = sys.modules[kinds.code_of(copy).module].Signs()
+    assert kinds.code_of(above(dataclasses.replace(first.model, quantizer=signs), here)) is not None
 
 
 # Files beside the experiment

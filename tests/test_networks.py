@@ -236,3 +236,10 @@ def test_a_vit_names_what_fits():
         with pytest.raises(InputError, match=fix):
             network.check(ArraySpec((9, 6, 1)))
     ViT(patch=3, width=9, heads=3).check(ArraySpec((9, 6, 1)))
+
+
+def test_the_hidden_layers_of_a_vit_are_as_wide_as_its_option_says():
+    encoder = ViT(patch=2, width=8, depth=1, heads=2, mlp=3).encoder(3, jnp.dtype("float32"))
+    params = jax.eval_shape(lambda: encoder.init(jax.random.key(0), jnp.zeros((1, 4, 4, 1))))["params"]
+    block = params["patches"]["block_0"]
+    assert (block["up"]["kernel"].shape, block["down"]["kernel"].shape) == ((8, 24), (24, 8))

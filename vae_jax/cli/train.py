@@ -109,9 +109,10 @@ def _check_code(name: str, file: Path, run: Run) -> None:
       file: of the experiment.
       run: to be continued.
     """
-    from vae_jax.runs.kinds import code_of
+    from vae_jax.runs.kinds import code_above
 
-    code = code_of(run.config)
+    # That of a first stage is from another file, whatever this one is.
+    code = code_above(run.config)
     if code is not None and (other := code.differing(file)) is not None:
         raise InputError(
             f"{other}: is not the code that {run.path} was made with; continue the run as it is with `vae-jax train "

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vae_jax.errors import InputError, option
 from vae_jax.networks.dropout import dropout
 
 _SMALL = nn.initializers.normal(0.02)  # embeddings and head: the first logits are near 0, all codes equally likely
-_MLP = 4  # width of the hidden layer over that of the tokens
+
+
+def check_heads(heads: int, width: int, name: str) -> None:
+    """Checks that the heads of attention share a token evenly.
+
+    Args:
+      heads: how many.
+      width: of a token.
+      name: option that says how many heads.
+
+    Raises:
+      InputError: they do not divide the width.
+    """
+    if width % heads:
+        raise InputError(
+            f"{name}: {heads} heads do not divide a width of {width}; use {option(name, fitting(heads, width))}"
+        )
+
+
+def fitting(wanted: int, *sizes: int) -> int:
+    """Returns the number that divides all sizes and is nearest to `wanted`, by their ratio."""
+    largest = math.gcd(*sizes)
+    return min((n for n in range(1, largest + 1) if not largest % n), key=lambda n: abs(math.log(n / wanted)))
 
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)), on tokens [B, T, width].
 
     What is added starts at 1 / sqrt(2 depth) of the usual size, so that the sum over all blocks does not grow with
-    their number.
+    their number. `mlp` is the width of the hidden layer over that of a token.
     """
 
     width: int
@@ -26,6 +51,7 @@ class Block(nn.Module):
     dropout: float
     causal: bool
     dtype: jnp.dtype
+    mlp: int = 4
 
     def setup(self):
         added = nn.initializers.variance_scaling(0.5 / self.depth, "fan_in", "truncated_normal")
@@ -33,7 +59,7 @@ class Block(nn.Module):
         self.qkv = nn.Dense(3 * self.width, dtype=self.dtype)
         self.mix = nn.Dense(self.width, dtype=self.dtype, kernel_init=added)
         self.norm_mlp = nn.LayerNorm(dtype=self.dtype)
-        self.up = nn.Dense(_MLP * self.width, dtype=self.dtype)
+        self.up = nn.Dense(self.mlp * self.width, dtype=self.dtype)
         self.down = nn.Dense(self.width, dtype=self.dtype, kernel_init=added)
 
     def __call__(self, x, keys=None):

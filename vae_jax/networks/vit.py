@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 
 from vae_jax.errors import InputError, option
 from vae_jax.networks.spatial import SpatialNetwork
-from vae_jax.networks.transformer import Block
+from vae_jax.networks.transformer import Block, check_heads, fitting
 from vae_jax.options.ranges import AtLeast
 from vae_jax.spec import ArraySpec
 
@@ -32,7 +31,7 @@ class Patches(nn.Module):
         tokens = tokens + position[None].astype(self.dtype)
         for i in range(c.depth):
             # All patches in sight, no dropout.
-            tokens = Block(c.width, c.heads, c.depth, 0.0, False, self.dtype, name=f"block_{i}")(tokens)
+            tokens = Block(c.width, c.heads, c.depth, 0.0, False, self.dtype, c.mlp, name=f"block_{i}")(tokens)
         tokens = nn.LayerNorm(dtype=self.dtype, name="norm")(tokens)
         return nn.Dense(self.outputs, dtype=self.dtype, name="out")(tokens).reshape(batch, h, w, self.outputs)
 
@@ -81,6 +80,8 @@ class ViT(SpatialNetwork):
     """Blocks of the encoder, and of the decoder."""
     heads: Annotated[int, AtLeast(1)] = 4
     """Heads of attention, which divide the width."""
+    mlp: Annotated[int, AtLeast(1)] = 4
+    """Width of the hidden layer of a block over that of a token."""
 
     def check(self, x: ArraySpec) -> None:
         super().check(x)
@@ -90,11 +91,7 @@ class ViT(SpatialNetwork):
                 f"model.network.patch: patches of {self.patch}x{self.patch} do not divide images of {height}x{width}; "
                 f"use {option('model.network.patch', fitting(self.patch, height, width))}"
             )
-        if self.width % self.heads:
-            raise InputError(
-                f"model.network.heads: {self.heads} heads do not divide a width of {self.width}; use "
-                f"{option('model.network.heads', fitting(self.heads, self.width))}"
-            )
+        check_heads(self.heads, self.width, "model.network.heads")
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
         return shape[0] // self.patch, shape[1] // self.patch
@@ -104,9 +101,3 @@ class ViT(SpatialNetwork):
 
     def decoder(self, out_shape: tuple[int, ...], dtype: jnp.dtype) -> nn.Module:
         return Decoder(self, out_shape, dtype)
-
-
-def fitting(wanted: int, *sizes: int) -> int:
-    """Returns the number that divides all sizes and is nearest to `wanted`, by their ratio."""
-    largest = math.gcd(*sizes)
-    return min((n for n in range(1, largest + 1) if not largest % n), key=lambda n: abs(math.log(n / wanted)))

@@ -12,6 +12,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from vae_jax.errors import InputError, nearest, shown
@@ -154,6 +155,27 @@ def external(name: str) -> str:
     return f"{EXPERIMENT}{module.removeprefix(code.module)}:{path}"
 
 
+def imported(name: str) -> tuple[str, Path] | None:
+    """Returns how a class of an experiment file is named once the folder of the file is in PYTHONPATH, and that folder.
+
+    Args:
+      name: `module:Class` as this process has it.
+
+    Returns:
+      `module:Class` and the folder; None for a class of any other module, or of a file whose name is no module's.
+    """
+    module, _, path = name.partition(":")
+    if (code := codes.owner(module)) is None:
+        return None
+    is_main = module == code.module
+    stem = code.path.stem if is_main else module.removeprefix(f"{code.module}.")
+    folder = code.path.parent if is_main else code.folder
+    # A module of Python, or one of another file that is loaded under the name, would be found in its place.
+    loaded = getattr(sys.modules.get(stem), "__file__", None) if stem in sys.modules else str(folder / f"{stem}.py")
+    taken = stem in sys.stdlib_module_names or loaded != str(folder / f"{stem}.py")
+    return (f"{stem}:{path}", folder) if stem.isidentifier() and not taken else None
+
+
 def internal(name: str, code: FindCode) -> str:
     """Returns a name as this process has it, where `experiment` is one module among others."""
     module, colon, path = name.partition(":")
@@ -191,8 +213,10 @@ def code_of(modules: Mapping[str, str]) -> Code | None:
     """
     found: dict[Code, str] = {}
     for option, module in modules.items():
-        if (own := codes.owner(module)) is not None:
-            found.setdefault(own, option)
+        own = codes.owner(module)
+        # Equal files are one: a run's copy, and the file that it was copied from.
+        if own is not None and all(own.sums != other.sums for other in found):
+            found[own] = option
     if len(found) > 1:
         (a, first), (b, second), *_ = found.items()
         raise InputError(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 from vae_jax import data
 from vae_jax.errors import InputError, either, shown
 from vae_jax.errors import option as typed
+from vae_jax.errors import options as all_typed
 from vae_jax.files.code import Code
 from vae_jax.likelihoods import LIKELIHOODS
 from vae_jax.models import MODELS
@@ -52,7 +54,7 @@ def kind(option: str, component: Any) -> str:
 
 def refuse_first(name: str) -> None:
     """Raises InputError for an option of the first stage of a second one."""
-    if name == FIRST or name.startswith(f"{FIRST}."):
+    if _is_first(name):
         raise InputError(
             f"{typed(name)}: the first stage is as its run has it; leave the option out, and choose the run with "
             f"{typed('stage1')}"
@@ -134,9 +136,57 @@ def code_of(config: Any) -> Code | None:
     Raises:
       InputError: they are from two experiment files.
     """
-    modules = {option: type(component).__module__ for option, component in components(config).items()}
-    modules |= {option: str(get(config, option)).partition(":")[0] for option in NAMES}
-    return registry.code_of(modules)
+    names = _names(config)
+    _check_stages(names)
+    return registry.code_of(_modules(names))
+
+
+def code_above(config: Any) -> Code | None:
+    """Returns the experiment file of the config's own classes, those of a first stage left out."""
+    names = _names(config)
+    return registry.code_of(_modules({option: name for option, name in names.items() if not _is_first(option)}))
+
+
+def _names(config: Any) -> dict[str, str]:
+    """Returns {option: `module:Class`, as this process has it} of all that a config holds."""
+    names = {option: f"{type(c).__module__}:{type(c).__qualname__}" for option, c in components(config).items()}
+    return names | {option: str(get(config, option)) for option in NAMES}
+
+
+def _is_first(option: str) -> bool:
+    return option == FIRST or option.startswith(f"{FIRST}.")
+
+
+def _modules(names: Mapping[str, str]) -> dict[str, str]:
+    return {option: name.partition(":")[0] for option, name in names.items()}
+
+
+def _check_stages(names: Mapping[str, str]) -> None:
+    """Refuses a first stage with classes from one experiment file below classes from another.
+
+    The first stage cannot be had from another file without training it again; the classes above it can.
+
+    Args:
+      names: option -> `module:Class` of what it holds.
+    """
+    first = {option: name for option, name in names.items() if _is_first(option)}
+    above = {option: name for option, name in names.items() if option not in first}
+    held, own = registry.code_of(_modules(first)), registry.code_of(_modules(above))
+    if held is None or own is None or held.sums == own.sums:
+        return
+    mine = {option: name for option, name in above.items() if registry.external(name) != name}
+    found = {option: registry.imported(name) for option, name in mine.items()}
+    folders = dict.fromkeys(str(entry[1]) for entry in found.values() if entry is not None)
+    fix = (
+        f"add {' and '.join(folders)} to PYTHONPATH, and give "
+        f"{all_typed({option: entry[0] for option, entry in found.items() if entry is not None})}"
+        if all(found.values())
+        else f"move what {', '.join(map(typed, mine))} names to a module in PYTHONPATH, and name it there"
+    )
+    raise InputError(
+        f"{next(iter(mine))}: its class is in {own.path}, but the first stage has classes of {held.path}, and a run "
+        f"keeps one experiment file; {fix}"
+    )
 
 
 def check_importable(config: Any) -> None:

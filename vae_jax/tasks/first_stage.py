@@ -42,7 +42,7 @@ def within(config: Config, stage1: Run | None, init_from: Run | None = None) -> 
       init_from: the run whose weights the new one starts with.
 
     Raises:
-      InputError: a second stage without a first one, or a first stage for something else.
+      InputError: a second stage without a first one, a first stage for something else, or classes of two files.
     """
     if stage1 is None:
         if not is_second(config):
@@ -64,7 +64,8 @@ def within(config: Config, stage1: Run | None, init_from: Run | None = None) -> 
             f"{option('stage1', str(stage1.path))}: is a second stage itself; name its own first stage"
             + (f", {stage1.stage1.path}" if stage1.stage1 else "")
         )
-    return configs.put(config, configs.FIRST, stage1.config.model)
+    # Checked anew: each of them is right by itself, but may not go with the other.
+    return configs.check(configs.put(config, configs.FIRST, stage1.config.model))
 
 
 def as_in(config: Config, folder: Path) -> Config:

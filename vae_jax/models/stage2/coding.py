@@ -7,7 +7,6 @@ compute the same floats nobody can promise; a checksum of the codes says so wher
 
 from __future__ import annotations
 
-import zlib
 from typing import Any
 
 import jax
@@ -17,11 +16,22 @@ import numpy as np
 from vae_jax.errors import InputError, option, shown
 from vae_jax.files import trees, vjc
 from vae_jax.models.stage2.base import Around, Generator
-from vae_jax.models.stage2.coding_header import MOST_CHUNK, MOST_IMAGES, Header, apart, checked, versions, with_features
-from vae_jax.models.stage2.fixed_program import DIGITS, FixedProgram, cpu_device
+from vae_jax.models.stage2.coding_header import (
+    MOST_CHUNK,
+    MOST_IMAGES,
+    Header,
+    apart,
+    content,
+    header,
+    is_of,
+    versions,
+    words,
+)
+from vae_jax.models.stage2.fixed_program import DIGITS, FixedProgram, cpu_device, padded
 from vae_jax.models.stage2.sequential import Sequential
 
-CHUNK = 64  # images that are coded side by side, as one stream of bits, whose end costs up to 64 of them
+BATCH = 64  # images that are coded side by side: what the program holds of them is in memory
+CHUNK = 1024  # images of one stream of bits, whose end, length and checksums take some 15 bytes
 MOST_CODES = 1 << 20  # each code takes one part of `TOTAL` at least, and together these must stay few
 
 
@@ -63,7 +73,7 @@ class Coder:
         Args:
           codes: integers [N, n] in the order of the generator, N of 1 or more.
           cond: features [N, F], which the file holds as well; None without a condition.
-          chunk: how many images share a stream of bits: damage is reported by chunk.
+          chunk: how many images share a stream of bits: damage is reported by chunk, and each takes some bytes.
 
         Raises:
           InputError: codes or features that do not fit the generator, or a chunk out of range.
@@ -71,21 +81,19 @@ class Coder:
         codes, cond = self._codes(codes), self._cond(cond, len(codes))
         if not 0 < chunk <= MOST_CHUNK:
             raise InputError(f"chunk: {chunk} is out of range; it must be in [1, {MOST_CHUNK}]")
-        # Few images are one chunk of their number, without rows of padding.
+        # Few images are one batch of their number, without rows of padding; of more, one program serves all batches.
         chunk = min(chunk, len(codes))
-        # The last chunk has fewer images, but the batch of the others: one program serves all.
-        program = self._program(chunk, cond is not None)
-        chunks, sums = [], []
+        batch, conditional = min(BATCH, chunk), cond is not None
+        program = self._program(batch, conditional)
+        chunks = []
         for start in range(0, len(codes), chunk):
             part = codes[start : start + chunk]
             features = None if cond is None else cond[start : start + chunk]
-            stream = self._encode(program, part, None if features is None else _padded(features, chunk))
-            chunks.append(with_features(stream, features))
-            sums.append(_sum(part))
-        length, conditional = len(self._around.sizes), cond is not None
-        # All that must be the same when it is decoded, and a checksum to see whether it was.
-        header = Header(len(codes), length, chunk, conditional, self._sha256, program.sha256, versions(), sums)
-        return vjc.pack(header._asdict(), chunks)
+            chunks.append(content(part, features, self._encode(program, part, features)))
+        # All that must be the same when it is decoded.
+        length, sums = len(self._around.sizes), (self._sha256, program.sha256)
+        head = Header(len(codes), length, chunk, batch, conditional, *sums, versions())
+        return vjc.pack(head.packed(), chunks)
 
     def decompress(self, data: bytes, where: str = "data") -> np.ndarray:
         """Returns the codes of a .vjc file, int32 [N, n].
@@ -98,31 +106,31 @@ class Coder:
           InputError: a file that is damaged, cut off, or of another prior; nothing is returned of it.
         """
         # 1. Is this what was written? Then every byte is right, whoever wrote it.
-        values, chunks = vjc.unpack(data, where)
-        header = checked(values, len(chunks), where)
+        held, chunks = vjc.unpack(data, where)
+        head = header(held, len(chunks), where)
         # 2. Was it written with this prior, and this program?
-        if (header.length, header.params) != (len(self._around.sizes), self._sha256):
+        if (head.length, head.params) != (len(self._around.sizes), self._sha256):
             raise InputError(
-                f"{where}: was compressed with another prior (SHA-256 of its parameters {header.params[:12]}, of those "
+                f"{where}: was compressed with another prior (SHA-256 of its parameters {head.params[:12]}, of those "
                 f"here {self._sha256[:12]}); give the run, and the checkpoint, that it was compressed with"
             )
-        if header.conditional and not self._around.cond:
+        if head.conditional and not self._around.cond:
             raise vjc.damaged(where, "its header")
-        program = self._program(header.chunk, header.conditional)
-        if header.program != program.sha256:
+        program, made = self._program(head.batch, head.conditional), shown(words(head.made))
+        if head.program != program.sha256:
             raise InputError(
-                f"{where}: was compressed by another version of the program (with {shown(header.made)}; here "
-                f"{versions()}); decompress it with the versions that it was compressed with"
+                f"{where}: was compressed by another version of the program (with {made}; here {words(versions())}); "
+                "decompress it with the versions that it was compressed with"
             )
         # 3. Do the codes come out that went in? All of them, before any is returned.
         out = []
-        for number, content in enumerate(chunks, 1):
-            rows = min(header.chunk, header.images - (number - 1) * header.chunk)
-            part = self._decode(program, header, content, rows)
-            if part is None or _sum(part) != header.sums[number - 1]:
+        for number, chunk in enumerate(chunks, 1):
+            rows = min(head.chunk, head.images - (number - 1) * head.chunk)
+            part = self._decode(program, head, chunk, rows)
+            if part is None or not is_of(chunk, part):
                 raise InputError(
                     f"{where}: chunk {number} of {len(chunks)} decodes to other codes, because this machine computes "
-                    f"other probabilities; decompress it where it was compressed (with {shown(header.made)})"
+                    f"other probabilities; decompress it where it was compressed (with {made})"
                 )
             out.append(part)
         return np.concatenate(out)
@@ -134,49 +142,49 @@ class Coder:
         with jax.default_device(cpu):
             params = jax.device_put(self._params, cpu)
             # An exact likelihood reads no keys. Parts have one padded shape, and are compiled once.
-            keys = jax.random.split(jax.random.key(0), CHUNK)
-            for start in range(0, len(codes), CHUNK):
-                z = codes[start : start + CHUNK]
-                c = None if cond is None else _padded(cond[start : start + CHUNK], CHUNK)
-                rates.append(np.asarray(self._rate(params, keys, _padded(z, CHUNK), c), np.float64)[: len(z)])
+            keys = jax.random.split(jax.random.key(0), BATCH)
+            for start in range(0, len(codes), BATCH):
+                z = codes[start : start + BATCH]
+                c = None if cond is None else padded(cond[start : start + BATCH], BATCH)
+                rates.append(np.asarray(self._rate(params, keys, padded(z, BATCH), c), np.float64)[: len(z)])
         return np.concatenate(rates) / np.log(2.0)
 
-    def _program(self, chunk: int, conditional: bool) -> FixedProgram:
-        key = (chunk, conditional)
+    def _program(self, batch: int, conditional: bool) -> FixedProgram:
+        key = (batch, conditional)
         if key not in self._programs:
-            self._programs[key] = FixedProgram(self._generator, self._params, self._around, chunk, conditional)
+            self._programs[key] = FixedProgram(self._generator, self._params, self._around, batch, conditional)
         return self._programs[key]
 
     def _encode(self, program: FixedProgram, codes: np.ndarray, cond: np.ndarray | None) -> bytes:
+        """Returns the codes of a chunk as one stream of bits."""
         stream = self._constriction.stream
         # `perfect=False` scales cumulative weights by (TOTAL - size) / TOTAL, rounds down, and adds 1 for each code:
         # in float64 that is exact for integers of up to 24 bits, and no code is impossible.
         encoder, family = stream.queue.RangeEncoder(), stream.model.Categorical(perfect=False)
 
         # A range coder is a queue: codes come out in the order in which they went in, as `walk` needs them.
-        def true_code(place: int, weights: np.ndarray) -> np.ndarray:
-            encoder.encode(np.ascontiguousarray(codes[:, place]), family, weights)
-            return codes[:, place]
+        def true_code(rows: slice, place: int, weights: np.ndarray) -> np.ndarray:
+            found = codes[rows, place]
+            encoder.encode(np.ascontiguousarray(found), family, weights)
+            return found
 
-        program.walk(len(codes), cond, true_code)
+        program.walk_all(len(codes), cond, true_code)
         # Words of 32 bits, little-endian on every machine.
         return encoder.get_compressed().astype("<u4").tobytes()
 
-    def _decode(self, program: FixedProgram, header: Header, content: bytes, rows: int) -> np.ndarray | None:
+    def _decode(self, program: FixedProgram, head: Header, chunk: bytes, rows: int) -> np.ndarray | None:
         """Returns the codes of a chunk; None if it holds none that these probabilities could have made."""
-        cond = None
-        if header.conditional:
-            if (found := apart(content, rows, self._around.cond)) is None:
-                return None
-            cond, content = _padded(found[0], header.chunk), found[1]
+        if (found := apart(chunk, rows, self._around.cond if head.conditional else 0)) is None:
+            return None
+        cond, bits = found
         # Streams are whole words; anything else was not written by an encoder.
-        if len(content) % 4:
+        if len(bits) % 4:
             return None
         stream = self._constriction.stream
         family = stream.model.Categorical(perfect=False)
-        decoder = stream.queue.RangeDecoder(np.frombuffer(content, "<u4").astype(np.uint32))
+        decoder = stream.queue.RangeDecoder(np.frombuffer(bits, "<u4").astype(np.uint32))
         try:
-            return program.walk(rows, cond, lambda place, weights: decoder.decode(family, weights))
+            return program.walk_all(rows, cond, lambda _, place, weights: decoder.decode(family, weights))
         except AssertionError:  # how constriction says that no code ends here
             return None
 
@@ -224,14 +232,3 @@ def _constriction() -> Any:
             "compression needs constriction, which is not installed; run pip install 'vae_jax[compress]'"
         ) from None
     return constriction
-
-
-def _padded(x: np.ndarray, rows: int) -> np.ndarray:
-    """Returns [N, ...] with zeros up to `rows`."""
-    return np.pad(x, ((0, rows - len(x)), *((0, 0),) * (x.ndim - 1)))
-
-
-def _sum(codes: np.ndarray) -> int:
-    """Returns a checksum of codes."""
-    # One type and byte order, so that machines agree on the sum of equal codes.
-    return zlib.crc32(np.ascontiguousarray(codes, "<i4").tobytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from vae_jax.models.stage2.sequential import Sequential
 TOTAL = 1 << 24  # what the weights of a place sum to: the precision of the range coder
 # Threads may divide a sum by how many they are.
 _COMPILED: dict[str, bool | str] = {"xla_cpu_multi_thread_eigen": False}
-DIGITS = 32  # of a SHA-256: 128 bits tell priors apart
+DIGITS = 16  # of a SHA-256: 64 bits tell priors apart, and are short in small files
 
 
 class FixedProgram:
@@ -32,7 +33,7 @@ class FixedProgram:
       conditional: whether there are features.
 
     Attributes:
-      sha256: of the text of the program, 32 digits: of whatever it computes with parameters of these shapes.
+      sha256: of the text of the program, 16 digits: of whatever it computes with parameters of these shapes.
     """
 
     def __init__(self, generator: Sequential, params: Any, around: Around, batch: int, conditional: bool):
@@ -81,6 +82,28 @@ class FixedProgram:
             # Not in the same memory as before: the program may still read that.
             code = np.pad(out[:, place], (0, self._batch - rows))
         return out
+
+    def walk_all(
+        self, images: int, cond: np.ndarray | None, code_of: Callable[[slice, int, np.ndarray], np.ndarray]
+    ) -> np.ndarray:
+        """Returns the codes of any number of images, int32 [images, n]: one batch after another.
+
+        Args:
+          images: how many; the last batch is padded.
+          cond: features [images, F]; None without a condition.
+          code_of: as in `walk`, given which images the batch has before its other arguments.
+        """
+        out = []
+        for start in range(0, images, self._batch):
+            rows = slice(start, min(start + self._batch, images))
+            features = None if cond is None else padded(cond[rows], self._batch)
+            out.append(self.walk(rows.stop - start, features, partial(code_of, rows)))
+        return np.concatenate(out)
+
+
+def padded(x: np.ndarray, rows: int) -> np.ndarray:
+    """Returns [N, ...] with zeros up to `rows`."""
+    return np.pad(x, ((0, rows - len(x)), *((0, 0),) * (x.ndim - 1)))
 
 
 def weights(p: np.ndarray) -> np.ndarray:

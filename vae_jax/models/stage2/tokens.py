@@ -8,9 +8,8 @@ from typing import Annotated, Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from vae_jax.errors import InputError, option
 from vae_jax.models.stage2.base import Around, Generator
-from vae_jax.networks.transformer import CodeTransformer
+from vae_jax.networks.transformer import CodeTransformer, check_heads
 from vae_jax.options.ranges import AtLeast, Share
 
 
@@ -32,13 +31,7 @@ class Tokens(Generator):
 
     def check(self, around: Around) -> None:
         super().check(around)
-        if self.width % self.heads:
-            # The next smaller number of heads that works; 1 always does.
-            fits = max(n for n in range(1, self.heads) if self.width % n == 0)
-            raise InputError(
-                f"model.generator.heads: {self.heads} heads do not divide a width of {self.width}; "
-                f"use {option('model.generator.heads', fits)}"
-            )
+        check_heads(self.heads, self.width, "model.generator.heads")
 
     def module(self, around: Around) -> CodeTransformer:
         """Returns the network for these latents."""
