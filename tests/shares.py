@@ -31,7 +31,7 @@ KEPT: dict[str, dict[str, tuple[str, ...]]] = {
         "few_examples_are_shown_with_a_note": (),  # test_few_examples
         "arrays_of_odd_sizes": ("65x65x1",),
         "a_split_by_patients_measures_less_than_a_split_by_rows": (),  # test_splits: groups stay together
-        "nine_labels_of_ten_unknown": (),  # test_unlabelled
+        "nine_labels_of_ten_unknown": (),
         "digits_of_which_a_third_is_missing_are_trained_on_and_filled_in": (),  # test_options_impute
     },
     "checkpoint": {

@@ -64,7 +64,7 @@ def within(config: Config, stage1: Run | None, init_from: Run | None = None) -> 
             f"{option('stage1', str(stage1.path))}: is a second stage itself; name its own first stage"
             + (f", {stage1.stage1.path}" if stage1.stage1 else "")
         )
-    # Checked anew: each of them is right by itself, but may not go with the other.
+    # Checked anew: each of them is right alone, but may not go with the other.
     return configs.check(configs.put(config, configs.FIRST, stage1.config.model))
 
 
