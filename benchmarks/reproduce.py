@@ -3,7 +3,8 @@
 Run: python -m benchmarks.reproduce [EXP ...] [--seeds 0:3] [--steps N] [--metrics mig,dci]. Without EXP nothing is
 trained: the table is made anew from the files under results/. With it, each seed is trained in runs/reproduce (or
 continued where it stopped: what is finished is not done again), measured with the evaluation settings of its config,
-and written to results/, in the topic folder of EXP, in the form of eval.json. With several seeds a metric's value is
+and written to results/, in the topic folder of EXP, in the form of eval.json; before a second stage the first one that
+its command names is trained with the same seed. With several seeds a metric's value is
 the mean over them and its standard error theirs; `seeds` lists the numbers of each.
 """
 
@@ -41,18 +42,23 @@ class Experiment(NamedTuple):
       config: its config.
       published: the number of a paper that its docstring gives under `Published:`.
       topic: the folder of its file below `experiments/`, and of its result below `results/`.
+      first: the experiment whose run is the first stage of this one, as the command of its docstring has it.
     """
 
     config: Config
     published: str
     topic: Path = Path()
+    first: str | None = None
 
 
 def experiments(folder: Path = ROOT / "experiments") -> dict[str, Experiment]:
     """Returns every experiment of a folder by name."""
     return {
         path.stem: Experiment(
-            experiments_index.load(path), published(path.read_text()), path.parent.relative_to(folder)
+            experiments_index.load(path),
+            published(path.read_text()),
+            path.parent.relative_to(folder),
+            first_stage(path.read_text()),
         )
         for path in sorted(folder.rglob("*.py"), key=lambda path: path.stem)
     }
@@ -62,6 +68,12 @@ def published(source: str) -> str:
     """Returns the text after `Published:` in the docstring of an experiment, in one line; "" without one."""
     found = re.search(r"^Published:\s*(.+?)(?=^\w+:|\Z)", ast.get_docstring(ast.parse(source)) or "", re.M | re.S)
     return " ".join(found[1].split()) if found else ""
+
+
+def first_stage(source: str) -> str | None:
+    """Returns the experiment that the command in the docstring of another names as its first stage, if it does."""
+    found = re.search(r"--stage1 runs/(\w+)", ast.get_docstring(ast.parse(source)) or "")
+    return found[1] if found else None
 
 
 def held(folder: Path = RESULTS) -> dict[str, dict[str, Any]]:
@@ -158,8 +170,20 @@ def _wanted(experiment: Experiment) -> str:
     return "; ".join(targets) or experiment.published or "-"
 
 
-def run_seed(name: str, config: Config, folder: Path, metrics: tuple[str, ...]) -> dict[str, Any]:
+def run_seed(
+    name: str, config: Config, folder: Path, metrics: tuple[str, ...], first: Path | None = None
+) -> dict[str, Any]:
     """Trains one seed, or what is left of it, and returns its evaluation.
+
+    Args:
+      name: of the experiment.
+      config: what to train.
+      folder: of the run.
+      metrics: to measure besides the standard ones.
+      first: run folder of its first stage, where it is a second one.
+
+    Returns:
+      the content of eval.json.
 
     Raises:
       InputError: unknown metric, or a folder that holds another run.
@@ -169,7 +193,7 @@ def run_seed(name: str, config: Config, folder: Path, metrics: tuple[str, ...]) 
     from vae_jax.runs.run import Run
 
     if not (folder / "config.json").is_file():
-        run = vae_jax.train_run(config, folder, name=name)
+        run = vae_jax.train_run(config, folder, name=name, stage1=first)
     else:
         run = Run.load(folder)
         checkpoints = run.checkpoints()
@@ -260,14 +284,24 @@ def reproduce(args: argparse.Namespace, known: Mapping[str, Experiment]) -> None
         experiments_index.find(name)  # an unknown name is refused before any hour is spent
     for name in args.experiments:
         config = known[name].config
-        tail = "" if args.steps is None else f"-steps{args.steps}"
-        evaluations = {}
-        for seed in seeds_of(args.seeds) or (config.seed,):
-            one = dataclasses.replace(config, seed=seed, steps=args.steps or config.steps)
-            evaluations[seed] = run_seed(name, one, args.workdir / f"{name}-seed{seed}{tail}", metrics)
+        evaluations = {
+            seed: _measured(name, seed, known, args, metrics) for seed in seeds_of(args.seeds) or (config.seed,)
+        }
         folder = args.results / known[name].topic
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / f"{name}.json", judged(merge(evaluations), config))
+
+
+def _measured(
+    name: str, seed: int, known: Mapping[str, Experiment], args: argparse.Namespace, metrics: tuple[str, ...]
+) -> dict[str, Any]:
+    """Returns the evaluation of one seed of an experiment, and trains its first stage of that seed before, if any."""
+    (config, _, _, first), tail = known[name], "" if args.steps is None else f"-steps{args.steps}"
+    if first is not None:
+        _measured(first, seed, known, args, ())
+    one = dataclasses.replace(config, seed=seed, steps=args.steps or config.steps)
+    below = None if first is None else args.workdir / f"{first}-seed{seed}{tail}"
+    return run_seed(name, one, args.workdir / f"{name}-seed{seed}{tail}", metrics, below)
 
 
 def main(argv: list[str] | None = None) -> int:

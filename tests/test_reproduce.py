@@ -16,7 +16,7 @@ from vae_jax.cli.evaluate import print_result
 from vae_jax.cli.main import run as cli
 from vae_jax.errors import InputError
 from vae_jax.evaluation import Estimate, measures
-from vae_jax.models import VAE
+from vae_jax.models import VAE, SecondStage
 from vae_jax.networks import MLP
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
@@ -186,6 +186,15 @@ def test_published_numbers_are_read_from_docstrings():
     assert reproduce.published(source) == "-85 (arXiv:1, table 1)."
     assert reproduce.published('"""Title."""') == ""
     assert "-85.54" in reproduce.experiments()["iwae_mnist"].published
+
+
+def test_first_stages_are_read_from_docstrings():
+    known = reproduce.experiments()
+    firsts = {name: one.first for name, one in known.items() if one.first}
+    assert firsts["transformer_prior_digits"] == "vq_vae_digits"
+    # A second stage without one could not be trained, and a first one must be there to be trained before it.
+    assert set(firsts) == {name for name, one in known.items() if isinstance(one.config.model, SecondStage)}
+    assert set(firsts.values()) <= set(known)
 
 
 def test_the_table_is_that_of_the_files():
