@@ -137,6 +137,7 @@ FIELDS: dict[tuple[str, str, str], tuple[Any, str]] = {
     ("model.network", "vit", "mlp"): (2, "shape:decoder shape:encoder"),
     # ---- model.likelihood
     ("model.likelihood", "gaussian", "std"): (0.5, "loss terms"),
+    ("model.likelihood", "gaussian", "center"): (0.5, "loss sample terms"),
     ("model.likelihood", "gaussian-learned", "init_std"): (0.5, "start"),
     ("model.likelihood", "gaussian-learned", "min_log_std"): (-3.0, "loss terms"),
     ("model.likelihood", "gaussian-pixelwise", "min_log_std"): (-3.0, "loss terms"),

@@ -93,6 +93,21 @@ DENSITIES = {
 }
 
 
+def test_a_center_is_that_of_data_without_it():
+    x = jax.random.uniform(KEY, (8, 4, 4, 1))
+    plain, centered = (
+        VAE(2, MLP((8,)), likelihood=LIKELIHOODS["gaussian"](std=0.3, center=c)).build(spec.images(4, 4, 1))
+        for c in (0.0, 0.25)
+    )
+    batch, moved = {"x": x}, {"x": x + 0.25}
+    params, state = jax.jit(plain.init)(KEY, batch)
+    want, _ = plain.loss(params, state, KEY, batch, plain.context(batch))
+    got, _ = centered.loss(params, state, KEY, moved, centered.context(moved))
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    mean = [model.decode(params, state, jnp.ones((1, 2))).mean() for model in (plain, centered)]
+    np.testing.assert_allclose(mean[1], mean[0] + 0.25, rtol=1e-6)
+
+
 @pytest.mark.parametrize("name", DENSITIES)
 def test_densities_are_scipys(name):
     build, want = DENSITIES[name]

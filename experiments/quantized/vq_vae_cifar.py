@@ -20,10 +20,11 @@ def get_config() -> Config:
         data=DataConfig("cifar10", batch_size=32),
         # sonnet adds means: of the squared error over 3,072 numbers, divided by the variance of the data (.0633), and
         # of the commitment over 4,096. Sums over an image have the same ratio where 2 std^2 = 3072 / 4096 * .0633.
+        # Its networks see pixels in [-0.5, 0.5].
         model=VQVAE(
             features=64,
             network=ResidualConv(hidden=128, stages=2, blocks=2, block_hidden=32),
-            likelihood=Gaussian(std=0.154),
+            likelihood=Gaussian(std=0.154, center=0.5),
             quantizer=VQ(codes=512, decay=0.99, commitment=0.25, epsilon=1e-5),
         ),
         optimizer=Optimizer(lr=3e-4),

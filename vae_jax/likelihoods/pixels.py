@@ -185,11 +185,17 @@ class Gaussian(SeparatePixels):
 
     std: Annotated[float, Positive()] = 1.0
     """Standard deviation of a pixel, in units of the data (which lie in [0, 1])."""
+    center: float = 0.0
+    """Value that is 0 to encoder and decoder, as 0.5 where pixels in [-0.5, 0.5] are asked for."""
+
+    def seen(self, x: jax.Array) -> jax.Array:
+        return x - self.center if self.center else x
 
     def build(self, out, params, state) -> GaussianPixels:
         del params, state
         # A scalar, which broadcasts against images of any size.
-        return GaussianPixels(out, jnp.full((), math.log(self.std), jnp.float32))
+        mean = out + self.center if self.center else out
+        return GaussianPixels(mean, jnp.full((), math.log(self.std), jnp.float32))
 
 
 @dataclass(frozen=True)
