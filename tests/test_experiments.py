@@ -8,14 +8,19 @@ import os
 import re
 from pathlib import Path
 
+import jax
 import pytest
 import support
 
+from benchmarks import reproduce
+from vae_jax import data
 from vae_jax.cli import evaluate, main
+from vae_jax.models import SecondStage
 from vae_jax.runs import config as configs
 from vae_jax.runs import experiments as index
 from vae_jax.runs import kinds
 from vae_jax.runs.config_json import from_dict, to_dict
+from vae_jax.runs.training_data import spec_of
 from vae_jax.tasks import measuring, training
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +89,20 @@ def trained(tmp_path_factory):
         return path
 
     return run
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda f: f.stem)
+def test_the_model_is_one_as_the_file_has_it(file):
+    """Not narrowed: sizes that do not go together are refused here, and shapes are those of its data."""
+    need_data(index.load(file).data.name)
+    config = index.load(file)
+    if isinstance(config.model, SecondStage):
+        # Its first stage, untrained: no number is read of it.
+        first = index.load(index.find(reproduce.first_stage(file.read_text())))
+        config = configs.put(config, configs.FIRST, first.model)
+    config = configs.check(config)
+    spec = spec_of(data.load(config.data, "train"))
+    jax.eval_shape(config.model.build(spec).init, jax.random.key(0), spec.blank())
 
 
 @pytest.mark.parametrize("file", [f for f in EXPERIMENTS if f.stem not in drawn()], ids=lambda f: f.stem)

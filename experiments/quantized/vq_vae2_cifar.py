@@ -22,7 +22,7 @@ def get_config() -> Config:
         model=VQVAE2(
             features=64,
             network=ResidualConv(hidden=128, stages=2, blocks=2, block_hidden=32),
-            likelihood=Gaussian(std=0.154),
+            likelihood=Gaussian(std=0.154, center=0.5),
             quantizer=VQ(codes=512, decay=0.99, commitment=0.25, epsilon=1e-5),
         ),
         optimizer=Optimizer(lr=3e-4),
