@@ -133,3 +133,21 @@ def test_codes_that_do_not_divide_are_refused_with_a_split_that_fits():
     found = infer_sharding(shapes, train.make_mesh(MeshConfig(2, advised)))
     assert jax.tree.leaves(found)[0].spec == PartitionSpec("fsdp")
     assert "or 1004 codes" in str(e.value)
+
+
+def test_only_codebooks_that_are_searched_are_split_by_their_entries():
+    def of(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    shapes = {
+        # A total of one's own, stacked codebooks of less than 2^14 numbers each, and Gumbel-softmax.
+        "quantizer_own": {"total": of(20_000)},
+        "quantizer_grouped": {"codebook": of(4, 510, 16)},
+        "quantizer_gumbel": {"codebook": of(1002, 64), "logits": of(64, 1002)},
+    }
+    found = jax.tree.map(lambda x: x.spec, infer_sharding(shapes, train.make_mesh(MeshConfig(2, 4))))
+    assert found == {
+        "quantizer_own": {"total": PartitionSpec("fsdp")},
+        "quantizer_grouped": {"codebook": PartitionSpec()},
+        "quantizer_gumbel": {"codebook": PartitionSpec(None, "fsdp"), "logits": PartitionSpec("fsdp")},
+    }
