@@ -133,6 +133,11 @@ def test_codes_that_do_not_divide_are_refused_with_a_split_that_fits():
     found = infer_sharding(shapes, train.make_mesh(MeshConfig(2, advised)))
     assert jax.tree.leaves(found)[0].spec == PartitionSpec("fsdp")
     assert "or 1004 codes" in str(e.value)
+    # The codes of a first stage are what they are.
+    with pytest.raises(InputError, match=r"mesh.fsdp: 4 does not divide") as e:
+        infer_sharding({"first": shapes}, train.make_mesh(MeshConfig(2, 4)))
+    assert int(re.search(r"use \D*mesh.fsdp\D*(\d+)", str(e.value))[1]) == advised
+    assert "1004" not in str(e.value)
 
 
 def test_only_codebooks_that_are_searched_are_split_by_their_entries():

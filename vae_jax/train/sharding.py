@@ -106,9 +106,12 @@ def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] =
     found = jax.tree_util.tree_map_with_path(place, shapes)
     if odd:
         name, codes = next(iter(odd.items()))
+        # The first stage of a second one, which is below `first`, is trained: its codes cannot be chosen any more.
+        frozen = any(re.search(r"(^|/)first/", one) for one in odd)
+        more = "" if frozen else f", or {codes + -codes % parts} codes"
         raise InputError(
             f"mesh.fsdp: {parts} does not divide the {codes} entries of a codebook ({name}), which it would split; use "
-            f"{option('mesh.fsdp', math.gcd(parts, *odd.values()))}, or {codes + -codes % parts} codes"
+            f"{option('mesh.fsdp', math.gcd(parts, *odd.values()))}{more}"
         )
     return found
 
