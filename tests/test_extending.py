@@ -387,6 +387,10 @@ def test_own_classes_in_both_stages(tmp_path, monkeypatch):
     here, copy = (index.load(tmp_path / name / "mine.py") for name in ("a", "b"))
     signs = sys.modules[kinds.code_of(copy).module].Signs()
     assert kinds.code_of(above(dataclasses.replace(first.model, quantizer=signs), here)) is not None
+    # Named like the copy in a run folder, a file is no module that could be named.
+    (tmp_path / "experiment.py").write_text(EXAMPLES["generator"])
+    with pytest.raises(InputError, match=r"move what --model\.generator names to a module in PYTHONPATH"):
+        above(first.model, index.load(tmp_path / "experiment.py"))
 
 
 # Files beside the experiment
