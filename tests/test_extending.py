@@ -387,6 +387,28 @@ def test_own_classes_in_both_stages(tmp_path, monkeypatch):
     here, copy = (index.load(tmp_path / name / "mine.py") for name in ("a", "b"))
     signs = sys.modules[kinds.code_of(copy).module].Signs()
     assert kinds.code_of(above(dataclasses.replace(first.model, quantizer=signs), here)) is not None
+    # Named like the copy in a run folder, a file is no module that could be named.
+    (tmp_path / "experiment.py").write_text(EXAMPLES["generator"])
+    with pytest.raises(InputError, match=r"move what --model\.generator names to a module in PYTHONPATH"):
+        above(first.model, index.load(tmp_path / "experiment.py"))
+
+
+@pytest.mark.usefixtures("command_line")
+def test_an_edited_file_of_both_stages(tmp_path, capsys, monkeypatch):
+    """The first stage of a run has the classes of the run's copy, which those of the edited file cannot stand above."""
+    monkeypatch.chdir(tmp_path)
+    file = Path("mine.py")
+    file.write_text(EXAMPLES["quantizer"] + EXAMPLES["generator"])
+    held = index.load(file)
+    own = sys.modules[kinds.code_of(held).module]
+    vq = vj.experiment("vq_vae_digits").model
+    config = configs.put(held, "model.first", dataclasses.replace(vq, features=4, quantizer=own.Signs()))
+    run = Run.create(tmp_path / "run", "mine", config, vj.spec.images(8, 8, 1))
+    file.write_text(file.read_text() + "\n# edited\n")
+    with pytest.raises(InputError, match=r"^model\.generator: .* give --model\.generator mine:Unigram$"):
+        first_stage.within(index.load(file), None, run)
+    assert cli(["train", "mine.py", "--resume", "--workdir", "run"]) == 2
+    assert capsys.readouterr().err.endswith("continue the run as it is with `vae-jax train --resume run`\n")
 
 
 # Files beside the experiment

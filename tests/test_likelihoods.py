@@ -35,7 +35,7 @@ from vae_jax.likelihoods.logit_laplace import LogitLaplacePixels
 from vae_jax.metrics import structural
 from vae_jax.metrics.structural import WEIGHTS, plan
 from vae_jax.models import VAE
-from vae_jax.networks import MLP
+from vae_jax.networks import MLP, LocalAR
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
 from vae_jax.tasks import training
@@ -106,6 +106,17 @@ def test_a_center_is_that_of_data_without_it():
     np.testing.assert_allclose(got, want, rtol=1e-5)
     mean = [model.decode(params, state, jnp.ones((1, 2))).mean() for model in (plain, centered)]
     np.testing.assert_allclose(mean[1], mean[0] + 0.25, rtol=1e-6)
+
+
+def test_a_center_is_for_decoders_that_do_not_read_x():
+    def build(center):
+        VAE(2, LocalAR((8,)), likelihood=LIKELIHOODS["gaussian"](center=center)).build(spec.images(4, 4, 1))
+
+    with pytest.raises(
+        InputError, match=r"^model\.likelihood: gaussian needs a decoder .* set \S*likelihood\.center\D*0"
+    ):
+        build(0.25)
+    build(0.0)
 
 
 @pytest.mark.parametrize("name", DENSITIES)

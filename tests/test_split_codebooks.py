@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import support
+from jax.sharding import AxisType, PartitionSpec
 
 from vae_jax import collectives, prng, train
 from vae_jax.errors import InputError
@@ -104,6 +105,13 @@ def test_ties_between_devices_go_to_the_first_entry_and_nan_to_entry_zero():
     np.testing.assert_array_equal(found, nearest(z, book))
 
 
+def test_a_mesh_of_other_axes_is_left_to_the_compiler():
+    mesh = jax.make_mesh((8,), ("fsdp",), (AxisType.Auto,))
+    z, book = (jax.random.normal(jax.random.key(i), (n, FEATURES)) for i, n in enumerate((64, CODES)))
+    found = jax.jit(functools.partial(collectives.within, mesh, nearest))(z, book)
+    np.testing.assert_array_equal(found, nearest(z, book))
+
+
 @pytest.mark.parametrize(("saved", "read"), [(MeshConfig(2, 4), WHOLE), (WHOLE, MeshConfig(2, 4))])
 def test_checkpoints_do_not_depend_on_the_split(tmp_path, saved, read):
     state, like = trained("ema", saved)[0], trained("ema", read)[0]
@@ -123,5 +131,28 @@ def test_codes_that_do_not_divide_are_refused_with_a_split_that_fits():
         infer_sharding(shapes, train.make_mesh(MeshConfig(2, 4)))
     advised = int(re.search(r"use \D*mesh.fsdp\D*(\d+)", str(e.value))[1])
     found = infer_sharding(shapes, train.make_mesh(MeshConfig(2, advised)))
-    assert jax.tree.leaves(found)[0].spec == jax.sharding.PartitionSpec("fsdp")
+    assert jax.tree.leaves(found)[0].spec == PartitionSpec("fsdp")
     assert "or 1004 codes" in str(e.value)
+    # The codes of a first stage are what they are.
+    with pytest.raises(InputError, match=r"mesh.fsdp: 4 does not divide") as e:
+        infer_sharding({"first": shapes}, train.make_mesh(MeshConfig(2, 4)))
+    assert int(re.search(r"use \D*mesh.fsdp\D*(\d+)", str(e.value))[1]) == advised
+    assert "1004" not in str(e.value)
+
+
+def test_only_codebooks_that_are_searched_are_split_by_their_entries():
+    def of(*shape):
+        return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+    shapes = {
+        # A total of one's own, stacked codebooks of less than 2^14 numbers each, and Gumbel-softmax.
+        "quantizer_own": {"total": of(20_000)},
+        "quantizer_grouped": {"codebook": of(4, 510, 16)},
+        "quantizer_gumbel": {"codebook": of(1002, 64), "logits": of(64, 1002)},
+    }
+    found = jax.tree.map(lambda x: x.spec, infer_sharding(shapes, train.make_mesh(MeshConfig(2, 4))))
+    assert found == {
+        "quantizer_own": {"total": PartitionSpec("fsdp")},
+        "quantizer_grouped": {"codebook": PartitionSpec()},
+        "quantizer_gumbel": {"codebook": PartitionSpec(None, "fsdp"), "logits": PartitionSpec("fsdp")},
+    }

@@ -531,6 +531,8 @@ def test_help_and_a_missing_experiment(capsys):
     assert "sweep: which experiment?" in capsys.readouterr().err
     assert main.run(["sweep", "vae_digit", "--seeds", "0:2"]) == 2
     assert "did you mean 'vae_digits'?" in capsys.readouterr().err
+    assert main.run(["sweep", "my file.py", "--seeds", "0:2", "--stage1", "a"]) == 2
+    assert "`vae-jax train 'my file.py' --stage1 a --seed 0`" in capsys.readouterr().err
 
 
 # --- words and numbers

@@ -66,7 +66,7 @@ def refuse_runs(name: str, options: Sequence[str]) -> None:
     for given, after in zip(options, (*options[1:], "RUN")):
         word, _, value = given.partition("=")
         if word in ("--init-from", "--stage1"):
-            command = f"vae-jax train {name} {word} {quoted(value or after)} --seed 0"
+            command = f"vae-jax train {quoted(name)} {word} {quoted(value or after)} --seed 0"
             raise InputError(
                 f"{word}: members of a sweep do not start from a run; train them one by one, as with `{command}`, then "
                 "`vae-jax compare` their folders"

@@ -109,15 +109,16 @@ def _check_code(name: str, file: Path, run: Run) -> None:
       file: of the experiment.
       run: to be continued.
     """
-    from vae_jax.runs.kinds import code_above
+    from vae_jax.runs.kinds import code_above, code_below
 
     # That of a first stage is from another file, whatever this one is.
     code = code_above(run.config)
     if code is not None and (other := code.differing(file)) is not None:
+        anew = f", or train the file with `vae-jax train {quoted(name)} --init-from {quoted(run.path)}`"
+        # A first stage with classes keeps the code that it was trained with, and a run keeps one code.
         raise InputError(
             f"{other}: is not the code that {run.path} was made with; continue the run as it is with `vae-jax train "
-            f"--resume {quoted(run.path)}`, or train the file with `vae-jax train {quoted(name)} --init-from "
-            f"{quoted(run.path)}`"
+            f"--resume {quoted(run.path)}`{anew if code_below(run.config) is None else ''}"
         )
 
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from vae_jax import collectives
 from vae_jax.likelihoods.decoded import BernoulliPixels, GaussianPixels
+from vae_jax.options.needs import Need
 from vae_jax.options.ranges import Positive, Share
 
 
@@ -186,7 +187,13 @@ class Gaussian(SeparatePixels):
     std: Annotated[float, Positive()] = 1.0
     """Standard deviation of a pixel, in units of the data (which lie in [0, 1])."""
     center: float = 0.0
-    """Value that is 0 to encoder and decoder, as 0.5 where pixels in [-0.5, 0.5] are asked for."""
+    """Value that is 0 to encoder and decoder, as 0.5 where pixels in [-0.5, 0.5] are requested; 0 for a decoder that
+    reads x."""
+
+    def needs(self) -> tuple[Need, ...]:
+        """Returns what other components must give (see `options.needs`)."""
+        # A decoder that reads x does so in units of its own, in which unknown pixels have a value.
+        return (Need("network", ("one pass",), fix=("model.likelihood.center", 0)),) if self.center else ()
 
     def seen(self, x: jax.Array) -> jax.Array:
         return x - self.center if self.center else x

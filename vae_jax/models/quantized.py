@@ -285,7 +285,7 @@ def shares(indices: jax.Array, sizes: Sequence[int]) -> jax.Array:
     # A scatter-add for each codebook: a one-hot array of all choices would be K times as large.
     flat = indices.reshape(-1, indices.shape[-1])
     counts = jax.vmap(lambda index: jnp.zeros(codes).at[index].add(1.0), 1)(flat)
-    # An entry that is not there is no entry that is not used.
+    # Entries that a codebook lacks must not count as unused.
     exists = jnp.arange(codes)[None] < jnp.asarray(sizes)[:, None]
     return jnp.where(exists, counts / len(flat), -1.0)
 

@@ -55,11 +55,13 @@ class Need(NamedTuple):
       of: kind of the other: "posterior", "prior", "likelihood", "objective", "gradient", "condition" or "network".
       any_of: properties of which it must give one.
       change_self: advise another component in place of the one that needs, not of the one that does not give.
+      fix: (option, value) that is advised in place of any other component.
     """
 
     of: str
     any_of: tuple[Property, ...]
     change_self: bool = False
+    fix: tuple[str, object] | None = None
 
 
 def gives(component: Any) -> frozenset[Property]:
@@ -106,7 +108,7 @@ def _unmet(components: Mapping[str, Any]) -> Iterator[tuple[str, Need]]:
 
 def _fix(components: Mapping[str, Any], registries: Mapping[str, Mapping[str, type]], kind: str, need: Need) -> str:
     """Returns what to type: the components of one place that leave the fewest needs unmet, none if possible."""
-    typed = [TYPED[p] for p in need.any_of if isinstance(p, str) and p in TYPED]
+    typed = [need.fix] if need.fix else [TYPED[p] for p in need.any_of if isinstance(p, str) and p in TYPED]
     if typed:
         return f"set {option(*typed[0])}"
     places = (kind, need.of) if need.change_self else (need.of, kind)

@@ -162,7 +162,8 @@ def imported(name: str) -> tuple[str, Path] | None:
       name: `module:Class` as this process has it.
 
     Returns:
-      `module:Class` and the folder; None for a class of any other module, or of a file whose name is no module's.
+      `module:Class` and the folder; None for a class of any other module, or where no module can have the name of
+      the file.
     """
     module, _, path = name.partition(":")
     if (code := codes.owner(module)) is None:
@@ -170,9 +171,10 @@ def imported(name: str) -> tuple[str, Path] | None:
     is_main = module == code.module
     stem = code.path.stem if is_main else module.removeprefix(f"{code.module}.")
     folder = code.path.parent if is_main else code.folder
-    # A module of Python, or one of another file that is loaded under the name, would be found in its place.
+    # The experiment file in use, a module of Python, or one of another file that is loaded under the name, would be
+    # found in its place.
     loaded = getattr(sys.modules.get(stem), "__file__", None) if stem in sys.modules else str(folder / f"{stem}.py")
-    taken = stem in sys.stdlib_module_names or loaded != str(folder / f"{stem}.py")
+    taken = stem in (EXPERIMENT, *sys.stdlib_module_names) or loaded != str(folder / f"{stem}.py")
     return (f"{stem}:{path}", folder) if stem.isidentifier() and not taken else None
 
 

@@ -27,7 +27,8 @@ _VECTORS, _ENTRIES = PartitionSpec(collectives.BATCH), PartitionSpec(FSDP)
 def split(book: tuple[int, ...], vectors: Any) -> bool:
     """Says whether the program being traced holds a codebook of shape [K, D] in shards, and N vectors as well."""
     shape = collectives.mesh_shape()
-    n = shape.get(FSDP, 1)
+    # A mesh of the caller's own may have other axes than those that are named here.
+    n = shape[FSDP] if set(collectives.BATCH) <= shape.keys() else 1
     # As `train.sharding` places it.
     if n == 1 or math.prod(book) < collectives.MIN_SHARDED_SIZE or book[0] % n:
         return False
@@ -117,5 +118,6 @@ def _pick(z: jax.Array, rows: jax.Array) -> jax.Array:
 
 def _sums(size: int, z: jax.Array, index: jax.Array) -> tuple[jax.Array, jax.Array]:
     local, mine = _local(_row(index), size)
-    # Index K / n is none of its entries, and left out. In the order of the batch, as on one device; then rows add up.
+    # Index K / n is out of range, so that the sums drop it. In the order of the batch, as on one device; then rows add
+    # up.
     return jax.lax.psum(_segments(size, _row(z), jnp.where(mine, local, size)), collectives.DATA)

@@ -147,6 +147,12 @@ def code_above(config: Any) -> Code | None:
     return registry.code_of(_modules({option: name for option, name in names.items() if not _is_first(option)}))
 
 
+def code_below(config: Any) -> Code | None:
+    """Returns the experiment file of the classes of a first stage."""
+    names = _names(config)
+    return registry.code_of(_modules({option: name for option, name in names.items() if _is_first(option)}))
+
+
 def _names(config: Any) -> dict[str, str]:
     """Returns {option: `module:Class`, as this process has it} of all that a config holds."""
     names = {option: f"{type(c).__module__}:{type(c).__qualname__}" for option, c in components(config).items()}

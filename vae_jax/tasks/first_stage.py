@@ -15,6 +15,7 @@ from vae_jax.evaluation import encode_all
 from vae_jax.evaluation.code_usage import CodeCounts, by_level
 from vae_jax.evaluation.likelihood import term_names
 from vae_jax.files import trees
+from vae_jax.model import ModelConfig
 from vae_jax.models.stage2.build import FIRST, STATS
 from vae_jax.runs import config as configs
 from vae_jax.runs.config import Config
@@ -48,7 +49,7 @@ def within(config: Config, stage1: Run | None, init_from: Run | None = None) -> 
         if not is_second(config):
             return config
         if init_from is not None and is_second(init_from.config):
-            return configs.put(config, configs.FIRST, configs.get(init_from.config, configs.FIRST))
+            return _with_first(config, configs.get(init_from.config, configs.FIRST))
         made = either("`vae-jax train vq_vae_digits`", '`vj.train_run(vj.experiment("vq_vae_digits"))`')
         raise InputError(
             f"{option('stage1')}: a second stage is trained on the codes of a trained run; train one, as with {made}, "
@@ -64,8 +65,13 @@ def within(config: Config, stage1: Run | None, init_from: Run | None = None) -> 
             f"{option('stage1', str(stage1.path))}: is a second stage itself; name its own first stage"
             + (f", {stage1.stage1.path}" if stage1.stage1 else "")
         )
+    return _with_first(config, stage1.config.model)
+
+
+def _with_first(config: Config, first: ModelConfig) -> Config:
+    """Returns the config with this first stage."""
     # Checked anew: each of them is right alone, but may not go with the other.
-    return configs.check(configs.put(config, configs.FIRST, stage1.config.model))
+    return configs.check(configs.put(config, configs.FIRST, first))
 
 
 def as_in(config: Config, folder: Path) -> Config:

@@ -15,7 +15,8 @@ from vae_jax.collectives import BATCH, FSDP, MIN_SHARDED_SIZE
 from vae_jax.errors import InputError, option, options
 
 # Rules are tried in order on the leaf's path ("params/vae/encoder/out/kernel"); the first match decides.
-# "fsdp": the largest dimension that divides is split; "codes": the entries of a codebook, last axis but one;
+# "fsdp": the largest dimension that divides is split; "codes": the entries of a codebook, last axis but one, where they
+# are searched (see `_searched`), else as "fsdp";
 # "replicate": every device has all of it.
 RULES: tuple[tuple[str, str], ...] = (
     (r"(^|/)(step|key|hyper)(/|$)", "replicate"),
@@ -86,27 +87,47 @@ def infer_sharding(shapes: Any, mesh: Mesh, rules: tuple[tuple[str, str], ...] =
       InputError: fsdp does not divide the entries of a codebook.
     """
     parts, odd = mesh.shape[FSDP], {}
+    names = {_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(shapes)}
 
     def place(path: tuple, leaf: jax.Array | jax.ShapeDtypeStruct) -> NamedSharding:
-        # Path entries of dicts, dataclasses and sequences keep their name in different attributes.
-        name = "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+        name, shape = _name(path), leaf.shape
         kind = next(kind for pattern, kind in rules if re.search(pattern, name))
-        if kind == "replicate" or math.prod(leaf.shape) < MIN_SHARDED_SIZE:
+        if kind == "codes" and not _searched(name, shape, names):
+            kind = "fsdp"
+        # Codebooks that are stacked along leading axes are searched, and so measured, one by one.
+        if kind == "replicate" or math.prod(shape[-2:] if kind == "codes" else shape) < MIN_SHARDED_SIZE:
             return replicated(mesh)
-        if kind == "codes" and leaf.shape[-2] % parts:
+        if kind == "codes" and shape[-2] % parts:
             # Never along the vectors instead: each search would gather the whole codebook.
-            odd[name] = leaf.shape[-2]
-        spec = _axis(len(leaf.shape) - 2) if kind == "codes" and parts > 1 else _largest_axis(leaf.shape, parts)
+            odd[name] = shape[-2]
+        spec = _axis(len(shape) - 2) if kind == "codes" and parts > 1 else _largest_axis(shape, parts)
         return NamedSharding(mesh, spec)
 
     found = jax.tree_util.tree_map_with_path(place, shapes)
     if odd:
         name, codes = next(iter(odd.items()))
+        # The first stage of a second one, which is below `first`, is trained: its codes cannot be chosen any more.
+        frozen = any(re.search(r"(^|/)first/", one) for one in odd)
+        more = "" if frozen else f", or {codes + -codes % parts} codes"
         raise InputError(
             f"mesh.fsdp: {parts} does not divide the {codes} entries of a codebook ({name}), which it would split; use "
-            f"{option('mesh.fsdp', math.gcd(parts, *odd.values()))}, or {codes + -codes % parts} codes"
+            f"{option('mesh.fsdp', math.gcd(parts, *odd.values()))}{more}"
         )
     return found
+
+
+def _name(path: tuple) -> str:
+    """Returns the path of a leaf as rules read it."""
+    # Entries of dicts, dataclasses and sequences keep their name in different attributes.
+    return "/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
+
+
+def _searched(name: str, shape: tuple[int, ...], names: set[str]) -> bool:
+    """Says whether a leaf called like a codebook has entries that are searched: [..., K, D], without logits beside it.
+
+    Where there are logits (Gumbel-softmax), q is a mixture of all entries.
+    """
+    return len(shape) > 1 and f"{name.rpartition('/')[0]}/logits" not in names
 
 
 def _largest_axis(shape: tuple[int, ...], parts: int) -> PartitionSpec:
