@@ -111,8 +111,10 @@ def tables(result: Mapping[str, Any]) -> list[str]:
             row("both stages", own["both"], own["n"]),
             row("first stage, codes equally likely", own["first"], own["n"]),
         ]
-        what = f"one latent vector (`{single['experiment']}`, {single['step']:,} steps)"
-        rows += [row(what, single["metrics"], single["protocol"]["n"])]
+        # Numbers of other images say nothing about these.
+        if all(single[key] == protocol[key] for key in ("data", "split")):
+            what = f"one latent vector (`{single['experiment']}`, {single['step']:,} steps)"
+            rows += [row(what, single["metrics"], single["protocol"]["n"])]
     lines = [f"On the {protocol['split']} split of {protocol['data']} (`results/studies/two_stage.json`):"]
     if sets:
         lines += ["", *studies.table(("samples", "Frechet distance", "sets", "samples per set"), sets)]

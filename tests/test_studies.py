@@ -168,4 +168,10 @@ def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
     for part in (both, first):
         assert part["bits_per_dim"]["value"] == pytest.approx(-part["elbo"]["value"] / (64 * np.log(2)))
     assert figure.is_file()
-    assert "| plain VAE (`tiny`, step 4) |" in where.read_text()
+    text, held = where.read_text(), json.loads(out.read_text())
+    assert "| plain VAE (`tiny`, step 4) |" in text
+    # The likelihood of one latent vector is that of Fashion-MNIST, on the test split, and stands beside no other.
+    assert "| one latent vector" not in text
+    for data, split in (("fashion_mnist", "validation"), ("fashion_mnist", "test")):
+        held["protocol"] |= {"data": data, "split": split}
+        assert ("| one latent vector" in "\n".join(two_stage.tables(held))) == (split == "test")
