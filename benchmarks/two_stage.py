@@ -57,7 +57,10 @@ def likelihood(run: vj.OpenRun, args: argparse.Namespace) -> dict[str, Any]:
     """
     found = vj.evaluate_run(run, split=args.split, limit=args.images, write=False)["metrics"]
     if "bits_per_dim" not in found:
-        raise InputError(f"--run: the first stage of {args.run} does not have bits; train one with logistic256")
+        raise InputError(
+            f"--run: {args.run} does not have bits because the pixels of its first stage have a density; train one of "
+            "256 gray levels, as with `vae-jax train vq_vae_fashion`, and a second stage on it"
+        )
     uniform, bits = studies.equal_codes(run), 1 / (math.prod(run.spec.x.shape) * math.log(2))
     nats, error = (found["distortion"][part] for part in ("value", "stderr"))
     first = {

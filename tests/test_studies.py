@@ -1,5 +1,6 @@
 """Studies: what is finished is kept, another protocol is refused, and pages hold the tables of their results."""
 
+import argparse
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from options import make, tiny
 
 import vae_jax as vj
 from benchmarks import compression, jobs, quantizers, studies, two_stage
+from vae_jax.errors import InputError
 from vae_jax.likelihoods import Logistic256
 from vae_jax.models import VAE, VQVAE, Classifier, SecondStage
 from vae_jax.models.stage2 import Transformer
@@ -151,6 +153,15 @@ def test_tiles_hold_every_image_once():
     np.testing.assert_array_equal(whole[2:, 3:6], images[4])
 
 
+def test_a_first_stage_without_bits_is_refused_with_one_that_has_them(monkeypatch):
+    monkeypatch.setattr(vj, "evaluate_run", lambda *args, **options: {"metrics": {"elbo": {}}})
+    args = argparse.Namespace(run="runs/x", split="test", images=0)
+    with pytest.raises(InputError, match="--run: runs/x does not have bits") as refused:
+        two_stage.likelihood(None, args)  # type: ignore[arg-type]
+    advised = str(refused.value).split("`vae-jax train ")[1].split("`")[0]
+    assert vj.experiment(advised).model.likelihood.levels == 256
+
+
 def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
     """Frechet distances are those of `eval`, one per seed and model; bits of both stages those of its `elbo`."""
     out, figure, where = tmp_path / "t.json", tmp_path / "t.png", page(tmp_path, "two_stage")
@@ -170,7 +181,7 @@ def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
     assert figure.is_file()
     text, held = where.read_text(), json.loads(out.read_text())
     assert "| plain VAE (`tiny`, step 4) |" in text
-    # The likelihood of one latent vector is that of Fashion-MNIST, on the test split, and stands beside no other.
+    # The likelihood of one latent vector is of Fashion-MNIST, test split, and is shown for no other.
     assert "| one latent vector" not in text
     for data, split in (("fashion_mnist", "validation"), ("fashion_mnist", "test")):
         held["protocol"] |= {"data": data, "split": split}
