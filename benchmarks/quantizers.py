@@ -35,7 +35,6 @@ SMALL, LARGE = 512, 4096
 # Data set -> training images, the first of its training split; the rest are for validation.
 DATA = {"fashion_mnist": 50_000, "cifar10": 45_000, "digits": 1_200}
 METRICS = ("elbo", "mse", "psnr", "usage", "perplexity", "bits_per_image", "quantization_error")
-SEVERAL = ("usage", "perplexity")  # one number per codebook
 EVALUATED = 200  # images at a time; no number depends on it
 TIMEOUT_S = 4 * 3600  # of one run
 
