@@ -123,7 +123,7 @@ def tables(result: Mapping[str, Any]) -> list[str]:
         "weights are not counted.",
         "**The codes lose what the first stage loses** (PSNR and SSIM of what comes back), PNG and WebP nothing: the",
         "sizes say what two stages need, not that they replace a format without loss",
-        "(`results/studies/compression.json`).",
+        f"(`results/studies/compression.json`; {studies.made_on(runs.values())}).",
         "",
         *studies.table(head, rows),
     ]
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
         what = " ".join((__doc__ or "").split("\n\n")[0].split())
         for name in args.only:
             if name not in held:
-                held[name] = coded(run, images) if name == "codes" else lossless(images, name)
+                held[name] = studies.stamped(coded(run, images) if name == "codes" else lossless(images, name))
                 ordered = {method: held[method] for method in METHODS if method in held}
                 studies.write(args.out, what, protocol, ordered, training=run.provenance())
                 print(f"{name}: {held[name]}", flush=True)

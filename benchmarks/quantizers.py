@@ -232,8 +232,8 @@ def tables(result: Mapping[str, Any]) -> list[str]:
     lines = [
         f"{protocol['steps']:,} steps of batch {protocol['batch']} with Adam at {protocol['lr']:g}, "
         f"{protocol['split']} split, {'one seed' if seeds == 1 else f'mean of {seeds} seeds and its standard error'};",
-        f"usage in %, bits per image before any second stage; {result['machine']['cpu']},",
-        f"{result['machine']['cores']} cores, jax {result['versions']['jax']}, `results/studies/quantizers.json`.",
+        "usage in %, bits per image before any second stage",
+        f"(`results/studies/quantizers.json`; {studies.made_on(runs)}).",
     ]
     head = ("quantizer", "usage", "perplexity", "bits", "quantization error", "MSE", "PSNR", "SSIM")
     for data, codes in dict.fromkeys((run["data"], run["codes"]) for run in runs):
@@ -287,7 +287,7 @@ def main(argv: list[str] | None = None) -> int:
     save = functools.partial(studies.write, args.out, " ".join((__doc__ or "").split("\n\n")[0].split()), protocol)
 
     def done(name: str, run: dict[str, Any]) -> None:
-        held[name] = run
+        held[name] = studies.stamped(run)
         save(dict(sorted(held.items(), key=lambda item: order.get(item[0], len(order)))))
         print(f"{name}: usage {metric([run], 'usage', 100)} %, PSNR {metric([run], 'psnr')} dB", flush=True)
 

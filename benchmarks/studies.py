@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,24 @@ def finished(out: Path, protocol: Mapping[str, Any]) -> dict[str, Run]:
     return held["runs"]
 
 
+def stamped(run: Run) -> dict[str, Any]:
+    """Returns a run that was just made with machine, versions and commit; what it says of these itself is kept.
+
+    Each run has its own, because a results file holds runs of several calls.
+    """
+    return environment() | dict(run)
+
+
+def made_on(runs: Iterable[Run]) -> str:
+    """Returns where runs were made: processor, cores and version of jax, each that differs once."""
+    found = (f"{r['machine']['cpu']}, {r['machine']['cores']} cores, jax {r['versions']['jax']}" for r in runs)
+    return "; ".join(dict.fromkeys(found))
+
+
 def write(out: Path, what: str, protocol: Mapping[str, Any], runs: Mapping[str, Run], **more: Any) -> None:
-    """Writes a results file: what it is, protocol, machine, versions, commit and the runs."""
+    """Writes a results file: what it is, protocol, and the runs, each `stamped`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {"what": what, "protocol": dict(protocol), **environment(), **more, "runs": dict(runs)})
+    write_json(out, {"what": what, "protocol": dict(protocol), **more, "runs": dict(runs)})
 
 
 def identity(run: Any) -> dict[str, Any]:

@@ -118,7 +118,10 @@ def tables(result: Mapping[str, Any]) -> list[str]:
         if all(single[key] == protocol[key] for key in ("data", "split")):
             what = f"one latent vector (`{single['experiment']}`, {single['step']:,} steps)"
             rows += [row(what, single["metrics"], single["protocol"]["n"])]
-    lines = [f"On the {protocol['split']} split of {protocol['data']} (`results/studies/two_stage.json`):"]
+    lines = [
+        f"On the {protocol['split']} split of {protocol['data']} (`results/studies/two_stage.json`;",
+        f"{studies.made_on(runs.values())}):",
+    ]
     if sets:
         lines += ["", *studies.table(("samples", "Frechet distance", "sets", "samples per set"), sets)]
     if rows:
@@ -161,7 +164,7 @@ def measure(runs: Mapping[str, vj.OpenRun], args: argparse.Namespace, page: Path
     training = {name: run.provenance() for name, run in runs.items()}
     for name, function, given in parts(runs, args):
         if name not in held:
-            held[name] = function(*given)
+            held[name] = studies.stamped(function(*given))
             studies.write(args.out, what, protocol, held, training=training)
             print(f"{name}: {held[name]}", flush=True)
 

@@ -59,6 +59,7 @@ def canned(data, codes, method, seed, args):
 def test_a_study_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     """A run that failed is made by the next call, and no other; the page has the table alone replaced."""
     made, out, where = [], tmp_path / "q.json", page(tmp_path, "quantizers")
+    here = studies.environment()
 
     def run(*run):
         made.append(run[:4])
@@ -68,13 +69,18 @@ def test_a_study_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     words = ["--data", "digits", "--only", "vq", "residual-vq", "--out", str(out), "--page", str(where)]
     assert quantizers.main(words) == 1
     assert "not measured: digits/512/vq/0: no memory" in capsys.readouterr().err
+    # The next call is made elsewhere; each run keeps its own machine.
+    there = here | {"machine": here["machine"] | {"cpu": "another"}}
+    monkeypatch.setattr(studies, "environment", lambda: there)
     assert quantizers.main([*words, "--seeds", "0", "1"]) == 1
     assert made.count(("digits", 4096, "residual-vq", 0)) == 1
     assert made.count(("digits", 512, "vq", 0)) == 2
     result = json.loads(out.read_text())
     assert list(result["runs"]) == ["digits/4096/residual-vq/0", "digits/4096/residual-vq/1"]
-    assert {"machine", "versions", "commit", "protocol", "what"} <= result.keys()
+    first, second = ({key: run[key] for key in here} for run in result["runs"].values())
+    assert (first, second) == (here, there)
     text = where.read_text()
+    assert f" cores, jax {here['versions']['jax']}; another, " in text
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
     # Usage 0.25 and 1.25 over two seeds, of each codebook.
@@ -136,6 +142,7 @@ def test_compression_is_that_of_the_command(runs, tmp_path, capsys):
     result = json.loads(out.read_text())
     images = compression.images_of(vj.load(runs["run"]), "test", 12)
     packed, found = vj.compress(runs["run"], images), result["runs"]
+    assert all({"machine", "versions", "commit"} <= run.keys() for run in found.values())
     assert found["codes"]["bytes"] == len(packed.data)
     assert found["codes"]["bits_of_the_prior"]["value"] == pytest.approx(packed.bits.mean())
     assert found["codes"]["bits_of_equal_codes"] == pytest.approx(16 * np.log2(12))
@@ -182,6 +189,7 @@ def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
     for part in (both, first):
         assert part["bits_per_dim"]["value"] == pytest.approx(-part["elbo"]["value"] / (64 * np.log(2)))
     assert figure.is_file()
+    assert all({"machine", "versions", "commit"} <= run.keys() for run in found.values())
     text, held = where.read_text(), json.loads(out.read_text())
     assert "| plain VAE (`tiny`, step 4) |" in text
     # The likelihood of one latent vector is of Fashion-MNIST, test split, and is shown for no other.
