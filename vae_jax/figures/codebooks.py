@@ -34,7 +34,7 @@ def usage_chart(found: Mapping[str, Used], n: int, *, title: str = "", examples:
     Args:
       found: what occurs of each codebook, by its name.
       n: examples whose codes were counted.
-      title: stands above.
+      title: of the figure; usage, or the number of examples, is added.
       examples: what they are called.
 
     Returns:

@@ -51,7 +51,7 @@ def write_all(
       model: its pure functions.
       state: the state to show.
       batch: held-out examples, float32 images [B, H, W, C] and `index`; 64 or more give a fair KL chart.
-      title: stands above every picture.
+      title: of every figure.
       prior: mean and standard deviation of the prior, the unit of the traversals; None takes each dimension's own
         spread over the batch, as does a model without a posterior.
       split: the examples whose codes are counted, read only of a model of indices; None counts those of `batch`.
