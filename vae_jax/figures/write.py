@@ -14,7 +14,7 @@ from vae_jax import spaces
 from vae_jax.evaluation import codebooks, columns, latents
 from vae_jax.evaluation.codes import Codes, decode_all, draw, encode_all, label_features
 from vae_jax.evaluation.likelihood import evaluate
-from vae_jax.figures.codebooks import MOST_CODES, constant_grid, index_grid, usage_chart
+from vae_jax.figures.codebooks import constant_grid, index_grid, usage_chart
 from vae_jax.figures.columns import columns_chart
 from vae_jax.figures.curves import curves, read_metrics
 from vae_jax.figures.grid import fold, grid, pairs, save
@@ -123,7 +123,7 @@ def _codebooks(
     used = {book.name: used for book, used in zip(counted.books, counted.used, strict=True)}
     found = {
         "code_usage": usage_chart(used, counted.n, title=head, examples=model.about.spec.x.examples),
-        "code_pictures": constant_grid(codebooks.constant(model, state, counted, MOST_CODES), title=head),
+        "code_pictures": constant_grid(codebooks.constant(model, state, counted), title=head, books=len(counted.books)),
     }
     if planes := codebooks.planes(counted):
         some = slice(columns)
