@@ -1,6 +1,6 @@
 """Quantizers under one protocol: use of the codebook, bits and quality, on Fashion-MNIST and CIFAR-10.
 
-Writes `results/studies/quantizers.json` and the table of docs/quantizers.md.
+Writes `results/studies/quantizers.json` and a section of docs/quantizers.md.
 
 Run: python -m benchmarks.quantizers [--steps N] [--seeds 0 1] [--data NAME ...] [--sizes 512 4096] [--only fsq ...]
 [--split test] [--jobs 2] [--out FILE] [--page FILE]. Each run is a process of its own, which takes about a minute.
@@ -29,7 +29,7 @@ from benchmarks import jobs, studies
 from benchmarks.__main__ import commit
 from vae_jax.errors import InputError
 
-PAGE = Path("docs") / "quantizers.md"
+PAGE, HEADING = Path("docs") / "quantizers.md", "## Side by side"
 STEPS, BATCH, WIDTH = 1000, 64, 32
 SMALL, LARGE = 512, 4096
 # Data set -> training images, the first of its training split; the rest are for validation.
@@ -226,10 +226,15 @@ def row(method: str, runs: Sequence[studies.Run]) -> list[str]:
 
 
 def tables(result: Mapping[str, Any]) -> list[str]:
-    """Returns the lines of the page: a table per data set and number of codes, and the protocol before them."""
+    """Returns the section of the page: a table per data set and number of codes, and the protocol before them."""
     protocol, runs = result["protocol"], result["runs"].values()
     seeds = len({run["seed"] for run in runs})
     lines = [
+        HEADING,
+        "",
+        "Each quantizer between the same small encoder and decoder, trained alike (`python -m benchmarks.quantizers`).",
+        "The runs are short: read the order, not the level.",
+        "",
         f"{protocol['steps']:,} steps of batch {protocol['batch']} with Adam at {protocol['lr']:g}, "
         f"{protocol['split']} split, {'one seed' if seeds == 1 else f'mean of {seeds} seeds and its standard error'};",
         "usage in %, bits per image before any second stage",
@@ -259,7 +264,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/quantizers.json")
-    parser.add_argument("--page", type=Path, help="page of the table (docs/quantizers.md for the results file there)")
+    parser.add_argument("--page", type=Path, help="page of the section (docs/quantizers.md for the results file there)")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     return parser
 

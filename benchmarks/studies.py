@@ -1,4 +1,7 @@
-"""What studies share: a results file that the next call continues, and tables between two markers of a page."""
+"""What studies share: a results file that the next call continues, and a section between two markers of a page.
+
+The section has its own heading and words, so that a page says nothing of a study without results.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +79,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markers(name: str) -> tuple[str, str]:
-    """Returns the lines between which a page holds the table of a study."""
+    """Returns the lines between which a page holds the section of a study."""
     return f"<!-- begin {name}, made by python -m benchmarks.{name} -->", f"<!-- end {name} -->"
 
 
@@ -90,7 +93,7 @@ def between(page: Path, name: str) -> str:
     text = page.read_text() if page.is_file() else ""
     if text.count(begin) != 1 or text.count(end) != 1:
         raise InputError(
-            f"--page: {page} must hold the lines `{begin}` and `{end}` once; add them where the table goes"
+            f"--page: {page} must hold the lines `{begin}` and `{end}` once; add them where the section goes"
         )
     return text.split(begin)[1].split(end)[0].strip("\n")
 

@@ -1,6 +1,6 @@
 """Samples and likelihood of a model of two stages, beside those of models with a single latent vector.
 
-Writes `results/studies/two_stage.json`, a table of docs/second-stage.md and docs/images/two_stage_classes.png.
+Writes `results/studies/two_stage.json`, a section of docs/second-stage.md and docs/images/two_stage_classes.png.
 
 Run: python -m benchmarks.two_stage --run RUN2 --plain RUN --features RUN [--seeds 0 1 2] [--images 0] [--split test]
 [--only samples likelihood] [--out FILE] [--page FILE] [--figure FILE]. RUN2 is the run of a second stage conditioned on
@@ -34,6 +34,7 @@ from vae_jax.evaluation.generation import measure_frechet
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
 
+HEADING = "## Two stages beside one"
 PAGE, FIGURE = Path("docs") / "second-stage.md", Path("docs") / "images" / "two_stage_classes.png"
 MODELS = {"two stages": "run", "plain VAE": "plain"}
 PARTS = ("samples", "likelihood")
@@ -95,7 +96,7 @@ def picture(run: vj.OpenRun, path: Path) -> None:
 
 
 def tables(result: Mapping[str, Any]) -> list[str]:
-    """Returns the lines of the page."""
+    """Returns the section of the page."""
     protocol, runs, sets, rows = result["protocol"], result["runs"], [], []
     for name, key in MODELS.items():
         found = [run for place, run in runs.items() if place.startswith(f"samples/{name}/")]
@@ -119,6 +120,10 @@ def tables(result: Mapping[str, Any]) -> list[str]:
             what = f"one latent vector (`{single['experiment']}`, {single['step']:,} steps)"
             rows += [row(what, single["metrics"], single["protocol"]["n"])]
     lines = [
+        HEADING,
+        "",
+        "Samples of two stages beside those of one, and the likelihood of both",
+        "(`python -m benchmarks.two_stage --run RUN2 --plain RUN --features RUN`).",
         f"On the {protocol['split']} split of {protocol['data']} (`results/studies/two_stage.json`;",
         f"{studies.made_on(runs.values())}):",
     ]
@@ -143,7 +148,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/two_stage.json")
-    parser.add_argument("--page", type=Path, help="page of the table (docs/second-stage.md for the results file there)")
+    parser.add_argument(
+        "--page", type=Path, help="page of the section (docs/second-stage.md for the results file there)"
+    )
     parser.add_argument("--figure", type=Path, help="picture (docs/images/two_stage_classes.png, as for --page)")
     return parser
 

@@ -1,7 +1,8 @@
-"""Studies: what is finished is kept, another protocol is refused, and pages hold the tables of their results."""
+"""Studies: what is finished is kept, another protocol is refused, and pages hold the sections of their results."""
 
 import argparse
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,10 +37,15 @@ def page(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_pages_hold_the_table_of_the_results(name):
+def test_pages_hold_the_section_of_the_results(name):
+    """Heading, words and tables where there are results; without them nothing, neither here nor around it."""
     module, out = STUDIES[name], ROOT / "results" / "studies" / f"{name}.json"
     wanted = module.tables(json.loads(out.read_text())) if out.is_file() else []
     assert studies.between(ROOT / module.PAGE, name) == "\n".join(wanted)
+    lines = (ROOT / module.PAGE).read_text().splitlines()
+    assert lines.count(module.HEADING) == (1 if out.is_file() else 0)
+    # The paragraph before the markers is not one that introduces them.
+    assert not re.search(r"^#|:$", [line for line in lines[: lines.index(studies.markers(name)[0])] if line][-1])
 
 
 SEVERAL = ("usage", "perplexity")  # metrics with one number per codebook
@@ -81,7 +87,7 @@ def test_a_study_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     assert (first, second) == (here, there)
     text = where.read_text()
     assert f" cores, jax {here['versions']['jax']}; another, " in text
-    assert text.startswith("before\n")
+    assert text.startswith(f"before\n{studies.markers('quantizers')[0]}\n{quantizers.HEADING}\n")
     assert text.endswith("\nafter\n")
     # Usage 0.25 and 1.25 over two seeds, of each codebook.
     assert "| residual VQ, two levels of 512 | 75.0 ± 50.0, 75.0 ± 50.0 | 1 ± 0, 1 ± 0 |" in text
