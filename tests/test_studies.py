@@ -4,6 +4,7 @@ import argparse
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,7 +176,8 @@ def test_a_first_stage_without_bits_is_refused_with_one_that_has_them(monkeypatc
     with pytest.raises(InputError, match="--run: runs/x does not have bits") as refused:
         two_stage.likelihood(None, args)  # type: ignore[arg-type]
     advised = str(refused.value).split("`vae-jax train ")[1].split("`")[0]
-    assert vj.experiment(advised).model.likelihood.levels == 256
+    model: Any = vj.experiment(advised).model
+    assert model.likelihood.levels == 256
 
 
 def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
