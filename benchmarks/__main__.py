@@ -84,7 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     machine, versions = header["machine"], header["versions"]
     title = f"{machine['cpu']}, {machine['cores']} cores; jax {versions['jax']}, torch {versions['torch']}"
-    console.print(report.table(summary, title + ("; QUICK: the numbers mean nothing" if args.quick else "")))
+    title += "; QUICK: the numbers mean nothing" if args.quick else ""
+    console.print(report.table(summary, title, args.quick))
     if header["load_at_start"] > 0.5:
         console.print(f"the machine was busy (load {header['load_at_start']}): these rates say little", style="yellow")
     problems = report.errors(raw)

@@ -118,5 +118,5 @@ def full_passes(prior: Transformer, params: Any, key: jax.Array, n: int, around:
         logits = prior.logits(params, None, z, None, around)[:, place]
         return z.at[:, place].set(draw.codes(prng.numbered_keys(keys, place), logits, Choices())), None
 
-    # Logits of a place depend on the codes before it alone: what the places after it hold is of no matter.
+    # Logits of a place depend on the codes before it alone: what the places after it hold does not matter.
     return jax.lax.scan(one, jnp.zeros((n, around.length), jnp.int32), jnp.arange(around.length))[0]

@@ -1,6 +1,6 @@
 """Bytes of test images as codes of two stages, against PNG and WebP without loss.
 
-Writes `results/studies/compression.json` and a table of docs/second-stage.md.
+Writes `results/studies/compression.json` and a section of docs/second-stage.md.
 
 Run: python -m benchmarks.compression --run RUN2 [--images 1000] [--split test] [--only codes PNG WebP] [--out FILE]
 [--page FILE]. RUN2 is the run of a second stage that draws one code after another, over the codes of gray or RGB
@@ -34,7 +34,7 @@ from vae_jax.errors import InputError
 from vae_jax.metrics.estimate import Estimate
 from vae_jax.metrics.image_pairs import ssim_of_any
 
-PAGE = Path("docs") / "second-stage.md"
+PAGE, HEADING = Path("docs") / "second-stage.md", "## Bytes of codes"
 LOSSLESS: dict[str, dict[str, Any]] = {
     "PNG": {"optimize": True},
     "WebP": {"lossless": True, "quality": 100, "method": 6},
@@ -99,7 +99,7 @@ def coded(run: vj.OpenRun, images: np.ndarray) -> dict[str, Any]:
 
 
 def tables(result: Mapping[str, Any]) -> list[str]:
-    """Returns the lines of the page."""
+    """Returns the section of the page."""
     protocol, runs, rows = result["protocol"], result["runs"], []
     n, pixels = protocol["images"], math.prod(protocol["shape"])
 
@@ -119,11 +119,14 @@ def tables(result: Mapping[str, Any]) -> list[str]:
             rows += [row(f"{name}, one picture of all images", runs[name]["bytes_tiled"])]
     head = (f"{n:,} images", "bytes", "bits per image", "bits per dimension", "PSNR, dB", "SSIM")
     return [
+        HEADING,
+        "",
+        "What the codes of images take (`python -m benchmarks.compression --run RUN2`):",
         f"`{protocol['experiment']}` at step {protocol['step']:,}, {protocol['split']} split of {protocol['data']}; "
         "weights are not counted.",
         "**The codes lose what the first stage loses** (PSNR and SSIM of what comes back), PNG and WebP nothing: the",
         "sizes say what two stages need, not that they replace a format without loss",
-        "(`results/studies/compression.json`).",
+        f"(`results/studies/compression.json`; {studies.made_on(runs.values())}).",
         "",
         *studies.table(head, rows),
     ]
@@ -139,7 +142,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/compression.json")
-    parser.add_argument("--page", type=Path, help="page of the table (docs/second-stage.md for the results file there)")
+    parser.add_argument(
+        "--page", type=Path, help="page of the section (docs/second-stage.md for the results file there)"
+    )
     return parser
 
 
@@ -164,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
         what = " ".join((__doc__ or "").split("\n\n")[0].split())
         for name in args.only:
             if name not in held:
-                held[name] = coded(run, images) if name == "codes" else lossless(images, name)
+                held[name] = studies.stamped(coded(run, images) if name == "codes" else lossless(images, name))
                 ordered = {method: held[method] for method in METHODS if method in held}
                 studies.write(args.out, what, protocol, ordered, training=run.provenance())
                 print(f"{name}: {held[name]}", flush=True)

@@ -1,6 +1,6 @@
 """Quantizers under one protocol: use of the codebook, bits and quality, on Fashion-MNIST and CIFAR-10.
 
-Writes `results/studies/quantizers.json` and the table of docs/quantizers.md.
+Writes `results/studies/quantizers.json` and a section of docs/quantizers.md.
 
 Run: python -m benchmarks.quantizers [--steps N] [--seeds 0 1] [--data NAME ...] [--sizes 512 4096] [--only fsq ...]
 [--split test] [--jobs 2] [--out FILE] [--page FILE]. Each run is a process of its own, which takes about a minute.
@@ -29,13 +29,12 @@ from benchmarks import jobs, studies
 from benchmarks.__main__ import commit
 from vae_jax.errors import InputError
 
-PAGE = Path("docs") / "quantizers.md"
+PAGE, HEADING = Path("docs") / "quantizers.md", "## Side by side"
 STEPS, BATCH, WIDTH = 1000, 64, 32
 SMALL, LARGE = 512, 4096
 # Data set -> training images, the first of its training split; the rest are for validation.
 DATA = {"fashion_mnist": 50_000, "cifar10": 45_000, "digits": 1_200}
 METRICS = ("elbo", "mse", "psnr", "usage", "perplexity", "bits_per_image", "quantization_error")
-SEVERAL = ("usage", "perplexity")  # one number per codebook
 EVALUATED = 200  # images at a time; no number depends on it
 TIMEOUT_S = 4 * 3600  # of one run
 
@@ -227,14 +226,19 @@ def row(method: str, runs: Sequence[studies.Run]) -> list[str]:
 
 
 def tables(result: Mapping[str, Any]) -> list[str]:
-    """Returns the lines of the page: a table per data set and number of codes, and the protocol before them."""
+    """Returns the section of the page: a table per data set and number of codes, and the protocol before them."""
     protocol, runs = result["protocol"], result["runs"].values()
     seeds = len({run["seed"] for run in runs})
     lines = [
+        HEADING,
+        "",
+        "Each quantizer between the same small encoder and decoder, trained alike (`python -m benchmarks.quantizers`).",
+        "The runs are short: read the order, not the level.",
+        "",
         f"{protocol['steps']:,} steps of batch {protocol['batch']} with Adam at {protocol['lr']:g}, "
         f"{protocol['split']} split, {'one seed' if seeds == 1 else f'mean of {seeds} seeds and its standard error'};",
-        f"usage in %, bits per image before any second stage; {result['machine']['cpu']},",
-        f"{result['machine']['cores']} cores, jax {result['versions']['jax']}, `results/studies/quantizers.json`.",
+        "usage in %, bits per image before any second stage",
+        f"(`results/studies/quantizers.json`; {studies.made_on(runs)}).",
     ]
     head = ("quantizer", "usage", "perplexity", "bits", "quantization error", "MSE", "PSNR", "SSIM")
     for data, codes in dict.fromkeys((run["data"], run["codes"]) for run in runs):
@@ -260,7 +264,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
     parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/quantizers.json")
-    parser.add_argument("--page", type=Path, help="page of the table (docs/quantizers.md for the results file there)")
+    parser.add_argument("--page", type=Path, help="page of the section (docs/quantizers.md for the results file there)")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     return parser
 
@@ -288,7 +292,7 @@ def main(argv: list[str] | None = None) -> int:
     save = functools.partial(studies.write, args.out, " ".join((__doc__ or "").split("\n\n")[0].split()), protocol)
 
     def done(name: str, run: dict[str, Any]) -> None:
-        held[name] = run
+        held[name] = studies.stamped(run)
         save(dict(sorted(held.items(), key=lambda item: order.get(item[0], len(order)))))
         print(f"{name}: usage {metric([run], 'usage', 100)} %, PSNR {metric([run], 'psnr')} dB", flush=True)
 

@@ -1,10 +1,13 @@
-"""What studies share: a results file that the next call continues, and tables between two markers of a page."""
+"""What studies share: a results file that the next call continues, and a section between two markers of a page.
+
+The section has its own heading and words, so that a page says nothing of a study without results.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +36,24 @@ def finished(out: Path, protocol: Mapping[str, Any]) -> dict[str, Run]:
     return held["runs"]
 
 
+def stamped(run: Run) -> dict[str, Any]:
+    """Returns a run that was just made with machine, versions and commit; what it says of these itself is kept.
+
+    Each run has its own, because a results file holds runs of several calls.
+    """
+    return environment() | dict(run)
+
+
+def made_on(runs: Iterable[Run]) -> str:
+    """Returns where runs were made: processor, cores and version of jax, each that differs once."""
+    found = (f"{r['machine']['cpu']}, {r['machine']['cores']} cores, jax {r['versions']['jax']}" for r in runs)
+    return "; ".join(dict.fromkeys(found))
+
+
 def write(out: Path, what: str, protocol: Mapping[str, Any], runs: Mapping[str, Run], **more: Any) -> None:
-    """Writes a results file: what it is, protocol, machine, versions, commit and the runs."""
+    """Writes a results file: what it is, protocol, and the runs, each `stamped`."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {"what": what, "protocol": dict(protocol), **environment(), **more, "runs": dict(runs)})
+    write_json(out, {"what": what, "protocol": dict(protocol), **more, "runs": dict(runs)})
 
 
 def identity(run: Any) -> dict[str, Any]:
@@ -62,7 +79,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def markers(name: str) -> tuple[str, str]:
-    """Returns the lines between which a page holds the table of a study."""
+    """Returns the lines between which a page holds the section of a study."""
     return f"<!-- begin {name}, made by python -m benchmarks.{name} -->", f"<!-- end {name} -->"
 
 
@@ -76,7 +93,7 @@ def between(page: Path, name: str) -> str:
     text = page.read_text() if page.is_file() else ""
     if text.count(begin) != 1 or text.count(end) != 1:
         raise InputError(
-            f"--page: {page} must hold the lines `{begin}` and `{end}` once; add them where the table goes"
+            f"--page: {page} must hold the lines `{begin}` and `{end}` once; add them where the section goes"
         )
     return text.split(begin)[1].split(end)[0].strip("\n")
 

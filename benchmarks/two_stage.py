@@ -1,6 +1,6 @@
 """Samples and likelihood of a model of two stages, beside those of models with a single latent vector.
 
-Writes `results/studies/two_stage.json`, a table of docs/second-stage.md and docs/images/two_stage_classes.png.
+Writes `results/studies/two_stage.json`, a section of docs/second-stage.md and docs/images/two_stage_classes.png.
 
 Run: python -m benchmarks.two_stage --run RUN2 --plain RUN --features RUN [--seeds 0 1 2] [--images 0] [--split test]
 [--only samples likelihood] [--out FILE] [--page FILE] [--figure FILE]. RUN2 is the run of a second stage conditioned on
@@ -34,6 +34,7 @@ from vae_jax.evaluation.generation import measure_frechet
 from vae_jax.evaluation.settings import Settings
 from vae_jax.evaluation.subject import Subject
 
+HEADING = "## Two stages beside one"
 PAGE, FIGURE = Path("docs") / "second-stage.md", Path("docs") / "images" / "two_stage_classes.png"
 MODELS = {"two stages": "run", "plain VAE": "plain"}
 PARTS = ("samples", "likelihood")
@@ -57,7 +58,10 @@ def likelihood(run: vj.OpenRun, args: argparse.Namespace) -> dict[str, Any]:
     """
     found = vj.evaluate_run(run, split=args.split, limit=args.images, write=False)["metrics"]
     if "bits_per_dim" not in found:
-        raise InputError(f"--run: the first stage of {args.run} does not have bits; train one with logistic256")
+        raise InputError(
+            f"--run: {args.run} does not have bits because the pixels of its first stage have a density; train one of "
+            "256 gray levels, as with `vae-jax train vq_vae_fashion`, and a second stage on it"
+        )
     uniform, bits = studies.equal_codes(run), 1 / (math.prod(run.spec.x.shape) * math.log(2))
     nats, error = (found["distortion"][part] for part in ("value", "stderr"))
     first = {
@@ -92,7 +96,7 @@ def picture(run: vj.OpenRun, path: Path) -> None:
 
 
 def tables(result: Mapping[str, Any]) -> list[str]:
-    """Returns the lines of the page."""
+    """Returns the section of the page."""
     protocol, runs, sets, rows = result["protocol"], result["runs"], [], []
     for name, key in MODELS.items():
         found = [run for place, run in runs.items() if place.startswith(f"samples/{name}/")]
@@ -111,9 +115,18 @@ def tables(result: Mapping[str, Any]) -> list[str]:
             row("both stages", own["both"], own["n"]),
             row("first stage, codes equally likely", own["first"], own["n"]),
         ]
-        what = f"one latent vector (`{single['experiment']}`, {single['step']:,} steps)"
-        rows += [row(what, single["metrics"], single["protocol"]["n"])]
-    lines = [f"On the {protocol['split']} split of {protocol['data']} (`results/studies/two_stage.json`):"]
+        # Numbers of other images say nothing about these.
+        if all(single[key] == protocol[key] for key in ("data", "split")):
+            what = f"one latent vector (`{single['experiment']}`, {single['step']:,} steps)"
+            rows += [row(what, single["metrics"], single["protocol"]["n"])]
+    lines = [
+        HEADING,
+        "",
+        "Samples of two stages beside those of one, and the likelihood of both",
+        "(`python -m benchmarks.two_stage --run RUN2 --plain RUN --features RUN`).",
+        f"On the {protocol['split']} split of {protocol['data']} (`results/studies/two_stage.json`;",
+        f"{studies.made_on(runs.values())}):",
+    ]
     if sets:
         lines += ["", *studies.table(("samples", "Frechet distance", "sets", "samples per set"), sets)]
     if rows:
@@ -135,7 +148,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/two_stage.json")
-    parser.add_argument("--page", type=Path, help="page of the table (docs/second-stage.md for the results file there)")
+    parser.add_argument(
+        "--page", type=Path, help="page of the section (docs/second-stage.md for the results file there)"
+    )
     parser.add_argument("--figure", type=Path, help="picture (docs/images/two_stage_classes.png, as for --page)")
     return parser
 
@@ -156,7 +171,7 @@ def measure(runs: Mapping[str, vj.OpenRun], args: argparse.Namespace, page: Path
     training = {name: run.provenance() for name, run in runs.items()}
     for name, function, given in parts(runs, args):
         if name not in held:
-            held[name] = function(*given)
+            held[name] = studies.stamped(function(*given))
             studies.write(args.out, what, protocol, held, training=training)
             print(f"{name}: {held[name]}", flush=True)
 

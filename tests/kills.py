@@ -261,7 +261,7 @@ MOMENTS = {
 def at_moments(folder: Path, kind: str = "quick") -> list[dict]:
     """Kills a run at each of `MOMENTS` and returns a row for each."""
     experiment, rows = experiment_of(kind, folder), []
-    training._figures = lambda run, state, step: None  # they take most of a short run's time
+    training._figures = lambda run, state, step, *more: None  # they take most of a short run's time
     want = finish(experiment, folder / "whole", False)
     assert "state" in want, want
     for number, (name, injected) in enumerate(MOMENTS.items()):

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import codes, flops, jobs, report
-from benchmarks.sizes import QUANTIZE
+from benchmarks.sizes import QUANTIZE, SAMPLING
 from vae_jax import models, networks, spec
 from vae_jax.model import Context
 from vae_jax.models.stage2 import Around, Choices, Transformer
@@ -78,6 +78,12 @@ def canned() -> dict:
     return {**pairs, "sampling": sampling, "sweep": sweep, "startup": startup, "train": {"memory_gib": 0.9}}
 
 
+def printed(summary: dict, quick: bool = False) -> str:
+    text = io.StringIO()
+    Console(file=text, width=120).print(report.table(summary, "title", quick))
+    return text.getvalue()
+
+
 def test_summary_and_table_of_canned_results():
     raw = canned()
     summary = report.summarize(raw)
@@ -86,9 +92,8 @@ def test_summary_and_table_of_canned_results():
     assert summary["mlp"]["share_of_peak"] == 0.5
     assert summary["conv"]["ratio"] == {}
     assert report.errors(raw) == ["no pillow", "?", "torch is not installed"]
-    text = io.StringIO()
-    Console(file=text, width=120).print(report.table(summary, "title"))
-    lines = {line.split("│")[1].strip(): line for line in text.getvalue().splitlines() if line.count("│") > 3}
+    text = printed(summary)
+    lines = {line.split("│")[1].strip(): line for line in text.splitlines() if line.count("│") > 3}
     assert "2.22x" in lines["MLP VAE: ours / torch-memory"]
     assert "met" in lines["MLP VAE: ours / torch-memory"]
     assert "missed" in lines["vae-jax --help"]
@@ -99,6 +104,14 @@ def test_summary_and_table_of_canned_results():
     assert "VQ-VAE: share of matmul peak" not in lines
     assert "9.00x" in lines["transformer prior: cached / uncached"]
     json.dumps(summary)
+    # The caption has the sizes that were measured; targets are not for small ones.
+    small = " ".join(printed(summary, quick=True).split())
+    assert "met" in text
+    assert not {"met", "missed", ">="} & set(small.split())
+    for quick, shown in ((False, " ".join(text.split())), (True, small)):
+        size, prior = QUANTIZE[quick], SAMPLING[quick]
+        assert f"quantize: {size.vectors:,} vectors of length {size.features}, {size.codes:,} codes;" in shown
+        assert f"transformer prior of {prior.side}x{prior.side} codes, batch {prior.batch}." in shown
 
 
 def test_a_job_runs_in_its_own_process():

@@ -76,7 +76,7 @@ def test_codebooks_are_found_in_the_vector_of_all_levels():
     ]
 
 
-def test_each_code_is_decoded_alone():
+def test_each_code_is_decoded_alone(monkeypatch):
     model, z = toy(), vectors(6)
     z[:, 8:10] = np.arange(12).reshape(6, 2)
     batches = [{"x": jnp.asarray(part).reshape(-1, 1, WIDTH, 1)} for part in (z[:4], z[4:])]
@@ -85,7 +85,8 @@ def test_each_code_is_decoded_alone():
     first = {book.name: used.codes[0] for book, used in zip(counted.books, counted.used, strict=True)}
     middle = [first["bottom/0"], first["bottom/1"]] * 4 + [5, 6] + [first["top"]] * 3
     np.testing.assert_allclose(counted.middle, middle)
-    found = codebooks.constant(model, STATE, counted, 2)
+    monkeypatch.setattr(codebooks, "MOST_IMAGES", 8)  # 2 of each codebook
+    found = codebooks.constant(model, STATE, counted)
     assert [one.book.name for one in found] == ["bottom/0", "bottom/1", "top"]
     second, last = found[1].used.codes[1], found[2].used.codes[1]
     for images, expected in (
@@ -97,6 +98,32 @@ def test_each_code_is_decoded_alone():
     share = found[2].used.share
     labels = [t.get_text() for t in constant_grid(found).axes[0].get_yticklabels()]
     assert labels[-1] == f"top 1-2: {share[:2].sum():.1%}"
+
+
+def test_no_more_is_decoded_than_a_grid_shows(monkeypatch):
+    """64 images of all codebooks together, of the first 8 of 12; of large images a row."""
+    model = toy({"z": Codes((1, 1, 12), 20, (20,) * 12), "rest": Real((1,))})
+    batch = {"x": jnp.arange(20.0 * WIDTH).reshape(20, 1, WIDTH, 1) % 20}
+    counted = codebooks.count(model, STATE, [batch])
+    decoded, real = [], codebooks.decode_all
+    monkeypatch.setattr(
+        codebooks, "decode_all", lambda model, state, z, **more: decoded.append(len(z)) or real(model, state, z, **more)
+    )
+    found = codebooks.constant(model, STATE, counted)
+    assert decoded == [8] * 8
+    figure = constant_grid(found, books=len(counted.books))
+    assert len(figure.axes[0].get_yticklabels()) == 8
+    assert "the first 8 of 12 codebooks" in " ".join(t.get_text() for t in figure.texts).replace("\n", " ")
+    # Whole rows where there is more than one; each codebook has 20 codes.
+    for n, most in ((1, 20), (3, 16)):
+        decoded.clear()
+        few = counted._replace(books=counted.books[:n], used=counted.used[:n])
+        codebooks.constant(model, STATE, few)
+        assert decoded == [most] * n
+    monkeypatch.setattr(codebooks, "VALUES", 9 * WIDTH)
+    decoded.clear()
+    codebooks.constant(model, STATE, counted)
+    assert decoded == [1] * 8
 
 
 def used(size: int, *counts: int) -> Used:

@@ -386,7 +386,7 @@ def run(tmp_path_factory):
         "counts_simulated", steps=600, **{"optimizer.lr": 0.01, "data.batch_size": 80, "evaluation.k": ()}
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_figures", lambda run, state, step: None)  # which `report` draws below
+        patch.setattr(training, "_figures", lambda run, state, step, *more: None)  # which `report` draws below
         return vj.train_run(config, workdir=folder)
 
 

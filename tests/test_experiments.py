@@ -82,7 +82,7 @@ def trained(tmp_path_factory):
         path = folder / file.stem
         if not path.exists():
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(training, "_figures", lambda run, state, step: None)
+                patch.setattr(training, "_figures", lambda run, state, step, *more: None)
                 patch.setattr(measuring, "evaluate_run", lambda run: {})
                 patch.setattr(evaluate, "print_result", lambda result: None)
                 two_steps(file, path, run)

@@ -131,7 +131,7 @@ def test_a_model_may_give_its_kl_without_the_moments_of_its_codes(tmp_path, monk
         return model._replace(loss=loss)
 
     monkeypatch.setattr(VAE, "build", without_moments)
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: None)
     config = Config(
         steps=2,
         data=DataConfig("digits", batch_size=8),

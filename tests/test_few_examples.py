@@ -27,7 +27,7 @@ def runs(tmp_path_factory):
             data = {"data.name": "npz", "data.source": str(folder / f"{name}.npz"), "evaluation.k": ()}
             config = vj.experiment("vae_digits", **SMALL, **data, **{"logging.tensorboard": False})
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(training, "_figures", lambda run, state, step: None)
+                patch.setattr(training, "_figures", lambda run, state, step, *more: None)
                 training.train_run(config, "x", path)
         return str(path)
 

@@ -212,8 +212,17 @@ def test_figures_of_sorted_data_show_every_class(tmp_path, monkeypatch):
 
     seen, data = [], support.sorted_data(tmp_path / "sorted.npz")
     run = Run.load(make(tmp_path / "run", dataclasses.replace(config(VAE(2, MLP((8,)))), data=data)))
-    monkeypatch.setattr(figures, "write_all", lambda path, model, state, batch, title, **more: seen.append(batch))
-    training._figures(run, run.restore(), 4)
-    (batch,) = seen
+
+    def note(path, model, state, batch, title, *, split, **more):
+        seen.append((batch, sum(len(part["x"]) for part in split)))
+
+    monkeypatch.setattr(figures, "write_all", note)
+    monkeypatch.setattr(training, "FEW", 10)
+    monkeypatch.setattr(training, "COUNTED", 20)
+    # In between, at the last step, and where patience ended the run.
+    for step, ended in ((3, False), (4, False), (3, True)):
+        training._figures(run, run.restore(), step, ended)
+    assert [counted for _, counted in seen] == [10, 20, 20]
+    batch = seen[0][0]
     assert len(batch["label"]) == 256
     assert set(np.asarray(batch["label"])[:32].tolist()) == {0, 1, 2, 3}

@@ -39,8 +39,11 @@ def put(config, **options):
 
 
 @pytest.fixture(autouse=True)
-def no_figures(monkeypatch):
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+def drawn(monkeypatch):
+    """Returns (step, whether patience has run out) of the figures, in place of which nothing is drawn."""
+    found = []
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, ended=False: found.append((step, ended)))
+    return found
 
 
 @pytest.fixture
@@ -108,7 +111,7 @@ def test_no_run_continues_from_before_its_best_step(tmp_path, scripted):
 
 
 @pytest.mark.parametrize("killed", [4, 6, 8])
-def test_patience_ends_a_run_and_resume_counts_on(tmp_path, scripted, monkeypatch, killed):
+def test_patience_ends_a_run_and_resume_counts_on(tmp_path, scripted, drawn, monkeypatch, killed):
     said = []
     config = put(LONG, patience=3)
     run = training.train_run(config, "x", tmp_path / "run", say=said.append)
@@ -116,6 +119,7 @@ def test_patience_ends_a_run_and_resume_counts_on(tmp_path, scripted, monkeypatc
     assert [step for step, _ in lines(run, "validation")] == [2, 4, 6, 8, 10]
     assert run.checkpoints().steps() == [10]
     assert run.last_step == 10
+    assert drawn == [(10, True)]
     assert history(run.path)[-1]["event"] == "early stop"
     assert history(run.path)[-1]["best"] == [4, -7.0]
     assert said[-2].startswith("ended at step 10 of 16: 3 evaluations in a row did not improve elbo (patience 3); ")

@@ -257,7 +257,7 @@ def test_ctrl_c_after_the_last_step_is_obeyed_and_resume_ends_the_run(here, monk
 
     drawn = []
 
-    def figures(run, state, step):
+    def figures(run, state, step, *more):
         drawn.append(step)
         if moment == "the last figures":
             kill()

@@ -161,7 +161,7 @@ def test_nan_stops_the_run_at_its_exact_step(tmp_path, monkeypatch, pipeline):
         return model._replace(loss=loss)
 
     monkeypatch.setattr(VAE, "build", poisoned)
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: None)
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e6)
     config = put(SMALL, data=put(SMALL.data, pipeline=pipeline))
     with pytest.raises(NonFinite, match=r"grad_norm became NaN or Inf at step 7;.*checkpoint is step 4") as caught:
@@ -178,7 +178,7 @@ def test_nan_stops_the_run_at_its_exact_step(tmp_path, monkeypatch, pipeline):
 def test_figures_are_drawn_from_the_state_of_their_step(tmp_path, monkeypatch):
     """Once at the end where `figures_minutes` is 0, however long the run takes; else also in between."""
     clock, drawn = Clock(monkeypatch, time.perf_counter), []
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: drawn.append((int(state.step), step)))
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, ended: drawn.append((int(state.step), step)))
 
     def tick(step, metrics):
         clock.now += 30.0
@@ -227,7 +227,7 @@ def test_collapse_is_said_below_half_a_nat(kl, units, said):
 
 
 def test_a_healthy_run_is_not_called_collapsed(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: None)
     said = []
     logging = Logging(log_every=200, figures_minutes=0.0, tensorboard=False)
     healthy = put(SMALL, steps=150, data=put(SMALL.data, batch_size=64), optimizer=put(SMALL.optimizer, lr=0.01))

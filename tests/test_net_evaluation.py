@@ -38,7 +38,7 @@ TINY = VAE(latent_dim=2, network=MLP((4,)))
 @pytest.mark.parametrize(("protocol", "split"), [("standard", "validation"), ("full", "test")])
 def test_the_held_out_curve_is_of_validation_where_there_is_one(tmp_path, monkeypatch, protocol, split):
     """Although the evaluation after training is of `test`; its numbers are of the part of it that `limit` takes."""
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: None)
     config = Config(
         steps=2,
         data=DataConfig("sprites", protocol=protocol, batch_size=8),

@@ -15,7 +15,7 @@ SMALL += ["--evaluation.limit", "8", "--evaluation.k", "--quiet", "--mesh.data",
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: None)
 
 
 def images(n, seed=0):

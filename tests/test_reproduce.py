@@ -232,6 +232,31 @@ def test_training_measuring_and_going_on(tmp_path, capsys):
     assert old["metrics"] == again["metrics"]
 
 
+def test_the_first_stage_is_made_before_the_second_with_its_seed(tmp_path, monkeypatch):
+    made, (first, second) = [], ("vq_vae_digits", "transformer_prior_digits")
+
+    def run_seed(name, config, folder, metrics, below=None):
+        made.append((name, config.seed, config.steps, folder.name, metrics, below))
+        return an_eval(elbo=-20.0 - config.seed) | {"experiment": name, "step": config.steps}
+
+    monkeypatch.setattr(reproduce, "run_seed", run_seed)
+    words = [second, "--seeds", "3", "4", "--steps", "2", "--metrics", "mig", "--workdir", str(tmp_path / "runs")]
+    assert reproduce.main([*words, "--results", str(tmp_path)]) == 0
+    folders = {seed: f"{first}-seed{seed}-steps2" for seed in (3, 4)}
+    assert made == [
+        run
+        for seed, folder in folders.items()
+        for run in (
+            (first, seed, 2, folder, (), None),
+            (second, seed, 2, f"{second}-seed{seed}-steps2", ("mig",), tmp_path / "runs" / folder),
+        )
+    ]
+    # The results file is that of the second stage alone.
+    [file] = tmp_path.rglob("*.json")
+    assert file.name == f"{second}.json"
+    assert json.loads(file.read_text())["seeds"] == {"3": {"elbo": -23.0}, "4": {"elbo": -24.0}}
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [(["vae_digit"], "did you mean 'vae_digits'"), (["vae_digits", "--steps", "0"], "--steps: 0 is out of range"),

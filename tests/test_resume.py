@@ -46,7 +46,7 @@ def get_config():
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
     drawn = []
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: drawn.append(step))
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: drawn.append(step))
     return drawn
 
 
@@ -63,7 +63,7 @@ def folder(tmp_path, monkeypatch):
 def trained(tmp_path_factory):
     """A run of 8 steps; copy it, do not change it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_figures", lambda run, state, step: None)
+        patch.setattr(training, "_figures", lambda run, state, step, *more: None)
         return training.train_run(put(SMALL, steps=8), "tiny", tmp_path_factory.mktemp("trained") / "run").path
 
 

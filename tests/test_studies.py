@@ -1,7 +1,10 @@
-"""Studies: what is finished is kept, another protocol is refused, and pages hold the tables of their results."""
+"""Studies: what is finished is kept, another protocol is refused, and pages hold the sections of their results."""
 
+import argparse
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ from options import make, tiny
 
 import vae_jax as vj
 from benchmarks import compression, jobs, quantizers, studies, two_stage
+from vae_jax.errors import InputError
 from vae_jax.likelihoods import Logistic256
 from vae_jax.models import VAE, VQVAE, Classifier, SecondStage
 from vae_jax.models.stage2 import Transformer
@@ -34,10 +38,18 @@ def page(folder: Path, name: str) -> Path:
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_pages_hold_the_table_of_the_results(name):
+def test_pages_hold_the_section_of_the_results(name):
+    """Heading, words and tables where there are results; without them nothing, neither here nor around it."""
     module, out = STUDIES[name], ROOT / "results" / "studies" / f"{name}.json"
     wanted = module.tables(json.loads(out.read_text())) if out.is_file() else []
     assert studies.between(ROOT / module.PAGE, name) == "\n".join(wanted)
+    lines = (ROOT / module.PAGE).read_text().splitlines()
+    assert lines.count(module.HEADING) == (1 if out.is_file() else 0)
+    # The paragraph before the markers is not one that introduces them.
+    assert not re.search(r"^#|:$", [line for line in lines[: lines.index(studies.markers(name)[0])] if line][-1])
+
+
+SEVERAL = ("usage", "perplexity")  # metrics with one number per codebook
 
 
 def canned(data, codes, method, seed, args):
@@ -45,8 +57,8 @@ def canned(data, codes, method, seed, args):
     if method == "vq":
         raise jobs.Failed("no memory")
     books = ("/0", "/1") if method == "residual-vq" else ("",)
-    values = {name: 0.5 for name in quantizers.METRICS if name not in quantizers.SEVERAL}
-    values |= {f"{name}{book}": 0.25 + seed for name in quantizers.SEVERAL for book in books} | {"ssim": 0.9}
+    values = {name: 0.5 for name in quantizers.METRICS if name not in SEVERAL}
+    values |= {f"{name}{book}": 0.25 + seed for name in SEVERAL for book in books} | {"ssim": 0.9}
     metrics = {name: {"value": value, "stderr": None, "n": 9} for name, value in values.items()}
     return {"data": data, "codes": codes, "quantizer": method, "seed": seed, "metrics": metrics}
 
@@ -54,6 +66,7 @@ def canned(data, codes, method, seed, args):
 def test_a_study_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     """A run that failed is made by the next call, and no other; the page has the table alone replaced."""
     made, out, where = [], tmp_path / "q.json", page(tmp_path, "quantizers")
+    here = studies.environment()
 
     def run(*run):
         made.append(run[:4])
@@ -63,14 +76,19 @@ def test_a_study_continues_where_it_stopped(tmp_path, monkeypatch, capsys):
     words = ["--data", "digits", "--only", "vq", "residual-vq", "--out", str(out), "--page", str(where)]
     assert quantizers.main(words) == 1
     assert "not measured: digits/512/vq/0: no memory" in capsys.readouterr().err
+    # The next call is made elsewhere; each run keeps its own machine.
+    there = here | {"machine": here["machine"] | {"cpu": "another"}}
+    monkeypatch.setattr(studies, "environment", lambda: there)
     assert quantizers.main([*words, "--seeds", "0", "1"]) == 1
     assert made.count(("digits", 4096, "residual-vq", 0)) == 1
     assert made.count(("digits", 512, "vq", 0)) == 2
     result = json.loads(out.read_text())
     assert list(result["runs"]) == ["digits/4096/residual-vq/0", "digits/4096/residual-vq/1"]
-    assert {"machine", "versions", "commit", "protocol", "what"} <= result.keys()
+    first, second = ({key: run[key] for key in here} for run in result["runs"].values())
+    assert (first, second) == (here, there)
     text = where.read_text()
-    assert text.startswith("before\n")
+    assert f" cores, jax {here['versions']['jax']}; another, " in text
+    assert text.startswith(f"before\n{studies.markers('quantizers')[0]}\n{quantizers.HEADING}\n")
     assert text.endswith("\nafter\n")
     # Usage 0.25 and 1.25 over two seeds, of each codebook.
     assert "| residual VQ, two levels of 512 | 75.0 ± 50.0, 75.0 ± 50.0 | 1 ± 0, 1 ± 0 |" in text
@@ -131,6 +149,7 @@ def test_compression_is_that_of_the_command(runs, tmp_path, capsys):
     result = json.loads(out.read_text())
     images = compression.images_of(vj.load(runs["run"]), "test", 12)
     packed, found = vj.compress(runs["run"], images), result["runs"]
+    assert all({"machine", "versions", "commit"} <= run.keys() for run in found.values())
     assert found["codes"]["bytes"] == len(packed.data)
     assert found["codes"]["bits_of_the_prior"]["value"] == pytest.approx(packed.bits.mean())
     assert found["codes"]["bits_of_equal_codes"] == pytest.approx(16 * np.log2(12))
@@ -151,6 +170,16 @@ def test_tiles_hold_every_image_once():
     np.testing.assert_array_equal(whole[2:, 3:6], images[4])
 
 
+def test_a_first_stage_without_bits_is_refused_with_one_that_has_them(monkeypatch):
+    monkeypatch.setattr(vj, "evaluate_run", lambda *args, **options: {"metrics": {"elbo": {}}})
+    args = argparse.Namespace(run="runs/x", split="test", images=0)
+    with pytest.raises(InputError, match="--run: runs/x does not have bits") as refused:
+        two_stage.likelihood(None, args)  # type: ignore[arg-type]
+    advised = str(refused.value).split("`vae-jax train ")[1].split("`")[0]
+    model: Any = vj.experiment(advised).model
+    assert model.likelihood.levels == 256
+
+
 def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
     """Frechet distances are those of `eval`, one per seed and model; bits of both stages those of its `elbo`."""
     out, figure, where = tmp_path / "t.json", tmp_path / "t.png", page(tmp_path, "two_stage")
@@ -168,4 +197,11 @@ def test_two_stages_are_measured_by_the_suite(runs, tmp_path):
     for part in (both, first):
         assert part["bits_per_dim"]["value"] == pytest.approx(-part["elbo"]["value"] / (64 * np.log(2)))
     assert figure.is_file()
-    assert "| plain VAE (`tiny`, step 4) |" in where.read_text()
+    assert all({"machine", "versions", "commit"} <= run.keys() for run in found.values())
+    text, held = where.read_text(), json.loads(out.read_text())
+    assert "| plain VAE (`tiny`, step 4) |" in text
+    # The likelihood of one latent vector is of Fashion-MNIST, test split, and is shown for no other.
+    assert "| one latent vector" not in text
+    for data, split in (("fashion_mnist", "validation"), ("fashion_mnist", "test")):
+        held["protocol"] |= {"data": data, "split": split}
+        assert ("| one latent vector" in "\n".join(two_stage.tables(held))) == (split == "test")

@@ -49,7 +49,7 @@ SMALL = Config(
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: None)
 
 
 def make(seeds=(0,), base=SMALL, metrics=(), strategy="vmap", **vary) -> Sweep:
@@ -98,7 +98,7 @@ def singles(tmp_path_factory):
     """Returns number -> run of its own, for the first and the last member."""
     folder, members = tmp_path_factory.mktemp("singles"), eight().members
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "_figures", lambda run, state, step: None)
+        patch.setattr(training, "_figures", lambda run, state, step, *more: None)
         return {
             number: training.train_run(
                 configs.put(members[number].config, "mesh.data", 1), "single", folder / str(number)

@@ -44,7 +44,7 @@ def put(config, **options):
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    monkeypatch.setattr(training, "_figures", lambda run, state, step: None)
+    monkeypatch.setattr(training, "_figures", lambda run, state, step, *more: None)
 
 
 def assert_same(a, b):

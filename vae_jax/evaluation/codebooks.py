@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,11 @@ from vae_jax.evaluation.codes import decode_all, encode_all
 from vae_jax.model import Model
 from vae_jax.spaces import Latents
 from vae_jax.train.state import TrainState
+
+COLUMNS = 8  # of a grid of decoded codes
+MOST_BOOKS = 8  # codebooks that a grid shows
+MOST_IMAGES = 64  # of all of them together
+VALUES = 4_000_000  # of these images together: of large images there are fewer, but one row at least
 
 
 class Counted(NamedTuple):
@@ -81,20 +87,27 @@ def count(model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]])
     return Counted(found, [used[book.name] for book in found], n, middle.astype(_dtype(latents)), cond)
 
 
-def constant(model: Model, state: TrainState, counted: Counted, most: int) -> list[Constant]:
+def constant(model: Model, state: TrainState, counted: Counted) -> list[Constant]:
     """Decodes codes alone: each in all places of its grid, with the most used code in the grids of other codebooks.
+
+    Only what one grid shows is decoded: the most used codes of the first codebooks, in whole rows where there is room
+    for more than one.
 
     Args:
       model: as for `count`.
       state: a trained state.
       counted: what occurs.
-      most: codes of each codebook at most, the most used ones.
 
     Returns:
-      what is decoded, a codebook at a time.
+      what is decoded, a codebook at a time; of many the first `MOST_BOOKS`.
     """
+    # All the images are held at once: their number is bounded, and so is their size.
+    room = max(COLUMNS, min(MOST_IMAGES, VALUES // math.prod(model.about.spec.x.shape)))
+    most = room // min(len(counted.books), MOST_BOOKS)
+    if most > COLUMNS:
+        most -= most % COLUMNS
     found = []
-    for book, used in zip(counted.books, counted.used, strict=True):
+    for book, used in list(zip(counted.books, counted.used, strict=True))[:MOST_BOOKS]:
         # What is drawn is chosen by use, so that it is the same in any order of the batches.
         shown = Used(used.size, used.codes[:most], used.counts[:most])
         # [U, n]: this codebook's places hold code u in row u, all others the same in every row.

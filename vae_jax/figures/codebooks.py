@@ -11,7 +11,7 @@ from matplotlib.colors import hsv_to_rgb
 from matplotlib.figure import Figure
 
 from vae_jax.evaluation.code_usage import Book, Used
-from vae_jax.evaluation.codebooks import Constant, ranks
+from vae_jax.evaluation.codebooks import COLUMNS, MOST_BOOKS, Constant, ranks
 from vae_jax.figures.curves import COLORS
 from vae_jax.figures.grid import enlargement, fold, grid, pixels
 
@@ -22,8 +22,6 @@ _UNSEEN = (0.6, 0.6, 0.6)
 _FRAME = 4  # pixels of color around a decoded code
 _BELOW = 0.8  # of the logarithmic axis from the bar of dead codes of one codebook to that of the next
 _LEGEND = 12  # codebooks in a legend
-MOST_BOOKS = 8  # with rows of their own in a grid
-MOST_CODES = 64
 
 
 def usage_chart(found: Mapping[str, Used], n: int, *, title: str = "", examples: str = "images") -> Figure:
@@ -34,7 +32,7 @@ def usage_chart(found: Mapping[str, Used], n: int, *, title: str = "", examples:
     Args:
       found: what occurs of each codebook, by its name.
       n: examples whose codes were counted.
-      title: stands above.
+      title: of the figure; usage, or the number of examples, is added.
       examples: what they are called.
 
     Returns:
@@ -107,33 +105,34 @@ class Rows(NamedTuple):
     labels: list[str]
 
 
-def constant_rows(found: Sequence[Constant], columns: int = 8) -> Rows:
-    """Returns what codes alone are decoded to, in the order of use, framed in their colors in `index_rows`.
-
-    Args:
-      found: of each codebook; of many the first 8.
-      columns: codes in a row.
-    """
-    shown = found[:MOST_BOOKS]
-    # As many rows of one codebook as of several together.
-    most = max(1, MOST_BOOKS // len(shown)) * columns
+def constant_rows(found: Sequence[Constant]) -> Rows:
+    """Returns what codes alone are decoded to, in the order of use, framed in their colors in `index_rows`."""
     rows, labels = [], []
-    for one in shown:
-        tiles = _framed(_tiles(one.images[:most]), rank_colors(np.arange(len(one.images[:most]))))
-        missing = np.ones((-len(tiles) % columns, *tiles.shape[1:]), np.float32)
-        rows.append(fold(np.concatenate([tiles, missing]), columns))
+    for one in found:
+        tiles = _framed(_tiles(one.images), rank_colors(np.arange(len(one.images))))
+        missing = np.ones((-len(tiles) % COLUMNS, *tiles.shape[1:]), np.float32)
+        rows.append(fold(np.concatenate([tiles, missing]), COLUMNS))
         name = f"{one.book.name} " if one.book.name else ""
-        for first in range(0, len(tiles), columns):
-            last = min(first + columns, len(tiles))
+        for first in range(0, len(tiles), COLUMNS):
+            last = min(first + COLUMNS, len(tiles))
             labels.append(f"{name}{first + 1}-{last}: {one.used.share[first:last].sum():.1%}")
     return Rows(np.concatenate(rows), labels)
 
 
-def constant_grid(found: Sequence[Constant], *, title: str = "") -> Figure:
-    """Returns the figure of `constant_rows`."""
+def constant_grid(found: Sequence[Constant], *, title: str = "", books: int = 0) -> Figure:
+    """Returns the figure of `constant_rows`.
+
+    Args:
+      found: as `codebooks.constant` returns it.
+      title: of the figure.
+      books: codebooks of the model; where these are more than `found`, the title says so.
+
+    Returns:
+      a matplotlib figure, not yet written.
+    """
     images, labels = constant_rows(found)
     others = "; other codebooks at their most used code" if len(found) > 1 else ""
-    words = f"{title}each code alone, in all places{others}{_first(found)}"
+    words = f"{title}each code alone, in all places{others}{_first(len(found), books)}"
     return grid(images, title=words, rows=labels, ylabel="codes by use, their share")
 
 
@@ -176,12 +175,16 @@ def index_grid(
       a matplotlib figure, not yet written.
     """
     drawn = index_rows(images, made, vectors, found)
-    return grid(drawn.images, title=f"{title}codes of images, one color per code{_first(found)}", rows=drawn.labels)
+    return grid(
+        drawn.images,
+        title=f"{title}codes of images, one color per code{_first(MOST_BOOKS, len(found))}",
+        rows=drawn.labels,
+    )
 
 
-def _first(found: Sequence[object]) -> str:
+def _first(shown: int, books: int) -> str:
     """Returns what a title adds where not all codebooks are drawn."""
-    return f", the first {MOST_BOOKS} of {len(found)} codebooks" if len(found) > MOST_BOOKS else ""
+    return f", the first {shown} of {books} codebooks" if books > shown else ""
 
 
 def rank_colors(rank: np.ndarray) -> np.ndarray:

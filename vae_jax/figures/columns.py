@@ -18,7 +18,7 @@ def columns_chart(errors: Sequence[ColumnError], *, title: str = "") -> Figure:
 
     Args:
       errors: of each column; of many the first 60 are shown, in the order of the table.
-      title: stands above.
+      title: of the figure.
     """
     shown = errors[:_MOST]
     values = np.array([e.explained for e in shown], np.float64)

@@ -50,7 +50,7 @@ def curves(runs: Mapping[str, Sequence[Mapping[str, Any]]], *, title: str = "") 
 
     Args:
       runs: name -> lines of metrics.jsonl. Training is a line, held-out data are dots.
-      title: stands above.
+      title: of the figure.
     """
     names = [name for name in PANELS if any(_series(lines, name) for lines in runs.values())]
     if "elbo" in names and "mse" in names:

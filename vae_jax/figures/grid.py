@@ -99,7 +99,7 @@ def grid(
 
     Args:
       images: rows of images.
-      title: stands above, broken into lines where it is long.
+      title: of the figure, broken into lines where it is long.
       rows: a label for each row, or none.
       columns: a label for each column, or none.
       group: as for `mosaic`.

@@ -20,7 +20,7 @@ def kl_chart(kl: Sequence[float], variance: Sequence[float], *, title: str = "")
     Args:
       kl: mean KL of each dimension, nats [D].
       variance: Var_x(E[z|x]) of each dimension [D]; active above 0.01 (arXiv:1509.00519).
-      title: stands above.
+      title: of the figure.
     """
     order = by_size(np.asarray(kl, np.float64))
     size = len(order)

@@ -14,7 +14,7 @@ from vae_jax import spaces
 from vae_jax.evaluation import codebooks, columns, latents
 from vae_jax.evaluation.codes import Codes, decode_all, draw, encode_all, label_features
 from vae_jax.evaluation.likelihood import evaluate
-from vae_jax.figures.codebooks import MOST_CODES, constant_grid, index_grid, usage_chart
+from vae_jax.figures.codebooks import constant_grid, index_grid, usage_chart
 from vae_jax.figures.columns import columns_chart
 from vae_jax.figures.curves import curves, read_metrics
 from vae_jax.figures.grid import fold, grid, pairs, save
@@ -51,7 +51,7 @@ def write_all(
       model: its pure functions.
       state: the state to show.
       batch: held-out examples, float32 images [B, H, W, C] and `index`; 64 or more give a fair KL chart.
-      title: stands above every picture.
+      title: of every figure.
       prior: mean and standard deviation of the prior, the unit of the traversals; None takes each dimension's own
         spread over the batch, as does a model without a posterior.
       split: the examples whose codes are counted, read only of a model of indices; None counts those of `batch`.
@@ -123,7 +123,7 @@ def _codebooks(
     used = {book.name: used for book, used in zip(counted.books, counted.used, strict=True)}
     found = {
         "code_usage": usage_chart(used, counted.n, title=head, examples=model.about.spec.x.examples),
-        "code_pictures": constant_grid(codebooks.constant(model, state, counted, MOST_CODES), title=head),
+        "code_pictures": constant_grid(codebooks.constant(model, state, counted), title=head, books=len(counted.books)),
     }
     if planes := codebooks.planes(counted):
         some = slice(columns)

@@ -45,7 +45,7 @@ class Codebooks(NamedTuple):
 
     Attributes:
       counted: how often codes occur in the images of the report.
-      constants: what the most used codes are decoded to, each alone.
+      constants: what the most used codes of the first codebooks are decoded to, each alone.
       vectors: latents int [N, n] of the held-out images that are shown.
     """
 
@@ -185,8 +185,7 @@ def _codebooks(
         missing["codes"] = f"the data are of kind {run.spec.x.kind}, not images"
     else:
         counted = codebooks.count(model, state, batches)
-        most = max(8, min(SAMPLES, VALUES // int(np.prod(run.spec.x.shape)) // 8 * 8))
-        return Codebooks(counted, codebooks.constant(model, state, counted, most), vectors)
+        return Codebooks(counted, codebooks.constant(model, state, counted), vectors)
     return None
 
 

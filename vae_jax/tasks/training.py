@@ -39,7 +39,7 @@ __all__ = ["FREE_ON_RESUME", "free_folder", "log_to", "newest_folder", "prepare"
 
 logger = logging.getLogger(__name__)
 Report = Callable[[int, dict[str, Any]], None]
-# Examples whose codes a figure counts: a few on the way, at the last step all of the usual held-out splits.
+# Examples whose codes a figure counts: a few on the way, at the end of the run all of the usual held-out splits.
 FEW, COUNTED = 1_000, 10_000
 
 
@@ -368,7 +368,7 @@ def _train(start: Start, source: Source, checkpoints: Checkpoints, report: Repor
             checkpoints=checkpoints,
             checkpoint_every=c.logging.checkpoint_every,
             events=[
-                Event(lambda s, n: _figures(run, s, n), minutes=c.logging.figures_minutes),
+                Event(lambda s, n: _figures(run, s, n, held_out.ended), minutes=c.logging.figures_minutes),
                 Event(lambda s, n: kept_samples.keep(run, s, n), at=c.logging.samples_at, final=False),
                 *held_out.event(),
             ],
@@ -471,7 +471,8 @@ def _first_state(
     return state
 
 
-def _figures(run: Run, state: TrainState, step: int) -> None:
+def _figures(run: Run, state: TrainState, step: int, ended: bool = False) -> None:
+    """Writes the figures of a run; `ended` says that patience has run out, so that these are its last ones."""
     try:
         from vae_jax import figures
 
@@ -479,7 +480,7 @@ def _figures(run: Run, state: TrainState, step: int) -> None:
         batch = run.examples(split, data.limit.mixed(run.source(split), 256))
         title = f"{run.experiment}, step {step:,}"
         # Read by models of codes alone, which count them.
-        most = COUNTED if step >= run.config.steps else FEW
+        most = COUNTED if ended or step >= run.config.steps else FEW
         counted = run.chunks(split, data.limit.mixed(run.source(split), most), len(batch["x"]))
         figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit, split=counted)
     except Exception:  # a picture must never cost the run; the log says why it is missing
