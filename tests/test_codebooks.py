@@ -9,6 +9,7 @@ import pytest
 from vae_jax import spec as specs
 from vae_jax.evaluation import codebooks
 from vae_jax.evaluation.code_usage import CodeCounts, Used, books, by_level
+from vae_jax.evaluation.codes import encode_all
 from vae_jax.figures.codebooks import constant_grid, index_grid, rank_colors, usage_chart
 from vae_jax.likelihoods import Bernoulli
 from vae_jax.model import About, Encoding, Model
@@ -80,7 +81,7 @@ def test_each_code_is_decoded_alone(monkeypatch):
     model, z = toy(), vectors(6)
     z[:, 8:10] = np.arange(12).reshape(6, 2)
     batches = [{"x": jnp.asarray(part).reshape(-1, 1, WIDTH, 1)} for part in (z[:4], z[4:])]
-    counted = codebooks.count(model, STATE, batches)
+    counted = codebooks.count(model, [encode_all(model, STATE, [batch]) for batch in batches])
     assert counted.n == 6
     first = {book.name: used.codes[0] for book, used in zip(counted.books, counted.used, strict=True)}
     middle = [first["bottom/0"], first["bottom/1"]] * 4 + [5, 6] + [first["top"]] * 3
@@ -104,7 +105,7 @@ def test_no_more_is_decoded_than_a_grid_shows(monkeypatch):
     """64 images of all codebooks together, of the first 8 of 12; of large images a row."""
     model = toy({"z": Codes((1, 1, 12), 20, (20,) * 12), "rest": Real((1,))})
     batch = {"x": jnp.arange(20.0 * WIDTH).reshape(20, 1, WIDTH, 1) % 20}
-    counted = codebooks.count(model, STATE, [batch])
+    counted = codebooks.count(model, [encode_all(model, STATE, [batch])])
     decoded, real = [], codebooks.decode_all
     monkeypatch.setattr(
         codebooks, "decode_all", lambda model, state, z, **more: decoded.append(len(z)) or real(model, state, z, **more)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
 from vae_jax import spaces
 from vae_jax.evaluation.code_usage import Book, CodeCounts, Used, books, by_level
-from vae_jax.evaluation.codes import decode_all, encode_all
+from vae_jax.evaluation.codes import Codes, decode_all
 from vae_jax.model import Model
 from vae_jax.spaces import Latents
 from vae_jax.train.state import TrainState
@@ -38,6 +38,11 @@ class Counted(NamedTuple):
     middle: np.ndarray
     cond: np.ndarray | None
 
+    @property
+    def pairs(self) -> list[tuple[Book, Used]]:
+        """Each codebook with what of it occurs."""
+        return list(zip(self.books, self.used, strict=True))
+
 
 class Constant(NamedTuple):
     """What the most used codes of one codebook are decoded to, each alone in its whole grid.
@@ -55,25 +60,22 @@ class Constant(NamedTuple):
 
 def planes(counted: Counted) -> list[tuple[Book, Used]]:
     """Returns the codebooks whose indices are a grid [h, w]; codes of others have no place in an image."""
-    return [pair for pair in zip(counted.books, counted.used, strict=True) if pair[0].places.ndim == 2]
+    return [pair for pair in counted.pairs if pair[0].places.ndim == 2]
 
 
-def count(model: Model, state: TrainState, batches: Iterable[Mapping[str, Any]]) -> Counted:
-    """Encodes a split and counts its codes; nothing is kept of a batch but the counts.
+def count(model: Model, encoded: Iterable[Codes]) -> Counted:
+    """Counts the codes of a split; nothing is kept of a part of it but the counts.
 
     Args:
       model: a model whose latents hold indices.
-      state: a trained state.
-      batches: as for `encode_all`, one or more.
+      encoded: what `encode_all` returns of one or more parts of the split.
 
     Returns:
       the codebooks of all levels with what occurs of them.
     """
     latents = model.about.latents
     counts, n, total, cond = CodeCounts(latents), 0, np.zeros(spaces.size(latents)), None
-    for batch in batches:
-        # A batch at a time: the codes of a whole split may be larger than the split.
-        codes = encode_all(model, state, [batch])
+    for codes in encoded:
         counts.add(by_level(spaces.shaped(latents, codes.mean)))
         n, total = n + len(codes.mean), total + codes.mean.sum(0, dtype=np.float64)
         cond = None if codes.cond is None else codes.cond[:1]
@@ -95,7 +97,7 @@ def constant(model: Model, state: TrainState, counted: Counted) -> list[Constant
 
     Args:
       model: as for `count`.
-      state: a trained state.
+      state: that it was encoded with.
       counted: what occurs.
 
     Returns:
@@ -107,7 +109,7 @@ def constant(model: Model, state: TrainState, counted: Counted) -> list[Constant
     if most > COLUMNS:
         most -= most % COLUMNS
     found = []
-    for book, used in list(zip(counted.books, counted.used, strict=True))[:MOST_BOOKS]:
+    for book, used in counted.pairs[:MOST_BOOKS]:
         # What is drawn is chosen by use, so that it is the same in any order of the batches.
         shown = Used(used.size, used.codes[:most], used.counts[:most])
         # [U, n]: this codebook's places hold code u in row u, all others the same in every row.

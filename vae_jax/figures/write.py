@@ -84,7 +84,9 @@ def write_all(
         "loss_curves": curves({title: read_metrics(run_path)}, title=title),
     }
     if spaces.is_nominal(model.about.latents):
-        counted = codebooks.count(model, state, [batch] if split is None else split)
+        # A part at a time: the codes of a whole split may be larger than the split.
+        parts = [codes] if split is None else (encode_all(model, state, [part]) for part in split)
+        counted = codebooks.count(model, parts)
         found |= _codebooks(model, state, counted, np.asarray(batch["x"])[:shown], codes.mean[:shown], made, head)
     found |= _walks(model, state, codes, result.kl_per_dim, head, prior)
     classes = 0 if model.condition is None else model.condition.classes
@@ -117,16 +119,15 @@ def _codebooks(
     vectors: np.ndarray,
     made: np.ndarray,
     head: str,
-    columns: int = 8,
 ) -> dict[str, Figure]:
     """Returns the figures of codebooks: how codes are used, what each draws, and which are where in images."""
-    used = {book.name: used for book, used in zip(counted.books, counted.used, strict=True)}
+    used = {book.name: used for book, used in counted.pairs}
     found = {
         "code_usage": usage_chart(used, counted.n, title=head, examples=model.about.spec.x.examples),
         "code_pictures": constant_grid(codebooks.constant(model, state, counted), title=head, books=len(counted.books)),
     }
     if planes := codebooks.planes(counted):
-        some = slice(columns)
+        some = slice(codebooks.COLUMNS)
         found["code_grids"] = index_grid(images[some], made[some], vectors[some], planes, title=head)
     return found
 

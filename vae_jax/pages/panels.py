@@ -141,18 +141,17 @@ def _column_panel(entry: Entry) -> dict[str, object]:
 
 def code_panel(entry: Entry) -> dict[str, object]:
     """Returns where codes are in held-out images, and what each of them draws."""
-    from vae_jax.evaluation.codebooks import planes
+    from vae_jax.evaluation.codebooks import COLUMNS, planes
     from vae_jax.figures.codebooks import constant_rows, index_rows, words
 
     held, look = entry.look.codebooks, entry.look
     if held is None:
         return {"name": entry.name, "missing": look.missing["codes"]}
     counted = held.counted
-    pairs = list(zip(counted.books, counted.used, strict=True))
-    numbers = "; ".join(f"{book.name or 'the codebook'}: {words(used)}" for book, used in pairs)
+    numbers = "; ".join(f"{book.name or 'the codebook'}: {words(used)}" for book, used in counted.pairs)
     pictures = []
     if flat := planes(counted):
-        drawn = index_rows(look.originals[:8], look.made[:8], held.vectors[:8], flat)
+        drawn = index_rows(look.originals[:COLUMNS], look.made[:COLUMNS], held.vectors[:COLUMNS], flat)
         below = "held-out images, their reconstructions, and their codes, one color per code: "
         pictures.append((tiles(drawn.images), below + ", ".join(drawn.labels[2:])))
     drawn = constant_rows(held.constants)

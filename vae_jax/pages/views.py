@@ -14,6 +14,7 @@ from vae_jax.pages.plane import Map, flatten
 
 if TYPE_CHECKING:
     from vae_jax.evaluation.codebooks import Constant, Counted
+    from vae_jax.evaluation.codes import Codes
     from vae_jax.evaluation.columns import ColumnError
     from vae_jax.evaluation.latents import Walk
     from vae_jax.runs.run import Run
@@ -166,14 +167,20 @@ def look(run: Run, state: TrainState, split: str, kl: Sequence[float] | None, ki
     columns = ()
     if run.spec.columns and "pairs" not in missing:
         columns = _column_errors(run, state, batches, codes)
-    books = _codebooks(run, state, batches, codes.mean[:pairs], missing)
+    books = _codebooks(run, state, codes, pairs, missing)
     return Look(samples, sampled, originals, made, walk, walked, plane, count, missing, columns, books)
 
 
-def _codebooks(
-    run: Run, state: TrainState, batches: Sequence[Mapping[str, Any]], vectors: np.ndarray, missing: dict[str, str]
-) -> Codebooks | None:
-    """Returns what codebooks hold, or None and puts into `missing` why there is nothing."""
+def _codebooks(run: Run, state: TrainState, codes: Codes, pairs: int, missing: dict[str, str]) -> Codebooks | None:
+    """Returns what codebooks hold, or None and puts into `missing` why there is nothing.
+
+    Args:
+      run: of the report.
+      state: that is shown.
+      codes: of all examples that are read for it.
+      pairs: how many of these are shown, the first ones.
+      missing: section -> why it is empty.
+    """
     from vae_jax.evaluation import codebooks
 
     model = run.model
@@ -184,8 +191,8 @@ def _codebooks(
     elif run.spec.x.kind != "image":
         missing["codes"] = f"the data are of kind {run.spec.x.kind}, not images"
     else:
-        counted = codebooks.count(model, state, batches)
-        return Codebooks(counted, codebooks.constant(model, state, counted), vectors)
+        counted = codebooks.count(model, [codes])
+        return Codebooks(counted, codebooks.constant(model, state, counted), codes.mean[:pairs])
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -471,6 +471,11 @@ def _first_state(
     return state
 
 
+def _counted(run: Run, split: str, most: int, size: int) -> Iterator[dict[str, Any]]:
+    """Yields the examples whose codes a figure counts, `size` at a time; models without codes read none."""
+    yield from run.chunks(split, data.limit.mixed(run.source(split), most), size)
+
+
 def _figures(run: Run, state: TrainState, step: int, ended: bool = False) -> None:
     """Writes the figures of a run; `ended` says that patience has run out, so that these are its last ones."""
     try:
@@ -479,9 +484,7 @@ def _figures(run: Run, state: TrainState, step: int, ended: bool = False) -> Non
         split = _split_to_show(run)
         batch = run.examples(split, data.limit.mixed(run.source(split), 256))
         title = f"{run.experiment}, step {step:,}"
-        # Read by models of codes alone, which count them.
-        most = COUNTED if ended or step >= run.config.steps else FEW
-        counted = run.chunks(split, data.limit.mixed(run.source(split), most), len(batch["x"]))
+        counted = _counted(run, split, COUNTED if ended or step >= run.config.steps else FEW, len(batch["x"]))
         figures.write_all(run.path, run.model, state, batch, title, prior=run.prior_unit, split=counted)
     except Exception:  # a picture must never cost the run; the log says why it is missing
         logger.exception("figures at step %d failed", step)

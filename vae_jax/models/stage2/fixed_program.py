@@ -80,7 +80,7 @@ class FixedProgram:
             if size > 1:
                 out[:, place] = code_of(place, weights(np.asarray(p)[:rows, :size]))
             # Not in the same memory as before: the program may still read that.
-            code = np.pad(out[:, place], (0, self._batch - rows))
+            code = padded(out[:, place], self._batch)
         return out
 
     def walk_all(
