@@ -28,7 +28,7 @@ from rich.table import Table
 
 from benchmarks.__main__ import environment, load_average
 from benchmarks.jobs import ROOT
-from benchmarks.short_runs import train_config
+from benchmarks.training import train_config
 from vae_jax import data, evaluation
 from vae_jax.data.pipeline import eval_batches
 from vae_jax.distributions.gaussian import DiagGaussian

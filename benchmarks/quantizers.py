@@ -112,7 +112,7 @@ def configure(data: str, codes: int, method: str, seed: int, args: argparse.Name
 
 def measure(data: str, codes: int, method: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
     """Trains a run and returns its numbers on the split."""
-    from benchmarks.short_runs import train_config
+    from benchmarks.training import train_config
 
     config = configure(data, codes, method, seed, args)
     model, state, seconds = train_config(config)

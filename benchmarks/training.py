@@ -1,9 +1,10 @@
-"""A model in training, through what `vae-jax train` uses: `make_train_step`, `DeviceFeed` and the shuffling batches."""
+"""Training without a run folder, through what `vae-jax train` uses: its step, `DeviceFeed` and its shuffled batches."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,8 @@ from benchmarks import memory
 from vae_jax import data, spec, train
 from vae_jax.data.pipeline import make_batch_fn
 from vae_jax.data.source import Info, Source, from_arrays
-from vae_jax.model import ModelConfig
+from vae_jax.model import Model, ModelConfig
+from vae_jax.runs.config import Config
 from vae_jax.train.feed import DeviceFeed
 
 
@@ -25,18 +27,62 @@ def random_images(n: int, side: int, values: str, channels: int = 1) -> Source:
     return from_arrays(Info("random", shape, {"train": n}, "standard", "random"), "train", {"image": image})
 
 
+class Started(NamedTuple):
+    """A model with what trains it: its pure functions, its state at step 0, and the feed that makes updates."""
+
+    model: Model
+    state: Any
+    feed: DeviceFeed
+
+
+def started(config: Config, source: Source) -> Started:
+    """Returns a config about to be trained on a training split, without a run folder."""
+    mesh = train.make_mesh(config.mesh)
+    model = config.model.build(spec.images(*source.info.shape))
+    example = {"x": jnp.zeros((1, *source.info.shape))}
+    shapes = jax.eval_shape(model.init, jax.random.key(0), example)[0]
+    tx = train.make_optimizer({group: config.optimizer for group in shapes}, config.steps, model.training.gates)
+    state = train.init_state(model, tx, jax.random.key(config.seed), example, mesh=mesh)
+    step = train.make_train_step(model, tx)
+    feed = DeviceFeed(step, make_batch_fn(source, config.data), dict(source.arrays), state, mesh)
+    return Started(model, state, feed)
+
+
+class Trained(NamedTuple):
+    """A trained model: its pure functions, its state, and the seconds that the steps took, compilation included."""
+
+    model: Model
+    state: Any
+    seconds: float
+
+
+def train_config(config: Config, watch: Callable[[int, dict[str, Any]], None] | None = None) -> Trained:
+    """Trains a config: for studies of many short runs.
+
+    Args:
+      config: what to train.
+      watch: called with (step, metrics) ten times in training.
+
+    Returns:
+      the trained model.
+    """
+    model, state, feed = started(config, data.load(config.data, "train"))
+    start, part = time.perf_counter(), max(config.steps // 10, 1)
+    while int(state.step) < config.steps:
+        state, metrics, finite = feed.advance(state, min(part, config.steps - int(state.step)))
+        if not bool(finite):
+            raise RuntimeError(f"not finite at step {int(state.step)}")
+        if watch is not None:
+            watch(int(state.step), metrics)
+    return Trained(model, state, time.perf_counter() - start)
+
+
 class Trainer:
-    """A model in training. `compile_s` is the time from the first call to the end of its one step."""
+    """A model in training, for its speed. `compile_s` is the time from the first call to the end of its one step."""
 
     def __init__(self, config: ModelConfig, lr: float, source: Source, options: data.DataConfig):
-        mesh = train.make_mesh(train.MeshConfig())
-        model = config.build(spec.images(*source.info.shape))
-        tx = train.make_optimizer({"vae": train.Optimizer(lr=lr)}, 100_000)
-        batch_fn = make_batch_fn(source, options)
-        example = {"x": jnp.zeros((options.batch_size, *source.info.shape))}
-        self._state = train.init_state(model, tx, jax.random.key(0), example, mesh=mesh)
-        step = train.make_train_step(model, tx)
-        self._feed = DeviceFeed(step, batch_fn, dict(source.arrays), self._state, mesh)
+        whole = Config(steps=100_000, data=options, model=config, optimizer=train.Optimizer(lr=lr))
+        _, self._state, self._feed = started(whole, source)
         self.compile_s = self.seconds(1)
         self.seconds(5)
 

@@ -143,20 +143,26 @@ def code_of(config: Any) -> Code | None:
 
 def code_above(config: Any) -> Code | None:
     """Returns the experiment file of the config's own classes, those of a first stage left out."""
-    names = _names(config)
-    return registry.code_of(_modules({option: name for option, name in names.items() if not _is_first(option)}))
+    _, above = _apart(_names(config))
+    return registry.code_of(_modules(above))
 
 
 def code_below(config: Any) -> Code | None:
     """Returns the experiment file of the classes of a first stage."""
-    names = _names(config)
-    return registry.code_of(_modules({option: name for option, name in names.items() if _is_first(option)}))
+    first, _ = _apart(_names(config))
+    return registry.code_of(_modules(first))
 
 
 def _names(config: Any) -> dict[str, str]:
     """Returns {option: `module:Class`, as this process has it} of all that a config holds."""
     names = {option: f"{type(c).__module__}:{type(c).__qualname__}" for option, c in components(config).items()}
     return names | {option: str(get(config, option)) for option in NAMES}
+
+
+def _apart(names: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Returns what a first stage holds, and all else."""
+    first = {option: name for option, name in names.items() if _is_first(option)}
+    return first, {option: name for option, name in names.items() if option not in first}
 
 
 def _is_first(option: str) -> bool:
@@ -175,8 +181,7 @@ def _check_stages(names: Mapping[str, str]) -> None:
     Args:
       names: option -> `module:Class` of what it holds.
     """
-    first = {option: name for option, name in names.items() if _is_first(option)}
-    above = {option: name for option, name in names.items() if option not in first}
+    first, above = _apart(names)
     held, own = registry.code_of(_modules(first)), registry.code_of(_modules(above))
     if held is None or own is None or held.sums == own.sums:
         return

@@ -16,8 +16,7 @@ from vae_jax.errors import InputError, option, options
 
 # Rules are tried in order on the leaf's path ("params/vae/encoder/out/kernel"); the first match decides.
 # "fsdp": the largest dimension that divides is split; "codes": the entries of a codebook, last axis but one, where they
-# are searched (see `_searched`), else as "fsdp";
-# "replicate": every device has all of it.
+# are searched (see `_searched`), else as "fsdp"; "replicate": every device has all of it.
 RULES: tuple[tuple[str, str], ...] = (
     (r"(^|/)(step|key|hyper)(/|$)", "replicate"),
     (r"(^|/)quantizer[^/]*/(.*/)?(codebook|offset|total|frozen)$", "codes"),
