@@ -23,6 +23,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,25 +135,17 @@ def tables(result: Mapping[str, Any]) -> list[str]:
 
 def options() -> argparse.ArgumentParser:
     """Returns the options of the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.compression", description=(__doc__ or "").split("\n")[0]
-    )
+    parser = studies.options("compression", __doc__, PAGE)
     parser.add_argument("--run", type=Path, required=True, help="run folder of a second stage")
     parser.add_argument("--images", type=int, default=1000, help="the first so many images of the split (1000)")
-    parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=list(METHODS))
-    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/compression.json")
-    parser.add_argument(
-        "--page", type=Path, help="page of the section (docs/second-stage.md for the results file there)"
-    )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measures what is missing and writes file and page; returns 2 for bad input."""
-    parser = options()
-    args = parser.parse_args(argv)
-    page = args.page or (jobs.ROOT / PAGE if args.out == parser.get_default("out") else None)
+    args = options().parse_args(argv)
+    page = args.page or (jobs.ROOT / PAGE if studies.own(args, "compression") else None)
     try:
         run = vj.load(args.run)
         images = images_of(run, args.split, args.images)
@@ -166,13 +159,13 @@ def main(argv: list[str] | None = None) -> int:
         held = studies.finished(args.out, protocol)
         if page:
             studies.between(page, "compression")
-        what = " ".join((__doc__ or "").split("\n\n")[0].split())
-        for name in args.only:
-            if name not in held:
-                held[name] = studies.stamped(coded(run, images) if name == "codes" else lossless(images, name))
-                ordered = {method: held[method] for method in METHODS if method in held}
-                studies.write(args.out, what, protocol, ordered, training=run.provenance())
-                print(f"{name}: {held[name]}", flush=True)
+        wanted = (
+            (name, partial(coded, run, images) if name == "codes" else partial(lossless, images, name))
+            for name in args.only
+        )
+        training = run.provenance()
+        save = partial(studies.write, args.out, __doc__, protocol, order=METHODS, training=training)
+        studies.measure(held, wanted, save)
     except InputError as error:
         print(f"compression: {error}", file=sys.stderr)
         return 2

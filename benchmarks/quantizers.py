@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import functools
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -251,35 +250,30 @@ def tables(result: Mapping[str, Any]) -> list[str]:
 
 def options() -> argparse.ArgumentParser:
     """Returns the options of the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantizers", description=(__doc__ or "").split("\n")[0])
+    parser = studies.options("quantizers", __doc__, PAGE)
     parser.add_argument("--steps", type=int, default=STEPS, help=f"updates of each run ({STEPS})")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds of each run (0)")
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=["fashion_mnist", "cifar10"])
     parser.add_argument("--sizes", type=int, nargs="+", choices=(SMALL, LARGE), default=[SMALL, LARGE])
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
-    parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--lr", type=float, default=1e-3, help="learning rate of Adam (0.001)")
     parser.add_argument(
         "--revive", type=float, default=0.1, help="uses per batch below which entries are revived (0.1)"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (1)")
-    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/quantizers.json")
-    parser.add_argument("--page", type=Path, help="page of the section (docs/quantizers.md for the results file there)")
     parser.add_argument("--run", nargs=4, help=argparse.SUPPRESS)
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
     """Makes what is missing and writes file and page; returns 1 if a run failed, 2 for bad input."""
-    parser = options()
-    args = parser.parse_args(argv)
+    args = options().parse_args(argv)
     if args.run:
         data, codes, method, seed = args.run
         print(json.dumps(measure(data, int(codes), method, int(seed), args)))
         return 0
     protocol = {"steps": args.steps, "batch": BATCH, "lr": args.lr, "revive": args.revive, "split": args.split}
-    own = args.out == parser.get_default("out")
-    page = args.page or (jobs.ROOT / PAGE if own else None)
+    page = args.page or (jobs.ROOT / PAGE if studies.own(args, "quantizers") else None)
     try:
         held = studies.finished(args.out, protocol)
         if page:
@@ -288,12 +282,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f"quantizers: {error}", file=sys.stderr)
         return 2
     # In the order of the plan, whatever ended first; what earlier calls made beside it comes after.
-    order = {name: number for number, name in enumerate(place(*run) for run in plan(args))}
-    save = functools.partial(studies.write, args.out, " ".join((__doc__ or "").split("\n\n")[0].split()), protocol)
+    order = [place(*run) for run in plan(args)]
 
     def done(name: str, run: dict[str, Any]) -> None:
         held[name] = studies.stamped(run)
-        save(dict(sorted(held.items(), key=lambda item: order.get(item[0], len(order)))))
+        studies.write(args.out, __doc__, protocol, held, order)
         print(f"{name}: usage {metric([run], 'usage', 100)} %, PSNR {metric([run], 'psnr')} dB", flush=True)
 
     failed = execute(args, done, tuple(held))

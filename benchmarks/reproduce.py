@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from benchmarks import studies
 from benchmarks.jobs import ROOT
+from benchmarks.studies import first_paragraph
 from vae_jax.errors import InputError
 from vae_jax.pages.page import headlines
 from vae_jax.runs import config as configs
@@ -158,8 +159,7 @@ def what(name: str, result: Mapping[str, Any]) -> str:
     module = ROOT / "benchmarks" / f"{MODULES.get(name, name)}.py"
     if "what" in result or not module.is_file():
         return result.get("what", "see the file")
-    doc = ast.get_docstring(ast.parse(module.read_text())) or ""
-    return " ".join(doc.split("\n\n")[0].split())
+    return first_paragraph(ast.get_docstring(ast.parse(module.read_text())))
 
 
 def _wanted(experiment: Experiment) -> str:

@@ -5,17 +5,44 @@ The section has its own heading and words, so that a page says nothing of a stud
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks import jobs
 from benchmarks.__main__ import environment
 from vae_jax.errors import InputError
 from vae_jax.files.atomic import replacing, write_json
 
 Run = Mapping[str, Any]
+
+
+def results(name: str) -> Path:
+    """Returns the results file of a study in the repository."""
+    return jobs.ROOT / "results" / "studies" / f"{name}.json"
+
+
+def options(name: str, doc: str | None, page: Path) -> argparse.ArgumentParser:
+    """Returns the options that all studies have.
+
+    Args:
+      name: of the study and its module.
+      doc: docstring of the module.
+      page: that its section is on, below the root of the repository.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=(doc or "").split("\n")[0])
+    parser.add_argument("--split", choices=("validation", "test"), default="test")
+    parser.add_argument("--out", type=Path, default=results(name))
+    parser.add_argument("--page", type=Path, help=f"page of the section ({page} for the results file there)")
+    return parser
+
+
+def own(args: argparse.Namespace, name: str) -> bool:
+    """Says whether the results go to the repository, and with them what is made of them."""
+    return args.out == results(name)
 
 
 def finished(out: Path, protocol: Mapping[str, Any]) -> dict[str, Run]:
@@ -50,10 +77,50 @@ def made_on(runs: Iterable[Run]) -> str:
     return "; ".join(dict.fromkeys(found))
 
 
-def write(out: Path, what: str, protocol: Mapping[str, Any], runs: Mapping[str, Run], **more: Any) -> None:
-    """Writes a results file: what it is, protocol, and the runs, each `stamped`."""
+def write(
+    out: Path,
+    doc: str | None,
+    protocol: Mapping[str, Any],
+    runs: Mapping[str, Run],
+    order: Sequence[str] = (),
+    **more: Any,
+) -> None:
+    """Writes a results file.
+
+    Args:
+      out: the file.
+      doc: docstring of the study, whose first paragraph says what the file is.
+      protocol: what all runs have in common.
+      runs: by name, each `stamped`.
+      order: names of runs in the order of the file; others come after them as they are.
+      more: values by name, between protocol and runs.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(out, {"what": what, "protocol": dict(protocol), **more, "runs": dict(runs)})
+    what, place = first_paragraph(doc), {name: number for number, name in enumerate(order)}
+    ordered = sorted(runs.items(), key=lambda item: place.get(item[0], len(place)))
+    write_json(out, {"what": what, "protocol": dict(protocol), **more, "runs": dict(ordered)})
+
+
+def first_paragraph(doc: str | None) -> str:
+    """Returns the first paragraph of a docstring in one line."""
+    return " ".join((doc or "").split("\n\n")[0].split())
+
+
+def measure(
+    held: dict[str, Run], wanted: Iterable[tuple[str, Callable[[], Run]]], save: Callable[[Mapping[str, Run]], None]
+) -> None:
+    """Makes the runs that are not held, and saves after each.
+
+    Args:
+      held: runs by name, to which those that are made are added.
+      wanted: (name, what makes the run).
+      save: writes the results file.
+    """
+    for name, make in wanted:
+        if name not in held:
+            held[name] = stamped(make())
+            save(held)
+            print(f"{name}: {held[name]}", flush=True)
 
 
 def identity(run: Any) -> dict[str, Any]:

@@ -21,7 +21,8 @@ import dataclasses
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +74,13 @@ def likelihood(run: vj.OpenRun, args: argparse.Namespace) -> dict[str, Any]:
     return {"both": {name: found[name] for name in KEPT}, "first": first, "n": found["elbo"]["n"]}
 
 
-def parts(runs: Mapping[str, vj.OpenRun], args: argparse.Namespace) -> Iterator[tuple[str, Any, tuple[Any, ...]]]:
-    """Yields (name, function, arguments) of everything that is measured."""
+def parts(runs: Mapping[str, vj.OpenRun], args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yields (name, what measures it) of everything that is measured."""
     if "likelihood" in args.only:
-        yield "likelihood", likelihood, (runs["two stages"], args)
+        yield "likelihood", partial(likelihood, runs["two stages"], args)
     for seed in args.seeds if "samples" in args.only else ():
         for name, run in runs.items():
-            yield f"samples/{name}/{seed}", frechet, (run, seed, args)
+            yield f"samples/{name}/{seed}", partial(frechet, run, seed, args)
 
 
 def picture(run: vj.OpenRun, path: Path) -> None:
@@ -139,18 +140,13 @@ def tables(result: Mapping[str, Any]) -> list[str]:
 
 def options() -> argparse.ArgumentParser:
     """Returns the options of the command."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.two_stage", description=(__doc__ or "").split("\n")[0])
+    parser = studies.options("two_stage", __doc__, PAGE)
     parser.add_argument("--run", type=Path, required=True, help="run folder of a second stage")
     parser.add_argument("--plain", type=Path, required=True, help="run folder of a plain VAE of the same images")
     parser.add_argument("--features", type=Path, required=True, help="run folder of a classifier of the same images")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="sets of samples (0 1 2)")
     parser.add_argument("--images", type=int, default=0, help="images of the split, and samples per set; 0 for all")
-    parser.add_argument("--split", choices=("validation", "test"), default="test")
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--out", type=Path, default=jobs.ROOT / "results/studies/two_stage.json")
-    parser.add_argument(
-        "--page", type=Path, help="page of the section (docs/second-stage.md for the results file there)"
-    )
     parser.add_argument("--figure", type=Path, help="picture (docs/images/two_stage_classes.png, as for --page)")
     return parser
 
@@ -167,24 +163,16 @@ def measure(runs: Mapping[str, vj.OpenRun], args: argparse.Namespace, page: Path
     held = studies.finished(args.out, protocol)
     if page:
         studies.between(page, "two_stage")
-    what = " ".join((__doc__ or "").split("\n\n")[0].split())
     training = {name: run.provenance() for name, run in runs.items()}
-    for name, function, given in parts(runs, args):
-        if name not in held:
-            held[name] = studies.stamped(function(*given))
-            studies.write(args.out, what, protocol, held, training=training)
-            print(f"{name}: {held[name]}", flush=True)
+    studies.measure(held, parts(runs, args), partial(studies.write, args.out, __doc__, protocol, training=training))
 
 
 def main(argv: list[str] | None = None) -> int:
     """Measures what is missing and writes file, page and picture; returns 2 for bad input."""
-    parser = options()
-    args = parser.parse_args(argv)
-    own = args.out == parser.get_default("out")
-    page, figure = (
-        args.page or (jobs.ROOT / PAGE if own else None),
-        args.figure or (jobs.ROOT / FIGURE if own else None),
-    )
+    args = options().parse_args(argv)
+    own = studies.own(args, "two_stage")
+    page = args.page or (jobs.ROOT / PAGE if own else None)
+    figure = args.figure or (jobs.ROOT / FIGURE if own else None)
     try:
         runs = {name: vj.load(getattr(args, key)) for name, key in MODELS.items()}
         measure(runs, args, page)
