@@ -15,7 +15,7 @@ from vae_jax.train import Optimizer
 
 def get_config() -> Config:
     return Config(
-        steps=5_000,
+        steps=3_000,
         data=DataConfig("fashion_mnist", batch_size=64),
         model=SecondStage(
             generator=Transformer(width=128, depth=4, heads=4, dropout=0.1),
