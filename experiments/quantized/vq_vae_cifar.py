@@ -1,7 +1,8 @@
 """VQ-VAE on CIFAR-10, the protocol of sonnet's example: 512 codes of length 64 for each of 8 x 8 squares.
 
 Command:    make train EXP=vq_vae_cifar
-Expect:     not run to its end yet. sonnet: squared error over the variance of the data 0.056, perplexity 324 to 332.
+Expect:     squared error 0.00356 +- 0.00002, 0.0563 of the variance of the training data; PSNR 24.96 +- 0.02 dB, usage
+            100 %, perplexity 403 (10,000 test images, 1 seed). sonnet prints 0.056 and 324 to 332 in training.
 Reference:  van den Oord et al., arXiv:1711.00937; EMA codebook: its appendix A.1; protocol: sonnet, examples/vqvae.
 """
 
