@@ -3,8 +3,8 @@
 Writes `results/studies/quantizers.json` and a section of docs/quantizers.md.
 
 Run: python -m benchmarks.quantizers [--steps N] [--seeds 0 1] [--data NAME ...] [--sizes 512 4096] [--only fsq ...]
-[--split test] [--jobs 2] [--out FILE] [--page FILE]. Each run is a process of its own, which takes about a minute.
-What the results file holds is not done again; `--data digits --out FILE` shows that it runs.
+[--split test] [--jobs 2] [--out FILE] [--page FILE]. Each run is a process of its own, which takes some four minutes of
+a core. What the results file holds is not done again; `--data digits --out FILE` shows that it runs.
 
 Every quantizer has the same encoder, decoder, data order and learning rate: a grid of 7 x 7 (Fashion-MNIST) or 8 x 8
 (CIFAR-10) vectors of 32 numbers, batches of 64, and Gaussian pixels of one standard deviation, so that the decoder's
@@ -29,7 +29,7 @@ from benchmarks.__main__ import commit
 from vae_jax.errors import InputError
 
 PAGE, HEADING = Path("docs") / "quantizers.md", "## Side by side"
-STEPS, BATCH, WIDTH = 1000, 64, 32
+STEPS, BATCH, WIDTH = 2000, 64, 32
 SMALL, LARGE = 512, 4096
 # Data set -> training images, the first of its training split; the rest are for validation.
 DATA = {"fashion_mnist": 50_000, "cifar10": 45_000, "digits": 1_200}

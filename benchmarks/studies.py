@@ -120,7 +120,7 @@ def measure(
         if name not in held:
             held[name] = stamped(make())
             save(held)
-            print(f"{name}: {held[name]}", flush=True)
+            print(f"{name}: measured", flush=True)
 
 
 def identity(run: Any) -> dict[str, Any]:

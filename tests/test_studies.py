@@ -101,7 +101,7 @@ def test_results_of_another_protocol_are_not_replaced(tmp_path, monkeypatch, cap
     before = (tmp_path / "q.json").read_text()
     assert quantizers.main([*words, "--steps", "3"]) == 2
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'q.json'} holds runs of steps 1000, not 3" in said
+    assert f"{tmp_path / 'q.json'} holds runs of steps 2000, not 3" in said
     assert (tmp_path / "q.json").read_text() == before
     assert quantizers.main([*words, "--steps", "3", *said.split("as in ")[1].split()]) == 0
     bare = tmp_path / "bare.md"

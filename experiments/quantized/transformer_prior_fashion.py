@@ -1,8 +1,8 @@
 """Second stage of Fashion-MNIST: an autoregressive transformer over the 7 x 7 codes of a VQ-VAE, given the label.
 
 Command:    make train EXP=transformer_prior_fashion ARGS="--stage1 runs/vq_vae_fashion"
-Expect:     ELBO -1844.9 +- 5.1, rate 143.7 +- 0.4 nats (305.7 of equally likely codes), 3.395 +- 0.009 bits per dimension
-            of both stages (10,000 test images, 1 seed).
+Expect:     ELBO -1844.9 +- 5.1, rate 143.7 +- 0.4 nats (305.7 of equally likely codes), 3.395 +- 0.009 bits per
+            dimension of both stages (10,000 test images, 1 seed).
 Reference:  van den Oord et al., arXiv:1711.00937, sec. 3.3; transformer: arXiv:2012.09841; guidance: arXiv:2207.12598.
 """
 

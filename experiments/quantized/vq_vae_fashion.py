@@ -1,8 +1,8 @@
 """VQ-VAE on Fashion-MNIST, a mixture of logistics at each pixel: 512 codes for each of 7 x 7 squares. First stage.
 
 Command:    make train EXP=vq_vae_fashion
-Expect:     distortion 1,701.2 +- 4.9 nats, PSNR 23.54 +- 0.03 dB, usage 100 %, perplexity 369; with equally likely codes
-            3.693 +- 0.009 bits per dimension (10,000 test images, 1 seed).
+Expect:     distortion 1,701.2 +- 4.9 nats, PSNR 23.54 +- 0.03 dB, usage 100 %, perplexity 369; with equally likely
+            codes 3.693 +- 0.009 bits per dimension (10,000 test images, 1 seed).
 Reference:  van den Oord et al., arXiv:1711.00937.
 """
 
